@@ -1,0 +1,118 @@
+"""What every task promises: batches that can be taken up anywhere, a score, and naive answers."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+Split = Literal["train", "val", "test"]
+Better = Literal["lower", "higher"]
+
+
+class InputError(ValueError):
+    """What was given cannot be used; the message says what, where, expected, got, what to do."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One measured figure.
+
+    Args:
+        name: Who answered: the model, or the name of a naive answer.
+        value: The figure.
+        unit: What it counts, and in what.
+        better: Which way is better.
+        ours: Whether the trained model answered.
+    """
+
+    name: str
+    value: float
+    unit: str
+    better: Better
+    ours: bool = False
+
+    def beats(self, other: "Score") -> bool:
+        """Whether this score is strictly better than ``other``; a NaN beats nothing."""
+        if math.isnan(self.value):
+            return False
+        if self.better == "lower":
+            return self.value < other.value
+        return self.value > other.value
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs and targets of one training step.
+
+    Args:
+        inputs: Values ``(T, B, I)``, or symbol codes ``(T, B)``.
+        targets: What should come out: ``(B, O)`` after the last step, or codes ``(T, B)``.
+        fresh: Whether the state starts at zero; otherwise it is carried from the batch before.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    fresh: bool = True
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on ``device``."""
+        return Batch(self.inputs.to(device), self.targets.to(device), self.fresh)
+
+
+class Batches(ABC):
+    """A split cut into batches: a lazy sequence, so that a resumed run can start at any index."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Batch: ...
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self[index] for index in range(len(self)))
+
+
+class Task(ABC):
+    """Something to learn, with its data, its measure and the answers that need no learning."""
+
+    input_kind: ClassVar[Literal["values", "symbols"]]
+    every_step: ClassVar[bool]  # an answer at each time step, or only after the last
+    better: ClassVar[Mapping[str, Better]]  # unit -> direction; the first unit decides
+    required_lag: int | None = None  # steps the gradient must travel, where the task knows it
+    input_size: int  # features (values) or the number of symbols
+    output_size: int
+    time_steps: int  # T of a training batch
+    notes: tuple[str, ...]  # what was done to the data, one sentence each
+
+    @abstractmethod
+    def facts(self) -> dict[str, object]:
+        """Facts about the data for the record: rows, columns, filled values, splits."""
+
+    @abstractmethod
+    def batches(self, split: Split, size: int, shuffle: tuple[int, int] | None = None) -> Batches:
+        """Cut ``split`` into batches of ``size``; ``shuffle=(seed, epoch)`` fixes a new order."""
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss to descend, a scalar."""
+
+    @abstractmethod
+    def tally(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return float64 sums that add up over batches; the last entry counts the answers."""
+
+    @abstractmethod
+    def figures(self, total: Tensor) -> dict[str, float]:
+        """Turn a summed `tally` into figures, one per unit of `better`."""
+
+    @abstractmethod
+    def naive(self, split: Split) -> list[Score]:
+        """Score every naive answer on exactly the targets that the model is scored on."""
+
+    def scores(self, name: str, total: Tensor) -> list[Score]:
+        """Return the model's scores from a summed `tally`."""
+        figures = self.figures(total)
+        return [Score(name, figures[u], u, way, ours=True) for u, way in self.better.items()]

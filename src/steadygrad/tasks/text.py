@@ -1,0 +1,193 @@
+"""Learn the next character or word of a text."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from steadygrad.tasks.base import Batch, Batches, Better, InputError, Score, Split, Task
+from steadygrad.tasks.ngrams import Ngrams
+from steadygrad.tasks.source import decode, read_bytes
+
+Symbol = Literal["char", "word"]
+MAX_TEXT = 128 * 2**20
+MAX_SYMBOLS = 10_000
+SMALLEST_SPLIT = 2_000  # symbols; below, a tenth of the text is too little to score on
+UNKNOWN = ""  # cannot be a symbol of a text
+BITS = "bits per symbol"
+ACCURACY = "next-symbol accuracy"
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Text(Task):
+    """Predict each symbol of a text from all before it.
+
+    The training part is laid out in contiguous rows, and row ``b`` of one batch goes on where
+    row ``b`` of the batch before it ended: the state is carried, the gradient is cut (truncated
+    backpropagation through time). The last tenth is the test part, the tenth before it the
+    validation part.
+
+    Args:
+        codes: The whole text, ``(symbols,)``.
+        vocabulary: Symbols by code.
+        window: Time steps ``T`` between two cuts of the gradient.
+        symbol: What one symbol is.
+        notes: What was done to the text.
+        origin: File name, for the record.
+
+    References:
+        Mikolov et al., *Recurrent Neural Network Based Language Model*, 2010.
+        Williams and Peng, *An Efficient Gradient-based Algorithm for On-line Training of
+        Recurrent Network Trajectories*, 1990 (truncated backpropagation through time).
+    """
+
+    codes: Tensor
+    vocabulary: tuple[str, ...]
+    window: int
+    symbol: Symbol
+    notes: tuple[str, ...]
+    origin: dict[str, object]
+
+    input_kind: ClassVar = "symbols"
+    every_step: ClassVar = True
+    better: ClassVar[dict[str, Better]] = {BITS: "lower", ACCURACY: "higher"}
+
+    @property
+    def input_size(self) -> int:
+        return len(self.vocabulary)
+
+    @property
+    def output_size(self) -> int:
+        return len(self.vocabulary)
+
+    @property
+    def time_steps(self) -> int:
+        return self.window
+
+    def part(self, split: Split) -> Tensor:
+        """Return the codes of ``split``; a text too small to be split is all of them."""
+        first, last = bounds(len(self.codes))[split]
+        return self.codes[first:last]
+
+    def batches(self, split: Split, size: int, shuffle: tuple[int, int] | None = None) -> Batches:
+        codes = self.part(split)
+        rows = max(1, min(size, len(codes) // (4 * self.window)))
+        if shuffle is not None and rows > 1:
+            # Another start each epoch moves the cuts of the gradient, so that no pair of
+            # neighbours is always parted.
+            codes = codes[int(np.random.default_rng(shuffle).integers(self.window)) :]
+        length = (len(codes) - 1) // rows
+        inputs = codes[: rows * length].view(rows, length).T
+        targets = codes[1 : rows * length + 1].view(rows, length).T
+        return _Cuts(inputs, targets, self.window)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy in nats."""
+        return F.cross_entropy(outputs.flatten(0, 1), targets.flatten())
+
+    def tally(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return cross-entropy in nats, right answers and count."""
+        flat, wanted = outputs.flatten(0, 1), targets.flatten()
+        nats = F.cross_entropy(flat, wanted, reduction="none").double().sum()
+        right = (flat.argmax(-1) == wanted).double().sum()
+        return torch.stack([nats, right, nats.new_tensor(len(wanted))])
+
+    def figures(self, total: Tensor) -> dict[str, float]:
+        nats, right, count = total.tolist()
+        return {BITS: nats / count / math.log(2), ACCURACY: right / count}
+
+    def naive(self, split: Split) -> list[Score]:
+        counts = Ngrams(self.part("train").numpy(), len(self.vocabulary))
+        codes = self.part(split).numpy()
+        scored = counts.score(codes[:-1], codes[1:])
+        return [
+            Score(name, value, unit, self.better[unit])
+            for name, pair in scored.items()
+            for unit, value in zip((BITS, ACCURACY), pair, strict=True)
+        ]
+
+    def facts(self) -> dict[str, object]:
+        spans = {f"{split} symbols": len(self.part(split)) for split in bounds(len(self.codes))}
+        return {
+            **self.origin,
+            "symbol": self.symbol,
+            "symbols": len(self.codes),
+            "different symbols": len(self.vocabulary),
+            "window": self.window,
+            **spans,
+            "notes": list(self.notes),
+        }
+
+
+class _Cuts(Batches):
+    def __init__(self, inputs: Tensor, targets: Tensor, window: int) -> None:
+        self.inputs, self.targets, self.window = inputs, targets, window
+
+    def __len__(self) -> int:
+        return -(-len(self.inputs) // self.window)
+
+    def __getitem__(self, index: int) -> Batch:
+        cut = slice(index * self.window, (index + 1) * self.window)
+        return Batch(self.inputs[cut], self.targets[cut], fresh=index == 0)
+
+
+def bounds(symbols: int) -> dict[Split, tuple[int, int]]:
+    """Return first and one past the last symbol of each part."""
+    if symbols < SMALLEST_SPLIT:
+        return {"train": (0, symbols), "val": (0, symbols), "test": (0, symbols)}
+    train, val = int(symbols * 0.8), int(symbols * 0.9)
+    return {"train": (0, train), "val": (train, val), "test": (val, symbols)}
+
+
+def read_text(path: Path, symbol: Symbol = "char", window: int | None = None) -> Text:
+    """Make a next-symbol task of a text file.
+
+    Args:
+        path: A UTF-8 text.
+        symbol: One character, or one word (what stands between white space).
+        window: Time steps between two cuts of the gradient; 64 if not given.
+
+    Raises:
+        InputError: No such file, no UTF-8, or too few symbols.
+    """
+    text = decode(read_bytes(path, limit=MAX_TEXT), path).replace("\r\n", "\n")
+    symbols: Sequence[str] = text if symbol == "char" else text.split()
+    notes: list[str] = []
+    window = 64 if window is None else window
+    if window < 1:
+        raise InputError(f"window {window}: must be at least 1")
+    if len(symbols) < 8 or len(set(symbols)) < 2:
+        raise InputError(
+            f"{path}: {len(symbols)} {symbol} symbols, {len(set(symbols))} different; expected"
+            " at least 8 and 2: give a longer text"
+        )
+    if len(symbols) < SMALLEST_SPLIT:
+        notes.append(
+            f"{len(symbols)} symbols are too few to set a part aside: trained and scored on the"
+            " same text, so the score tells what was memorised, not what was understood"
+        )
+    vocabulary = _vocabulary(symbols[: bounds(len(symbols))["train"][1]], notes)
+    code = {kept: number for number, kept in enumerate(vocabulary)}
+    unknown = len(vocabulary)
+    numbers = np.fromiter((code.get(s, unknown) for s in symbols), np.int64, len(symbols))
+    if (count := int((numbers == unknown).sum())) > 0:
+        vocabulary += (UNKNOWN,)
+        notes.append(f"{count} symbols are not among those kept: read as unknown")
+    codes = torch.from_numpy(numbers)
+    return Text(codes, vocabulary, window, symbol, tuple(notes), {"file": path.name})
+
+
+def _vocabulary(train: Sequence[str], notes: list[str]) -> tuple[str, ...]:
+    counts = Counter(train)
+    kept = sorted(symbol for symbol, _ in counts.most_common(MAX_SYMBOLS))
+    if len(counts) > MAX_SYMBOLS:
+        notes.append(f"{len(counts)} different symbols: the {MAX_SYMBOLS} commonest kept")
+    return tuple(kept)
