@@ -1,1 +1,12 @@
-"""To be written."""
+"""What a run writes down, and how it is read back: one SQLite file per run.
+
+A `Record` writes, a `Run` reads; both may hold the same file at once. Nothing here knows a model:
+values are numbers, arrays and JSON, so a record is read on any machine, without torch.
+"""
+
+from steadygrad.record.errors import RecordError as RecordError
+from steadygrad.record.reader import Run as Run
+from steadygrad.record.reader import read as read
+from steadygrad.record.writer import Record as Record
+
+__all__ = ["Record", "RecordError", "Run", "read"]
