@@ -1,1 +1,19 @@
-"""To be written."""
+"""Recurrent cells: one file per recurrence."""
+
+from steadygrad.cells.base import Cell as Cell
+from steadygrad.cells.base import Gates as Gates
+from steadygrad.cells.base import Named as Named
+from steadygrad.cells.base import PerUnit as PerUnit
+from steadygrad.cells.base import Recur as Recur
+from steadygrad.cells.base import State as State
+from steadygrad.cells.elman import Elman as Elman
+from steadygrad.cells.gru import GRU as GRU
+from steadygrad.cells.gru_original import GRUOriginal as GRUOriginal
+from steadygrad.cells.lstm import LSTM as LSTM
+
+CELLS: dict[str, type[Cell]] = {
+    value.name: value
+    for value in list(globals().values())
+    if isinstance(value, type) and issubclass(value, Cell) and value is not Cell
+}
+"""Every cell by its command line name."""

@@ -1,1 +1,55 @@
-"""To be written."""
+"""A cell over time: traced, planned, run, and differentiated by hand."""
+
+import torch
+from torch import Tensor
+
+from steadygrad.cells import Cell, State
+from steadygrad.scan.clips import LoopClip as LoopClip
+from steadygrad.scan.function import Scan
+from steadygrad.scan.layout import Layout as Layout
+from steadygrad.scan.taps import OnTap as OnTap
+from steadygrad.scan.taps import Tap as Tap
+from steadygrad.scan.taps import log10_sum_squares as log10_sum_squares
+from steadygrad.scan.trace import trace as trace
+from steadygrad.scan.weights import Weights as Weights
+
+
+@torch.compiler.disable  # a graph break, said aloud: a loop unrolled by Dynamo compiles for minutes
+def scan(
+    cell: Cell,
+    x: Tensor,
+    weights: Weights,
+    state: State,
+    layout: Layout,
+    *,
+    clip: LoopClip | None = None,
+    on_tap: OnTap | None = None,
+) -> tuple[Tensor, State]:
+    """Run ``cell`` over time, in one autograd function.
+
+    Args:
+        cell: The recurrence.
+        x: Inputs of all time steps, ``(N, I)``, rows in the order of ``layout``.
+        weights: Weights of this direction.
+        state: State before the first step, one ``(B, ·)`` tensor per name in ``cell.states``.
+        layout: Which rows take part at which time step, and the direction.
+        clip: A bound on the gradient inside the backward loop.
+        on_tap: Called in every backward pass with the norms of the gradient at each time step.
+
+    Returns:
+        h after every step, ``(N, P)``, and the last state of each row.
+    """
+    fixed = {
+        "x": x,
+        "weight_ih": weights.weight_ih,
+        "weight_hh": weights.weight_hh,
+        "bias_ih": weights.bias_ih,
+        "bias_hh": weights.bias_hh,
+        "weight_hr": weights.weight_hr,
+    }
+    pairs = [(name, value) for name, value in fixed.items() if value is not None]
+    pairs += [("unit", unit) for unit in weights.per_unit]
+    pairs += [("state", value) for value in state]
+    names = tuple(name for name, _ in pairs)
+    hidden, *final = Scan.apply(cell, layout, clip, on_tap, names, *(v for _, v in pairs))  # type: ignore[misc]
+    return hidden, tuple(final)

@@ -1,0 +1,79 @@
+"""Refusals of the recurrent layers, in torch's words, so that code written for torch finds them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from steadygrad.cells import State
+
+if TYPE_CHECKING:
+    from steadygrad.nn.recurrent import Recurrent
+
+
+def check_options(
+    input_size: int,
+    hidden_size: int,
+    num_layers: int,
+    bias: bool,
+    batch_first: bool,
+    dropout: float,
+    proj_size: int,
+) -> None:
+    """Refuse what no layer can be built from; same order and words as `torch.nn.RNNBase`."""
+    if not isinstance(dropout, int | float) or not 0 <= dropout <= 1 or isinstance(dropout, bool):
+        raise ValueError(
+            "dropout should be a number in range [0, 1] "
+            "representing the probability of an element being zeroed"
+        )
+    for name, value in (("bias", bias), ("batch_first", batch_first)):
+        if not isinstance(value, bool):
+            raise TypeError(f"{name} should be of type bool, got: {type(value).__name__}")
+    for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
+        if not isinstance(size, int):
+            raise TypeError(f"{name} should be of type int, got: {type(size).__name__}")
+        if size <= 0:
+            raise ValueError(f"{name} must be greater than zero")
+    if num_layers <= 0:
+        raise ValueError("num_layers must be greater than zero")
+    if proj_size < 0:
+        raise ValueError("proj_size should be a positive integer or zero to disable projections")
+    if proj_size >= hidden_size:
+        raise ValueError("proj_size has to be smaller than hidden_size")
+
+
+def check_input(layer: Recurrent, x: Tensor, dims: int) -> None:
+    """Refuse an input of the wrong dtype, rank or width."""
+    dtype = layer.weight_ih_l0.dtype
+    if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+        raise ValueError(
+            f"RNN input dtype ({x.dtype}) does not match weight dtype ({dtype}). "
+            f"Convert input: input.to({dtype}), or convert model: model.to({x.dtype})"
+        )
+    if x.dim() != dims:
+        raise RuntimeError(f"input must have {dims} dimensions, got {x.dim()}")
+    if x.size(-1) != layer.input_size:
+        raise RuntimeError(
+            "input.size(-1) must be equal to input_size. "
+            f"Expected {layer.input_size}, got {x.size(-1)}"
+        )
+
+
+def check_state(layer: Recurrent, state: State, batch: int, given: bool) -> None:
+    """Refuse an initial state of the wrong shape."""
+    names = layer.cell.states
+    if given and len(state) != len(names):
+        raise RuntimeError(
+            f"{type(layer).__name__}: expected an initial state of {len(names)} tensors "
+            f"({', '.join(names)}), got {len(state)}"
+        )
+    rows = layer.num_layers * layer.num_directions
+    for index, value in enumerate(state):
+        width = layer.hidden_size if index else layer.output_size
+        if tuple(value.shape) != (rows, batch, width):
+            what = f"hidden[{index}]" if len(state) > 1 else "hidden"
+            raise RuntimeError(
+                f"Expected {what} size {(rows, batch, width)}, got {list(value.shape)}"
+            )

@@ -1,0 +1,298 @@
+"""Any cell as a layer: stacked, in both directions, packed, with torch.nn's surface."""
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence
+
+from steadygrad.cells import CELLS, Cell, State
+from steadygrad.nn.checks import check_input, check_options, check_state
+from steadygrad.scan import Layout, LoopClip, Tap, Weights, scan
+
+LayerTap = Callable[[int, bool, Tap], None]
+"""Receives layer, whether it is the reverse direction, and what its backward loop saw."""
+
+
+class Recurrent(nn.Module):
+    r"""A cell over time, with the arguments, shapes and weight names of `torch.nn.LSTM`.
+
+    Args:
+        cell: The recurrence: a `steadygrad.cells.Cell`, or the name of one.
+        input_size: Features of :math:`x_t`, ``I``.
+        hidden_size: Features of the states, ``H``.
+        num_layers: Layers stacked; each reads the hidden states of the one below.
+        bias: Whether the layers have ``bias_ih`` and ``bias_hh``.
+        batch_first: Whether input and output are ``(B, T, ·)`` instead of ``(T, B, ·)``.
+        dropout: Probability of dropping an element of the output of each layer but the last.
+        bidirectional: Whether a second scan runs from the last time step to the first.
+        proj_size: If positive, h is projected to so many features (cells that allow it).
+        device: Where the weights are made.
+        dtype: Of the weights.
+
+    Shapes:
+        Input ``(T, B, I)``, ``(B, T, I)``, unbatched ``(T, I)``, or a `PackedSequence`, and the
+        initial state ``(L*D, B, H)`` per state of the cell (a tuple if it has more than one);
+        zeros if not given. Output ``(T, B, D*P)`` and the last state, with ``D`` directions and
+        ``P = proj_size or hidden_size``.
+
+    Attributes:
+        loop_clip: A `steadygrad.scan.LoopClip` that bounds the gradient inside backpropagation
+            through time, or None.
+        on_tap: Called in every backward pass, per layer and direction, with the norm of the
+            gradient at each time step; or None.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: As the torch layers do, with their words.
+
+    Example:
+        >>> layer = Recurrent("gru-original", 3, 8, bidirectional=True)
+        >>> output, last = layer(torch.randn(20, 4, 3))
+        >>> output.shape, last.shape
+        (torch.Size([20, 4, 16]), torch.Size([2, 4, 8]))
+    """
+
+    def __init__(
+        self,
+        cell: Cell | str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.cell = _cell(cell)
+        check_options(input_size, hidden_size, num_layers, bias, batch_first, dropout, proj_size)
+        if proj_size and not self.cell.can_project:
+            raise ValueError(
+                "proj_size argument is only supported for LSTM, not RNN or GRU: "
+                f"{type(self.cell).__name__} uses h outside of products"
+            )
+        if dropout > 0 and num_layers == 1:
+            warnings.warn(
+                "dropout option adds dropout after all but last recurrent layer, so non-zero "
+                f"dropout expects num_layers greater than 1, but got dropout={dropout} and "
+                f"num_layers={num_layers}",
+                stacklevel=_caller_level(self),
+            )
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bias = bias
+        self.batch_first = batch_first
+        self.dropout = float(dropout)
+        self.bidirectional = bidirectional
+        self.proj_size = proj_size
+        self.loop_clip: LoopClip | None = None
+        self.on_tap: LayerTap | None = None
+        for layer in range(num_layers):
+            for suffix in self._suffixes(layer):
+                for name, shape in self._shapes(layer).items():
+                    value = torch.empty(shape, device=device, dtype=dtype)
+                    self.register_parameter(name + suffix, nn.Parameter(value))
+        self.reset_parameters()
+
+    @property
+    def output_size(self) -> int:
+        """Features of h: ``P``."""
+        return self.proj_size or self.hidden_size
+
+    @property
+    def num_directions(self) -> int:
+        """One, or two if bidirectional."""
+        return 2 if self.bidirectional else 1
+
+    @property
+    def all_weights(self) -> list[list[nn.Parameter]]:
+        """Parameters, one list per layer and direction, as `torch.nn.RNNBase` gives them."""
+        names = self._shapes(0)
+        return [
+            [getattr(self, name + suffix) for name in names]
+            for layer in range(self.num_layers)
+            for suffix in self._suffixes(layer)
+        ]
+
+    def _suffixes(self, layer: int) -> list[str]:
+        return [f"_l{layer}", f"_l{layer}_reverse"][: self.num_directions]
+
+    def _shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
+        """Weights of one direction, in the order in which torch registers them."""
+        rows = len(self.cell.gates) * self.hidden_size
+        recurrent_rows = len(self.cell.recurrent) * self.hidden_size
+        inputs = self.input_size if layer == 0 else self.output_size * self.num_directions
+        shapes: dict[str, tuple[int, ...]] = {
+            "weight_ih": (rows, inputs),
+            "weight_hh": (recurrent_rows, self.output_size),
+        }
+        if self.bias:
+            shapes |= {"bias_ih": (rows,), "bias_hh": (recurrent_rows,)}
+        if self.proj_size:
+            shapes["weight_hr"] = (self.proj_size, self.hidden_size)
+        return shapes | dict.fromkeys(self.cell.per_unit, (self.hidden_size,))
+
+    def reset_parameters(self) -> None:
+        r"""Draw all weights from U(-1/√H, 1/√H), as torch does; per-unit ones as the cell says."""
+        bound = 1 / math.sqrt(self.hidden_size)
+        for name, parameter in self.named_parameters(recurse=False):
+            start = self.cell.per_unit.get(name.partition("_l")[0])
+            if start is None:
+                nn.init.uniform_(parameter, -bound, bound)
+            else:
+                nn.init.constant_(parameter, start)
+
+    def weights(self, layer: int, reverse: bool = False) -> Weights:
+        """The weights of one direction of one layer."""
+        suffix = self._suffixes(layer)[reverse]
+        fixed = {
+            name: getattr(self, name + suffix)
+            for name in self._shapes(layer)
+            if name not in self.cell.per_unit
+        }
+        return Weights(
+            **fixed, per_unit=tuple(getattr(self, n + suffix) for n in self.cell.per_unit)
+        )
+
+    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
+        """Run the layers; see the class for shapes."""
+        kind = type(self).__name__
+        if isinstance(input, PackedSequence):
+            state = self._initial(input.data, int(input.batch_sizes[0]), hx)
+            check_input(self, input.data, 2)
+            check_state(self, state, int(input.batch_sizes[0]), given=hx is not None)
+            state = _permute(state, input.sorted_indices)
+            sizes = tuple(input.batch_sizes.tolist())
+            output, last = self._layers(input.data, state, sizes)
+            packed = PackedSequence(
+                output, input.batch_sizes, input.sorted_indices, input.unsorted_indices
+            )
+            return packed, self._hand_out(_permute(last, input.unsorted_indices))
+        if input.dim() not in (2, 3):
+            raise ValueError(f"{kind}: Expected input to be 2D or 3D, got {input.dim()}D instead")
+        batched = input.dim() == 3
+        x = input if batched else input.unsqueeze(0 if self.batch_first else 1)
+        if hx is not None:
+            hx = _batched_state(hx, batched)
+        check_input(self, x, 3)
+        x = x.transpose(0, 1) if self.batch_first else x
+        steps, batch = x.shape[:2]
+        state = self._initial(x, batch, hx)
+        check_state(self, state, batch, given=hx is not None)
+        if steps == 0:
+            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+        output, last = self._layers(x.reshape(steps * batch, -1), state, (batch,) * steps)
+        output = output.view(steps, batch, -1)
+        output = output.transpose(0, 1) if self.batch_first else output
+        if not batched:
+            output = output.squeeze(0 if self.batch_first else 1)
+            last = tuple(s.squeeze(1) for s in last)
+        return output, self._hand_out(last)
+
+    def _hand_out(self, state: State) -> Tensor | State:
+        return state if len(self.cell.states) > 1 else state[0]
+
+    def _initial(self, x: Tensor, batch: int, hx: Tensor | State | None) -> State:
+        """The given state as a tuple, or zeros ``(L*D, B, ·)``."""
+        if hx is not None:
+            return (hx,) if isinstance(hx, Tensor) else tuple(hx)
+        count = self.num_layers * self.num_directions
+        widths = [self.output_size] + [self.hidden_size] * (len(self.cell.states) - 1)
+        return tuple(x.new_zeros(count, batch, width) for width in widths)
+
+    def _layers(
+        self, x: Tensor, state: State, batch_sizes: tuple[int, ...]
+    ) -> tuple[Tensor, State]:
+        """All layers and directions over rows ``(N, I)``."""
+        kind = x.device.type
+        if torch.is_autocast_enabled(kind):
+            # Sixteen bits lose a gradient that is carried over many steps: full precision inside.
+            with torch.autocast(kind, enabled=False):
+                dtype = self.weight_ih_l0.dtype
+                return self._layers(x.to(dtype), tuple(s.to(dtype) for s in state), batch_sizes)
+        last: list[State] = []
+        for layer in range(self.num_layers):
+            if layer:
+                x = F.dropout(x, self.dropout, self.training)
+            directions = []
+            for reverse in (False, True)[: self.num_directions]:
+                start = tuple(s[len(last)] for s in state)
+                hidden, final = scan(
+                    self.cell,
+                    x,
+                    self.weights(layer, reverse),
+                    start,
+                    Layout(batch_sizes, reverse),
+                    clip=self.loop_clip,
+                    on_tap=self._tap_of(layer, reverse),
+                )
+                directions.append(hidden)
+                last.append(final)
+            x = torch.cat(directions, -1) if self.bidirectional else directions[0]
+        return x, tuple(torch.stack(states) for states in zip(*last, strict=True))
+
+    def _tap_of(self, layer: int, reverse: bool) -> Callable[[Tap], None] | None:
+        on_tap = self.on_tap
+        return None if on_tap is None else lambda tap: on_tap(layer, reverse, tap)
+
+    def flatten_parameters(self) -> None:
+        """Do nothing: the weights need not be one block. Here because torch's layers have it."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        # An observer belongs to the session that set it, not to the layer.
+        return self.__dict__ | {"on_tap": None}
+
+    def extra_repr(self) -> str:
+        """What `torch.nn` prints, options at their default left out."""
+        parts = [] if type(self) is not Recurrent else [repr(self.cell)]
+        parts += [str(self.input_size), str(self.hidden_size)]
+        defaults = {
+            "proj_size": 0,
+            "num_layers": 1,
+            "bias": True,
+            "batch_first": False,
+            "dropout": 0.0,
+            "bidirectional": False,
+        }
+        parts += [f"{n}={getattr(self, n)}" for n, d in defaults.items() if getattr(self, n) != d]
+        return ", ".join(parts)
+
+
+def _cell(cell: Cell | str) -> Cell:
+    if isinstance(cell, Cell):
+        return cell
+    if cell not in CELLS:
+        raise ValueError(f"unknown cell {cell!r}; there are: {', '.join(sorted(CELLS))}")
+    return CELLS[cell]()
+
+
+def _caller_level(layer: Recurrent) -> int:
+    return 3 if type(layer) is Recurrent else 4
+
+
+def _batched_state(hx: Tensor | State, batched: bool) -> Tensor | State:
+    """Give an unbatched state its batch axis, or say what is wrong, as torch does."""
+    many = not isinstance(hx, Tensor)
+    parts = tuple(hx) if many else (hx,)
+    want = 3 if batched else 2
+    if any(p.dim() != want for p in parts):
+        what = "batched 3-D" if batched else "unbatched 2-D"
+        which, also = ("hx and cx", f"also be {want}-D") if many else ("hx", f"also be {want}-D")
+        got = "(" + ", ".join(f"{p.dim()}-D" for p in parts) + ") tensors"
+        got = got if many else f"{parts[0].dim()}-D tensor"
+        raise RuntimeError(f"For {what} input, {which} should {also} but got {got}")
+    if not batched:
+        parts = tuple(p.unsqueeze(1) for p in parts)
+    return parts if many else parts[0]
+
+
+def _permute(state: State, order: Tensor | None) -> State:
+    return state if order is None else tuple(s.index_select(1, order) for s in state)

@@ -1,0 +1,139 @@
+"""The scan as autograd sees it: one function, whatever the number of steps."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from steadygrad.cells import Cell
+from steadygrad.scan import eager, tape
+from steadygrad.scan.clips import LoopClip
+from steadygrad.scan.layout import Layout
+from steadygrad.scan.taps import OnTap
+from steadygrad.scan.weights import Weights
+
+FIXED = 5  # cell, layout, clip, on_tap, names stand before the tensors
+
+
+class Scan(torch.autograd.Function):
+    """``(cell, layout, clip, on_tap, names, *tensors) -> (hidden, *final)``.
+
+    ``names`` says which weight each tensor is, with ``state`` for each initial state last.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        cell: Cell,
+        layout: Layout,
+        clip: LoopClip | None,
+        on_tap: OnTap | None,
+        names: tuple[str, ...],
+        *tensors: Tensor,
+    ) -> tuple[Tensor, ...]:
+        x, weights, state = _unpack(names, tensors)
+        keep = any(ctx.needs_input_grad)
+        projected = F.linear(x, weights.weight_ih, weights.bias_ih)
+        trip = eager.forward(cell, layout, projected, weights, state, keep)
+        if keep:
+            ctx.fixed = (cell, layout, clip, on_tap, names)
+            ctx.saved_names = tuple(trip.saved)
+            ctx.save_for_backward(*tensors, *trip.saved.values())
+        # A final state may be the very tensor that came in; autograd wants outputs of its own.
+        final = [f.clone() if any(f is t for t in tensors) else f for f in trip.final]
+        return trip.hidden, *final
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        cell, layout, clip, on_tap, names = ctx.fixed
+        count = len(names)
+        tensors = ctx.saved_tensors[:count]
+        needed = ctx.needs_input_grad[FIXED:]
+        if torch.is_grad_enabled():
+            return (None,) * FIXED + _replayed(ctx.fixed, tensors, needed, grads)
+        saved = dict(zip(ctx.saved_names, ctx.saved_tensors[count:], strict=True))
+        x, weights, _ = _unpack(names, tensors)
+        found = eager.backward(
+            cell, layout, saved, weights, grads[0].contiguous(), grads[1:], clip, on_tap
+        )
+        by_name = _weight_gradients(
+            cell, weights, x, saved, found, dict(zip(names, needed, strict=False))
+        )
+        states = iter(found.state)
+        units = iter(found.per_unit)
+        out: list[Tensor | None] = []
+        for name, need in zip(names, needed, strict=True):
+            grad = {"state": states, "unit": units}[name] if name in ("state", "unit") else None
+            value = next(grad) if grad is not None else by_name.get(name)
+            out.append(value if need else None)
+        return (None,) * FIXED + tuple(out)
+
+
+def _unpack(
+    names: tuple[str, ...], tensors: tuple[Tensor, ...]
+) -> tuple[Tensor, Weights, list[Tensor]]:
+    by_name = {n: t for n, t in zip(names, tensors, strict=True) if n not in ("unit", "state")}
+    units = tuple(t for n, t in zip(names, tensors, strict=True) if n == "unit")
+    x = by_name.pop("x")
+    state = [t for n, t in zip(names, tensors, strict=True) if n == "state"]
+    return x, Weights(**by_name, per_unit=units), state
+
+
+def _weight_gradients(
+    cell: Cell,
+    weights: Weights,
+    x: Tensor,
+    saved: dict[str, Tensor],
+    found: eager.Gradients,
+    needed: dict[str, bool],
+) -> dict[str, Tensor]:
+    """One matrix product or sum for each weight, over all time steps at once."""
+    grads: dict[str, Tensor] = {}
+    if needed.get("x"):
+        grads["x"] = found.pre @ weights.weight_ih
+    if needed.get("weight_ih"):
+        grads["weight_ih"] = found.pre.t() @ x
+    if needed.get("bias_ih"):
+        grads["bias_ih"] = found.pre.sum(0)
+    if needed.get("weight_hr") and found.squeezed is not None:
+        grads["weight_hr"] = found.squeezed.t() @ saved["squeezed"]
+    size = weights.weight_ih.shape[0] // len(cell.gates)
+    for name in ("weight_hh", "bias_hh"):
+        if not needed.get(name):
+            continue
+        rows: dict[str, Tensor] = {}
+        for item, grad in found.products.items():
+            whole = grad.t() @ saved[item.argument] if name == "weight_hh" else grad.sum(0)
+            for gate, part in zip(item.gates, whole.split(size), strict=True):
+                rows[gate] = rows[gate] + part if gate in rows else part
+        blocks = getattr(weights, name).split(size)
+        grads[name] = torch.cat(
+            [rows.get(g, torch.zeros_like(b)) for g, b in zip(cell.recurrent, blocks, strict=True)]
+        )
+    return grads
+
+
+def _replayed(
+    fixed: tuple[Cell, Layout, LoopClip | None, OnTap | None, tuple[str, ...]],
+    tensors: tuple[Tensor, ...],
+    needed: tuple[bool, ...],
+    grads: tuple[Tensor, ...],
+) -> tuple[Tensor | None, ...]:
+    """The gradient as a differentiable function of the inputs and of the incoming gradient."""
+    cell, layout, clip, _, names = fixed
+    with torch.enable_grad():
+        x, weights, state = _unpack(names, tensors)
+        hidden, final = tape.replay(cell, layout, x, weights, state, clip)
+        wanted = [t for t, need in zip(tensors, needed, strict=True) if need]
+        outputs = [(o, g) for o, g in zip((hidden, *final), grads, strict=True) if o.requires_grad]
+        found = iter(
+            torch.autograd.grad(
+                [o for o, _ in outputs],
+                wanted,
+                [g for _, g in outputs],
+                create_graph=True,
+                allow_unused=True,
+            )
+        )
+    return tuple(next(found) if need else None for need in needed)

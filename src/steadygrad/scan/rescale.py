@@ -1,0 +1,77 @@
+"""Powers of two that keep a travelling gradient inside the range of its dtype."""
+
+import torch
+from torch import Tensor
+
+from steadygrad.scan.layout import Layout
+
+EVERY = 8  # steps between two looks; a gradient that moves faster than this leaves float32 anyway
+NARROW = 40  # binary digits from one before a row is brought back to one
+
+
+class Rescaler:
+    r"""Per-row scales :math:`2^{e}` on a gradient that is carried back through time.
+
+    The backward loop is linear in the gradient, so a row may be multiplied by a power of two
+    (exactly) and divided again when it is read. What would be 1e-60, far below float32, is thus
+    carried as a number near one and an exponent. A row that receives a gradient from outside is
+    brought back to scale one first, if it had been scaled up: beside that gradient it is nothing.
+
+    Args:
+        layout: Rows of each time step.
+        outside: ``(N, P)``, what will be added from outside.
+    """
+
+    def __init__(self, layout: Layout, outside: Tensor) -> None:
+        self.exponents = torch.zeros(layout.batch, dtype=torch.int32, device=outside.device)
+        self.enters = outside.abs().amax(1) != 0 if outside.numel() else outside.new_empty(0)
+        self.history: list[Tensor] = []
+        self.used = False
+        self._count = 0
+
+    def step(
+        self, grads: list[Tensor], outside: Tensor, offset: int, rows: int
+    ) -> tuple[list[Tensor], Tensor]:
+        """Scale the gradients of one step, and what is about to be added to them."""
+        self._count += 1
+        if self._count % EVERY == 1:
+            grads = self._recentre(grads, rows)
+        if self.used:
+            e = self.exponents[:rows]
+            lifted = (e > 0) & self.enters[offset : offset + rows]
+            back = torch.where(lifted, -e, 0)
+            grads = [scale(g, back) for g in grads]
+            self.exponents[:rows] = e + back
+            outside = scale(outside, self.exponents[:rows])
+        self.history.append(self.exponents[:rows].clone())
+        return grads, outside
+
+    def _recentre(self, grads: list[Tensor], rows: int) -> list[Tensor]:
+        top = torch.stack([g.abs().amax(1) for g in grads]).amax(0)
+        _, binary = torch.frexp(top)
+        usable = (top > 0) & top.isfinite()
+        move = torch.where(usable & (binary.abs() > NARROW), -binary, 0)
+        if not move.any():
+            return grads
+        self.used = True
+        self.exponents[:rows] += move
+        return [scale(g, move) for g in grads]
+
+    def true(self, grad: Tensor) -> Tensor:
+        """Bring a scaled gradient, ``(rows, ·)``, to its true size: 0 or inf if out of range."""
+        return scale(grad, -self.exponents[: grad.shape[0]]) if self.used else grad
+
+
+def scale(grad: Tensor, exponents: Tensor) -> Tensor:
+    """Multiply each row by a power of two.
+
+    In two halves: one factor could itself leave the range of the dtype, and 0 times infinity is
+    not 0. `torch.ldexp` has that fault.
+    """
+    if grad.dtype == torch.float16:  # its own range is too small even for the halves
+        return scale(grad.float(), exponents).half()
+    limit = 1022 if grad.dtype == torch.float64 else 126
+    first = exponents.div(2, rounding_mode="floor")
+    halves = [h.clamp(-limit, limit)[:, None] for h in (first, exponents - first)]
+    two = torch.full((), 2.0, dtype=grad.dtype, device=grad.device)
+    return grad * torch.pow(two, halves[0]) * torch.pow(two, halves[1])

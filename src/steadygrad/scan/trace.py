@@ -1,0 +1,320 @@
+"""A cell's step, traced once: where it waits for a product, and what is pointwise in between.
+
+The step is traced with the recurrent products opaque. Cutting the graph at the products leaves
+*stages* of pointwise work (and reductions over the last axis); products of one argument become
+one matrix product. Of each stage the vector-Jacobian product is traced too, and split: what does
+not depend on the incoming gradient is evaluated for all time steps at once, only the rest stays
+in the sequential loop. Nothing here knows of time, batch or dtype.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from steadygrad.cells import Cell, Named
+
+Values = Callable[..., tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Pointwise work between two products.
+
+    Attributes:
+        inputs: Names of the values it reads.
+        outputs: Names of the values it makes.
+        forward: ``(*inputs) -> outputs``.
+        prepare: ``(*inputs) -> saved``, the part of the vjp that needs no incoming gradient; it
+            holds for any number of rows at once.
+        backward: ``(*saved, *grad_outputs) -> grad_inputs``.
+        twins: For each input the index of the first input with the very same gradient: where a
+            projected input and a product are simply added, the two share one buffer.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    forward: Values
+    prepare: Values
+    backward: Values
+    twins: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Product:
+    """One matrix product inside the step: ``R[gates] argument + b_hh[gates]``.
+
+    Attributes:
+        argument: Name of the value that is multiplied.
+        gates: Names of the row blocks of ``weight_hh``, in the order of the weight's rows.
+        outputs: One value name per gate.
+    """
+
+    argument: str
+    gates: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A step as an alternation: stage 0, products 0, stage 1, products 1, ..., last stage.
+
+    Value names: ``x.<gate>``, ``s.<state>``, ``u.<unit>``; anything else is intermediate.
+
+    Attributes:
+        stages: One entry a level; None where a level has no pointwise work.
+        products: Products whose arguments level ``i`` completes.
+        results: Names of the new states, in the order of `Cell.states`.
+        activations: ``gate -> (activation, value name of its argument)``, for gate health.
+        graph: The whole step, the source of the above.
+    """
+
+    stages: tuple[Stage | None, ...]
+    products: tuple[tuple[Product, ...], ...]
+    results: tuple[str, ...]
+    activations: dict[str, tuple[str, str]]
+    graph: fx.Graph
+
+
+def product(value: Any, gate: str) -> Any:
+    """Stand in the traced graph for ``recur.<gate>(value)``."""
+    raise RuntimeError("a recurrent product stands for itself only while a step is traced")
+
+
+@lru_cache(maxsize=256)
+def trace(cell: Cell) -> Program:
+    """Trace ``cell.step`` into a `Program`; cached, cells being frozen.
+
+    Raises:
+        TypeError: The step does something a symbolic trace cannot follow, such as deciding on a
+            tensor's value; the message names the cell.
+    """
+    graph = _trace_step(cell)
+    levels = _levels(graph)
+    depth = max(levels.values())
+    (output,) = (n for n in graph.nodes if n.op == "output")
+    results = [n.name for n in output.args[0]]
+    products = [_group(cell, graph, levels, level) for level in range(depth)]
+    products_args = {p.argument for level in products for p in level}
+    stages: list[Stage | None] = []
+    for level in range(depth + 1):
+        inside = [
+            n
+            for n in graph.nodes
+            if n.op in ("call_function", "call_method", "get_attr")
+            and n.target is not product
+            and levels[n] == level
+        ]
+        wanted = [
+            n
+            for n in inside
+            if n.name in products_args
+            or n.name in results
+            or any(
+                u not in inside and u.op != "output" and u.target is not product for u in n.users
+            )
+        ]
+        stages.append(_stage(inside, wanted) if wanted else None)
+    renames = _public_names(graph)
+    return Program(
+        tuple(s and _rename(s, renames) for s in stages),
+        tuple(tuple(_rename_product(p, renames) for p in level) for level in products),
+        tuple(renames.get(r, r) for r in results),
+        _activations(cell, graph),
+        graph,
+    )
+
+
+class _Tracer(fx.Tracer):
+    """Traces a function of proxies; there is no module to descend into."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = torch.nn.Module()
+        self.graph = fx.Graph(tracer_cls=_Tracer)
+
+
+def _trace_step(cell: Cell) -> fx.Graph:
+    tracer = _Tracer()
+
+    def placeholder(prefix: str, name: str) -> fx.Proxy:
+        return tracer.create_proxy("placeholder", f"{prefix}_{name}", (), {})
+
+    def opaque(gate: str) -> Callable[[Any], Any]:
+        return lambda value: tracer.create_proxy("call_function", product, (value, gate), {})
+
+    x = Named("gate", {g: placeholder("x", g) for g in cell.gates})
+    state = tuple(placeholder("s", s) for s in cell.states)
+    unit = Named("per-unit parameter", {u: placeholder("u", u) for u in cell.per_unit})
+    recur = Named("recurrent product", {g: opaque(g) for g in cell.recurrent})
+    try:
+        new_state: Any = cell.step(x, recur, state, unit)  # type: ignore[arg-type]
+    except fx.proxy.TraceError as error:
+        raise TypeError(
+            f"{type(cell).__name__}.step cannot be traced: {error}. Decide on options of the cell, "
+            "never on the value of a tensor (use torch.where)."
+        ) from None
+    if not isinstance(new_state, tuple) or len(new_state) != len(cell.states):
+        raise TypeError(
+            f"{type(cell).__name__}.step must return a tuple of {len(cell.states)} states "
+            f"({', '.join(cell.states)}), got {new_state!r}"
+        )
+    tracer.create_node("output", "output", (tuple(p.node for p in new_state),), {})
+    tracer.graph.eliminate_dead_code()
+    return tracer.graph
+
+
+def _levels(graph: fx.Graph) -> dict[fx.Node, int]:
+    """How many products stand, one behind the other, before each node."""
+    levels: dict[fx.Node, int] = {}
+    for node in graph.nodes:
+        below = max((levels[i] for i in node.all_input_nodes), default=0)
+        levels[node] = below + (node.target is product)
+    return levels
+
+
+def _group(
+    cell: Cell, graph: fx.Graph, levels: dict[fx.Node, int], level: int
+) -> tuple[Product, ...]:
+    """Join the products that share an argument, in the order of the weight's rows."""
+    calls: dict[fx.Node, dict[str, fx.Node]] = {}
+    for node in graph.nodes:
+        if node.target is product and levels[node] == level + 1:
+            value, gate = node.args
+            if gate in calls.setdefault(value, {}):
+                node.replace_all_uses_with(calls[value][gate])
+            else:
+                calls[value][gate] = node
+    return tuple(
+        Product(
+            value.name,
+            tuple(g for g in cell.recurrent if g in by_gate),
+            tuple(by_gate[g].name for g in cell.recurrent if g in by_gate),
+        )
+        for value, by_gate in calls.items()
+    )
+
+
+def _stage(inside: Sequence[fx.Node], wanted: Sequence[fx.Node]) -> Stage:
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    inputs = list(dict.fromkeys(i for n in inside for i in n.all_input_nodes if i not in inside))
+    for node in inputs:
+        copies[node] = graph.placeholder(node.name)
+    for node in inside:
+        copies[node] = graph.node_copy(node, copies.__getitem__)
+    graph.output(tuple(copies[n] for n in wanted))
+    forward = fx.GraphModule(torch.nn.Module(), graph)
+    prepare, backward, twins = _split_vjp(forward, len(inputs), len(wanted))
+    names = tuple(n.name for n in inputs), tuple(n.name for n in wanted)
+    return Stage(*names, forward.forward, prepare, backward, twins)
+
+
+def _split_vjp(
+    forward: fx.GraphModule, num_inputs: int, num_outputs: int
+) -> tuple[Values, Values, tuple[int, ...]]:
+    """Trace the vjp of a stage and cut it at the incoming gradient."""
+
+    def vjp(*args: Tensor) -> tuple[Tensor, ...]:
+        _, pull = torch.func.vjp(forward, *args[:num_inputs])
+        return pull(tuple(args[num_inputs:]))
+
+    # Sizes differ from 0, 1 and from each other, so that none is taken for a constant.
+    example = [torch.zeros(5, 7, dtype=torch.float64) for _ in range(num_inputs + num_outputs)]
+    with torch.enable_grad():
+        traced = make_fx(vjp, tracing_mode="symbolic")(*example).graph
+    traced.eliminate_dead_code()
+    placeholders = [n for n in traced.nodes if n.op == "placeholder"]
+    incoming = placeholders[num_inputs:]
+    late: set[fx.Node] = set(incoming)
+    for node in traced.nodes:
+        if node.op == "call_function" and any(i in late for i in node.all_input_nodes):
+            late.add(node)
+    (output,) = (n for n in traced.nodes if n.op == "output")
+    grads = list(output.args[0])
+    crossing = list(
+        dict.fromkeys(
+            n
+            for n in traced.nodes
+            if n not in late
+            and n.op != "output"
+            and (any(u in late for u in n.users) or n in grads)
+            and not _is_rows(n)
+        )
+    )
+    early = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in traced.nodes:
+        if node.op == "placeholder" and node not in late:
+            copies[node] = early.placeholder(node.name)
+        elif node.op != "output" and node not in late:
+            copies[node] = early.node_copy(node, copies.__getitem__)
+    early.output(tuple(copies[n] for n in crossing))
+    early.eliminate_dead_code()
+
+    loop = fx.Graph()
+    copies = {n: loop.placeholder(n.name) for n in crossing}
+    copies |= {n: loop.placeholder(n.name) for n in incoming}
+    for node in traced.nodes:
+        if _is_rows(node):  # the number of rows is the loop's, not that of all steps together
+            copies[node] = loop.call_function(torch.ops.aten.sym_size.int, (copies[incoming[0]], 0))
+        elif node in late and node.op == "call_function":
+            copies[node] = loop.node_copy(node, copies.__getitem__)
+    loop.output(tuple(copies[n] for n in grads))
+    loop.eliminate_dead_code()
+    twins = tuple(grads.index(g) for g in grads)
+    modules = [fx.GraphModule(torch.nn.Module(), g) for g in (early, loop)]
+    return modules[0].forward, modules[1].forward, twins
+
+
+def _is_rows(node: fx.Node) -> bool:
+    return node.target is torch.ops.aten.sym_size.int and node.args[1] == 0
+
+
+ACTIVATIONS = {
+    torch.sigmoid: "sigmoid",
+    "sigmoid": "sigmoid",
+    torch.tanh: "tanh",
+    "tanh": "tanh",
+    torch.relu: "relu",
+    "relu": "relu",
+}
+
+
+def _activations(cell: Cell, graph: fx.Graph) -> dict[str, tuple[str, str]]:
+    """Find, for each gate, the first activation on the way from its projected input."""
+    found: dict[str, tuple[str, str]] = {}
+    for gate in cell.gates:
+        frontier = [n for n in graph.nodes if n.op == "placeholder" and n.target == f"x_{gate}"]
+        for node in frontier:
+            for user in node.users:
+                if user.target in ACTIVATIONS:
+                    argument = user.args[0]
+                    assert isinstance(argument, fx.Node)
+                    found.setdefault(gate, (ACTIVATIONS[user.target], argument.name))
+                elif user.op != "output" and user not in frontier:
+                    frontier.append(user)
+    return found
+
+
+def _public_names(graph: fx.Graph) -> dict[str, str]:
+    """``x_input`` -> ``x.input``: names that no intermediate value can have."""
+    kinds = {"x": "x.", "s": "s.", "u": "u."}
+    return {
+        n.name: kinds[str(n.target)[0]] + str(n.target)[2:]
+        for n in graph.nodes
+        if n.op == "placeholder"
+    }
+
+
+def _rename(stage: Stage, names: dict[str, str]) -> Stage:
+    inputs = tuple(names.get(i, i) for i in stage.inputs)
+    return Stage(inputs, stage.outputs, stage.forward, stage.prepare, stage.backward, stage.twins)
+
+
+def _rename_product(item: Product, names: dict[str, str]) -> Product:
+    return Product(names.get(item.argument, item.argument), item.gates, item.outputs)
