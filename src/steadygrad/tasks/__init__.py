@@ -4,6 +4,7 @@ from steadygrad.tasks.base import Batch as Batch
 from steadygrad.tasks.base import Batches as Batches
 from steadygrad.tasks.base import InputError as InputError
 from steadygrad.tasks.base import Score as Score
+from steadygrad.tasks.base import Split as Split
 from steadygrad.tasks.base import Task as Task
 from steadygrad.tasks.forecast import Forecast as Forecast
 from steadygrad.tasks.forecast import read_forecast as read_forecast

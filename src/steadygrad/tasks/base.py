@@ -83,10 +83,22 @@ class Task(ABC):
     every_step: ClassVar[bool]  # an answer at each time step, or only after the last
     better: ClassVar[Mapping[str, Better]]  # unit -> direction; the first unit decides
     required_lag: int | None = None  # steps the gradient must travel, where the task knows it
-    input_size: int  # features (values) or the number of symbols
-    output_size: int
-    time_steps: int  # T of a training batch
     notes: tuple[str, ...]  # what was done to the data, one sentence each
+
+    @property
+    @abstractmethod
+    def input_size(self) -> int:
+        """Features of the input, or the number of symbols."""
+
+    @property
+    @abstractmethod
+    def output_size(self) -> int:
+        """Numbers that one answer has, or the number of symbols."""
+
+    @property
+    @abstractmethod
+    def time_steps(self) -> int:
+        """Time steps ``T`` of a training batch."""
 
     @abstractmethod
     def facts(self) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """Forecast one column of a table at a horizon, from a window of all its columns."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, final
@@ -68,7 +69,7 @@ class Forecast(Task):
 
     input_kind: ClassVar = "values"
     every_step: ClassVar = False
-    better: ClassVar[dict[str, Better]] = {"RMSE": "lower", "MAE": "lower"}
+    better: ClassVar[Mapping[str, Better]] = {"RMSE": "lower", "MAE": "lower"}
 
     @property
     def input_size(self) -> int:

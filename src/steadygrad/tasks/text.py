@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, final
@@ -58,7 +58,7 @@ class Text(Task):
 
     input_kind: ClassVar = "symbols"
     every_step: ClassVar = True
-    better: ClassVar[dict[str, Better]] = {BITS: "lower", ACCURACY: "higher"}
+    better: ClassVar[Mapping[str, Better]] = {BITS: "lower", ACCURACY: "higher"}
 
     @property
     def input_size(self) -> int:

@@ -1,0 +1,121 @@
+"""Every option of a training run: the Python API, the command line and the record are this."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from steadygrad.tasks import InputError
+from steadygrad.tasks.text import Symbol
+
+Kind = Literal["auto", "forecast", "text"]
+
+# Options that a resumed run may change: where it runs and how long, never what it computes.
+FREE_ON_RESUME = frozenset(
+    {"out", "resume", "overwrite", "checkpoint_every_seconds", "threads", "device", "file"}
+    | {"epochs", "max_steps"}
+)
+COUNTS = ("hidden", "layers", "max_steps", "patience", "validate_every", "batch_size")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Options of one training run.
+
+    Args:
+        file: Your data: a CSV to forecast, or a text to learn.
+        kind: What the file is; found out from its name and content if not given.
+        target: Column to forecast; the last numeric one if not given.
+        window: Time steps seen at once (rows of a CSV, symbols of a text).
+        horizon: Rows ahead to forecast; a day, week or year by the dates if not given.
+        symbol: What one symbol of a text is.
+        cell: Recurrent cell, with its options after a colon: lstm, gru, elman:nonlinearity=relu.
+        hidden: Hidden features.
+        layers: Recurrent layers.
+        dropout: Share of features dropped in training, before, between and after the layers.
+        remedies: Remedies applied, with their options: forget_bias orthogonal_init:gain=0.9.
+        clip: Bound on the gradient's norm at each step; 0 clips nothing.
+        epochs: Passes through the training part at most; no bound if not given.
+        max_steps: Training steps at most.
+        patience: Validations without improvement before stopping.
+        validate_every: Training steps between two validations.
+        batch_size: Windows, or rows of text, in one batch.
+        learning_rate: Step size of Adam at the start; halved when validation stalls.
+        lag: Time steps that the gradient has to travel; only with it can vanishing be a fault.
+        device: Where to train.
+        seed: Fixes weights, order of the data and dropout.
+        threads: CPU threads; torch's own choice if not given.
+        out: Folder of the run; runs/<name of the file> if not given.
+        checkpoint_every_seconds: Time between two checkpoints, in seconds.
+        resume: Go on where an interrupted run of this folder stopped.
+        overwrite: Replace what the folder holds of an earlier run.
+    """
+
+    file: Path
+    kind: Kind = "auto"
+    target: str | None = None
+    window: int | None = None
+    horizon: int | None = None
+    symbol: Symbol = "char"
+    cell: str = "lstm"
+    hidden: int = 128
+    layers: int = 1
+    dropout: float = 0.0
+    remedies: tuple[str, ...] = ()
+    clip: float = 1.0
+    epochs: int | None = None
+    max_steps: int = 4000
+    patience: int = 8
+    validate_every: int = 200
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    lag: int | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    seed: int = 0
+    threads: int | None = None
+    out: Path | None = None
+    checkpoint_every_seconds: float = 20.0
+    resume: bool = False
+    overwrite: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the run writes into."""
+        return self.out if self.out is not None else Path("runs") / self.file.stem
+
+    def check(self) -> None:
+        """Refuse values that no run could use.
+
+        Raises:
+            InputError: An option out of its range, or two that contradict each other.
+        """
+        for name in COUNTS:
+            _expect(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        for name in ("window", "horizon", "epochs", "threads", "lag"):
+            value = getattr(self, name)
+            _expect(name, value, value is None or value >= 1, "at least 1")
+        for name in ("learning_rate", "checkpoint_every_seconds"):
+            value = getattr(self, name)
+            _expect(name, value, math.isfinite(value) and value > 0, "above 0 and finite")
+        _expect("dropout", self.dropout, 0 <= self.dropout < 1, "from 0 to below 1")
+        _expect("clip", self.clip, math.isfinite(self.clip) and self.clip >= 0, "0 or above")
+        _expect("seed", self.seed, 0 <= self.seed < 2**63, "from 0 to below 2^63")
+        if self.resume and self.overwrite:
+            raise InputError("--resume goes on, --overwrite starts again: give one of them")
+
+    def plain(self) -> dict[str, Any]:
+        """Return the options as JSON-able values, in order."""
+        values = dataclasses.asdict(self)
+        return {name: str(v) if isinstance(v, Path) else v for name, v in values.items()} | {
+            "remedies": list(self.remedies)
+        }
+
+    def fixed(self) -> dict[str, Any]:
+        """Return the options that a resumed run must share with the run it goes on with."""
+        return {name: v for name, v in self.plain().items() if name not in FREE_ON_RESUME}
+
+
+def _expect(name: str, value: object, holds: bool, expected: str) -> None:
+    if not holds:
+        raise InputError(f"--{name.replace('_', '-')} {value}: expected {expected}")

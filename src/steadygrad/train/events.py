@@ -1,0 +1,100 @@
+"""What a training run tells whoever listens; the library itself prints nothing."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from steadygrad.tasks import Score
+
+Status = Literal["finished", "interrupted", "diverged"]
+
+
+@dataclass(frozen=True)
+class Started:
+    """The data is read and the model stands; training begins at ``step``."""
+
+    title: str
+    facts: Mapping[str, Any]
+    notes: tuple[str, ...]
+    parameters: int
+    device: str
+    folder: Path
+    step: int
+    max_steps: int
+    batches: int  # per epoch
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """One training step is done."""
+
+    step: int
+    epoch: int
+    loss: float
+    gradient: Mapping[str, Any]  # grad_norm, clipped_share, horizon, slope, verdict: what is known
+    seconds: float  # since training began in this process
+
+
+@dataclass(frozen=True)
+class Validated:
+    """The validation part was scored."""
+
+    step: int
+    epoch: int
+    loss: float
+    figures: Mapping[str, float]
+    is_best: bool
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint was written."""
+
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something worth a line: a resumption, a fault, a stop and its reason."""
+
+    kind: str
+    step: int
+    text: str
+
+
+Event = Started | Stepped | Validated | Saved | Remark
+Listener = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Args:
+        status: Finished, interrupted (resume it), or diverged (a loss was not finite).
+        verdict: What the gradient's measurements say.
+        scores: The model's, then the naive answers', on the test part; empty if interrupted.
+        beats_naive: Whether the model is better than every naive answer, by the deciding figure.
+        text: One sentence for the reader.
+        step: Training steps done.
+        seconds: Time that training took, over all parts of a resumed run.
+        record: The run's record.
+        weights: Best weights, if the run came to an end.
+        findings: Faults that were found.
+        notes: What was done to the data.
+    """
+
+    status: Status
+    verdict: str
+    scores: tuple[Score, ...]
+    beats_naive: bool | None
+    text: str
+    step: int
+    seconds: float
+    record: Path
+    weights: Path | None
+    findings: tuple[Mapping[str, Any], ...]
+    notes: tuple[str, ...]

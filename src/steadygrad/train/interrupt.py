@@ -1,0 +1,42 @@
+"""Ctrl-C and SIGTERM stop a run between two steps, where nothing is half done."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Self, final
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@final
+class Interrupt:
+    """While entered, the first signal is only remembered; the second acts as it always does.
+
+    Outside the main thread, where Python allows no signal handlers, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)  # pyright: ignore[reportArgumentType]
+        self._before = {}

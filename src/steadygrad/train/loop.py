@@ -1,0 +1,230 @@
+"""The training loop: steps, validations, checkpoints, and a stop between any two steps."""
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from steadygrad.record import Record
+from steadygrad.remedies import Remedy
+from steadygrad.tasks import Batch, Split, Task
+from steadygrad.train import checkpoint
+from steadygrad.train.checkpoint import Checkpoint
+from steadygrad.train.config import TrainConfig
+from steadygrad.train.events import Listener, Remark, Saved, Stepped, Validated
+from steadygrad.train.folder import Folder
+from steadygrad.train.gradient import Gradient
+from steadygrad.train.interrupt import Interrupt
+from steadygrad.train.model import Carried, SequenceModel, detach
+from steadygrad.train.progress import Progress
+
+COMMIT_EVERY = 1.0  # seconds: how far behind a reader of the record may be
+End = Literal["finished", "interrupted", "diverged"]
+
+
+@final
+class Loop:
+    """One training run between its data and its files.
+
+    Args:
+        config: The options.
+        task: Batches, loss and measure.
+        model: What is trained, remedies applied, on its device.
+        remedies: Those that act on gradients do so at every step.
+        folder: Where checkpoints go.
+        record: Where every step is written down.
+        data: Fingerprint of the data, kept in the checkpoint.
+        tell: Is told what happens.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        task: Task,
+        model: SequenceModel,
+        remedies: tuple[Remedy, ...],
+        folder: Folder,
+        record: Record,
+        data: str,
+        tell: Listener,
+    ) -> None:
+        self.config, self.task, self.model = config, task, model
+        self.folder, self.record, self.data, self.tell = folder, record, data, tell
+        self.device = next(model.parameters()).device
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+        self.remedies = remedies
+        self.progress = Progress()
+        self.state: Carried | None = None
+        self.best: dict[str, Tensor] = {}
+        self.why = ""  # one sentence: why the run ended
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Take up everything from a checkpoint."""
+        self.progress = Progress(**saved.facts["progress"])
+        self.model.load_state_dict(saved.group("model"))
+        self.best = saved.group("best")
+        names = [name for name, _ in self.model.named_parameters()]
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in saved.group("optimizer").items():
+            name, _, quantity = key.rpartition("/")
+            moments.setdefault(names.index(name), {})[quantity] = tensor
+        whole = self.optimizer.state_dict()
+        self.optimizer.load_state_dict(whole | {"state": moments})
+        parts = [part.to(self.device) for _, part in sorted(saved.group("state").items())]
+        self.state = (tuple(parts) if len(parts) > 1 else parts[0]) if parts else None
+        torch.set_rng_state(saved.tensors["rng/cpu"])
+        if self.device.type == "cuda" and "rng/cuda" in saved.tensors:
+            torch.cuda.set_rng_state(saved.tensors["rng/cuda"], self.device)
+
+    def save(self, status: str = "running") -> None:
+        """Write a checkpoint; the record is made permanent first, so it is never behind."""
+        self.progress.status = status
+        self.record.commit()
+        facts = {
+            "config": self.config.fixed(),
+            "data": self.data,
+            "progress": self.progress.plain(),
+        }
+        checkpoint.write(self.folder.checkpoint, Checkpoint(self._tensors(), facts))
+        self.tell(Saved(self.progress.step, self.folder.checkpoint))
+
+    def run(self, gradient: Gradient, interrupt: Interrupt) -> End:
+        """Train until the end, an interrupt, or a loss that is not finite."""
+        progress = self.progress
+        started = time.perf_counter() - progress.seconds
+        saved = committed = time.perf_counter()
+        if progress.step == 0:
+            self._validate()
+            self.save()
+        while not self._is_over():
+            batches = self.task.batches(
+                "train", self.config.batch_size, (self.config.seed, progress.epoch)
+            )
+            while progress.index < len(batches) and not self._is_over():
+                batch = batches[progress.index].to(self.device)
+                if not self._step(batch, gradient, time.perf_counter() - started):
+                    return "diverged"
+                if progress.step % self.config.validate_every == 0:
+                    self._validate()
+                progress.seconds = (now := time.perf_counter()) - started
+                if interrupt.requested:
+                    self.save()
+                    return "interrupted"
+                if now - saved > self.config.checkpoint_every_seconds:
+                    self.save()
+                    saved = committed = now
+                elif now - committed > COMMIT_EVERY:
+                    self.record.commit()
+                    committed = now
+            if progress.index >= len(batches):
+                progress.epoch, progress.index = progress.epoch + 1, 0
+        if progress.step % self.config.validate_every:
+            self._validate()
+        return "finished"
+
+    def evaluate(self, split: Split) -> tuple[float, Tensor]:
+        """Return mean loss and summed tally of the present weights over ``split``."""
+        losses: list[tuple[float, int]] = []
+        total: Tensor | None = None
+        state: Carried | None = None
+        with evaluating(self.model), torch.no_grad():
+            for batch in self.task.batches(split, 4 * self.config.batch_size):
+                batch = batch.to(self.device)
+                outputs, state = self.model(batch.inputs, None if batch.fresh else state)
+                losses.append(
+                    (self.task.loss(outputs, batch.targets).item(), batch.targets.numel())
+                )
+                tally = self.task.tally(outputs, batch.targets).cpu()
+                total = tally if total is None else total + tally
+        assert total is not None  # no task has an empty part
+        count = sum(n for _, n in losses)
+        return sum(loss * n for loss, n in losses) / count, total
+
+    def _step(self, batch: Batch, gradient: Gradient, seconds: float) -> bool:
+        """Train on one batch; False, and nothing changed, if loss or gradient is not finite."""
+        progress = self.progress
+        rate = progress.learning_rate(self.config.learning_rate)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        state = None if batch.fresh else detach(self.state)
+        self.optimizer.zero_grad()
+        outputs, self.state = self.model(batch.inputs, state)
+        loss = self.task.loss(outputs, batch.targets)
+        value = loss.item()
+        if math.isfinite(value):
+            loss.backward()
+            norm = gradient.clip()
+        else:
+            norm = math.nan
+        # Step n is the n-th, counted from one: a checkpoint after n steps holds rows up to n.
+        self.record.scalars(progress.step + 1, {"loss": value, "lr": rate} | gradient.scalars())
+        if not math.isfinite(norm):
+            self._diverged(value)
+            return False
+        self.optimizer.step()
+        progress.step += 1
+        progress.index += 1
+        self.tell(Stepped(progress.step, progress.epoch, value, gradient.latest(), seconds))
+        return True
+
+    def _diverged(self, loss: float) -> None:
+        what = "gradient" if math.isfinite(loss) else "loss"
+        step = self.progress.step + 1
+        self.why = f"the {what} was not finite at step {step}"
+        self.record.event(step, "nonfinite", self.why, loss=loss)
+        self.tell(Remark("nonfinite", step, self.why))
+
+    def _validate(self) -> None:
+        progress = self.progress
+        loss, total = self.evaluate("val")
+        figures = self.task.figures(total)
+        is_best = progress.judge(loss)
+        if is_best or not self.best:
+            self.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        first = next(iter(self.task.better))
+        self.record.scalars(progress.step, {"val_loss": loss, f"val {first}": figures[first]})
+        rate = progress.learning_rate(self.config.learning_rate)
+        self.tell(Validated(progress.step, progress.epoch, loss, figures, is_best, rate))
+
+    def _is_over(self) -> bool:
+        progress, config = self.progress, self.config
+        reasons = (
+            (progress.step >= config.max_steps, f"{config.max_steps} steps are done"),
+            (
+                config.epochs is not None and progress.epoch >= config.epochs,
+                f"{config.epochs} epochs are done",
+            ),
+            (
+                progress.stale >= config.patience,
+                f"no better validation since step {progress.best_step}",
+            ),
+        )
+        self.why = next((why for holds, why in reasons if holds), "")
+        return bool(self.why)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {f"model/{name}": t for name, t in self.model.state_dict().items()}
+        tensors |= {f"best/{name}": t for name, t in self.best.items()}
+        for name, parameter in self.model.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer/{name}/{key}"] = torch.as_tensor(value)
+        state = (self.state,) if isinstance(self.state, Tensor) else self.state or ()
+        tensors |= {f"state/{number}": part for number, part in enumerate(state)}
+        tensors["rng/cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["rng/cuda"] = torch.cuda.get_rng_state(self.device)
+        return tensors
+
+
+@contextlib.contextmanager
+def evaluating(model: SequenceModel) -> Iterator[None]:
+    """Switch dropout off for a while."""
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train()

@@ -1,0 +1,81 @@
+"""A recurrent layer between what the data looks like and what is asked."""
+
+from collections.abc import Callable
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from steadygrad.nn import Recurrent
+from steadygrad.tasks import Task
+from steadygrad.train.cell_spec import parse_cell
+from steadygrad.train.config import TrainConfig
+
+Carried = Tensor | tuple[Tensor, ...]
+FUSED: dict[str, Callable[..., nn.Module]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+
+
+@final
+class SequenceModel(nn.Module):
+    """Input features or embedded symbols, a recurrent layer, and a linear head.
+
+    Args:
+        task: What goes in and comes out.
+        config: Cell, sizes and dropout.
+
+    Shapes:
+        ``inputs (T, B, I)`` or codes ``(T, B)``; answers ``(T, B, O)`` where the task asks at
+        every step, else ``(B, O)`` from the last hidden state.
+    """
+
+    def __init__(self, task: Task, config: TrainConfig) -> None:
+        super().__init__()
+        self.every_step = task.every_step
+        self.embedding: nn.Embedding | None = None
+        features = task.input_size
+        if task.input_kind == "symbols":
+            features = min(config.hidden, 128)
+            self.embedding = nn.Embedding(task.input_size, features)
+        self.dropout = nn.Dropout(config.dropout)
+        self.recurrent = recurrent_layer(config, features)
+        self.head = nn.Linear(config.hidden, task.output_size)
+
+    def forward(self, inputs: Tensor, state: Carried | None = None) -> tuple[Tensor, Carried]:
+        """Return the answers, and the state after the last step."""
+        x = self.embedding(inputs) if self.embedding is not None else inputs
+        hidden, carried = self.recurrent(self.dropout(x), state)
+        hidden = self.dropout(hidden if self.every_step else hidden[-1])
+        return self.head(hidden), carried
+
+
+def recurrent_layer(config: TrainConfig, input_size: int) -> nn.Module:
+    """Make the recurrent layer, time first: torch's own where it has the cell, else ours.
+
+    Raises:
+        InputError: No cell of that name, or an option that it does not have.
+    """
+    between = config.dropout if config.layers > 1 else 0.0  # torch warns about it in one layer
+    sizes = (input_size, config.hidden, config.layers)
+    if config.cell in FUSED:
+        return FUSED[config.cell](*sizes, dropout=between)
+    return Recurrent(parse_cell(config.cell), *sizes, dropout=between)
+
+
+def detach(state: Carried | None) -> Carried | None:
+    """Cut the gradient, keep the values."""
+    if state is None or isinstance(state, Tensor):
+        return None if state is None else state.detach()
+    return tuple(part.detach() for part in state)
+
+
+def describe(model: SequenceModel, config: TrainConfig) -> dict[str, Any]:
+    """Return what the record says about the model."""
+    count = sum(p.numel() for p in model.parameters())
+    return {
+        "cell": config.cell,
+        "hidden": config.hidden,
+        "layers": config.layers,
+        "parameters": count,
+        "text": str(model),
+        "torch": torch.__version__,
+    }

@@ -1,0 +1,52 @@
+"""Where a run stands: everything but tensors that a resumed run needs."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+HALVE_AFTER = 3  # validations without improvement
+
+
+@dataclass
+class Progress:
+    """Counters of a run; the only mutable state besides tensors.
+
+    Args:
+        step: Training steps done.
+        epoch: Passes through the training part done.
+        index: Batches of the present epoch done.
+        best: Lowest validation loss.
+        best_step: The step it was reached at.
+        stale: Validations since then.
+        seconds: Training time so far, in seconds.
+        status: ``running``, or how it ended.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    index: int = 0
+    best: float = math.inf
+    best_step: int = 0
+    stale: int = 0
+    halvings: int = 0
+    seconds: float = 0.0
+    status: str = "running"
+
+    def judge(self, loss: float) -> bool:
+        """Count a validation, and return whether it is the best so far."""
+        if loss < self.best:
+            self.best, self.best_step, self.stale = loss, self.step, 0
+            return True
+        self.stale += 1
+        if self.stale % HALVE_AFTER == 0:
+            self.halvings += 1
+        return False
+
+    def learning_rate(self, start: float) -> float:
+        """Return the learning rate now: halved once for each time that validation stalled."""
+        return start * 0.5**self.halvings
+
+    def plain(self) -> dict[str, Any]:
+        """Return the counters as JSON-able values."""
+        return dataclasses.asdict(self)
