@@ -1,1 +1,11 @@
-"""To be written."""
+"""Initialisers: in place, ending in an underscore, returning their argument.
+
+They know tensors and row blocks, not layers: the weight of a gated layer stacks one block of
+rows per gate, and each block is a matrix of its own.
+"""
+
+from steadygrad.init.chrono import chrono_ as chrono_
+from steadygrad.init.gate_bias import gate_bias_ as gate_bias_
+from steadygrad.init.glorot import glorot_ as glorot_
+from steadygrad.init.identity import identity_ as identity_
+from steadygrad.init.orthogonal import orthogonal_ as orthogonal_
