@@ -1,1 +1,16 @@
-"""To be written."""
+"""Remedies for gradients that vanish, explode or stop: one file each, options as fields."""
+
+from steadygrad.remedies.applied import Applied as Applied
+from steadygrad.remedies.base import Remedy as Remedy
+from steadygrad.remedies.clip_norm import ClipNorm as ClipNorm
+from steadygrad.remedies.clip_value import ClipValue as ClipValue
+from steadygrad.remedies.forget_bias import ForgetBias as ForgetBias
+from steadygrad.remedies.gated import Gated as Gated
+from steadygrad.remedies.identity_init import IdentityInit as IdentityInit
+from steadygrad.remedies.irnn import IRNN as IRNN
+from steadygrad.remedies.orthogonal_init import OrthogonalInit as OrthogonalInit
+from steadygrad.remedies.parse import known
+from steadygrad.remedies.parse import parse as parse
+
+REMEDIES: dict[str, type[Remedy]] = known()
+"""Every remedy of the house, by its name on the command line."""

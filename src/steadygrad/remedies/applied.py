@@ -1,0 +1,79 @@
+"""What a remedy did to a model, and the way back."""
+
+from collections.abc import Callable
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+
+@final
+class Applied:
+    """The changes of one remedy, each remembered before it is made.
+
+    A remedy goes through `keep`, `assign` and `replace`, so that `undo` can restore the model
+    bit for bit: values, modules and flags. Parameters get their old values back in place, so
+    an optimiser or a hook that holds them still holds the right ones.
+    """
+
+    def __init__(self) -> None:
+        self._restore: list[Callable[[], None]] = []
+        self._changed: list[str] = []
+        self._is_undone = False
+
+    @property
+    def changed(self) -> str:
+        """In plain words what was changed, and in which layers."""
+        return "; ".join(self._changed) or "nothing before training"
+
+    def note(self, text: str) -> None:
+        """Add one change to the account in `changed`."""
+        self._changed.append(text)
+
+    def keep(self, tensor: Tensor) -> Tensor:
+        """Remember the values of ``tensor``, which is then changed in place; return it."""
+        before = tensor.detach().clone()
+
+        @torch.no_grad()
+        def restore() -> None:
+            tensor.copy_(before)
+
+        self._restore.append(restore)
+        return tensor
+
+    def assign(self, owner: object, attribute: str, value: Any) -> None:
+        """Set a flag of a module, and remember what it was."""
+        before = getattr(owner, attribute)
+        self._restore.append(lambda: setattr(owner, attribute, before))
+        setattr(owner, attribute, value)
+
+    def replace(self, model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+        """Put ``new`` wherever ``old`` is registered inside ``model``."""
+        # A module shared between two parents is registered twice; named_children would show
+        # it once per parent but modules() visits each parent once, so both places are found.
+        for parent in list(model.modules()):
+            for name, child in list(parent._modules.items()):
+                if child is old:
+                    self._restore.append(_setter(parent, name, old))
+                    parent._modules[name] = new
+
+    def undo(self) -> None:
+        """Restore the model bit for bit, to where it stood before the remedy.
+
+        What was learned since in the tensors that the remedy changed is lost with it.
+
+        Raises:
+            RuntimeError: It was undone before.
+        """
+        if self._is_undone:
+            raise RuntimeError("this remedy was undone already; apply it again first")
+        self._is_undone = True
+        for restore in reversed(self._restore):
+            restore()
+
+
+def _setter(parent: nn.Module, name: str, child: nn.Module) -> Callable[[], None]:
+    def restore() -> None:
+        parent._modules[name] = child
+
+    return restore

@@ -1,0 +1,111 @@
+"""What a remedy may touch, in the order of a training step, and what it owes in return."""
+
+from abc import ABC
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, fields
+from typing import Any, ClassVar, final
+
+from torch import Tensor, nn
+
+from steadygrad.remedies.applied import Applied
+
+
+class Remedy(ABC):
+    """One treatment of a recurrent network's gradient, with its options as fields.
+
+    A remedy is a frozen dataclass. It states how it is called (`name`), what it does to the
+    gradient in one sentence that a test measures (`claim`), and which faults it is meant for
+    (`helps`). It overrides the hooks that it needs:
+
+    - `unsuitable`, to refuse a model before anything is done to it;
+    - `change`, before training: initialise, reparametrise, replace a layer;
+    - `on_gradients`, after the backward pass and before the optimiser's step.
+
+    A remedy that changes the model is applied *before the optimiser is made*: a layer that is
+    replaced brings new parameters, and an optimiser keeps the ones it was given.
+    """
+
+    name: ClassVar[str]
+    claim: ClassVar[str]
+    helps: ClassVar[tuple[str, ...]]
+
+    def unsuitable(self, model: nn.Module) -> str | None:
+        """Say in one sentence why this model cannot be treated, or return None if it can."""
+        return None
+
+    def change(self, model: nn.Module, applied: Applied) -> None:  # noqa: B027  # a hook
+        """Change ``model`` before training, through ``applied``, which remembers the way back."""
+
+    def on_gradients(self, params: Sequence[nn.Parameter]) -> Mapping[str, Tensor]:
+        """Change ``.grad`` in place; return what to record, as tensors on their own device.
+
+        Called after backward and before the step, on unscaled gradients: under a gradient
+        scaler after ``unscale_``. Nothing in it waits for the device.
+        """
+        return {}
+
+    @final
+    def applicable(self, model: nn.Module) -> bool:
+        """Whether `apply` would accept ``model``; `unsuitable` says why not."""
+        return self.unsuitable(model) is None
+
+    @final
+    def apply(self, model: nn.Module) -> Applied:
+        """Treat ``model`` in place, before training and before its optimiser is made.
+
+        Random remedies draw from torch's global generator, as torch's own initialisers do.
+
+        Returns:
+            What was changed, and the way back. Remedies applied one after the other are undone
+            in reverse order.
+
+        Raises:
+            ValueError: The model cannot be treated by this remedy; nothing was changed.
+        """
+        reason = self.unsuitable(model)
+        if reason is not None:
+            raise ValueError(f"{self.spec} does not suit this {type(model).__name__}: {reason}")
+        applied = Applied()
+        try:
+            self.change(model, applied)
+        except BaseException:
+            applied.undo()  # never leave a model half treated
+            raise
+        return applied
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options by name, as plain values that a record can keep."""
+        return {option.name: getattr(self, option.name) for option in self.fields()}
+
+    @property
+    def spec(self) -> str:
+        """The remedy as the command line writes it; `steadygrad.remedies.parse` reads it back."""
+        given = [
+            f"{option.name}={_plain(getattr(self, option.name))}"
+            for option in self.fields()
+            if getattr(self, option.name) != option.default
+        ]
+        return self.name + (":" + ",".join(given) if given else "")
+
+    @classmethod
+    def fields(cls) -> tuple[Field[Any], ...]:
+        """The options: one dataclass field each."""
+        return fields(cls)  # pyright: ignore[reportArgumentType]  # every remedy is a dataclass
+
+    @final
+    def expect(self, option: str, holds: bool, expected: str) -> None:
+        """Refuse a bad option as soon as the remedy is made.
+
+        Raises:
+            ValueError: ``holds`` is False.
+        """
+        if not holds:
+            raise ValueError(
+                f"{self.name}: option {option} must be {expected}, got {getattr(self, option)!r}"
+            )
+
+
+def _plain(value: object) -> str:
+    """Write a value as `parse` reads it: true, false and none in lower case."""
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)

@@ -1,0 +1,114 @@
+"""Gating: replace a plain recurrence by one that changes its memory by addition."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, final
+
+import torch
+from torch import nn
+
+from steadygrad import nn as sg
+from steadygrad.init import gate_bias_
+from steadygrad.init.blocks import row_blocks
+from steadygrad.nn import Recurrent
+from steadygrad.remedies.applied import Applied
+from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.hidden_only import HiddenOnly
+from steadygrad.remedies.reasons import no_recurrence
+from steadygrad.remedies.recurrences import Recurrence, is_plain_layer, recurrences
+
+
+@final
+@dataclass(frozen=True)
+class Gated(Remedy):
+    r"""Replace each plain recurrent layer by a GRU or an LSTM of the same size.
+
+    .. math::
+        h_t = (1 - z_t) \odot n_t + z_t \odot h_{t-1} \quad\Rightarrow\quad
+        \frac{\partial h_t}{\partial h_{t-1}} = \operatorname{diag}(z_t) + \dots
+
+    The first term carries the gradient back without a matrix in the way, and the network learns
+    where to hold it near one. The new layer takes ``(x, h_0)`` and returns ``(y, h_n)`` as the
+    old one did. It has three or four times the weights; all but the carried ones are new.
+
+    Hooks on the old layer do not follow, so apply this before anything that watches the model.
+
+    Args:
+        cell: ``"gru"``, or ``"lstm"``, whose cell state starts at 0 with every sequence and is
+            not handed out (a state carried from one window to the next carries h alone).
+        forget_bias: Bias of the keeping gate; None leaves what the layer starts with. (A layer
+            without biases gets none.)
+        carry: Whether the candidate takes over the old layer's input weights and input bias.
+
+    References:
+        Hochreiter and Schmidhuber, *Long Short-Term Memory*, 1997.
+        Cho et al., *Learning Phrase Representations using RNN Encoder-Decoder for Statistical
+        Machine Translation*, 2014 (the GRU).
+        Jozefowicz, Zaremba and Sutskever, *An Empirical Exploration of Recurrent Network
+        Architectures*, 2015 (forget bias).
+    """
+
+    name: ClassVar[str] = "gated"
+    claim: ClassVar[str] = (
+        "Even with the recurrent matrix at zero the gradient passes each step, times its gate"
+    )
+    helps: ClassVar[tuple[str, ...]] = ("vanishing", "exploding", "saturated", "dead")
+
+    cell: Literal["gru", "lstm"] = "gru"
+    forget_bias: float | None = 1.0
+    carry: bool = True
+
+    def __post_init__(self) -> None:
+        self.expect("cell", self.cell in ("gru", "lstm"), "'gru' or 'lstm'")
+        value = self.forget_bias
+        finite = value is None or abs(value) < float("inf")
+        self.expect("forget_bias", finite, "a finite number or none")
+
+    def unsuitable(self, model: nn.Module) -> str | None:
+        if is_plain_layer(model):
+            return "it is itself the layer to replace; put it inside a module, such as a Sequential"
+        reason = no_recurrence(model)
+        if reason is not None or any(map(is_plain_layer, model.modules())):
+            return reason
+        return "it holds no plain recurrent layer (an RNN) to replace"
+
+    def change(self, model: nn.Module, applied: Applied) -> None:
+        plain = [(path, m) for path, m in model.named_modules() if is_plain_layer(m)]
+        for path, old in plain:
+            applied.replace(model, old, self._twin(old))
+            applied.note(f"{path}: plain recurrence replaced by {self.cell.upper()}")
+
+    def _twin(self, old: nn.Module) -> nn.Module:
+        """Build the gated layer that stands in for ``old``, of torch's kind or ours."""
+        family: Any = sg if isinstance(old, Recurrent) else nn
+        kind = family.GRU if self.cell == "gru" else family.LSTM
+        weight: Any = old.weight_hh_l0
+        options: dict[str, Any] = {
+            name: getattr(old, name)
+            for name in ("num_layers", "bias", "batch_first", "dropout", "bidirectional")
+        }
+        sizes: Any = (old.input_size, old.hidden_size)
+        new = kind(*sizes, **options, device=weight.device, dtype=weight.dtype)
+        new.train(old.training)
+        for source, target in zip(recurrences(old), recurrences(new), strict=True):
+            if self.carry:
+                _carry(source, target)
+            if self.forget_bias is not None and old.bias:
+                _open(target, self.forget_bias)
+        return HiddenOnly(new).train(old.training) if self.cell == "lstm" else new
+
+
+@torch.no_grad()
+def _carry(source: Recurrence, target: Recurrence) -> None:
+    """Give the candidate of ``target`` the input weights and input bias of ``source``."""
+    candidate = target.gates.index("candidate")
+    for stem in ("weight_ih", "bias_ih"):
+        old, new = source.find(stem), target.find(stem)
+        if old is not None and new is not None:
+            row_blocks(new, len(target.gates))[candidate].copy_(old)
+
+
+def _open(target: Recurrence, value: float) -> None:
+    """Set the bias of the keeping gate: the sum of the layer's two biases."""
+    gate = target.gates.index(target.keeping_gate or "")
+    gate_bias_(target.parameter("bias_ih"), len(target.gates), gate, value)
+    gate_bias_(target.parameter("bias_hh"), len(target.gates), gate, 0.0)

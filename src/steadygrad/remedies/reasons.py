@@ -1,0 +1,36 @@
+"""Why a model cannot be treated: reasons that several remedies share."""
+
+from torch import nn
+
+from steadygrad.remedies.recurrences import blocks_of, recurrences
+
+RECURRENT = "torch.nn.RNN, LSTM, GRU and their cells, and steadygrad.nn's"
+
+
+def no_trainable_parameter(model: nn.Module) -> str | None:
+    """Return why no gradient of ``model`` can be treated, or None."""
+    if any(parameter.requires_grad for parameter in model.parameters()):
+        return None
+    return "none of its parameters requires a gradient, so there is nothing to clip"
+
+
+def no_recurrence(model: nn.Module) -> str | None:
+    """Return why no recurrent weight of ``model`` can be set, or None."""
+    hidden = _parametrised(model)
+    if hidden is not None:
+        return hidden
+    if any(True for _ in recurrences(model)):
+        return None
+    return f"it holds no recurrent layer (known are {RECURRENT})"
+
+
+def _parametrised(model: nn.Module) -> str | None:
+    # A parametrised weight is computed anew at every use: a value written into it is lost.
+    for path, module in model.named_modules():
+        if blocks_of(module) is not None and "parametrizations" in module._modules:
+            return (
+                f"weights of {path or type(module).__name__} are parametrised, so a value set in "
+                "them would not stay; call "
+                "torch.nn.utils.parametrize.remove_parametrizations first"
+            )
+    return None

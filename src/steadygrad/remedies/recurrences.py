@@ -1,0 +1,108 @@
+"""Every recurrence in a model: one per layer and direction, with its weights and its gates."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import final
+
+from torch import nn
+
+from steadygrad.cells import Elman
+from steadygrad.nn import Recurrent
+
+# Row blocks of torch's weights, in order, by `torch.nn.RNNBase.mode`.
+TORCH_GATES = {
+    "RNN_TANH": ("candidate",),
+    "RNN_RELU": ("candidate",),
+    "GRU": ("reset", "update", "candidate"),
+    "LSTM": ("input", "forget", "candidate", "output"),
+}
+TORCH_CELL_GATES: dict[type[nn.Module], tuple[str, ...]] = {
+    nn.RNNCell: TORCH_GATES["RNN_TANH"],
+    nn.GRUCell: TORCH_GATES["GRU"],
+    nn.LSTMCell: TORCH_GATES["LSTM"],
+}
+
+
+@final
+@dataclass(frozen=True)
+class Recurrence:
+    """One direction of one layer: the weights that a gradient passes at every time step.
+
+    Args:
+        path: Where its module stands in the model, as in ``named_modules``; may be empty.
+        module: The module that owns the weights.
+        suffix: What follows ``weight_hh`` in its parameter names: ``_l0``, ``_l1_reverse``, or
+            nothing for torch's cells.
+        gates: Row blocks of ``weight_ih`` and ``bias_ih``, in order.
+        recurrent: Row blocks of ``weight_hh`` and ``bias_hh``; the gates again, in most cells.
+    """
+
+    path: str
+    module: nn.Module
+    suffix: str
+    gates: tuple[str, ...]
+    recurrent: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """The module's path and the layer in it, for messages."""
+        return ".".join(part for part in (self.path, self.suffix.lstrip("_")) if part) or "model"
+
+    @property
+    def keeping_gate(self) -> str | None:
+        """The gate that, near one, passes the old state on; None where there is no such gate."""
+        # The update gate of every GRU known here keeps, as torch's does.
+        return next((gate for gate in ("forget", "update") if gate in self.gates), None)
+
+    def find(self, stem: str) -> nn.Parameter | None:
+        """Return the parameter called ``stem`` in this layer, such as ``bias_ih``, or None."""
+        # Not getattr: where a weight is parametrised getattr returns a fresh tensor, and what
+        # is written into that is lost.
+        return self.module._parameters.get(stem + self.suffix)
+
+    def parameter(self, stem: str) -> nn.Parameter:
+        """Return the parameter called ``stem`` in this layer.
+
+        Raises:
+            KeyError: There is none.
+        """
+        found = self.find(stem)
+        if found is None:
+            raise KeyError(f"{self.label} has no parameter {stem}{self.suffix}")
+        return found
+
+    def biases(self) -> tuple[nn.Parameter, ...]:
+        """Return ``bias_ih`` and ``bias_hh``, as far as the layer has them."""
+        found = (self.find("bias_ih"), self.find("bias_hh"))
+        return tuple(bias for bias in found if bias is not None)
+
+
+def blocks_of(module: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """Name the row blocks of a module's input and recurrent weights; None if not recurrent."""
+    if isinstance(module, Recurrent):
+        return module.cell.gates, module.cell.recurrent
+    if isinstance(module, nn.RNNBase):
+        gates = TORCH_GATES[module.mode]
+        return gates, gates
+    for kind, gates in TORCH_CELL_GATES.items():
+        if isinstance(module, kind):
+            return gates, gates
+    return None
+
+
+def is_plain_layer(module: nn.Module) -> bool:
+    """Whether a module is a layer of plain (Elman) recurrences, torch's or ours."""
+    if isinstance(module, Recurrent):
+        return isinstance(module.cell, Elman)
+    return isinstance(module, nn.RNN)
+
+
+def recurrences(model: nn.Module) -> Iterator[Recurrence]:
+    """Walk over all recurrences of ``model``, torch's and ours, each once, in model order."""
+    for path, module in model.named_modules():
+        blocks = blocks_of(module)
+        if blocks is None:
+            continue
+        for name in list(module._parameters):
+            if name.startswith("weight_hh"):
+                yield Recurrence(path, module, name.removeprefix("weight_hh"), *blocks)

@@ -1,0 +1,601 @@
+"""Properties every remedy must have; a new remedy is tested by existing."""
+
+import ast
+import copy
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import steadygrad.nn as sg
+from steadygrad import remedies
+from steadygrad.remedies import REMEDIES, Applied, Remedy, parse
+from steadygrad.remedies.hidden_only import HiddenOnly
+
+T, B, I, H = 7, 3, 4, 5  # all different, so that no axis can pass for another
+FAULTS = {"vanishing", "exploding", "saturated", "dead", "nonfinite"}
+FAMILIES: dict[str, Any] = {"torch": nn, "ours": sg}
+PLAIN = ("irnn", "gated")  # remedies that treat a plain recurrence only
+
+
+class Tagger(nn.Module):
+    """A recurrent layer between two others, as models have it."""
+
+    def __init__(self, layer: nn.Module, width: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(I, I)
+        self.layer = layer
+        self.head = nn.Linear(width, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(self.embed(x))[0])
+
+
+def build(kind: str, family: str = "torch", **options: Any) -> Tagger:
+    """A model in float64, seeded, with two layers in both directions unless said."""
+    torch.manual_seed(0)
+    options = {"num_layers": 2, "bidirectional": True} | options
+    layer = getattr(FAMILIES[family], kind)(I, H, **options)
+    return Tagger(layer, H * (1 + options["bidirectional"])).double()
+
+
+def suitable(name: str) -> list[str]:
+    """Kinds of layer that a remedy treats."""
+    if name in PLAIN:
+        return ["RNN"]
+    return ["LSTM", "GRU"] if name == "forget-bias" else ["RNN", "LSTM", "GRU"]
+
+
+CASES = [
+    pytest.param(name, family, kind, id=f"{name}-{family}-{kind}")
+    for name in REMEDIES
+    for family in FAMILIES
+    for kind in suitable(name)
+]
+# One other value for every option there is, and a layer on which it matters.
+OTHER: dict[tuple[str, str], tuple[Any, str]] = {
+    ("clip-norm", "max_norm"): (0.5, "RNN"),
+    ("clip-value", "max_value"): (0.5, "RNN"),
+    ("forget-bias", "value"): (-2.0, "GRU"),
+    ("gated", "cell"): ("lstm", "RNN"),
+    ("gated", "forget_bias"): (None, "RNN"),
+    ("gated", "carry"): (False, "RNN"),
+    ("identity-init", "scale"): (0.5, "RNN"),
+    ("identity-init", "blocks"): ("all", "LSTM"),
+    ("identity-init", "zero_bias"): (False, "RNN"),
+    ("irnn", "scale"): (0.5, "RNN"),
+    ("irnn", "input_std"): (0.1, "RNN"),
+    ("orthogonal-init", "gain"): (0.5, "GRU"),
+    ("orthogonal-init", "glorot"): (False, "GRU"),
+    ("orthogonal-init", "zero_bias"): (True, "GRU"),
+}
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.randn(T, B, I, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def snapshot(model: nn.Module) -> dict[str, Any]:
+    """Everything a remedy may touch: weights by bits, modules by identity and kind, flags."""
+    state: dict[str, Any] = {f"weight {k}": v.clone() for k, v in model.state_dict().items()}
+    for path, module in model.named_modules():
+        state[f"module {path}"] = (id(module), type(module))
+        flags = {k: v for k, v in vars(module).items() if not k.startswith("_")}
+        state[f"flags {path}"] = repr(sorted(flags.items(), key=lambda item: item[0]))
+    for name, parameter in model.named_parameters():
+        state[f"parameter {name}"] = (id(parameter), parameter.requires_grad)
+    return state
+
+
+def assert_same(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    assert list(before) == list(after)
+    for key, value in before.items():
+        if isinstance(value, Tensor):
+            torch.testing.assert_close(after[key], value, rtol=0, atol=0, msg=key)
+        else:
+            assert after[key] == value, key
+
+
+def differs(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    try:
+        assert_same(before, after)
+    except AssertionError:
+        return True
+    return False
+
+
+def backward(model: nn.Module, x: Tensor, scale: float = 1e3) -> list[nn.Parameter]:
+    """Fill the gradients, large enough for every clip to act."""
+    model.zero_grad()
+    (model(x).square().sum() * scale).backward()
+    return list(model.parameters())
+
+
+# Being complete.
+
+
+def test_no_remedy_is_left_out() -> None:
+    folder = Path(remedies.__file__).parent
+    written = {
+        path.stem
+        for path in folder.glob("*.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef)
+        and any(isinstance(base, ast.Name) and base.id == "Remedy" for base in node.bases)
+    }
+    imported = {remedy.__module__.rpartition(".")[2] for remedy in REMEDIES.values()}
+    assert written == imported, f"not imported in remedies/__init__.py: {written - imported}"
+
+
+@pytest.mark.parametrize("remedy", REMEDIES.values(), ids=list(REMEDIES))
+def test_every_remedy_states_what_it_is(remedy: type[Remedy]) -> None:
+    assert remedy.__dataclass_params__.frozen  # pyright: ignore[reportAttributeAccessIssue]
+    assert getattr(remedy, "__final__", False)
+    assert remedy.helps and set(remedy.helps) <= FAULTS
+    assert remedy.claim
+    assert "References:" in (remedy.__doc__ or "") and ".. math::" in (remedy.__doc__ or "")
+    for option in remedy.fields():
+        assert f"{option.name}:" in (remedy.__doc__ or ""), f"{option.name} is not documented"
+
+
+def test_every_option_has_another_value_in_these_tests() -> None:
+    options = {(name, option.name) for name, r in REMEDIES.items() for option in r.fields()}
+    assert options == set(OTHER)
+
+
+@pytest.mark.parametrize("fault", sorted(FAULTS))
+def test_there_is_a_remedy_for_every_fault(fault: str) -> None:
+    assert any(fault in remedy.helps for remedy in REMEDIES.values())
+
+
+# Options, and the text form.
+
+
+@pytest.mark.parametrize(("name", "option"), OTHER, ids=lambda value: value)
+def test_every_option_changes_the_result(name: str, option: str, x: Tensor) -> None:
+    value, kind = OTHER[name, option]
+    outcomes = []
+    for remedy in (REMEDIES[name](), REMEDIES[name](**{option: value})):
+        model = build(kind)
+        torch.manual_seed(7)
+        remedy.apply(model)
+        params = backward(model, x)
+        remedy.on_gradients(params)
+        grads = [p.grad for p in params if p.grad is not None]
+        outcomes.append((model.state_dict(), grads))
+    (state, grads), (other_state, other_grads) = outcomes
+    same_state = list(state) == list(other_state) and all(
+        torch.equal(state[key], other_state[key]) for key in state
+    )
+    assert not (same_state and all(map(torch.equal, grads, other_grads)))
+
+
+@pytest.mark.parametrize(("name", "option"), OTHER, ids=lambda value: value)
+def test_text_is_read_back(name: str, option: str) -> None:
+    value, _ = OTHER[name, option]
+    remedy = REMEDIES[name](**{option: value})
+    assert remedy.spec.startswith(f"{name}:{option}=")
+    assert parse(remedy.spec) == remedy
+    assert parse(name) == REMEDIES[name]() and parse(name).spec == name
+    assert parse(f" {name} : {option} = {remedy.spec.partition('=')[2]} ") == remedy
+    assert remedy.options[option] == value
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("clip", "no remedy 'clip'.*there are: clip-norm, clip-value"),
+        ("", "no remedy ''"),
+        ("clip-norm:norm=1", r"no option 'norm'.*max_norm \(a number, 1.0\)"),
+        ("clip-norm:max_norm=big", "max_norm must be a number, got 'big'"),
+        ("clip-norm:max_norm", "expected option=value"),
+        ("clip-norm:max_norm=1,max_norm=2", "twice"),
+        ("clip-norm:max_norm=-1", "max_norm must be a number above 0, got -1.0"),
+        ("clip-norm:max_norm=nan", "max_norm must be a number above 0"),
+        ("clip-value:max_value=0", "max_value must be a number above 0"),
+        ("gated:cell=lstmm", "cell must be 'gru' or 'lstm', got 'lstmm'"),
+        ("gated:forget_bias=x", "forget_bias must be a number or none, got 'x'"),
+        ("gated:carry=1", "carry must be true or false, got '1'"),
+        ("forget-bias:value=inf", "value must be a finite number"),
+        ("orthogonal-init:gain=0", "gain must be a finite number above 0"),
+        ("identity-init:scale=inf", "scale must be a finite number above 0"),
+        ("irnn:input_std=0", "input_std must be a finite number above 0"),
+    ],
+)
+def test_a_wrong_text_is_refused_in_full(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse(text)
+
+
+# Undoing.
+
+
+@pytest.mark.parametrize(("name", "family", "kind"), CASES)
+def test_apply_and_undo_leave_no_trace(name: str, family: str, kind: str, x: Tensor) -> None:
+    model = build(kind, family)
+    before, output = snapshot(model), model(x)
+    applied = REMEDIES[name]().apply(model)
+    model(x)
+    if name.startswith("clip"):
+        assert applied.changed == "nothing before training"
+    else:
+        assert differs(before, snapshot(model))
+        assert "layer" in applied.changed
+    applied.undo()
+    assert_same(before, snapshot(model))
+    torch.testing.assert_close(model(x), output, rtol=0, atol=0)
+    with pytest.raises(RuntimeError, match="undone already"):
+        applied.undo()
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.product(REMEDIES, REMEDIES)))
+def test_two_remedies_are_undone_in_reverse(first: str, second: str, x: Tensor) -> None:
+    model = build("RNN" if first in PLAIN or first != "forget-bias" else "LSTM")
+    if not REMEDIES[first]().applicable(model):
+        pytest.fail(f"{first} was expected to suit the model")
+    before = snapshot(model)
+    a = REMEDIES[first]().apply(model)
+    between = snapshot(model)
+    if not REMEDIES[second]().applicable(model):
+        assert second in (*PLAIN, "forget-bias")
+        a.undo()
+        assert_same(before, snapshot(model))
+        return
+    b = REMEDIES[second]().apply(model)
+    model(x)
+    b.undo()
+    assert_same(between, snapshot(model))
+    a.undo()
+    assert_same(before, snapshot(model))
+
+
+def test_a_failure_half_way_leaves_the_model_as_it_was() -> None:
+    @final
+    @dataclasses.dataclass(frozen=True)
+    class Stumble(Remedy):
+        name: ClassVar[str] = "stumble"
+
+        def change(self, model: nn.Module, applied: Applied) -> None:
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    applied.keep(parameter).zero_()
+            raise KeyboardInterrupt
+
+    model = build("LSTM")
+    before = snapshot(model)
+    with pytest.raises(KeyboardInterrupt):
+        Stumble().apply(model)
+    assert_same(before, snapshot(model))
+
+
+def test_nan_and_infinity_come_back_as_they_were() -> None:
+    model = build("RNN")
+    weight = model.get_parameter("layer.weight_hh_l0")
+    weight.data[0, :2] = torch.tensor([float("nan"), -float("inf")])
+    before = weight.detach().view(torch.int64).clone()
+    remedies.IdentityInit().apply(model).undo()
+    assert torch.equal(weight.detach().view(torch.int64), before)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_was_learned_in_treated_weights_is_undone(family: str, x: Tensor) -> None:
+    model = build("RNN", family)
+    before = snapshot(model.layer)
+    applied = remedies.IRNN(input_std=0.5).apply(model)
+    torch.optim.SGD(backward(model, x), lr=1e-3).step()
+    assert differs(before, snapshot(model.layer))
+    applied.undo()
+    assert_same(before, snapshot(model.layer))
+
+
+def test_a_layer_used_twice_is_replaced_at_both_places() -> None:
+    layer = nn.RNN(H, H)
+    model = nn.ModuleDict({"low": nn.Sequential(layer), "high": layer, "same": layer})
+    applied = remedies.Gated().apply(model)
+    new = model["high"]
+    assert isinstance(new, nn.GRU) and model["same"] is new
+    assert model.get_submodule("low.0") is new
+    applied.undo()
+    assert model["high"] is layer and model["same"] is layer
+    assert model.get_submodule("low.0") is layer
+
+
+# Refusing.
+
+
+@pytest.mark.parametrize("name", REMEDIES)
+def test_an_unsuitable_model_is_refused_and_left_alone(name: str) -> None:
+    model = nn.Sequential(nn.Linear(I, H)).requires_grad_(False)
+    before = snapshot(model)
+    remedy = REMEDIES[name]()
+    assert not remedy.applicable(model)
+    with pytest.raises(ValueError, match=f"^{name} does not suit this Sequential: "):
+        remedy.apply(model)
+    assert_same(before, snapshot(model))
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "reason"),
+    [
+        ("irnn", build("LSTM"), "no plain recurrence"),
+        ("gated", build("GRU", "ours"), "no plain recurrent layer"),
+        ("gated", nn.RNN(I, H), "put it inside a module"),
+        ("gated", sg.RNN(I, H), "put it inside a module"),
+        ("forget-bias", build("RNN"), "no gate that keeps"),
+        ("forget-bias", build("LSTM", bias=False), "bias=True"),
+        ("identity-init", build("LSTM", bidirectional=False, proj_size=2), "square"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_reason_is_given(name: str, model: nn.Module, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        REMEDIES[name]().apply(model)
+
+
+@pytest.mark.parametrize("name", sorted(set(REMEDIES) - {"clip-norm", "clip-value"}))
+def test_parametrised_weights_are_refused(name: str) -> None:
+    model = build("LSTM" if name == "forget-bias" else "RNN")
+    nn.utils.parametrizations.weight_norm(model.layer, "weight_hh_l0")
+    with pytest.raises(ValueError, match="parametrised"):
+        REMEDIES[name]().apply(model)
+
+
+# Claims, each measured on torch's layers and on ours.
+
+Claim = Callable[[str], None]
+CLAIMS: dict[str, Claim] = {}
+
+
+def claim(name: str) -> Callable[[Claim], Claim]:
+    def register(measure: Claim) -> Claim:
+        CLAIMS[name] = measure
+        return measure
+
+    return register
+
+
+def test_every_claim_is_measured() -> None:
+    assert set(CLAIMS) == set(REMEDIES)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", REMEDIES)
+def test_claim(name: str, family: str) -> None:
+    CLAIMS[name](family)
+
+
+def vector(grads: list[Tensor]) -> np.ndarray:
+    return np.concatenate([grad.numpy().ravel() for grad in grads])
+
+
+def clipped(remedy: Remedy, family: str, scale: float) -> tuple[np.ndarray, np.ndarray, Any]:
+    """Gradient before and after a clip, and what the clip reports."""
+    model = build("LSTM", family)
+    x = torch.randn(T, B, I, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    params = [*backward(model, x, scale), nn.Parameter(torch.zeros(2))]  # the last: no gradient
+    before = vector([p.grad.clone() for p in params if p.grad is not None])
+    report = remedy.on_gradients(params)
+    return before, vector([p.grad for p in params if p.grad is not None]), report
+
+
+@claim("clip-norm")
+def clip_norm_bounds_the_length_and_keeps_the_direction(family: str) -> None:
+    before, after, report = clipped(remedies.ClipNorm(0.25), family, 1e3)
+    norm = np.linalg.norm(before)
+    assert norm > 1 and report["grad_norm"].item() == pytest.approx(norm)
+    # torch divides by norm + 1e-6.
+    np.testing.assert_allclose(after, before * 0.25 / norm, rtol=1e-6)
+    assert np.linalg.norm(after) <= 0.25
+    assert report["grad_norm_clipped"].item() == pytest.approx(np.linalg.norm(after), rel=1e-5)
+    assert report["clipped"].item() is True
+    before, after, report = clipped(remedies.ClipNorm(0.25), family, 1e-6)
+    np.testing.assert_array_equal(after, before)
+    assert report["clipped"].item() is False
+    assert report["grad_norm_clipped"].item() == report["grad_norm"].item()
+
+
+@claim("clip-value")
+def clip_value_bounds_every_entry(family: str) -> None:
+    before, after, report = clipped(remedies.ClipValue(0.25), family, 1e3)
+    np.testing.assert_array_equal(after, np.clip(before, -0.25, 0.25))
+    assert report["clipped"].item() is True and (np.abs(before) > 0.25).any()
+    assert report["grad_norm"].item() == pytest.approx(np.linalg.norm(before))
+    assert report["grad_norm_clipped"].item() == pytest.approx(np.linalg.norm(after))
+    before, after, report = clipped(remedies.ClipValue(0.25), family, 1e-6)
+    np.testing.assert_array_equal(after, before)
+    assert report["clipped"].item() is False
+    p = nn.Parameter(torch.zeros(3))
+    p.grad = torch.tensor([float("inf"), -float("inf"), float("nan")])
+    remedies.ClipValue(2.0).on_gradients([p])
+    np.testing.assert_array_equal(p.grad.numpy(), [2.0, -2.0, np.nan])
+
+
+def layers(model: nn.Module) -> list[dict[str, nn.Parameter]]:
+    """Parameters by layer and direction, ``weight_hh`` and so on without the suffix."""
+    found: dict[str, dict[str, nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        stem, mark, suffix = name.rpartition(".")[2].partition("_l")
+        if mark:
+            found.setdefault(suffix, {})[stem] = parameter
+    assert len(found) == 4
+    return list(found.values())
+
+
+def silence(layer: nn.Module, keep_bias: bool = True) -> None:
+    """Set all weights to 0, so that what is left of the recurrence is its gates' biases."""
+    for name, parameter in layer.named_parameters():
+        if "weight" in name or not keep_bias:
+            nn.init.zeros_(parameter)
+
+
+@claim("forget-bias")
+def forget_bias_holds_the_gate_at_its_sigmoid(family: str) -> None:
+    value = 1.5
+    held = torch.tensor(value, dtype=torch.float64).sigmoid().item() ** T
+    zeros = torch.zeros(T, B, I, dtype=torch.float64)
+    for kind in ("LSTM", "GRU"):
+        model = build(kind, family, num_layers=1, bidirectional=False)
+        layer = model.layer
+        silence(layer)
+        for stem in ("bias_ih_l0", "bias_hh_l0"):  # no input and no candidate, so h is 0 · f^T
+            layer.get_parameter(stem).data[2 * H : 3 * H] = 0
+        remedies.ForgetBias(value).apply(model)
+        memory = torch.rand(1, B, H, dtype=torch.float64, requires_grad=True)
+        state = (torch.zeros_like(memory), memory) if kind == "LSTM" else memory
+        last = layer(zeros, state)[1]
+        (last[1] if kind == "LSTM" else last).sum().backward()
+        torch.testing.assert_close(memory.grad, torch.full_like(memory, held))
+
+
+@claim("orthogonal-init")
+def orthogonal_init_sets_every_singular_value(family: str) -> None:
+    for kind, gates in (("RNN", 1), ("LSTM", 4), ("GRU", 3)):
+        model = build(kind, family)
+        remedies.OrthogonalInit(gain=0.7).apply(model)
+        for layer in layers(model):
+            sigma = torch.linalg.svdvals(layer["weight_hh"].view(gates, H, H))
+            torch.testing.assert_close(sigma, torch.full_like(sigma, 0.7))
+
+
+@claim("identity-init")
+def identity_init_sets_the_chosen_blocks(family: str) -> None:
+    for kind, gates, candidate in (("RNN", 1, 0), ("LSTM", 4, 2), ("GRU", 3, 2)):
+        identity = 0.7 * torch.eye(H, dtype=torch.float64)
+        model = build(kind, family)
+        before = [layer["weight_hh"].detach().clone() for layer in layers(model)]
+        remedies.IdentityInit(scale=0.7).apply(model)
+        for layer, old in zip(layers(model), before, strict=True):
+            expected = old.view(gates, H, H)
+            expected[candidate] = identity
+            torch.testing.assert_close(
+                layer["weight_hh"].detach(), expected.view(-1, H), rtol=0, atol=0
+            )
+        remedies.IdentityInit(scale=0.7, blocks="all").apply(model)
+        for layer in layers(model):
+            torch.testing.assert_close(
+                layer["weight_hh"].detach(), identity.repeat(gates, 1), rtol=0, atol=0
+            )
+
+
+@claim("irnn")
+def irnn_passes_the_gradient_times_scale(family: str) -> None:
+    model = build("RNN", family, num_layers=1, bidirectional=False)
+    remedies.IRNN(scale=0.9).apply(model)
+    h = torch.rand(1, B, H, dtype=torch.float64).add_(0.1).requires_grad_()
+    model.layer(torch.zeros(T, B, I, dtype=torch.float64), h)[1].sum().backward()
+    torch.testing.assert_close(h.grad, torch.full_like(h, 0.9**T))
+    dead = torch.full_like(h, -0.1).requires_grad_()
+    last = model.layer(torch.zeros(T, B, I, dtype=torch.float64), dead)[1]
+    assert last.abs().sum().item() == 0  # ReLU, and not a linear unit
+
+
+@claim("gated")
+def gated_passes_the_gradient_without_the_matrix(family: str) -> None:
+    zeros = torch.zeros(T, B, I, dtype=torch.float64)
+    for value in (1.5, 3.0):
+        model = build("RNN", family, num_layers=1, bidirectional=False)
+        h = torch.rand(1, B, H, dtype=torch.float64, requires_grad=True)
+        silence(model.layer)
+        (lost,) = torch.autograd.grad(model.layer(zeros, h)[1].sum(), h)
+        assert lost.abs().sum().item() == 0  # without its matrix a plain recurrence has no way
+        remedies.Gated(forget_bias=value).apply(model)
+        silence(model.layer)
+        held = torch.tensor(value, dtype=torch.float64).sigmoid().item() ** T
+        (kept,) = torch.autograd.grad(model.layer(zeros, h)[1].sum(), h)
+        torch.testing.assert_close(kept, torch.full_like(h, held))
+
+
+# What single remedies owe beyond their claim.
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_gated_keeps_the_interface(family: str, cell: Any, batch_first: bool, x: Tensor) -> None:
+    model = build("RNN", family, batch_first=batch_first, dropout=0.5).eval()
+    x = x.transpose(0, 1) if batch_first else x
+    y, h_n = model.layer(x)
+    weights = layers(model)
+    remedies.Gated(cell=cell).apply(model)
+    new_y, new_h_n = model.layer(x, torch.zeros_like(h_n))
+    assert new_y.shape == y.shape and new_h_n.shape == h_n.shape and new_y.dtype == y.dtype
+    torch.testing.assert_close(new_y, model.layer(x)[0])  # no state given is a state of zeros
+    ours = [m for m in model.layer.modules() if isinstance(m, sg.Recurrent)]
+    assert bool(ours) == (family == "ours")
+    assert not any(m.training for m in model.modules())
+    for old, new in zip(weights, layers(model), strict=True):
+        for stem in ("weight_ih", "bias_ih"):  # the candidate stands third in both cells
+            rows = slice(2 * H, 3 * H)
+            torch.testing.assert_close(new[stem][rows], old[stem], rtol=0, atol=0)
+    # The gradient reaches every weight of the new layer.
+    model.train()(x).sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.layer.parameters())
+
+
+def test_hidden_only_is_its_lstm(x: Tensor) -> None:
+    lstm = nn.LSTM(I, H, 2).double()
+    h_0 = torch.randn(2, B, H, dtype=torch.float64)
+    expected, (h_n, _) = lstm(x, (h_0, torch.zeros(2, B, H, dtype=torch.float64)))
+    y, last = HiddenOnly(lstm)(x, h_0)
+    torch.testing.assert_close(y, expected, rtol=0, atol=0)
+    torch.testing.assert_close(last, h_n, rtol=0, atol=0)
+    packed = nn.utils.rnn.pack_padded_sequence(x, [T, 5, 2])
+    got, _ = HiddenOnly(lstm)(packed)
+    torch.testing.assert_close(got.data, lstm(packed)[0].data, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("LSTMCell", "forget-bias"), ("RNNCell", "irnn")])
+def test_cells_of_torch_are_treated_too(kind: str, name: str) -> None:
+    model = nn.Sequential(getattr(nn, kind)(I, H))
+    before = snapshot(model)
+    applied = REMEDIES[name]().apply(model)
+    assert differs(before, snapshot(model))
+    h = torch.ones(B, H)
+    if name == "irnn":
+        torch.testing.assert_close(model[0](torch.zeros(B, I), h), h)
+    applied.undo()
+    assert_same(before, snapshot(model))
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("name", ["orthogonal-init", "identity-init"])
+def test_torch_and_ours_are_treated_alike(kind: str, name: str, x: Tensor) -> None:
+    outputs = []
+    for family in FAMILIES:
+        model = build(kind, family)
+        torch.manual_seed(3)
+        REMEDIES[name]().apply(model)
+        outputs.append(model(x))
+    torch.testing.assert_close(outputs[0], outputs[1])
+
+
+@pytest.mark.parametrize(("name", "family", "kind"), CASES)
+def test_a_second_application_is_fine(name: str, family: str, kind: str, x: Tensor) -> None:
+    model = build(kind, family)
+    before = snapshot(model)
+    remedy = REMEDIES[name]()
+    first = remedy.apply(model)
+    if name == "gated":  # nothing plain is left, and it says so
+        assert not remedy.applicable(model)
+        first.undo()
+    else:
+        again = remedy.apply(model)
+        assert model(x).isfinite().all()
+        again.undo()
+        first.undo()
+    assert_same(before, snapshot(model))
+
+
+def test_a_copy_of_a_remedied_model_is_independent(x: Tensor) -> None:
+    model = build("RNN")
+    applied = remedies.Gated(cell="lstm").apply(model)
+    twin = copy.deepcopy(model)
+    applied.undo()
+    assert isinstance(twin.layer, HiddenOnly) and twin(x).isfinite().all()
