@@ -7,6 +7,8 @@ from steadygrad.cells import Cell, State
 from steadygrad.scan.clips import LoopClip as LoopClip
 from steadygrad.scan.function import Scan
 from steadygrad.scan.layout import Layout as Layout
+from steadygrad.scan.observe import Observed as Observed
+from steadygrad.scan.observe import observe as observe
 from steadygrad.scan.taps import OnTap as OnTap
 from steadygrad.scan.taps import Tap as Tap
 from steadygrad.scan.taps import log10_sum_squares as log10_sum_squares

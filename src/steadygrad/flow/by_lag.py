@@ -1,0 +1,110 @@
+"""How much of a gradient is left after so many steps: the curve, its horizon, its slope."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from steadygrad.scan import Tap, log10_sum_squares
+
+
+@dataclass(frozen=True)
+class LagCurve:
+    r"""Share of the gradient left after ``k`` steps back, as log10.
+
+    .. math::
+        r(k) = \log_{10} \frac{|\partial L / \partial h_{s-k}|}{|\partial L / \partial h_s|}
+
+    from a source step ``s``, the last one at which the loss enters.
+
+    Attributes:
+        log10_ratio: ``(K,)``, entry ``k`` is the lag; the first is 0. ``-inf`` where nothing is
+            left, ``+inf`` where the gradient is infinite, ``nan`` where it is NaN.
+        sources: How many source steps this is the median of.
+        mode: ``"total"``: the loss enters at one step, and the total gradient is measured.
+            ``"per source"``: it enters at many, and each source is measured by itself.
+    """
+
+    log10_ratio: NDArray[np.float64]
+    sources: int
+    mode: str
+
+    @property
+    def max_lag(self) -> int:
+        """The longest lag that was measured."""
+        return len(self.log10_ratio) - 1
+
+    @property
+    def slope(self) -> float | None:
+        """Decades per step: least-squares slope of the finite part; None below two lags."""
+        lags = np.arange(len(self.log10_ratio))
+        finite = np.isfinite(self.log10_ratio)
+        if finite.sum() < 2:
+            return None
+        return float(np.polyfit(lags[finite], self.log10_ratio[finite], 1)[0])
+
+    def horizon(self, log10_threshold: float = -4.0) -> int | None:
+        """The longest lag up to which the ratio never falls below the threshold.
+
+        Equal to `max_lag` if it never does (the true horizon may lie beyond); None if there is no
+        lag to measure, or the gradient is NaN.
+        """
+        if self.max_lag < 1 or np.isnan(self.log10_ratio).any():
+            return None
+        below = np.flatnonzero(self.log10_ratio < log10_threshold)
+        return int(below[0]) - 1 if len(below) else self.max_lag
+
+    def at(self, lag: int) -> float:
+        """Ratio at ``lag``, or at the longest lag that was measured if that is shorter."""
+        return float(self.log10_ratio[min(lag, self.max_lag)])
+
+
+def curve(tap: Tap, source: Tensor, state: str = "h") -> NDArray[np.float64]:
+    """Measure the ratio from a source step of each row.
+
+    Args:
+        tap: Norms that a backward loop saw.
+        source: ``(B,)``, the source's time step of each row; -1 leaves a row out.
+        state: Which state.
+
+    Returns:
+        ``(K,)``, log10 ratios by lag. At each lag the norm is over the rows that reach so far
+        back, and is compared with the same rows' norm at their sources.
+    """
+    norms, present = tap.log10_norm[tap.states.index(state)].cpu(), tap.present.cpu()
+    source = source.cpu()
+    steps = norms.shape[0]
+    kept = (source >= 0).nonzero().flatten()
+    if len(kept) == 0:
+        return np.empty(0)
+    first = torch.where(present, torch.arange(steps)[:, None], steps).amin(0)
+    end = present.sum(0) - 1
+    reach = (end - source if tap.reverse else source - first)[kept]
+    longest = int(reach.max())
+    lags = torch.arange(longest + 1)
+    index = (source[kept] + lags[:, None]) if tap.reverse else (source[kept] - lags[:, None])
+    valid = lags[:, None] <= reach
+    values = norms[index.clamp(0, steps - 1), kept]
+    start = values[0].expand_as(values)
+    there = log10_sum_squares(values.masked_fill(~valid, -torch.inf))
+    here = log10_sum_squares(start.masked_fill(~valid, -torch.inf))
+    return (there - here).numpy()
+
+
+def median_curve(curves: list[NDArray[np.float64]], mode: str) -> LagCurve:
+    """Combine the curves of several sources: the median at each lag that any reaches.
+
+    NaN is a finding, not a gap: a lag at which any source is NaN is NaN.
+    """
+    curves = [c for c in curves if len(c)]
+    if not curves:
+        return LagCurve(np.empty(0), 0, mode)
+    longest = max(map(len, curves))
+    # The middle value itself, not the mean of two: -inf and a number have no mean.
+    ratio = np.empty(longest)
+    for lag in range(longest):
+        there = np.sort([c[lag] for c in curves if len(c) > lag])
+        ratio[lag] = np.nan if np.isnan(there).any() else there[(len(there) - 1) // 2]
+    return LagCurve(ratio, len(curves), mode)

@@ -1,0 +1,119 @@
+"""Calls of recurrent layers, caught in the act: what went in and what came out."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+from torch.utils.hooks import RemovableHandle
+
+from steadygrad.nn import Recurrent
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of one recurrent layer.
+
+    Attributes:
+        name: The layer's name in the model; a later call of the same layer is ``name#2``.
+        layer: The module.
+        input: What it was given: ``(T, B, I)``, ``(B, T, I)``, ``(T, I)`` or packed.
+        state: The initial state as a tuple, each ``(L*D, B, ·)`` or ``(L*D, ·)``; empty if none.
+        output: Its first result, the data of it if packed.
+        last: The final state as a tuple.
+    """
+
+    name: str
+    layer: nn.Module
+    input: Tensor | PackedSequence
+    state: tuple[Tensor, ...]
+    output: Tensor
+    last: tuple[Tensor, ...]
+
+
+def recurrent_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield name and module of every recurrent layer, torch's and ours."""
+    for name, module in model.named_modules():
+        if isinstance(module, (nn.RNN, nn.LSTM, nn.GRU, Recurrent)):
+            yield name or type(module).__name__.lower(), module
+
+
+class Capture:
+    """Catch every call of the recurrent layers of a model, while the context is open.
+
+    Only references are held: nothing is copied, computed or changed. Use `clear` between
+    training steps so that no step outlives the next.
+
+    Args:
+        model: Any model that holds recurrent layers.
+
+    Raises:
+        ValueError: The model holds none.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.calls: list[Call] = []
+        self.layers = dict(recurrent_layers(model))
+        if not self.layers:
+            raise ValueError(
+                f"{type(model).__name__} holds no recurrent layer (torch.nn.RNN, LSTM, GRU or a "
+                "steadygrad layer). A loop over torch.nn.LSTMCell is no layer: put the cell into "
+                "steadygrad.Recurrent."
+            )
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> "Capture":
+        for name, layer in self.layers.items():
+            hook = self._hook(name)
+            self._handles.append(layer.register_forward_hook(hook, with_kwargs=True))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the hooks off and let go of every tensor."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the calls so far."""
+        self.calls.clear()
+
+    def _hook(self, name: str) -> Any:
+        def caught(
+            layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+        ) -> None:
+            if not torch.is_grad_enabled():
+                return
+            given = dict(zip(("input", "hx"), args, strict=False)) | kwargs
+            output, last = result
+            before = sum(call.layer is layer for call in self.calls)
+            self.calls.append(
+                Call(
+                    f"{name}#{before + 1}" if before else name,
+                    layer,
+                    given["input"],
+                    _as_tuple(given.get("hx")),
+                    output.data if isinstance(output, PackedSequence) else output,
+                    _as_tuple(last),
+                )
+            )
+
+        return caught
+
+
+def _as_tuple(state: Any) -> tuple[Tensor, ...]:
+    if state is None:
+        return ()
+    return (state,) if isinstance(state, Tensor) else tuple(state)

@@ -1,0 +1,73 @@
+"""Gate health: where does each gate sit, and does it still let a gradient through?"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from steadygrad.scan import Observed
+
+DEAD_BELOW = {"sigmoid": 0.05, "tanh": 0.2, "relu": 0.0}
+"""Mean derivative at or below which a unit counts as dead. Largest possible: 0.25, 1 and 1.
+
+The first two are those of Kaldi's LSTM self-repair; a ReLU is dead if it never opens.
+"""
+
+
+@dataclass(frozen=True)
+class GateHealth:
+    r"""Derivative of one gate's activation, averaged over time steps and sequences.
+
+    Attributes:
+        activation: ``"sigmoid"``, ``"tanh"`` or ``"relu"``.
+        mean_derivative: ``(H,)``, :math:`\overline{\phi'(a)}` of each unit.
+        mean_value: ``(H,)``, mean of the gate itself.
+    """
+
+    activation: str
+    mean_derivative: Tensor
+    mean_value: Tensor
+
+    @property
+    def dead_share(self) -> float:
+        """Share of units whose gate sits where its derivative is dead, 0 to 1."""
+        return float((self.mean_derivative <= DEAD_BELOW[self.activation]).double().mean())
+
+    @property
+    def dead_units(self) -> list[int]:
+        """Indices of those units."""
+        dead = self.mean_derivative <= DEAD_BELOW[self.activation]
+        return dead.nonzero().flatten().tolist()
+
+
+def gate_health(observed: Observed) -> dict[str, GateHealth]:
+    """Judge every gate of an observed forward pass.
+
+    References:
+        Kaldi nnet3, LSTM self-repair (thresholds 0.05 for sigmoid and 0.2 for tanh units).
+    """
+    return {
+        gate: _health(activation, argument)
+        for gate, (activation, argument) in observed.preactivations.items()
+    }
+
+
+def _health(activation: str, argument: Tensor) -> GateHealth:
+    if activation == "sigmoid":
+        value = argument.sigmoid()
+        derivative = value * (1 - value)
+    elif activation == "tanh":
+        value = argument.tanh()
+        derivative = 1 - value**2
+    else:
+        value = argument.relu()
+        derivative = (argument > 0).to(argument.dtype)
+    return GateHealth(activation, derivative.double().mean(0), value.double().mean(0))
+
+
+def nonfinite_gates(observed: Observed) -> dict[str, int]:
+    """Count, per gate, the pre-activations that are not finite."""
+    return {
+        gate: int((~torch.isfinite(argument)).sum())
+        for gate, (_, argument) in observed.preactivations.items()
+    }

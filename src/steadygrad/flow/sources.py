@@ -1,0 +1,98 @@
+"""Where a loss enters a recurrent layer, and which entries to measure from."""
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from steadygrad.flow.capture import Call
+from steadygrad.flow.replay import OutputGradient, Rows
+from steadygrad.scan import Layout
+
+
+def entries(rows: Rows, directions: int) -> Tensor:
+    """``(T, B)``: whether the loss enters at a time step.
+
+    A gradient at the final state enters where that state is made: at a row's last time step, or,
+    in the reverse direction, at its first.
+    """
+    layout = Layout(rows.batch_sizes)
+    found = layout.pad((rows.output != 0).any(1), False).cpu()
+    ends = layout.present().sum(0) - 1
+    at = torch.arange(layout.batch)
+    for grad in rows.last:
+        enters = (grad != 0).any(-1).view(-1, directions, layout.batch).any(0).cpu()  # (D, B)
+        found[ends, at] |= enters[0]
+        if directions == 2:
+            found[0, at] |= enters[1]
+    return found
+
+
+def last_entry(found: Tensor) -> Tensor:
+    """``(B,)``: the last time step of each row at which the loss enters; -1 if there is none."""
+    return torch.where(found, torch.arange(found.shape[0])[:, None], -1).amax(0)
+
+
+def at_step(found: Tensor, step: int) -> Tensor:
+    """``(B,)``: ``step`` for the rows where the loss enters there, else -1."""
+    return torch.where(found[step], step, -1)
+
+
+def choose(found: Tensor, count: int, lag: int | None, both_ways: bool) -> list[int]:
+    """Time steps to measure from: spread over the later half, and deep enough for ``lag``.
+
+    Args:
+        found: ``(T, B)``, from `entries`.
+        count: How many at most.
+        lag: Steps that should lie before each, if there are such.
+        both_ways: Whether a reverse direction wants sources early in time, too.
+    """
+    length = found.shape[0]
+    steps = found.any(1).nonzero().flatten().tolist()
+    depth = max(lag or 0, length // 2)
+    chosen = _spread([s for s in steps if s >= depth] or steps[-1:], count)
+    if both_ways:
+        chosen += _spread([s for s in steps if length - 1 - s >= depth] or steps[:1], count)
+    return sorted(set(chosen))
+
+
+def _spread(steps: list[int], count: int) -> list[int]:
+    if len(steps) <= count:
+        return steps
+    return [steps[round(i * (len(steps) - 1) / max(count - 1, 1))] for i in range(count)]
+
+
+def only_from(call: Call, grad: OutputGradient, step: int) -> OutputGradient:
+    """The part of an output gradient that enters at one time step, shaped as the call's results."""
+    output, last = grad
+    packed = isinstance(call.input, PackedSequence)
+    if packed:
+        layout = Layout(tuple(call.input.batch_sizes.tolist()))
+        order = call.input.unsorted_indices
+        ends = layout.present().sum(0) - 1
+        ends = ends if order is None else ends[order.cpu()]
+    else:
+        time = 1 if getattr(call.layer, "batch_first", False) and call.output.dim() == 3 else 0
+        ends = torch.tensor(call.output.shape[time] - 1)
+    if output is not None:
+        masked = torch.zeros_like(output)
+        if packed:
+            at = slice(layout.offsets[step], layout.offsets[step] + layout.batch_sizes[step])
+            masked[at] = output[at]
+        else:
+            masked.select(time, step).copy_(output.select(time, step))
+        output = masked
+    return output, tuple(_last_part(call, g, step, ends) for g in last)
+
+
+def _last_part(call: Call, grad: Tensor | None, step: int, ends: Tensor) -> Tensor | None:
+    """Of a final state's gradient what was made at ``step``: forward at the end, reverse at 0."""
+    if grad is None:
+        return None
+    directions = 2 if getattr(call.layer, "bidirectional", False) else 1
+    here = (ends == step).to(grad)
+    here = here[:, None] if here.dim() else here
+    masked = torch.zeros_like(grad)
+    masked[::directions] = grad[::directions] * here
+    if directions == 2 and step == 0:
+        masked[1::2] = grad[1::2]
+    return masked

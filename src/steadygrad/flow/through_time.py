@@ -1,0 +1,275 @@
+"""The gradient at every time step of every recurrent layer of a model, for one loss."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from steadygrad.flow.by_lag import LagCurve, curve, median_curve
+from steadygrad.flow.capture import Call, Capture, recurrent_layers
+from steadygrad.flow.gate_health import GateHealth, gate_health
+from steadygrad.flow.replay import OutputGradient, Replay, rows_of
+from steadygrad.flow.sources import at_step, choose, entries, last_entry, only_from
+from steadygrad.scan import Tap
+
+
+@dataclass(frozen=True)
+class TimeFlow:
+    r"""What came of the gradient in one direction of one layer.
+
+    Attributes:
+        name: Of the layer, as in ``model.named_modules()``; ``.l1``, ``.l0_reverse`` are added
+            where a module holds several.
+        cell: Name of the cell.
+        hidden_size: Units, ``H``.
+        log10_grad: ``(T,)``, log10 of :math:`|\partial L / \partial h_t|` over the batch. Zero is
+            ``-inf``; time steps at which no row takes part are masked.
+        log10_grad_by_state: The same for every state, h and c for an LSTM.
+        by_lag: Share of the gradient left after so many steps.
+        gates: Health of every gate.
+        nonfinite: ``(T,)``, elements of dL/dh_t that are not finite, over the batch.
+        how: ``"replay"``, ``"taps"``, ``"input probe"`` or ``"boundary probe"``.
+        exactness: How exact that is, in words.
+    """
+
+    name: str
+    cell: str
+    hidden_size: int
+    log10_grad: NDArray[np.float64]
+    log10_grad_by_state: dict[str, NDArray[np.float64]]
+    by_lag: LagCurve
+    gates: dict[str, GateHealth]
+    nonfinite: NDArray[np.int64]
+    how: str
+    exactness: str
+    reverse: bool = False
+    time_steps: int = field(default=0)
+
+    @property
+    def horizon(self) -> int | None:
+        """Longest lag with at least 1e-4 of the gradient left; None if there is none to measure."""
+        return self.by_lag.horizon()
+
+    @property
+    def slope(self) -> float | None:
+        """Decades per step."""
+        return self.by_lag.slope
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything one loss says about a model.
+
+    Attributes:
+        loss: Its value.
+        flows: Per layer and direction, in the order of the calls.
+        parameter_norms: Norm of the gradient of each parameter by name; None where unused.
+    """
+
+    loss: float
+    flows: dict[str, TimeFlow]
+    parameter_norms: dict[str, float | None]
+
+
+def gradient_through_time(
+    model: nn.Module,
+    loss_fn: Callable[[], Tensor],
+    *,
+    lag: int | None = None,
+    sources: int = 5,
+    rows: int | None = None,
+) -> Measured:
+    """Measure the gradient at every time step, exactly, without touching the model.
+
+    The layers are run again from what was seen at their borders, in float64. Parameters,
+    ``.grad``, buffers of the recurrent layers and random states stay as they were; dropout
+    between the layers of one module is off for the measurement.
+
+    Args:
+        model: Any model that holds recurrent layers.
+        loss_fn: Computes the scalar loss of one batch with ``model``.
+        lag: Steps back that matter; sources are chosen deep enough for it.
+        sources: Where the loss enters at many steps: from how many to measure.
+        rows: Use at most so many sequences of the batch in the replay; all if not given.
+
+    Raises:
+        ValueError: No recurrent layer, or none was called; the loss is no scalar or does not
+            depend on a recurrent layer.
+    """
+    names = [n for n, p in model.named_parameters() if p.requires_grad]
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    with Capture(model) as capture, _dropout_between_layers_off(model), torch.random.fork_rng():
+        with torch.enable_grad():
+            loss = loss_fn()
+        calls = list(capture.calls)
+        _check(model, loss, calls)
+        outs = [t for call in calls for t in (call.output, *call.last)]
+        inner = [t for t in outs if t.requires_grad]
+        found = torch.autograd.grad(
+            loss, [*inner, *parameters], retain_graph=True, allow_unused=True
+        )
+        by_id = {id(t): g for t, g in zip(inner, found[: len(inner)], strict=True)}
+        grads: list[OutputGradient] = [
+            (by_id.get(id(c.output)), tuple(by_id.get(id(s)) for s in c.last)) for c in calls
+        ]
+        flows = _flows(calls, grads, lag, sources, rows)
+    norms = [None if g is None else float(g.norm()) for g in found[len(inner) :]]
+    return Measured(float(loss.detach()), flows, dict(zip(names, norms, strict=True)))
+
+
+def _check(model: nn.Module, loss: Tensor, calls: list[Call]) -> None:
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+        raise ValueError(f"loss_fn must return a scalar loss, got {shape}")
+    if not calls:
+        raise ValueError(
+            f"no recurrent layer of {type(model).__name__} was called by loss_fn with gradients "
+            "on. Does loss_fn use this very model, without torch.no_grad()? A model compiled "
+            "by torch.compile drops hooks: pass the original module, and call that in loss_fn."
+        )
+    if not loss.requires_grad:
+        raise ValueError("the loss does not require a gradient; was it detached, or is all frozen?")
+
+
+@contextmanager
+def _dropout_between_layers_off(model: nn.Module) -> Iterator[None]:
+    """Without this a replay could not repeat what the layer did."""
+    layers = [layer for _, layer in recurrent_layers(model)]
+    before = [layer.dropout for layer in layers]
+    try:
+        for layer in layers:
+            layer.dropout = 0.0
+        yield
+    finally:
+        for layer, value in zip(layers, before, strict=True):
+            layer.dropout = value
+
+
+def _flows(
+    calls: list[Call],
+    grads: list[OutputGradient],
+    lag: int | None,
+    sources: int,
+    limit: int | None,
+) -> dict[str, TimeFlow]:
+    flows: dict[str, TimeFlow] = {}
+    for index, (call, grad) in enumerate(zip(calls, grads, strict=True)):
+        if grad[0] is None and all(g is None for g in grad[1]):
+            continue
+        top = _top_of(index, calls, grads)
+        steps = _source_steps(calls[top], grads[top], sources, lag)
+        parts = {s: _part(calls, grads, index, top, s) for s in steps}
+        replay = Replay(call.layer, rows_of(call, grad, limit))
+        flows |= _walk(call, replay, parts, grad)
+    return flows
+
+
+def _top_of(index: int, calls: list[Call], grads: list[OutputGradient]) -> int:
+    """The last call above, in the graph, at which the loss enters."""
+    for top in range(len(calls) - 1, index, -1):
+        reached = grads[top][0] is not None or any(g is not None for g in grads[top][1])
+        if not reached:
+            continue
+        tops = [t for t in (calls[top].output, *calls[top].last) if t.requires_grad]
+        below = [t for t in (calls[index].output, *calls[index].last) if t.requires_grad]
+        ones = [torch.zeros_like(t) for t in tops]
+        found = torch.autograd.grad(tops, below, ones, retain_graph=True, allow_unused=True)
+        if any(g is not None for g in found):
+            return top
+    return index
+
+
+def _source_steps(call: Call, grad: OutputGradient, count: int, lag: int | None) -> list[int]:
+    """Steps to measure from one at a time; none if the loss enters each row at one step."""
+    both_ways = bool(getattr(call.layer, "bidirectional", False))
+    found = entries(rows_of(call, grad), 1 + both_ways)
+    return [] if int(found.sum(0).max()) <= 1 else choose(found, count, lag, both_ways)
+
+
+def _part(
+    calls: list[Call], grads: list[OutputGradient], index: int, top: int, step: int
+) -> OutputGradient:
+    """Gradient at one call of what enters the top call at one step."""
+    masked = only_from(calls[top], grads[top], step)
+    if index == top:
+        return masked
+    pairs = [
+        (t, g)
+        for t, g in zip((calls[top].output, *calls[top].last), (masked[0], *masked[1]), strict=True)
+        if g is not None and t.requires_grad
+    ]
+    below = (calls[index].output, *calls[index].last)
+    wanted = [t for t in below if t.requires_grad]
+    found = torch.autograd.grad(
+        [t for t, _ in pairs], wanted, [g for _, g in pairs], retain_graph=True, allow_unused=True
+    )
+    by_id = {id(t): g for t, g in zip(wanted, found, strict=True)}
+    output, *last = (by_id.get(id(t)) for t in below)
+    return output, tuple(last)
+
+
+def _walk(
+    call: Call, replay: Replay, parts: dict[int, OutputGradient], whole: OutputGradient
+) -> dict[str, TimeFlow]:
+    """Walk one call back: once for the whole loss, then once for each source."""
+    limit = replay.rows.batch_sizes[0]
+    directions = replay.twin.num_directions
+    total = dict(replay.backward())
+    health = {key: gate_health(seen) for key, seen in replay.observe().items()}
+    curves: dict[tuple[int, bool], list[NDArray[np.float64]]] = {key: [] for key in total}
+    for step, part in (parts or {-1: whole}).items():
+        rows = rows_of(call, part, limit)
+        taps = replay.backward(rows.output, rows.last) if parts else total
+        found = entries(rows, directions)
+        # A layer below is entered at other steps, too, on the way through the layer above; the
+        # distance that counts is the one from the step at which the loss entered.
+        at = at_step(found, step) if 0 <= step < len(found) else last_entry(found)
+        for key, tap in taps.items():
+            curves[key].append(curve(tap, at))
+    mode = "per source" if parts else "total"
+    difference = replay.reproduces(call, limit)
+    flows = {}
+    for key, tap in total.items():
+        name = _name(call.name, key, replay)
+        by_lag = median_curve(curves[key], mode)
+        flows[name] = _time_flow(name, replay, key, tap, by_lag, health[key], difference)
+    return flows
+
+
+def _name(name: str, key: tuple[int, bool], replay: Replay) -> str:
+    layer, reverse = key
+    if replay.twin.num_layers == 1 and replay.twin.num_directions == 1:
+        return name
+    return f"{name}.l{layer}" + ("_reverse" if reverse else "")
+
+
+def _time_flow(
+    name: str,
+    replay: Replay,
+    key: tuple[int, bool],
+    tap: Tap,
+    by_lag: LagCurve,
+    gates: dict[str, GateHealth],
+    difference: float,
+) -> TimeFlow:
+    by_state = {s: tap.log10_over_batch(s).cpu().numpy() for s in tap.states}
+    batch = replay.rows.batch_sizes[0]
+    return TimeFlow(
+        name,
+        replay.twin.cell.name,
+        replay.twin.hidden_size,
+        by_state["h"],
+        by_state,
+        by_lag,
+        gates,
+        tap.nonfinite[0].sum(-1).cpu().numpy(),
+        "replay",
+        f"exact: replayed in float64 over {batch} sequences; the replay's output differs from the "
+        f"layer's own by at most {difference:.1e}",
+        key[1],
+        len(by_state["h"]),
+    )

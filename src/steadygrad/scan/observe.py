@@ -1,0 +1,75 @@
+"""What stands inside a step: every gate's pre-activation, over all time steps at once."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.nn import functional as F
+
+from steadygrad.cells import Cell, State
+from steadygrad.scan import eager
+from steadygrad.scan.layout import Layout
+from steadygrad.scan.trace import product, trace
+from steadygrad.scan.weights import Weights
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A forward pass looked into.
+
+    Attributes:
+        hidden: h after every step, ``(N, P)``.
+        preactivations: Per gate its activation's name and the argument of it, ``(N, H)``.
+    """
+
+    hidden: Tensor
+    preactivations: dict[str, tuple[str, Tensor]]
+
+
+@torch.no_grad()
+def observe(cell: Cell, x: Tensor, weights: Weights, state: State, layout: Layout) -> Observed:
+    """Run ``cell`` over rows ``(N, I)`` and read every gate's pre-activation."""
+    projected = F.linear(x, weights.weight_ih, weights.bias_ih)
+    trip = eager.forward(cell, layout, projected, weights, state, keep=True)
+    size = projected.shape[1] // len(cell.gates)
+    units = {
+        f"u.{name}": unit.expand(len(projected), size)
+        for name, unit in zip(cell.per_unit, weights.per_unit, strict=True)
+    }
+    program = trace(cell)
+    # A gate may be computed from values the way back never reads, such as a state.
+    known = _Known(program.graph, trip.saved | units)
+    found = {
+        gate: (activation, known.value(name))
+        for gate, (activation, name) in program.activations.items()
+    }
+    return Observed(trip.hidden, found)
+
+
+class _Known:
+    """Values of a traced step, evaluated on demand for all rows at once.
+
+    Products are not computed again: their results were kept by the forward pass.
+    """
+
+    def __init__(self, graph: fx.Graph, saved: dict[str, Tensor]) -> None:
+        self.nodes = {node.name: node for node in graph.nodes}
+        self.values: dict[str, Tensor] = {}
+        for node in graph.nodes:
+            public = str(node.target).replace("_", ".", 1) if node.op == "placeholder" else None
+            kept = saved.get(public or node.name)
+            if kept is not None:
+                self.values[node.name] = kept
+
+    def value(self, name: str) -> Any:
+        if name not in self.values:
+            node = self.nodes[name]
+            assert node.op in ("call_function", "call_method") and node.target is not product
+            args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: self.value(n.name))
+            if node.op == "call_method":
+                self.values[name] = getattr(args[0], str(node.target))(*args[1:], **kwargs)
+            else:
+                assert callable(node.target)
+                self.values[name] = node.target(*args, **kwargs)
+        return self.values[name]
