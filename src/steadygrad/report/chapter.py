@@ -1,0 +1,177 @@
+"""What one record has to tell, taken out of it once, with whatever is missing left empty."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steadygrad.record import Run
+
+GRADIENT = "log10_grad"
+LOG10_THRESHOLD = -4.0  # below one ten-thousandth, a gradient counts as gone
+ROWS = 500  # as many training steps of a heat map as are read
+
+
+@dataclass(frozen=True)
+class Track:
+    """The gradient in one state of one layer: heat map ``(S, T)`` of log10 norms."""
+
+    layer: str
+    state: str
+    steps: NDArray[np.int64]
+    grid: np.ma.MaskedArray
+
+    @property
+    def is_reverse(self) -> bool:
+        """Whether the layer runs from the last time step to the first, as half of a pair does."""
+        return "reverse" in self.layer
+
+    def by_lag(self, row: int = -1) -> NDArray[np.float64]:
+        """What is left after ``k`` steps back, as log10 ``(K,)``, of one training step.
+
+        The norm is compared with that at the step where the way back begins. Where that is zero
+        or not finite, nothing can be compared, and the log10 norm itself is returned.
+        """
+        values = self.grid[row].compressed()
+        back = values if self.is_reverse else values[::-1]
+        return back - back[0] if len(back) and math.isfinite(back[0]) else back
+
+    def start(self, row: int = -1) -> float:
+        """log10 norm at the step where the way back begins."""
+        values = self.grid[row].compressed()
+        return float(values[0 if self.is_reverse else -1]) if len(values) else math.nan
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One run as the report tells it."""
+
+    run: Run
+    label: str
+    title: str
+    kind: str
+    verdict: str
+    lag: int | None
+    threshold: float
+    scores: Sequence[Mapping[str, Any]]
+    layers: Sequence[Mapping[str, Any]]
+    remedies: Sequence[Mapping[str, Any]]
+    trials: Sequence[Mapping[str, Any]]
+    findings: Sequence[Mapping[str, Any]]
+    events: Sequence[Mapping[str, Any]]
+    notes: Mapping[str, Any]
+    config: Mapping[str, Any]
+    tracks: Sequence[Track]
+
+    @property
+    def main(self) -> Track | None:
+        """The track that the headline speaks of: where least is left after the lag needed."""
+        hidden = [t for t in self.tracks if t.state == "h"] or list(self.tracks)
+        return min(hidden, key=self._left, default=None)
+
+    @property
+    def horizon(self) -> int | None:
+        """Steps back over which the gradient never falls below the threshold."""
+        stated = [y["horizon"] for y in self.layers if isinstance(y.get("horizon"), int)]
+        if stated:
+            return min(stated)
+        if self.main is None:
+            return None
+        ratio = self.main.by_lag()
+        if not len(ratio) or np.isnan(ratio).any() or not math.isfinite(self.main.start()):
+            return None
+        below = np.flatnonzero(ratio < self.threshold)
+        return int(below[0]) - 1 if len(below) else len(ratio) - 1
+
+    @property
+    def measured(self) -> int:
+        """The longest way back that was measured, in steps."""
+        return len(self.main.by_lag()) - 1 if self.main is not None else 0
+
+    @property
+    def at_lag(self) -> tuple[int, float] | None:
+        """Lag, and log10 of what is left there: at the lag needed, or the longest measured."""
+        if self.main is None or not math.isfinite(self.main.start()):
+            return None
+        ratio = self.main.by_lag()
+        lag = min(self.lag if self.lag is not None else len(ratio) - 1, len(ratio) - 1)
+        return (lag, float(ratio[lag])) if lag > 0 else None
+
+    @property
+    def ours(self) -> Mapping[str, Any] | None:
+        """The model's own score that decides: the first one."""
+        return next((s for s in self.scores if s.get("ours")), None)
+
+    def _left(self, track: Track) -> float:
+        ratio = track.by_lag()
+        if not len(ratio):
+            return math.inf
+        at = ratio[min(self.lag if self.lag is not None else len(ratio) - 1, len(ratio) - 1)]
+        return -math.inf if math.isnan(at) else float(at)
+
+
+def chapter(run: Run, label: str) -> Chapter:
+    """Take out of ``run`` what the report needs."""
+    notes = run.notes
+    tracks = [
+        Track(layer, state, *run.rows(quantity, layer, state, limit=ROWS))
+        for quantity, layer, state in run.quantities()
+        if quantity == GRADIENT
+    ]
+    kind = str(notes.get("kind", "run"))
+    return Chapter(
+        run=run,
+        label=label,
+        title=str(notes.get("title") or run.path.stem),
+        kind=kind,
+        verdict=str(notes.get("verdict") or ""),
+        lag=_whole(notes.get("lag")),
+        threshold=_threshold(notes.get("thresholds")),
+        scores=_mappings(notes.get("scores")),
+        layers=_mappings(notes.get("layers")),
+        remedies=_mappings(notes.get("remedies")),
+        trials=_mappings(notes.get("trials")),
+        findings=run.findings(),
+        events=run.events(),
+        notes=notes,
+        config=run.config,
+        tracks=[t for t in tracks if t.grid.size],
+    )
+
+
+def chapters(runs: Sequence[Run]) -> list[Chapter]:
+    """Take several runs as before, what was tried, and after."""
+    if len(runs) == 1:
+        return [chapter(runs[0], "this run")]
+    if len(runs) == 2:
+        return [chapter(runs[0], "before"), chapter(runs[1], "after")]
+    told = [chapter(run, "") for run in runs]
+    names = [", ".join(str(r.get("name", "")) for r in c.remedies) or c.title for c in told]
+    names[0] = "before"
+    seen = {n: names.count(n) for n in names}
+    return [
+        chapter(run, f"{name} ({i + 1})" if seen[name] > 1 else name)
+        for i, (run, name) in enumerate(zip(runs, names, strict=True))
+    ]
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _mappings(value: Any) -> list[Mapping[str, Any]]:
+    return [v for v in value if isinstance(v, Mapping)] if isinstance(value, list) else []
+
+
+def _threshold(thresholds: Any) -> float:
+    """The limit below which a gradient has vanished, as log10; a share is converted."""
+    for name, value in thresholds.items() if isinstance(thresholds, Mapping) else ():
+        if "vanish" in str(name) and isinstance(value, int | float) and math.isfinite(value):
+            if value < 0:
+                return float(value)
+            if 0 < value < 1:
+                return math.log10(value)
+    return LOG10_THRESHOLD

@@ -1,0 +1,159 @@
+"""Curves over training: whatever scalars were recorded, and the health of the gates."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steadygrad.report.chapter import ROWS, Chapter
+from steadygrad.report.markup import Html, el
+from steadygrad.report.plot import Line, Plot, Rule
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Scalars that share a chart."""
+
+    title: str
+    about: str
+    names: dict[str, str]  # of the scalar: in the key
+    is_log: bool
+
+
+PANELS = (
+    Panel(
+        "Loss",
+        "What training makes small. The validation part is not trained on.",
+        {
+            "loss": "training",
+            "train_loss": "training",
+            "val_loss": "validation",
+            "test_loss": "test",
+        },
+        True,
+    ),
+    Panel(
+        "Gradient norm",
+        "Size of the whole update, before and after it was bounded (clipped).",
+        {"grad_norm": "before clipping", "grad_norm_clipped": "after clipping"},
+        True,
+    ),
+    Panel(
+        "Clipped share", "Share of updates that hit the bound.", {"clipped_share": "share"}, False
+    ),
+    Panel("Horizon", "How many steps back the gradient reaches.", {"horizon": "horizon"}, False),
+    Panel(
+        "Slope",
+        "Powers of ten that each step back costs (0: nothing lost).",
+        {"slope": "slope"},
+        False,
+    ),
+    Panel("Learning rate", "How large a step each update takes.", {"lr": "learning rate"}, True),
+)
+_MOST_OTHERS = 8
+
+
+def curves(chapters: list[Chapter]) -> Html | None:
+    """Draw the scalars; None if none were recorded."""
+    there = list(dict.fromkeys(n for c in chapters for n in c.run.scalar_names()))
+    known = {name for panel in PANELS for name in panel.names}
+    others = [Panel(n, "", {n: n}, _is_wide(chapters, n)) for n in there if n not in known]
+    panels = [p for p in PANELS if set(p.names) & set(there)] + others[:_MOST_OTHERS]
+    if not panels:
+        return None
+    plots = [_plot(chapters, panel).html() for panel in panels]
+    left = len(others) - _MOST_OTHERS
+    more = el("p", f"{left} more scalars are in the record.", class_="quiet") if left > 0 else None
+    return el("section", el("h2", "Over training"), el("div", *plots, class_="pair"), more)
+
+
+def gates(chapters: list[Chapter]) -> Html | None:
+    """Draw the share of dead units of each gate over training; None if not recorded."""
+    plots = [plot.html() for c in chapters if (plot := _gates(c, len(chapters) > 1)) is not None]
+    if not plots:
+        return None
+    about = (
+        "A gate is a valve of the cell, between 0 (shut) and 1 (open). A unit that stays at one "
+        "end has no slope there and passes no gradient on: it counts as dead."
+    )
+    return el(
+        "section", el("h2", "Health of the gates"), el("p", about), el("div", *plots, class_="pair")
+    )
+
+
+def _plot(chapters: list[Chapter], panel: Panel) -> Plot:
+    told = [
+        (c, name, *c.run.scalars(name))
+        for c in chapters
+        for name in panel.names
+        if name in c.run.scalar_names()
+    ]
+    is_log = panel.is_log and not any((v < 0).any() for _, _, _, v in told)
+    lines = [
+        Line(
+            _name(panel, name, c, len(chapters) > 1),
+            steps.astype(np.float64),
+            _log10(values) if is_log else values,
+            _style(panel, name, c is chapters[-1]),
+        )
+        for c, name, steps, values in told
+    ]
+    lag = chapters[-1].lag
+    needed = [Rule(float(lag), f"needed: {lag}", True)] if lag and "horizon" in panel.names else []
+    return Plot(
+        title=panel.title,
+        about=panel.about,
+        lines=lines,
+        x_name="training step",
+        y_name=panel.title.lower() + (" (log scale)" if is_log else ""),
+        is_log=is_log,
+        rules=needed,
+    )
+
+
+def _name(panel: Panel, name: str, chapter: Chapter, is_one_of_many: bool) -> str:
+    words = panel.names[name]
+    if not is_one_of_many:
+        return words
+    return f"{words}, {chapter.label}" if len(panel.names) > 1 else chapter.label
+
+
+def _style(panel: Panel, name: str, is_last: bool) -> str:
+    later = "" if list(panel.names).index(name) < 1 or name == "train_loss" else " dashed"
+    return ("main" if is_last else "before") + later
+
+
+def _gates(chapter: Chapter, is_one_of_many: bool) -> Plot | None:
+    found = [q for q in chapter.run.quantities() if q[0].startswith("gate:")][:8]
+    styles = ("main", "before", "second", "third", "fourth", "main dashed", "before dashed")
+    many = len({layer for _, layer, _ in found}) > 1
+    lines = []
+    for (quantity, layer, state), style in zip(found, (*styles, "second dashed"), strict=False):
+        steps, grid = chapter.run.rows(quantity, layer, state, limit=ROWS)
+        name = quantity.removeprefix("gate:") + (f", {layer}" if many else "")
+        share = np.ma.filled(np.ma.mean(grid, axis=1).astype(np.float64), np.nan)
+        lines.append(Line(name, steps.astype(np.float64), np.atleast_1d(share), style))
+    if not lines:
+        return None
+    where = f", {chapter.label}" if is_one_of_many else ""
+    return Plot(
+        title=f"Dead units by gate{where}",
+        about="Mean over the time steps.",
+        lines=lines,
+        x_name="training step",
+        y_name="share of units that are dead",
+        floor=0.0,
+    )
+
+
+def _log10(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(divide="ignore"):
+        return np.log10(values)
+
+
+def _is_wide(chapters: list[Chapter], name: str) -> bool:
+    """Whether a scalar that nobody described wants a log axis: positive, over two decades."""
+    told = [c.run.scalars(name)[1] for c in chapters if name in c.run.scalar_names()]
+    values = np.concatenate(told)
+    finite = values[np.isfinite(values)]
+    return len(finite) > 0 and bool(finite.min() > 0) and bool(finite.max() > 100 * finite.min())

@@ -1,0 +1,99 @@
+"""Findings in plain words, each with the numbers and the limit that decided."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from steadygrad.report import figures
+from steadygrad.report.chapter import Chapter
+from steadygrad.report.markup import Html, el, join
+
+MEANING = {
+    "vanishing": "The gradient shrinks so much on its way back that early steps cannot be learned.",
+    "exploding": "The gradient grows on its way back; one step can throw the weights far off.",
+    "saturated": "A gate sits at the end of its range and no longer reacts, so no gradient passes.",
+    "dead": "Units give the same output whatever comes in; they have stopped learning.",
+    "nonfinite": "A number became infinite or NaN; all that is computed from it is lost.",
+}
+_MOST = 40
+
+
+def findings(chapters: list[Chapter]) -> Html:
+    """List the findings of the runs; say so where there are none."""
+    heading = el("h2", "What was found")
+    blocks = [_of(c, len(chapters) > 1) for c in chapters]
+    return el("section", heading, *blocks)
+
+
+def _of(chapter: Chapter, is_named: bool) -> Html:
+    title = el("h3", chapter.label.capitalize()) if is_named else None
+    if not chapter.findings:
+        none = "No fault was found." if chapter.verdict == "healthy" else "No finding was recorded."
+        return join([title, el("p", none, class_="quiet")])
+    cards = [_card(f) for f in chapter.findings[:_MOST]]
+    more = len(chapter.findings) - _MOST
+    rest = el("p", f"{more} more are in the record.", class_="quiet") if more > 0 else None
+    return join([title, *cards, rest])
+
+
+def _card(finding: Mapping[str, Any]) -> Html:
+    fault = str(finding.get("fault") or "finding")
+    where = [
+        f"layer {finding['layer']}" if finding.get("layer") else None,
+        f"{finding['gate']} gate" if finding.get("gate") else None,
+        f"from {figures.plain(finding['lag'])} steps back"
+        if finding.get("lag") is not None
+        else None,
+        f"since training step {figures.plain(finding['step'])}"
+        if finding.get("step") is not None
+        else None,
+    ]
+    text = finding.get("text") or MEANING.get(fault, "")
+    explained = MEANING.get(fault) if finding.get("text") else None
+    evidence = finding.get("evidence")
+    remedies = finding.get("remedies")
+    return el(
+        "article",
+        el(
+            "h4",
+            el("span", fault, class_=f"badge {fault if fault in MEANING else ''}"),
+            " ",
+            el("span", ", ".join(w for w in where if w), class_="quiet"),
+        ),
+        el("p", text),
+        el("p", explained, class_="quiet") if explained and explained != text else None,
+        _facts(evidence) if isinstance(evidence, Mapping) and evidence else None,
+        _advice(remedies) if isinstance(remedies, list) and remedies else None,
+        class_="finding",
+    )
+
+
+def _facts(evidence: Mapping[str, Any]) -> Html:
+    pairs = [
+        el("div", el("dt", str(k).replace("_", " ")), el("dd", _value(str(k), v)))
+        for k, v in evidence.items()
+    ]
+    return el("dl", *pairs, class_="facts")
+
+
+def _value(name: str, value: Any) -> str:
+    text = brief(value)
+    if name.startswith("log10") and isinstance(value, int | float):
+        return f"{text} ({figures.share(float(value))})"
+    return text
+
+
+def brief(value: Any, most: int = 12) -> str:
+    """A value of a note in one line; long lists are cut with their length told."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k}: {brief(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        cut = f", \u2026 ({len(value)} in all)" if len(value) > most else ""
+        return ", ".join(brief(v) for v in value[:most]) + cut
+    if value is None:
+        return "\u2013"
+    return figures.plain(value)
+
+
+def _advice(remedies: list[Any]) -> Html:
+    names = [el("code", r if isinstance(r, str) else brief(r)) for r in remedies]
+    return el("p", "Worth trying: ", join(names, ", "), class_="advice")

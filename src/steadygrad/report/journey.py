@@ -1,0 +1,137 @@
+"""The gradient on its way back: what is left by distance, and the map over training."""
+
+import math
+
+import numpy as np
+
+from steadygrad.report import figures
+from steadygrad.report.chapter import Chapter, Track
+from steadygrad.report.heat import Heat, limits_of
+from steadygrad.report.markup import Html, el, join
+from steadygrad.report.plot import Line, Plot, Rule
+
+PIXELS = 300_000  # over all maps of a page: bounds its size
+MAPS = 12
+
+
+def journey(chapters: list[Chapter]) -> Html:
+    """Draw curves and heat maps of the layer that the headline speaks of, then of the others."""
+    told = [c for c in chapters if c.main is not None]
+    if not told:
+        why = "No gradient was recorded by time step, so there is nothing to draw here."
+        return el("section", el("h2", "The gradient on its way back"), el("p", why, class_="quiet"))
+    keys = _keys(told)
+    maps = [(c, t) for key in keys for c in told if (t := _track(c, key)) is not None]
+    pixels = PIXELS // max(1, min(len(maps), MAPS))
+    drawn = [_layer(told, key, pixels) for key in keys[: max(1, MAPS // len(told))]]
+    rest = join(drawn[1:])
+    more = len(keys) - len(drawn)
+    left_out = el("p", f"{more} more are in the record.", class_="quiet") if more > 0 else None
+    others = el("details", el("summary", _others(keys[1:])), rest, left_out, class_="more")
+    return el(
+        "section",
+        el("h2", "The gradient on its way back"),
+        el("p", _intro(told)),
+        drawn[0],
+        others if len(keys) > 1 else None,
+    )
+
+
+Key = tuple[str, str]  # layer, state
+
+
+def _keys(chapters: list[Chapter]) -> list[Key]:
+    """Layers and states, the worst of the last run first, then hidden states, then others."""
+    everything = dict.fromkeys((t.layer, t.state) for c in chapters for t in c.tracks)
+    main = chapters[-1].main
+    first = (main.layer, main.state) if main else None
+    return sorted(everything, key=lambda k: (k != first, k[1] != "h"))
+
+
+def _track(chapter: Chapter, key: Key) -> Track | None:
+    found = (t for t in chapter.tracks if (t.layer, t.state) == key)
+    return next(found, None)
+
+
+def _intro(chapters: list[Chapter]) -> str:
+    lag = chapters[-1].lag
+    need = f" This task needs it to get {lag} steps back." if lag else ""
+    return (
+        "Training sends a signal, the gradient, from the answer back through every time step. "
+        "Where it has faded, nothing can be learned from what happened there." + need
+    )
+
+
+def _layer(chapters: list[Chapter], key: Key, pixels: int) -> Html:
+    tracks = [(c, t) for c in chapters if (t := _track(c, key)) is not None]
+    shared = limits_of(*(t.grid for _, t in tracks))
+    heats = [
+        Heat(t.steps, t.grid, pixels, shared).html(
+            f"{c.label.capitalize()}: over training" if len(tracks) > 1 else "Over training",
+            "Each column is one measured training step, from the last time step down to the first.",
+        )
+        for c, t in tracks
+    ]
+    name = f"Layer {key[0]}" + (f", state {key[1]}" if key[1] != "h" else "")
+    return join(
+        [
+            el("h3", name),
+            curve(tracks).html(),
+            el("div", *heats, class_="pair" if len(heats) > 1 else None),
+        ]
+    )
+
+
+def curve(tracks: list[tuple[Chapter, Track]]) -> Plot:
+    """Chart what is left by distance: one line a run, or first and last training step of one."""
+    comparable = all(math.isfinite(t.start()) for _, t in tracks)
+    lines = _lines(tracks)
+    last = tracks[-1][0]
+    rules = []
+    if comparable:
+        rules.append(Rule(last.threshold, f"gone: {figures.threshold(last.threshold)}", True))
+    if last.lag:
+        rules.append(Rule(float(last.lag), f"needed: {last.lag} steps", False))
+    starts = ", ".join(f"{c.label} {_norm(t.start())}" for c, t in tracks)
+    return Plot(
+        title="How much is left",
+        about=f"Share of the gradient\u2019s size where it sets out ({starts})."
+        if comparable
+        else "Size of the gradient; where it sets out it is zero or not finite.",
+        lines=lines,
+        x_name="steps back (the answer is at the right)",
+        y_name="share of the gradient left" if comparable else "size of the gradient",
+        is_log=True,
+        powers=True,
+        backwards=True,
+        rules=rules,
+    )
+
+
+def _lines(tracks: list[tuple[Chapter, Track]]) -> list[Line]:
+    """One line a run; of a single run its first and its last training step."""
+    styles = ["before", *("second", "third", "fourth") * len(tracks)]
+    styles[len(tracks) - 1 :] = ["main"]
+    if len(tracks) > 1:
+        return [_line(c.label, t, -1, s) for (c, t), s in zip(tracks, styles, strict=True)]
+    ((_, track),) = tracks
+    names = [f"training step {figures.plain(int(s))}" for s in track.steps]
+    lines = [_line(f"{names[-1]} (last measured)", track, -1, "main")]
+    return [_line(names[0], track, 0, "before"), *lines] if len(names) > 1 else lines
+
+
+def _line(name: str, track: Track, row: int, style: str) -> Line:
+    ratio = track.by_lag(row)
+    return Line(name, np.arange(len(ratio), dtype=np.float64), ratio, style)
+
+
+def _norm(log10_norm: float) -> str:
+    if not math.isfinite(log10_norm):
+        return figures.share(log10_norm)
+    return figures.plain(10**log10_norm) if abs(log10_norm) < 300 else figures.power(log10_norm)
+
+
+def _others(keys: list[Key]) -> str:
+    names = [f"{layer}.{state}" for layer, state in keys]
+    shown = ", ".join(names[:4]) + (", \u2026" if len(names) > 4 else "")
+    return f"Other layers and states ({len(names)}): {shown}"

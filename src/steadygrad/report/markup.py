@@ -1,0 +1,61 @@
+"""HTML from the inside out: a plain text is escaped, only what `el` made is not."""
+
+import html
+from collections.abc import Iterable
+
+VOID = frozenset({"meta", "img", "br", "path", "line", "rect"})
+
+
+class Html(str):
+    """Text that is markup already. Whatever is not of this class gets escaped."""
+
+    __slots__ = ()
+
+
+def esc(text: object) -> Html:
+    """Escape ``text`` for use as content and inside double quotes."""
+    if isinstance(text, Html):
+        return text
+    # A control character is not allowed in HTML in any notation; a stray surrogate in no UTF-8.
+    plain = "".join(c if c >= " " or c in "\n\t" else "\ufffd" for c in str(text))
+    return Html(html.escape(plain.encode("utf-8", "replace").decode("utf-8"), quote=True))
+
+
+def join(parts: Iterable[object], glue: str = "") -> Html:
+    """Put parts one after the other, escaping those that are plain text."""
+    return Html(esc(glue).join(esc(part) for part in parts if part is not None))
+
+
+def el(name: str, /, *children: object, **attributes: object) -> Html:
+    """Make one element; children that are None vanish.
+
+    Attributes: a trailing underscore is dropped (``class_``), others become hyphens; True stands
+    alone, False and None vanish.
+    """
+    pairs = ""
+    for key, value in attributes.items():
+        if value is None or value is False:
+            continue
+        key = key.rstrip("_").replace("_", "-")
+        pairs += f" {key}" if value is True else f' {key}="{attribute(value)}"'
+    if name in VOID:
+        return Html(f"<{name}{pairs}/>")
+    return Html(f"<{name}{pairs}>{join(children)}</{name}>")
+
+
+def attribute(value: object) -> str:
+    """Escape for an attribute; markup is escaped too, for no tag belongs into one."""
+    return esc(str.__str__(value) if isinstance(value, Html) else value)
+
+
+def table(head: Iterable[object], rows: Iterable[Iterable[object]], **attributes: object) -> Html:
+    """Make a table that scrolls by itself where it is too wide; the first column names the row."""
+    body = [
+        el(
+            "tr",
+            *(el("td", c) if i else el("th", c, scope="row") for i, c in enumerate(row)),
+        )
+        for row in rows
+    ]
+    top = el("thead", el("tr", *(el("th", h, scope="col") for h in head)))
+    return el("div", el("table", top, el("tbody", *body), **attributes), class_="scroll")

@@ -1,0 +1,127 @@
+"""The page as a whole: one file, no network, no script but its own."""
+
+import base64
+import hashlib
+import importlib.resources
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from steadygrad.record import Run
+from steadygrad.report import compare, curves, found, journey, scores, sentence, trained
+from steadygrad.report.chapter import Chapter, chapters
+from steadygrad.report.glossary import glossary
+from steadygrad.report.markup import Html, el, join
+
+
+def html(runs: Run | Sequence[Run], *, title: str | None = None) -> str:
+    """Return the report of one run, or of several told together, as one HTML page.
+
+    The page is complete in itself: it loads nothing, works offline and without its script (which
+    only reads values out of the drawings), and stays below one megabyte.
+
+    Args:
+        runs: One run, or the first (before), those tried, and the last (after).
+        title: Small line above the headline; by default the run's own title.
+
+    Raises:
+        ValueError: If there is no run.
+        RecordError: If a record is damaged.
+    """
+    told = chapters([runs] if isinstance(runs, Run) else list(runs))
+    return "<!doctype html>\n" + _page(told, title or _title(told))
+
+
+def write(runs: Run | Sequence[Run], path: str | Path, *, title: str | None = None) -> Path:
+    """Write the report of ``runs`` to ``path``, replacing in one step what stands there.
+
+    Raises:
+        ValueError: If there is no run, or ``path`` is a folder.
+        OSError: If the file cannot be written.
+    """
+    return put(html(runs, title=title), path)
+
+
+def put(text: str, path: str | Path) -> Path:
+    """Write ``text`` so that a reader sees the old file or the new one, never half of it."""
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: this is a folder; a report is one file. Name a file in it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    part = Path(name)
+    try:
+        with os.fdopen(number, "w", encoding="utf-8") as file:
+            file.write(text)
+        # A temporary file is private by birth; a report is meant to be passed on.
+        mask = os.umask(0)
+        os.umask(mask)
+        part.chmod(0o666 & ~mask)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _page(told: list[Chapter], title: str) -> Html:
+    style, script = _asset("page.css"), _asset("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+        f"script-src 'sha256-{digest}'"
+    )
+    head = el(
+        "head",
+        el("meta", charset="utf-8"),
+        el("meta", http_equiv="Content-Security-Policy", content=policy),
+        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        el("meta", name="color-scheme", content="light dark"),
+        el("title", f"{sentence.headline(told)} \u2013 {title}"),
+        el("style", Html(style)),
+    )
+    return el("html", head, el("body", _body(told, title), el("script", Html(script))), lang="en")
+
+
+def _body(told: list[Chapter], title: str) -> Html:
+    header = el(
+        "header",
+        el("p", title, class_="kicker"),
+        el("h1", sentence.headline(told)),
+        _subtitle(told),
+    )
+    sections = [
+        scores.scores(told),
+        compare.runs(told),
+        compare.trials(told),
+        found.findings(told),
+        journey.journey(told),
+        curves.curves(told),
+        curves.gates(told),
+        trained.trained(told),
+        glossary(),
+    ]
+    footer = el("footer", "Made by Steadygrad from ", _sources(told), ".")
+    return el("main", header, *sections, footer)
+
+
+def _subtitle(told: list[Chapter]) -> Html | None:
+    if len(told) > 1:
+        before = sentence.verdict(told[0])
+        return el("p", el("b", "Before: "), before, class_="lead")
+    notes = told[0].notes.get("summary")
+    return el("p", notes, class_="lead") if isinstance(notes, str) else None
+
+
+def _sources(told: list[Chapter]) -> Html:
+    return join((el("code", c.run.path.name) for c in told), ", ")
+
+
+def _title(told: list[Chapter]) -> str:
+    names = list(dict.fromkeys(c.title for c in told))
+    return " \u2192 ".join((names[0], names[-1])) if len(names) > 1 else names[0]
+
+
+def _asset(name: str) -> str:
+    return (importlib.resources.files("steadygrad.report") / name).read_text(encoding="utf-8")

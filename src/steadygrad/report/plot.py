@@ -1,0 +1,206 @@
+"""A line chart, drawn on the server; a small script in the page reads values out of it."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steadygrad.report.axis import Axis, around
+from steadygrad.report.figures import TIMES, plain, power
+from steadygrad.report.frame import area, framed
+from steadygrad.report.markup import Html, el, join, table
+from steadygrad.report.thin import spread, thinned
+
+_SIDE = 1000  # of the drawing's own square; the page stretches it
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve.
+
+    Args:
+        name: As in the key.
+        x: Ascending positions, ``(N,)``.
+        y: Values, ``(N,)``, log10 of them on a log axis; nan, inf and -inf are drawn as marks.
+        style: ``"main"``, ``"before"``, ``"second"``, ``"third"`` ..., a class of the style sheet.
+    """
+
+    name: str
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    style: str = "main"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A straight line across the drawing with words on it; ``across`` is horizontal."""
+
+    at: float
+    text: str
+    across: bool
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A chart of lines over one axis pair."""
+
+    title: str
+    about: str
+    lines: Sequence[Line]
+    x_name: str
+    y_name: str
+    is_log: bool = False
+    powers: bool = False
+    backwards: bool = False
+    floor: float | None = None  # the y axis reaches at least to here
+    rules: Sequence[Rule] = field(default=())
+
+    def html(self) -> Html:
+        """Draw."""
+        x, y = self.axes()
+        kept = [Line(n.name, *thinned(n.x, n.y), n.style) for n in self.lines]
+        drawing = el(
+            "svg",
+            grid_lines(y),
+            *(el("path", d=path(n, x, y), class_=f"line {n.style}") for n in kept),
+            *(marks(n, x) for n in kept),
+            viewBox=f"0 0 {_SIDE} {_SIDE}",
+            preserveAspectRatio="none",
+            aria_hidden="true",
+        )
+        over = [_rule(r, x, y) for r in self.rules if 0 <= (y if r.across else x).at(r.at) <= 1]
+        names = ", ".join(n.name for n in kept)
+        return framed(
+            title=self.title,
+            about=self.about,
+            area=area(
+                drawing,
+                label=f"{self.title}: {names}",
+                data=self._data(kept, x),
+                kind="curve",
+                over=over,
+            ),
+            x=x,
+            y=y,
+            x_name=self.x_name,
+            y_name=self.y_name,
+            key=_key(kept),
+            numbers=self._table(kept),
+        )
+
+    def axes(self) -> tuple[Axis, Axis]:
+        """Return axes that hold every line and every rule across."""
+        xs = np.concatenate([n.x for n in self.lines] or [np.zeros(0)])
+        low, high = (float(xs.min()), float(xs.max())) if len(xs) else (0.0, 1.0)
+        if low == high:
+            low, high = low - 0.5, high + 0.5
+        ys = [n.y for n in self.lines] + [np.array([r.at]) for r in self.rules if r.across]
+        y = around(np.concatenate(ys or [np.zeros(0)]), is_log=self.is_log, powers=self.powers)
+        if self.floor is not None and y.low > self.floor:
+            y = Axis(self.floor, y.high, y.is_log, y.powers)
+        return (Axis(high, low) if self.backwards else Axis(low, high)), y
+
+    def _data(self, lines: Sequence[Line], x: Axis) -> str:
+        body = {
+            "log": self.is_log,
+            "x": self.x_name.split(" (")[0],
+            "low": x.low,
+            "high": x.high,
+            "lines": [
+                {"n": n.name, "x": [_short(v) for v in n.x], "y": [_short(v) for v in n.y]}
+                for n in lines
+            ],
+        }
+        return json.dumps(body, allow_nan=False, separators=(",", ":"))
+
+    def _table(self, lines: Sequence[Line]) -> Html:
+        rows = [
+            (n.name, plain(float(n.x[i])), reading(float(n.y[i]), self.is_log))
+            for n in lines
+            for i in spread(len(n.x), 12)
+            if len(n.x)
+        ]
+        return table(("Curve", self.x_name.split(" (")[0], self.y_name), rows)
+
+
+def path(line: Line, x: Axis, y: Axis) -> str:
+    """The ``d`` of an SVG path through the finite points; it breaks at the others."""
+    out: list[str] = []
+    pen = "M"
+    for a, b in zip(line.x, line.y, strict=True):
+        if not math.isfinite(b):
+            pen = "M"
+            continue
+        out.append(f"{pen}{x.at(a) * _SIDE:.1f} {(1 - y.at(b)) * _SIDE:.1f}")
+        pen = "L"
+    # A lone point would be invisible: a stroke of no length with round ends is a dot.
+    lone = [f"{s}h0" if s[0] == "M" and not _goes_on(out, i) else s for i, s in enumerate(out)]
+    return "".join(lone)
+
+
+def grid_lines(y: Axis) -> Html:
+    """Hair lines at the ticks of ``y``."""
+    at = [(1 - p) * _SIDE for p, _ in y.ticks()]
+    return el("path", d="".join(f"M0 {v:.1f}H{_SIDE}" for v in at), class_="grid")
+
+
+def marks(line: Line, x: Axis) -> Html:
+    """Strokes where a line is not finite: inf at the top, zero at the bottom, NaN right through."""
+    where = {"inf": (0, 70), "nan": (0, _SIDE), "zero": (_SIDE - 70, _SIDE)}
+    kinds = {"inf": np.isposinf(line.y), "nan": np.isnan(line.y), "zero": np.isneginf(line.y)}
+    strokes = []
+    for kind, mask in kinds.items():
+        top, bottom = where[kind]
+        d = "".join(f"M{x.at(a) * _SIDE:.1f} {top}V{bottom}" for a in line.x[mask])
+        strokes.append(el("path", d=d, class_=f"fault {kind}") if d else None)
+    return join(strokes)
+
+
+def reading(value: float, is_log: bool) -> str:
+    """A value in words; ``value`` is log10 of it on a log axis."""
+    if not is_log or not math.isfinite(value):
+        return "0" if is_log and value == -math.inf else plain(float(value))
+    if -3 <= value < 6:
+        return plain(float(10**value))
+    whole = math.floor(value)
+    return f"{10 ** (value - whole):.1f}{TIMES}{power(whole)}"
+
+
+def _goes_on(out: list[str], i: int) -> bool:
+    return i + 1 < len(out) and out[i + 1][0] == "L"
+
+
+def _short(value: float) -> float | str:
+    """Four digits are enough to read, and keep the page small; JSON has no word for NaN."""
+    if math.isfinite(value):
+        return int(value) if value == int(value) and abs(value) < 1e12 else float(f"{value:.4g}")
+    return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+
+
+def _rule(rule: Rule, x: Axis, y: Axis) -> Html:
+    place = 100 * (y if rule.across else x).at(rule.at)
+    if rule.across:
+        return el("div", el("span", rule.text), class_="rule across", style=f"bottom:{place:.2f}%")
+    side = "left" if place > 50 else "right"  # the words lie where there is room
+    return el("div", el("span", rule.text), class_=f"rule up {side}", style=f"left:{place:.2f}%")
+
+
+def _key(lines: Sequence[Line]) -> Html | None:
+    faults = {
+        "inf": any(np.isposinf(n.y).any() for n in lines),
+        "nan": any(np.isnan(n.y).any() for n in lines),
+        "zero": any(np.isneginf(n.y).any() for n in lines),
+    }
+    words = {"inf": "infinite", "nan": "not a number", "zero": "exactly zero"}
+    entries = [
+        el("span", el("i", class_=f"stroke {n.style}"), " ", n.name, class_="key") for n in lines
+    ]
+    entries += [
+        el("span", el("i", class_=f"stroke fault {kind}"), " ", words[kind], class_="key")
+        for kind, there in faults.items()
+        if there
+    ]
+    return el("div", *entries, class_="legend") if len(entries) > 1 else None

@@ -1,0 +1,111 @@
+"""The verdict in one plain sentence with its number."""
+
+import math
+
+from steadygrad.report import figures
+from steadygrad.report.chapter import Chapter
+
+
+def headline(chapters: list[Chapter]) -> str:
+    """One sentence for the top of the page; of several runs, what became of the first's fault."""
+    first, last = chapters[0], chapters[-1]
+    if len(chapters) == 1:
+        return verdict(last)
+    if "healthy" in (last.verdict, _judged(last)) and last.verdict in ("healthy", ""):
+        return f"Repaired: {_reach(last)}{_was(first)}." if _is_faulty(first) else verdict(last)
+    if _is_faulty(last) and _is_faulty(first):
+        return f"Not repaired yet. {verdict(last)}"
+    return verdict(last)
+
+
+def verdict(chapter: Chapter) -> str:
+    """One run's verdict as a sentence."""
+    kind = chapter.verdict or _judged(chapter)
+    if kind == "vanishing":
+        return _vanishing(chapter)
+    if kind == "exploding":
+        return _exploding(chapter)
+    if kind == "nonfinite":
+        return _nonfinite(chapter)
+    if kind in ("saturated", "dead"):
+        what = "Gates are stuck and pass on no change" if kind == "saturated" else "Units are dead"
+        where = next((f for f in chapter.findings if f.get("fault") == kind), None)
+        layer = f" in layer {where['layer']}" if where and where.get("layer") else ""
+        return f"{what}{layer}: {_reach(chapter)}."
+    if kind == "healthy":
+        return f"Nothing is wrong: {_reach(chapter)}{_need(chapter)}."
+    if chapter.main is None:
+        return "The gradient through time was not recorded in this run."
+    return f"No fault was named; {_reach(chapter)}{_need(chapter)}."
+
+
+def _vanishing(chapter: Chapter) -> str:
+    horizon = chapter.horizon
+    if horizon is None:
+        return f"The gradient dies on the way back{_need(chapter)}."
+    steps = f"{horizon + 1} step" + ("s" if horizon else "")
+    left = figures.threshold(chapter.threshold)
+    return (
+        f"The gradient dies on the way back: after {steps} less than {left} of it is left"
+        f"{_need(chapter)}."
+    )
+
+
+def _exploding(chapter: Chapter) -> str:
+    at = chapter.at_lag
+    if at is None or math.isnan(at[1]) or at[1] <= 0:
+        return "The gradient explodes on the way back."
+    grown = "without bound" if math.isinf(at[1]) else f"{_times(at[1])}-fold"
+    return f"The gradient explodes on the way back: over {at[0]} steps it grows {grown}."
+
+
+def _nonfinite(chapter: Chapter) -> str:
+    event = next((e for e in chapter.events if e.get("kind") == "nonfinite"), None)
+    found = next((f for f in chapter.findings if f.get("fault") == "nonfinite"), None)
+    step = event["step"] if event else found.get("step") if found else None
+    when = f" at training step {figures.plain(step)}" if isinstance(step, int) else ""
+    return f"Training broke down{when}: a number became infinite or not a number."
+
+
+def _reach(chapter: Chapter) -> str:
+    """How far the gradient gets, as a clause."""
+    at = chapter.at_lag
+    if at is None:
+        return "how far the gradient reaches was not recorded"
+    lag, left = at
+    if math.isnan(left):
+        return f"{lag} steps back the gradient is not a number"
+    if left < chapter.threshold and chapter.horizon is not None:
+        return f"the gradient reaches {chapter.horizon} of {lag} steps back"
+    if left > 2:
+        return f"{lag} steps back the gradient is {figures.share(left)}"
+    return f"{lag} steps back, {figures.share(left)} of the gradient is left"
+
+
+def _need(chapter: Chapter) -> str:
+    return f"; the task needs {chapter.lag}" if chapter.lag else ""
+
+
+def _was(chapter: Chapter) -> str:
+    at = chapter.at_lag
+    if at is None or not math.isfinite(at[1]):
+        return ""
+    return f" (before: {figures.share(at[1])})"
+
+
+def _times(log10_ratio: float) -> str:
+    return f"{10**log10_ratio:,.0f}" if log10_ratio < 5 else figures.power(log10_ratio)
+
+
+def _is_faulty(chapter: Chapter) -> bool:
+    faults = ("vanishing", "exploding", "saturated", "dead", "nonfinite")
+    return (chapter.verdict or _judged(chapter)) in faults
+
+
+def _judged(chapter: Chapter) -> str:
+    """A verdict where none was noted: only what the lag that the task needs makes a fault."""
+    if any(e.get("kind") == "nonfinite" for e in chapter.events):
+        return "nonfinite"
+    if chapter.lag is None or chapter.horizon is None or chapter.measured < chapter.lag:
+        return ""
+    return "vanishing" if chapter.horizon < chapter.lag else "healthy"

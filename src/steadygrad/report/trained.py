@@ -1,0 +1,132 @@
+"""What was trained and measured, with every option: enough to do it again."""
+
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
+from steadygrad.report import figures
+from steadygrad.report.chapter import Chapter
+from steadygrad.report.compare import named
+from steadygrad.report.found import brief
+from steadygrad.report.markup import Html, el, join, table
+
+_TOLD = frozenset("title kind verdict lag scores layers remedies trials thresholds".split())
+_FIRST = ("data", "model", "seeds", "versions")
+_DULL = frozenset({"epoch", "checkpoint"})
+
+
+def trained(chapters: list[Chapter]) -> Html:
+    """Describe each run: data, model, remedies, options, how it was measured, what happened."""
+    blocks = [_of(c, len(chapters) > 1) for c in chapters]
+    return el("section", el("h2", "What was trained, and how it was measured"), *blocks)
+
+
+def _of(chapter: Chapter, is_named: bool) -> Html:
+    notes = {k: v for k, v in chapter.notes.items() if k not in _TOLD}
+    ordered = [k for k in _FIRST if k in notes] + sorted(k for k in notes if k not in _FIRST)
+    return join(
+        [
+            el("h3", f"{chapter.label.capitalize()}: {chapter.title}") if is_named else None,
+            _measuring(chapter),
+            *(_note(key, notes[key]) for key in ordered),
+            _remedies(chapter),
+            _fold("Options", _pairs(chapter.config)) if chapter.config else None,
+            _thresholds(chapter),
+            _events(chapter),
+        ]
+    )
+
+
+def _measuring(chapter: Chapter) -> Html | None:
+    if not chapter.layers:
+        return None
+    head = [
+        "Layer",
+        "Cell",
+        "Hidden",
+        "Steps",
+        "Reaches back",
+        "Per step back",
+        "How it was measured",
+    ]
+    rows = [
+        [
+            brief(y.get("name")),
+            brief(y.get("cell")),
+            brief(y.get("hidden")),
+            brief(y.get("time_steps")),
+            f"{y['horizon']} steps" if isinstance(y.get("horizon"), int) else "\u2013",
+            f"{figures.plain(y['slope'])} decades"
+            if isinstance(y.get("slope"), int | float)
+            else "\u2013",
+            join([brief(y.get("how")), el("br"), el("small", brief(y.get("exactness")))]),
+        ]
+        for y in chapter.layers
+    ]
+    return join([el("h4", "How each measurement was made, and how exact it is"), table(head, rows)])
+
+
+def _note(key: str, value: Any) -> Html:
+    body = _pairs(value) if isinstance(value, Mapping) else _text(value)
+    return join([el("h4", key.replace("_", " ").capitalize()), body])
+
+
+def _text(value: Any) -> Html:
+    if isinstance(value, list) and all(isinstance(v, str) for v in value):
+        return el("ul", *(el("li", v) for v in value))
+    return el("p", brief(value))
+
+
+def _pairs(mapping: Mapping[str, Any]) -> Html:
+    pairs = [
+        el("div", el("dt", str(k).replace("_", " ")), el("dd", brief(v)))
+        for k, v in mapping.items()
+    ]
+    return el("dl", *pairs, class_="facts")
+
+
+def _remedies(chapter: Chapter) -> Html | None:
+    if not chapter.remedies:
+        return None
+    items = [
+        el(
+            "li",
+            el("b", named(r)),
+            f" claims: {r['claim']}" if r.get("claim") else None,
+            f" Changed: {r['changed']}" if r.get("changed") else None,
+        )
+        for r in chapter.remedies
+    ]
+    return join([el("h4", "Remedies"), el("ul", *items)])
+
+
+def _thresholds(chapter: Chapter) -> Html | None:
+    thresholds = chapter.notes.get("thresholds")
+    if not isinstance(thresholds, Mapping) or not thresholds:
+        return None
+    return _fold("Limits that decide", _pairs(thresholds))
+
+
+def _events(chapter: Chapter) -> Html | None:
+    told = [e for e in chapter.events if e["kind"] not in _DULL][:60]
+    if not told:
+        return None
+    rows = [
+        [
+            figures.plain(e["step"]),
+            e["kind"],
+            e["text"] + (f" ({brief(e['data'])})" if e["data"] else ""),
+            _time(e["time"]),
+        ]
+        for e in told
+    ]
+    return _fold("What happened", table(("Training step", "Event", "", "Time (UTC)"), rows))
+
+
+def _fold(title: str, body: Html) -> Html:
+    return el("details", el("summary", title), body, class_="more")
+
+
+def _time(seconds: float) -> str:
+    moment = datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC)
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
