@@ -1,6 +1,18 @@
 """Gradients through time in recurrent networks: measured, named, repaired."""
 
+from steadygrad import cells as cells
+from steadygrad import flow as flow
+from steadygrad import init as init
+from steadygrad import nn as nn
+from steadygrad import remedies as remedies
+from steadygrad import tasks as tasks
 from steadygrad._version import __version__ as __version__
+from steadygrad.diagnosis import Diagnosis as Diagnosis
+from steadygrad.diagnosis import Finding as Finding
+from steadygrad.diagnosis import Thresholds as Thresholds
+from steadygrad.diagnosis import Watch as Watch
+from steadygrad.diagnosis import diagnose as diagnose
+from steadygrad.diagnosis import watch as watch
 from steadygrad.nn import GRU as GRU
 from steadygrad.nn import LSTM as LSTM
 from steadygrad.nn import RNN as RNN

@@ -1,1 +1,8 @@
-"""To be written."""
+"""From measurements to findings to remedies: one look, or a watch over a training."""
+
+from steadygrad.diagnosis.diagnose import Diagnosis as Diagnosis
+from steadygrad.diagnosis.diagnose import diagnose as diagnose
+from steadygrad.diagnosis.finding import Finding as Finding
+from steadygrad.diagnosis.finding import Thresholds as Thresholds
+from steadygrad.diagnosis.watch import Watch as Watch
+from steadygrad.diagnosis.watch import watch as watch

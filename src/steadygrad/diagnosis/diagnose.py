@@ -1,0 +1,172 @@
+"""One look at a model: where its gradient gets to, and what is in the way."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from steadygrad.diagnosis import rendering
+from steadygrad.diagnosis.finding import Finding, Thresholds, verdict, worst_first
+from steadygrad.diagnosis.judge import judge
+from steadygrad.diagnosis.prescribe import prescribe
+from steadygrad.diagnosis.recording import describe, write_flow
+from steadygrad.flow import TimeFlow, gradient_through_time
+from steadygrad.record import Record
+
+
+class Flows(Mapping[str, TimeFlow]):
+    """Flows by layer name; a wrong name is answered with the right ones."""
+
+    def __init__(self, flows: dict[str, TimeFlow]) -> None:
+        self._flows = flows
+
+    def __getitem__(self, name: str) -> TimeFlow:
+        if name not in self._flows:
+            raise KeyError(f"no layer {name!r}; there are: {', '.join(self._flows)}")
+        return self._flows[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._flows)
+
+    def __len__(self) -> int:
+        return len(self._flows)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found; `print` it, or `save` it as a page.
+
+    Attributes:
+        verdict: ``"healthy"``, or the worst of the findings' faults.
+        findings: Worst first.
+        flow: Per layer the gradient at every time step, and what follows from it.
+        loss: Value of the loss.
+        lag: Steps back that the task needs, if given.
+        parameter_norms: Norm of the gradient of every parameter.
+        thresholds: What decided.
+    """
+
+    verdict: str
+    findings: list[Finding]
+    flow: Flows
+    loss: float
+    lag: int | None
+    parameter_norms: dict[str, float | None]
+    thresholds: Thresholds
+
+    def __str__(self) -> str:
+        lines = [f"verdict: {self.verdict}   loss {self.loss:.4g}   " + self._lag_text()]
+        width = max((len(name) for name in self.flow), default=5)
+        head = f"{'layer':<{width}}  {'steps':>6} {'horizon':>8} {'decades/step':>13}"
+        lines += ["", head + f" {'log10 ratio':>12}"]
+        for name, flow in self.flow.items():
+            slope = "-" if flow.slope is None else f"{flow.slope:+.3f}"
+            reach = flow.by_lag.max_lag
+            ratio = f"{flow.by_lag.at(reach if self.lag is None else self.lag):.1f}"
+            lines.append(
+                f"{name:<{width}}  {flow.time_steps:>6} {_horizon(flow):>8} {slope:>13} "
+                f"{ratio if reach > 0 else '-':>12}"
+            )
+        for finding in self.findings:
+            lines += ["", f"{finding.fault}: {finding.text}"]
+            if finding.remedies:
+                lines.append(f"  may help: {', '.join(finding.remedies)}")
+        return "\n".join(lines)
+
+    def _lag_text(self) -> str:
+        if self.lag is None:
+            return "no required lag given: nobody is accused of vanishing"
+        return f"required lag {self.lag}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain values."""
+        return {
+            "verdict": self.verdict,
+            "loss": self.loss,
+            "lag": self.lag,
+            "findings": [f.to_record() for f in self.findings],
+            "layers": [describe(flow) for flow in self.flow.values()],
+            "log10_grad": {n: f.log10_grad.tolist() for n, f in self.flow.items()},
+            "log10_ratio_by_lag": {n: f.by_lag.log10_ratio.tolist() for n, f in self.flow.items()},
+            "parameter_norms": self.parameter_norms,
+        }
+
+    def record(self, path: str | Path) -> Path:
+        """Write a record of this one look, for `steadygrad.report`."""
+        with Record.create(path, config={"lag": self.lag}, overwrite=True) as rec:
+            rec.scalars(0, {"loss": self.loss})
+            for flow in self.flow.values():
+                write_flow(rec, 0, flow)
+            for finding in self.findings:
+                rec.finding(0, finding.to_record())
+            rec.note("kind", "diagnose")
+            rec.note("verdict", self.verdict)
+            rec.note("lag", self.lag)
+            rec.note("layers", [describe(flow) for flow in self.flow.values()])
+            rec.note("thresholds", vars(self.thresholds))
+        return Path(path)
+
+    def save(self, path: str | Path) -> Path:
+        """Write one offline HTML page; it replaces the file in one step."""
+        return rendering.page(self.record, path)
+
+
+def _horizon(flow: TimeFlow) -> str:
+    if flow.horizon is None:
+        return "-"
+    return f">={flow.horizon}" if flow.horizon == flow.by_lag.max_lag else str(flow.horizon)
+
+
+def diagnose(
+    model: nn.Module,
+    loss_fn: Callable[[], Tensor],
+    lag: int | None = None,
+    *,
+    thresholds: Thresholds | None = None,
+    sources: int = 5,
+    rows: int | None = None,
+) -> Diagnosis:
+    """Measure the gradient at every time step of every recurrent layer, and judge it.
+
+    The model is not touched: weights, ``.grad`` and random states stay as they are.
+
+    Args:
+        model: Any model that holds recurrent layers, torch.nn's or ours.
+        loss_fn: Computes the scalar loss of one batch with ``model``.
+        lag: How many steps back the task needs the gradient to reach. Without it the memory
+            horizon is measured and nobody is accused of vanishing.
+        thresholds: What counts as vanishing, exploding, dead; see `Thresholds` for the defaults.
+        sources: Where the loss enters at many steps, from how many to measure (median).
+        rows: Sequences of the batch to use at most; all if not given.
+
+    Raises:
+        ValueError: No recurrent layer, none called, a loss that is no scalar, a negative lag.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.LSTM(4, 16)
+        >>> x = torch.randn(100, 8, 4)
+        >>> d = diagnose(model, lambda: model(x)[0][-1].pow(2).mean(), lag=99)
+        >>> d.verdict
+        'vanishing'
+    """
+    if lag is not None and lag < 1:
+        raise ValueError(f"lag counts steps back and must be at least 1, got {lag}")
+    thresholds = thresholds or Thresholds()
+    measured = gradient_through_time(model, loss_fn, lag=lag, sources=sources, rows=rows)
+    findings = [
+        prescribe(finding, model)
+        for flow in measured.flows.values()
+        for finding in judge(flow, lag, thresholds)
+    ]
+    return Diagnosis(
+        verdict(findings),
+        worst_first(findings),
+        Flows(measured.flows),
+        measured.loss,
+        lag,
+        measured.parameter_norms,
+        thresholds,
+    )

@@ -1,0 +1,312 @@
+"""The watch over a running training: measures, names, records, within a budget of time."""
+
+from collections import deque
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_
+
+from steadygrad.diagnosis.budget import Budget
+from steadygrad.diagnosis.finding import Finding, Thresholds, verdict, worst_first
+from steadygrad.diagnosis.judge import judge
+from steadygrad.diagnosis.nonfinite import locate
+from steadygrad.diagnosis.prescribe import prescribe
+from steadygrad.diagnosis.recording import describe, write_flow
+from steadygrad.flow.input_probe import InputProbe
+from steadygrad.flow.live import LiveCapture
+from steadygrad.flow.parameter_norms import NormBeforeClip, gradient_norm, update_ratio
+from steadygrad.flow.through_time import TimeFlow, flows_of
+from steadygrad.record import Record
+
+CLIPPED_BEYOND = 1 + 1e-4  # a norm before over a norm after from which a step counts as clipped
+
+
+class Watch:
+    """Made by `watch`; acts by itself at every ``optimizer.step()``.
+
+    Attributes:
+        step: Training steps so far, ``start_step`` included.
+        findings: What is wrong as of the last measurement, worst first; a non-finite step stays.
+        flow: Per layer the last exact measurement.
+        latest: Last numbers: ``grad_norm`` (before clipping), ``grad_norm_clipped``,
+            ``clipped_share`` (of the last 100 sampled steps), ``update_ratio``, ``horizon``
+            (the shortest of all layers), ``slope``, ``verdict``.
+        budget: Time spent, and the share allowed.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        record: Record | None,
+        lag: int | None,
+        budget: float,
+        start_step: int,
+        rows: int,
+        thresholds: Thresholds,
+        input_probe: bool,
+        scaler: torch.amp.GradScaler | None,
+    ) -> None:
+        self.model = model
+        self._scaler = scaler
+        self.lag = lag
+        self.step = start_step
+        self.thresholds = thresholds
+        self.rows = rows
+        self.record = record
+        self.budget = Budget(budget)
+        self.flow: dict[str, TimeFlow] = {}
+        self.latest: dict[str, Any] = {"verdict": "not measured yet"}
+        self._parameters = [p for g in optimizer.param_groups for p in g["params"]]
+        self._capture = LiveCapture(model)
+        self._capture.__enter__()
+        self._probes = {
+            name: InputProbe(layer) for name, layer in self._capture.layers.items() if input_probe
+        }
+        self._before_clip = NormBeforeClip(self._parameters)
+        self._clips: deque[bool] = deque(maxlen=100)
+        self._found: dict[tuple[str, str, str | None], Finding] = {}
+        self._broken: Finding | None = None
+        self._weights: list[Tensor] | None = None
+        self._clip_norm: Tensor | None = None
+        self._is_closed = False
+        self._handles = [
+            optimizer.register_step_pre_hook(self._before_step),
+            optimizer.register_step_post_hook(self._after_step),
+        ]
+        self._sample_next()
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What is wrong as of the last measurement, worst first."""
+        broken = [self._broken] if self._broken else []
+        return worst_first(broken + list(self._found.values()))
+
+    @property
+    def verdict(self) -> str:
+        """The worst fault as of the last measurement, or ``"healthy"``."""
+        return verdict(self.findings) if self.flow or self._broken else "not measured yet"
+
+    def clip_(self, max_norm: float) -> Tensor:
+        """Clip the gradients by their global norm, in place of `torch.nn.utils.clip_grad_norm_`.
+
+        Returns:
+            The norm before clipping.
+
+        Raises:
+            ValueError: ``max_norm`` is not positive.
+        """
+        if not max_norm > 0:
+            raise ValueError(f"max_norm must be positive, got {max_norm}")
+        norm = gradient_norm(self._parameters)
+        clip_grads_with_norm_(self._parameters, max_norm, norm)
+        self._clip_norm = norm
+        return norm
+
+    def close(self) -> None:
+        """Take every hook off and write the last word into the record; again does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        for handle in self._handles:
+            handle.remove()
+        for probe in self._probes.values():
+            probe.close()
+        self._before_clip.close()
+        self._capture.close()
+        self._write_notes()
+
+    def __enter__(self) -> "Watch":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _sample_next(self) -> None:
+        """Decide, before a step begins, whether its cheap measurements are taken."""
+        is_on = self.budget.allows("sample")
+        self._before_clip.is_on = is_on
+        for probe in self._probes.values():
+            probe.is_on = is_on
+
+    def _before_step(self, *_: Any) -> None:
+        self.step += 1
+        with self.budget.spend("step"):
+            norm = gradient_norm(self._parameters)
+            finite = bool(torch.isfinite(norm))
+        if not finite:
+            self._nonfinite(norm)
+        elif self._before_clip.is_on or self._clip_norm is not None:
+            with self.budget.spend("sample"):
+                self._sample(norm)
+        if finite and self._capture.calls and self.budget.allows("replay"):
+            with self.budget.spend("replay"):
+                self._measure()
+                self._weights = [p.detach().clone() for p in self._parameters]
+
+    def _after_step(self, *_: Any) -> None:
+        if self._weights is not None:
+            with self.budget.spend("update"):
+                ratio = update_ratio(self._weights, [p.detach() for p in self._parameters])
+                self._weights = None
+                self._note_scalars({"update_ratio": ratio})
+        self._capture.clear()
+        self._sample_next()
+
+    def _sample(self, after: Tensor) -> None:
+        """Norm before and after clipping, and the input probes."""
+        noted = self._before_clip.take()
+        scale = self._scale()
+        noted = None if noted is None else noted / scale
+        before = self._clip_norm if self._clip_norm is not None else noted
+        self._clip_norm = None
+        before = after if before is None else before
+        self._clips.append(bool(before > after * CLIPPED_BEYOND))
+        self._note_scalars(
+            {
+                "grad_norm": float(before),
+                "grad_norm_clipped": float(after),
+                "clipped_share": sum(self._clips) / len(self._clips),
+            }
+        )
+        for name, probe in self._probes.items():
+            if self.record and probe.log10_grad is not None and probe.is_on:
+                row = probe.log10_grad - np.log10(scale)
+                self.record.row(self.step, "log10_grad_input", name, row, state="x")
+
+    def _scale(self) -> float:
+        """What a gradient scaler multiplied the gradients by on their way back."""
+        return 1.0 if self._scaler is None else float(self._scaler.get_scale())
+
+    def _measure(self) -> None:
+        """Replay a part of the batch and judge what came of the gradient."""
+        scale = self._scale()
+        gradients = [
+            (o if o is None else o / scale, tuple(g if g is None else g / scale for g in last))
+            for o, last in self._capture.gradients
+        ]
+        flows = flows_of(self._capture.calls, gradients, self.lag, 3, self.rows, graph=False)
+        if not flows:
+            return
+        self.flow = flows
+        found: dict[tuple[str, str, str | None], Finding] = {}
+        for flow in flows.values():
+            if self.record:
+                write_flow(self.record, self.step, flow)
+            for finding in judge(flow, self.lag, self.thresholds):
+                first = self._found.get(finding.key)
+                since = self.step if first is None else first.step
+                finding = replace(prescribe(finding, self.model), step=since)
+                found[finding.key] = finding
+                if first is None and self.record:
+                    self.record.finding(self.step, finding.to_record())
+        for key in set(self._found) - set(found):
+            self._event("resolved", f"{key[0]} in {key[1]} is gone")
+        self._found = found
+        horizons = [f.horizon for f in flows.values() if f.horizon is not None]
+        slopes = [f.slope for f in flows.values() if f.slope is not None]
+        if horizons:
+            self._note_scalars({"horizon": min(horizons)})
+        if slopes:
+            self._note_scalars({"slope": min(slopes)})
+        self.latest["verdict"] = self.verdict
+        self._write_notes()
+
+    def _nonfinite(self, norm: Tensor) -> None:
+        self._note_scalars({"grad_norm": float(norm)})
+        if self._broken:
+            return
+        calls, gradients = self._capture.calls, self._capture.gradients
+        found = locate(self.model, calls, gradients, self.step, self.rows)
+        self._broken = prescribe(found, self.model)
+        self.latest["verdict"] = self.verdict
+        if self.record:
+            self.record.finding(self.step, self._broken.to_record())
+            self._event("nonfinite", self._broken.text)
+        self._write_notes()
+
+    def _note_scalars(self, values: dict[str, float]) -> None:
+        self.latest |= values
+        if self.record:
+            self.record.scalars(self.step, values)
+
+    def _event(self, kind: str, text: str) -> None:
+        if self.record:
+            self.record.event(self.step, kind, text)
+
+    def _write_notes(self) -> None:
+        if self.record is None:
+            return
+        self.record.note("verdict", self.verdict)
+        self.record.note("lag", self.lag)
+        self.record.note("layers", [describe(flow) for flow in self.flow.values()])
+        self.record.note("thresholds", vars(self.thresholds))
+        share = self.budget.spent / max(self.budget.elapsed, 1e-9)
+        self.record.note("watch_share_of_time", float(np.round(share, 4)))
+
+
+def watch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    record: Record | None = None,
+    lag: int | None = None,
+    budget: float = 0.02,
+    start_step: int = 0,
+    rows: int = 8,
+    thresholds: Thresholds | None = None,
+    input_probe: bool = True,
+    scaler: torch.amp.GradScaler | None = None,
+) -> Watch:
+    """Watch a training; one line, in any loop, nothing else to call.
+
+    At every ``optimizer.step()`` the gradient norm is checked; when something is not finite, the
+    first bad tensor, layer, gate and time step are named. As often as the budget allows, the norms
+    before and after clipping are taken, and the recurrent layers are replayed on a part of the
+    batch for the exact gradient at every time step. Weights, gradients and random states are
+    never changed, so a watched training ends bit-equal to an unwatched one.
+
+    Args:
+        model: Any model that holds recurrent layers, torch.nn's or ours, not compiled.
+        optimizer: Its optimiser. A step that a gradient scaler skips is not seen, and no fault.
+        record: Where to write; nothing is written if not given.
+        lag: How many steps back the task needs the gradient to reach.
+        budget: Share of the training time that measuring may take.
+        start_step: Steps done before, when a training is resumed.
+        rows: Sequences of the batch that a replay uses.
+        thresholds: What counts as vanishing, exploding, dead.
+        input_probe: Whether to probe the gradient at the layers' inputs, between replays.
+        scaler: The gradient scaler, if one is used: gradients seen on their way back are scaled.
+
+    Raises:
+        ValueError: The model holds no recurrent layer; the budget is no share.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.LSTM(4, 16)
+        >>> optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        >>> w = watch(model, optimizer, lag=49)
+        >>> for _ in range(3):
+        ...     loss = model(torch.randn(50, 8, 4))[0][-1].pow(2).mean()
+        ...     optimizer.zero_grad(); loss.backward()
+        ...     norm = w.clip_(1.0)
+        ...     _ = optimizer.step()
+        >>> w.verdict
+        'vanishing'
+        >>> w.close()
+    """
+    return Watch(
+        model,
+        optimizer,
+        record,
+        lag,
+        budget,
+        start_step,
+        rows,
+        thresholds or Thresholds(),
+        input_probe,
+        scaler,
+    )

@@ -1,0 +1,59 @@
+"""Norms of parameter gradients before and after clipping, and the size of updates."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+
+
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    r"""Global norm :math:`\sqrt{\sum_p |g_p|^2}` of the gradients there are, as a scalar tensor."""
+    grads = [p.grad for p in parameters if p.grad is not None]
+    return get_total_norm(grads) if grads else torch.zeros(())
+
+
+def update_ratio(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
+    r"""Size of a step relative to the weights, :math:`|\Delta\theta| / |\theta|`.
+
+    About 1e-3 is usual; below 1e-5 hardly anything is learned, above 1e-1 little is kept.
+    """
+    with torch.no_grad():
+        step = get_total_norm(torch._foreach_sub(list(after), list(before)))
+        size = get_total_norm(list(before))
+    return float(step / size) if float(size) > 0 else float("nan")
+
+
+class NormBeforeClip:
+    """The global gradient norm as the backward pass left it, before anybody clips.
+
+    Hooks on the parameters note each norm when its gradient is complete. Switched on for the
+    steps that are sampled; off, it costs one attribute look-up per parameter.
+
+    Args:
+        parameters: The parameters of the optimiser.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        self.is_on = False
+        self._norms: dict[int, Tensor] = {}
+        self._handles = [
+            p.register_post_accumulate_grad_hook(self._note) for p in parameters if p.requires_grad
+        ]
+
+    def _note(self, parameter: Tensor) -> None:
+        if self.is_on and parameter.grad is not None:
+            self._norms[id(parameter)] = torch.linalg.vector_norm(parameter.grad)
+
+    def take(self) -> Tensor | None:
+        """The norm noted since the last call, then forget it; None if nothing was."""
+        if not self._norms:
+            return None
+        total = torch.linalg.vector_norm(torch.stack([n.float() for n in self._norms.values()]))
+        self._norms = {}
+        return total
+
+    def close(self) -> None:
+        """Take the hooks off."""
+        for handle in self._handles:
+            handle.remove()
