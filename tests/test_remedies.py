@@ -184,6 +184,7 @@ def test_text_is_read_back(name: str, option: str) -> None:
     assert remedy.spec.startswith(f"{name}:{option}=")
     assert parse(remedy.spec) == remedy
     assert parse(name) == REMEDIES[name]() and parse(name).spec == name
+    assert parse(name.replace("-", "_")) == parse(name)
     assert parse(f" {name} : {option} = {remedy.spec.partition('=')[2]} ") == remedy
     assert remedy.options[option] == value
 

@@ -17,7 +17,7 @@ def known() -> dict[str, type[Remedy]]:
 def parse(text: str) -> Remedy:
     """Read ``name`` or ``name:option=value,option=value`` into a remedy.
 
-    ``parse(remedy.spec) == remedy`` for every remedy.
+    ``parse(remedy.spec) == remedy`` for every remedy. In a name ``_`` and ``-`` are the same.
 
     Args:
         text: As the command line and the record write it.
@@ -31,6 +31,7 @@ def parse(text: str) -> Remedy:
         ClipNorm(max_norm=0.5)
     """
     name, _, rest = (part.strip() for part in text.partition(":"))
+    name = name.replace("_", "-")
     remedies = known()
     if name not in remedies:
         raise ValueError(
