@@ -18,7 +18,9 @@ def runs(chapters: list[Chapter]) -> Html | None:
     far = f"Gradient left {lag} steps back" if lag else "Gradient left"
     head = ["Run", "What was changed", f"Score ({unit})" if unit else "Score", far, "Reaches back"]
     return el(
-        "section", el("h2", "What was changed, and what it did"), table(head, map(_run, chapters))
+        "section",
+        el("h2", "What was changed, and what it did"),
+        table(head, map(_run, chapters), class_="stack"),
     )
 
 
@@ -39,7 +41,7 @@ def reach(chapter: Chapter) -> str:
     if chapter.horizon is None:
         return "\u2013"
     more = "\u2265 " if chapter.measured and chapter.horizon >= chapter.measured else ""
-    return f"{more}{chapter.horizon} steps"
+    return f"{more}{figures.plain(chapter.horizon)} steps"
 
 
 def changes(remedies: Any) -> Html | None:
@@ -78,7 +80,12 @@ def trials(chapters: list[Chapter]) -> Html | None:
         for t in tried
     ]
     about = "Each remedy was tried briefly from the same start; what did not help was undone."
-    return el("section", el("h2", "Remedies that were tried"), el("p", about), table(head, rows))
+    return el(
+        "section",
+        el("h2", "Remedies that were tried"),
+        el("p", about),
+        table(head, rows, class_="stack"),
+    )
 
 
 def _left(value: Any) -> str:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from steadygrad.report.chapter import ROWS, Chapter
 from steadygrad.report.markup import Html, el
 from steadygrad.report.plot import Line, Plot, Rule
+from steadygrad.report.thin import Curve
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Panel:
     about: str
     names: dict[str, str]  # of the scalar: in the key
     is_log: bool
+    is_share: bool = False  # yes or no at each step: a share only over many
 
 
 PANELS = (
@@ -39,7 +41,11 @@ PANELS = (
         True,
     ),
     Panel(
-        "Clipped share", "Share of updates that hit the bound.", {"clipped_share": "share"}, False
+        "Clipped share",
+        "Share of updates that hit the bound.",
+        {"clipped_share": "share"},
+        False,
+        True,
     ),
     Panel("Horizon", "How many steps back the gradient reaches.", {"horizon": "horizon"}, False),
     Panel(
@@ -51,6 +57,8 @@ PANELS = (
     Panel("Learning rate", "How large a step each update takes.", {"lr": "learning rate"}, True),
 )
 _MOST_OTHERS = 8
+_MOST_LAYERS = 6
+_GATE_STYLES = ("main", "before", "second", "third", "fourth", "main dashed", "before dashed")
 
 
 def curves(chapters: list[Chapter]) -> Html | None:
@@ -69,7 +77,7 @@ def curves(chapters: list[Chapter]) -> Html | None:
 
 def gates(chapters: list[Chapter]) -> Html | None:
     """Draw the share of dead units of each gate over training; None if not recorded."""
-    plots = [plot.html() for c in chapters if (plot := _gates(c, len(chapters) > 1)) is not None]
+    plots = [plot.html() for c in chapters for plot in _gates(c, len(chapters) > 1)]
     if not plots:
         return None
     about = (
@@ -92,8 +100,9 @@ def _plot(chapters: list[Chapter], panel: Panel) -> Plot:
     lines = [
         Line(
             _name(panel, name, c, len(chapters) > 1),
-            steps.astype(np.float64),
-            _log10(values) if is_log else values,
+            *(_averaged if panel.is_share else _plain)(
+                steps.astype(np.float64), _log10(values) if is_log else values
+            ),
             _style(panel, name, c is chapters[-1]),
         )
         for c, name, steps, values in told
@@ -107,6 +116,7 @@ def _plot(chapters: list[Chapter], panel: Panel) -> Plot:
         x_name="training step",
         y_name=panel.title.lower() + (" (log scale)" if is_log else ""),
         is_log=is_log,
+        floor=0.0 if panel.is_share or "horizon" in panel.names else None,
         rules=needed,
     )
 
@@ -123,27 +133,47 @@ def _style(panel: Panel, name: str, is_last: bool) -> str:
     return ("main" if is_last else "before") + later
 
 
-def _gates(chapter: Chapter, is_one_of_many: bool) -> Plot | None:
-    found = [q for q in chapter.run.quantities() if q[0].startswith("gate:")][:8]
-    styles = ("main", "before", "second", "third", "fourth", "main dashed", "before dashed")
-    many = len({layer for _, layer, _ in found}) > 1
-    lines = []
-    for (quantity, layer, state), style in zip(found, (*styles, "second dashed"), strict=False):
-        steps, grid = chapter.run.rows(quantity, layer, state, limit=ROWS)
-        name = quantity.removeprefix("gate:") + (f", {layer}" if many else "")
-        share = np.ma.filled(np.ma.mean(grid, axis=1).astype(np.float64), np.nan)
-        lines.append(Line(name, steps.astype(np.float64), np.atleast_1d(share), style))
-    if not lines:
-        return None
-    where = f", {chapter.label}" if is_one_of_many else ""
-    return Plot(
-        title=f"Dead units by gate{where}",
-        about="Mean over the time steps.",
-        lines=lines,
-        x_name="training step",
-        y_name="share of units that are dead",
-        floor=0.0,
-    )
+def _gates(chapter: Chapter, is_one_of_many: bool) -> list[Plot]:
+    """One chart for each layer, the first few."""
+    found = [q for q in chapter.run.quantities() if q[0].startswith("gate:")]
+    layers = list(dict.fromkeys(layer for _, layer, _ in found))[:_MOST_LAYERS]
+    where = f"{chapter.label}, " if is_one_of_many else ""
+    return [
+        Plot(
+            title=f"Dead units: {where}{layer}",
+            about="Mean over the time steps.",
+            lines=[
+                _gate(chapter, quantity, layer, state, style)
+                for (quantity, _, state), style in zip(
+                    (q for q in found if q[1] == layer), _GATE_STYLES, strict=False
+                )
+            ],
+            x_name="training step",
+            y_name="share of units that are dead",
+            floor=0.0,
+        )
+        for layer in layers
+    ]
+
+
+def _gate(chapter: Chapter, quantity: str, layer: str, state: str, style: str) -> Line:
+    steps, grid = chapter.run.rows(quantity, layer, state, limit=ROWS)
+    share = np.ma.filled(np.ma.mean(grid, axis=1).astype(np.float64), np.nan)
+    name = quantity.removeprefix("gate:")
+    return Line(name, steps.astype(np.float64), np.atleast_1d(share), style)
+
+
+def _plain(x: NDArray[np.float64], y: NDArray[np.float64]) -> Curve:
+    return x, y
+
+
+def _averaged(x: NDArray[np.float64], y: NDArray[np.float64], parts: int = 40) -> Curve:
+    """Mean over stretches of equally many steps."""
+    if len(x) < 2 * parts:
+        return x, y
+    pairs = zip(np.array_split(x, parts), np.array_split(y, parts), strict=True)
+    means = np.array([(a.mean(), b.mean()) for a, b in pairs])
+    return means[:, 0], means[:, 1]
 
 
 def _log10(values: NDArray[np.float64]) -> NDArray[np.float64]:

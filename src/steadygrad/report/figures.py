@@ -24,7 +24,7 @@ def plain(value: Any) -> str:
         return f"{int(value):,}".replace("-", _MINUS)
     if not 1e-3 <= abs(value) < 1e6:
         exponent = math.floor(math.log10(abs(value)))
-        return f"{value / 10.0**exponent:.2f}{TIMES}{power(exponent)}".replace("-", _MINUS)
+        return f"{value / 10.0**exponent:.3g}{TIMES}{power(exponent)}".replace("-", _MINUS)
     return f"{value:,.4g}".replace("-", _MINUS)
 
 

@@ -92,7 +92,8 @@ def curve(tracks: list[tuple[Chapter, Track]]) -> Plot:
         rules.append(Rule(last.threshold, f"gone: {figures.threshold(last.threshold)}", True))
     if last.lag:
         rules.append(Rule(float(last.lag), f"needed: {last.lag} steps", False))
-    starts = ", ".join(f"{c.label} {_norm(t.start())}" for c, t in tracks)
+    many = len(tracks) > 1
+    starts = ", ".join((f"{c.label} " if many else "") + _norm(t.start()) for c, t in tracks)
     return Plot(
         title="How much is left",
         about=f"Share of the gradient\u2019s size where it sets out ({starts})."

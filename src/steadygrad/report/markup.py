@@ -1,7 +1,12 @@
 """HTML from the inside out: a plain text is escaped, only what `el` made is not."""
 
 import html
+import re
 from collections.abc import Iterable
+
+_POWER = re.compile("10([⁻⁰¹²³⁴-⁹]+)")
+_DIGITS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789\u2212")
+_NO_MARKUP = frozenset({"title", "text", "option"})  # elements whose content is text alone
 
 VOID = frozenset({"meta", "img", "br", "path", "line", "rect"})
 
@@ -40,7 +45,13 @@ def el(name: str, /, *children: object, **attributes: object) -> Html:
         pairs += f" {key}" if value is True else f' {key}="{attribute(value)}"'
     if name in VOID:
         return Html(f"<{name}{pairs}/>")
-    return Html(f"<{name}{pairs}>{join(children)}</{name}>")
+    inside = (c if isinstance(c, Html) or name in _NO_MARKUP else raised(c) for c in children if c)
+    return Html(f"<{name}{pairs}>{join(inside)}</{name}>")
+
+
+def raised(text: object) -> Html:
+    """Escape ``text`` and raise its powers of ten: few fonts have superscripts of one size."""
+    return Html(_POWER.sub(lambda m: f"10<sup>{m[1].translate(_DIGITS)}</sup>", esc(text)))
 
 
 def attribute(value: object) -> str:
@@ -49,13 +60,20 @@ def attribute(value: object) -> str:
 
 
 def table(head: Iterable[object], rows: Iterable[Iterable[object]], **attributes: object) -> Html:
-    """Make a table that scrolls by itself where it is too wide; the first column names the row."""
+    """Make a table that scrolls by itself where it is too wide; the first column names the row.
+
+    Of class ``stack``, it turns into a list on a narrow screen.
+    """
+    names = list(head)
     body = [
         el(
             "tr",
-            *(el("td", c) if i else el("th", c, scope="row") for i, c in enumerate(row)),
+            *(
+                el("td", el("span", cell), data_label=name) if i else el("th", cell, scope="row")
+                for i, (name, cell) in enumerate(zip(names, row, strict=True))
+            ),
         )
         for row in rows
     ]
-    top = el("thead", el("tr", *(el("th", h, scope="col") for h in head)))
+    top = el("thead", el("tr", *(el("th", h, scope="col") for h in names)))
     return el("div", el("table", top, el("tbody", *body), **attributes), class_="scroll")

@@ -106,12 +106,15 @@ def _body(told: list[Chapter], title: str) -> Html:
     return el("main", header, *sections, footer)
 
 
-def _subtitle(told: list[Chapter]) -> Html | None:
-    if len(told) > 1:
-        before = sentence.verdict(told[0])
-        return el("p", el("b", "Before: "), before, class_="lead")
-    notes = told[0].notes.get("summary")
-    return el("p", notes, class_="lead") if isinstance(notes, str) else None
+def _subtitle(told: list[Chapter]) -> Html:
+    scored = sentence.scored(told)
+    before = el("p", el("b", "Before: "), sentence.verdict(told[0]), class_="lead")
+    return join(
+        [
+            el("p", scored, class_="lead") if scored else None,
+            before if len(told) > 1 else None,
+        ]
+    )
 
 
 def _sources(told: list[Chapter]) -> Html:

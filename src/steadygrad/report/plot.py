@@ -101,6 +101,8 @@ class Plot:
         y = around(np.concatenate(ys or [np.zeros(0)]), is_log=self.is_log, powers=self.powers)
         if self.floor is not None and y.low > self.floor:
             y = Axis(self.floor, y.high, y.is_log, y.powers)
+        if any(not r.across for r in self.rules):  # room above the curves for the rule's words
+            y = Axis(y.low, y.high + 0.12 * (y.high - y.low), y.is_log, y.powers)
         return (Axis(high, low) if self.backwards else Axis(low, high)), y
 
     def _data(self, lines: Sequence[Line], x: Axis) -> str:
@@ -148,15 +150,18 @@ def grid_lines(y: Axis) -> Html:
 
 
 def marks(line: Line, x: Axis) -> Html:
-    """Strokes where a line is not finite: inf at the top, zero at the bottom, NaN right through."""
+    """Bands where a line is not finite: inf at the top, zero at the bottom, NaN right through."""
     where = {"inf": (0, 70), "nan": (0, _SIDE), "zero": (_SIDE - 70, _SIDE)}
     kinds = {"inf": np.isposinf(line.y), "nan": np.isnan(line.y), "zero": np.isneginf(line.y)}
-    strokes = []
+    bands = []
     for kind, mask in kinds.items():
         top, bottom = where[kind]
-        d = "".join(f"M{x.at(a) * _SIDE:.1f} {top}V{bottom}" for a in line.x[mask])
-        strokes.append(el("path", d=d, class_=f"fault {kind}") if d else None)
-    return join(strokes)
+        d = "".join(
+            f"M{x.at(a) * _SIDE:.1f} {top}H{x.at(b) * _SIDE:.1f}V{bottom}H{x.at(a) * _SIDE:.1f}Z"
+            for a, b in _stretches(line.x, mask)
+        )
+        bands.append(el("path", d=d, class_=f"fault {kind}") if d else None)
+    return join(bands)
 
 
 def reading(value: float, is_log: bool) -> str:
@@ -167,6 +172,12 @@ def reading(value: float, is_log: bool) -> str:
         return plain(float(10**value))
     whole = math.floor(value)
     return f"{10 ** (value - whole):.1f}{TIMES}{power(whole)}"
+
+
+def _stretches(x: NDArray[np.float64], mask: NDArray[np.bool_]) -> list[tuple[float, float]]:
+    """First and last ``x`` of each unbroken run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    return [(float(x[a]), float(x[b - 1])) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def _goes_on(out: list[str], i: int) -> bool:
@@ -183,7 +194,8 @@ def _short(value: float) -> float | str:
 def _rule(rule: Rule, x: Axis, y: Axis) -> Html:
     place = 100 * (y if rule.across else x).at(rule.at)
     if rule.across:
-        return el("div", el("span", rule.text), class_="rule across", style=f"bottom:{place:.2f}%")
+        side = "rule across low" if place < 15 else "rule across"
+        return el("div", el("span", rule.text), class_=side, style=f"bottom:{place:.2f}%")
     side = "left" if place > 50 else "right"  # the words lie where there is room
     return el("div", el("span", rule.text), class_=f"rule up {side}", style=f"left:{place:.2f}%")
 

@@ -39,11 +39,40 @@ def verdict(chapter: Chapter) -> str:
     return f"No fault was named; {_reach(chapter)}{_need(chapter)}."
 
 
+def scored(chapters: list[Chapter]) -> str | None:
+    """The deciding score beside the best naive answer, as a sentence; None if there is none."""
+    last = chapters[-1].ours
+    if last is None:
+        return None
+    unit, lower = str(last.get("unit", "")), last.get("better") == "lower"
+    rivals = [
+        s
+        for s in chapters[-1].scores
+        if not s.get("ours") and s.get("unit") == unit and _is_number(s.get("value"))
+    ]
+    pick = min if lower else max
+    best = pick(rivals, key=lambda s: s["value"], default=None)
+    name = unit[:1].upper() + unit[1:] if unit else "Score"
+    now = figures.score(last.get("value"), unit)
+    first = chapters[0].ours if len(chapters) > 1 else None
+    told = f"from {figures.score(first.get('value'), unit)} to {now}" if first else now
+    beside = f"; the best answer without learning ({best['name']}) gets" if best else ""
+    return (
+        f"{name}: {told}{beside} {figures.score(best['value'], unit)}."
+        if best
+        else f"{name}: {told}."
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def _vanishing(chapter: Chapter) -> str:
     horizon = chapter.horizon
     if horizon is None:
         return f"The gradient dies on the way back{_need(chapter)}."
-    steps = f"{horizon + 1} step" + ("s" if horizon else "")
+    steps = f"{figures.plain(horizon + 1)} step" + ("s" if horizon else "")
     left = figures.threshold(chapter.threshold)
     return (
         f"The gradient dies on the way back: after {steps} less than {left} of it is left"
@@ -56,7 +85,8 @@ def _exploding(chapter: Chapter) -> str:
     if at is None or math.isnan(at[1]) or at[1] <= 0:
         return "The gradient explodes on the way back."
     grown = "without bound" if math.isinf(at[1]) else f"{_times(at[1])}-fold"
-    return f"The gradient explodes on the way back: over {at[0]} steps it grows {grown}."
+    far = f"over {figures.plain(at[0])} steps"
+    return f"The gradient explodes on the way back: {far} it grows {grown}."
 
 
 def _nonfinite(chapter: Chapter) -> str:
@@ -73,17 +103,18 @@ def _reach(chapter: Chapter) -> str:
     if at is None:
         return "how far the gradient reaches was not recorded"
     lag, left = at
+    far = f"{figures.plain(lag)} step" + ("s back" if lag > 1 else " back")
     if math.isnan(left):
-        return f"{lag} steps back the gradient is not a number"
+        return f"{far} the gradient is not a number"
     if left < chapter.threshold and chapter.horizon is not None:
-        return f"the gradient reaches {chapter.horizon} of {lag} steps back"
+        return f"the gradient reaches {figures.plain(chapter.horizon)} of {far}"
     if left > 2:
-        return f"{lag} steps back the gradient is {figures.share(left)}"
-    return f"{lag} steps back, {figures.share(left)} of the gradient is left"
+        return f"{far} the gradient is {figures.share(left)}"
+    return f"{far}, {figures.share(left)} of the gradient is left"
 
 
 def _need(chapter: Chapter) -> str:
-    return f"; the task needs {chapter.lag}" if chapter.lag else ""
+    return f"; the task needs {figures.plain(chapter.lag)}" if chapter.lag else ""
 
 
 def _was(chapter: Chapter) -> str:

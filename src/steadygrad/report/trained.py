@@ -55,7 +55,9 @@ def _measuring(chapter: Chapter) -> Html | None:
             brief(y.get("cell")),
             brief(y.get("hidden")),
             brief(y.get("time_steps")),
-            f"{y['horizon']} steps" if isinstance(y.get("horizon"), int) else "\u2013",
+            f"{figures.plain(y['horizon'])} steps"
+            if isinstance(y.get("horizon"), int)
+            else "\u2013",
             f"{figures.plain(y['slope'])} decades"
             if isinstance(y.get("slope"), int | float)
             else "\u2013",
@@ -63,7 +65,12 @@ def _measuring(chapter: Chapter) -> Html | None:
         ]
         for y in chapter.layers
     ]
-    return join([el("h4", "How each measurement was made, and how exact it is"), table(head, rows)])
+    return join(
+        [
+            el("h4", "How each measurement was made, and how exact it is"),
+            table(head, rows, class_="stack"),
+        ]
+    )
 
 
 def _note(key: str, value: Any) -> Html:
