@@ -1,10 +1,13 @@
 """Gradients through time in recurrent networks: measured, named, repaired."""
 
+from pathlib import Path as _Path
+
 from steadygrad import cells as cells
 from steadygrad import flow as flow
 from steadygrad import init as init
 from steadygrad import nn as nn
 from steadygrad import remedies as remedies
+from steadygrad import report as report
 from steadygrad import tasks as tasks
 from steadygrad._version import __version__ as __version__
 from steadygrad.diagnosis import Diagnosis as Diagnosis
@@ -12,8 +15,18 @@ from steadygrad.diagnosis import Finding as Finding
 from steadygrad.diagnosis import Thresholds as Thresholds
 from steadygrad.diagnosis import Watch as Watch
 from steadygrad.diagnosis import diagnose as diagnose
+from steadygrad.diagnosis import rendering as _rendering
 from steadygrad.diagnosis import watch as watch
 from steadygrad.nn import GRU as GRU
 from steadygrad.nn import LSTM as LSTM
 from steadygrad.nn import RNN as RNN
 from steadygrad.nn import Recurrent as Recurrent
+from steadygrad.record import read as _read
+
+
+def _draw(record: _Path, page: _Path) -> _Path:
+    with _read(record) as run:
+        return report.write(run, page)
+
+
+_rendering.use(_draw)

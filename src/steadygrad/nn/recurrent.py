@@ -162,6 +162,7 @@ class Recurrent(nn.Module):
             **fixed, per_unit=tuple(getattr(self, n + suffix) for n in self.cell.per_unit)
         )
 
+    @torch.compiler.disable  # a graph break, said aloud: a loop unrolled compiles for minutes
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
         """Run the layers; see the class for shapes."""
         kind = type(self).__name__
@@ -177,7 +178,10 @@ class Recurrent(nn.Module):
             )
             return packed, self._hand_out(_permute(last, input.unsorted_indices))
         if input.dim() not in (2, 3):
-            raise ValueError(f"{kind}: Expected input to be 2D or 3D, got {input.dim()}D instead")
+            thing = "D tensor" if kind == "RNN" else "D"  # torch's RNN words it so
+            raise ValueError(
+                f"{kind}: Expected input to be 2D or 3D, got {input.dim()}{thing} instead"
+            )
         batched = input.dim() == 3
         x = input if batched else input.unsqueeze(0 if self.batch_first else 1)
         if hx is not None:
@@ -216,7 +220,7 @@ class Recurrent(nn.Module):
         if torch.is_autocast_enabled(kind):
             # Sixteen bits lose a gradient that is carried over many steps: full precision inside.
             with torch.autocast(kind, enabled=False):
-                dtype = self.weight_ih_l0.dtype
+                dtype = next(self.parameters()).dtype
                 return self._layers(x.to(dtype), tuple(s.to(dtype) for s in state), batch_sizes)
         last: list[State] = []
         for layer in range(self.num_layers):

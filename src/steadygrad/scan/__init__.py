@@ -1,6 +1,5 @@
 """A cell over time: traced, planned, run, and differentiated by hand."""
 
-import torch
 from torch import Tensor
 
 from steadygrad.cells import Cell, State
@@ -16,7 +15,6 @@ from steadygrad.scan.trace import trace as trace
 from steadygrad.scan.weights import Weights as Weights
 
 
-@torch.compiler.disable  # a graph break, said aloud: a loop unrolled by Dynamo compiles for minutes
 def scan(
     cell: Cell,
     x: Tensor,
