@@ -215,6 +215,13 @@ def test_a_wrong_text_is_refused_in_full(text: str, message: str) -> None:
         parse(text)
 
 
+@pytest.mark.parametrize("remedy", REMEDIES.values(), ids=list(REMEDIES))
+def test_variants_are_the_defaults_and_others(remedy: type[Remedy]) -> None:
+    variants = remedy.variants()
+    assert variants[0] == remedy()
+    assert len(set(variants)) == len(variants) == 1 + len(remedy.also_try)
+
+
 # Undoing.
 
 

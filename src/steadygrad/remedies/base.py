@@ -3,7 +3,7 @@
 from abc import ABC
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Self, final
 
 from torch import Tensor, nn
 
@@ -28,6 +28,8 @@ class Remedy(ABC):
     name: ClassVar[str]
     claim: ClassVar[str]
     helps: ClassVar[tuple[str, ...]]
+    also_try: ClassVar[tuple[Mapping[str, Any], ...]] = ()
+    """Other options that are worth a trial where the defaults are."""
 
     def unsuitable(self, model: nn.Module) -> str | None:
         """Say in one sentence why this model cannot be treated, or return None if it can."""
@@ -87,6 +89,11 @@ class Remedy(ABC):
             if getattr(self, option.name) != option.default
         ]
         return self.name + (":" + ",".join(given) if given else "")
+
+    @classmethod
+    def variants(cls) -> tuple[Self, ...]:
+        """The remedy with its defaults, then with each set of options in `also_try`."""
+        return (cls(), *(cls(**options) for options in cls.also_try))
 
     @classmethod
     def fields(cls) -> tuple[Field[Any], ...]:

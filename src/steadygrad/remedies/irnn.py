@@ -1,8 +1,8 @@
 """IRNN: rectified linear units that start as perfect memories."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 from torch import nn
 
@@ -43,6 +43,7 @@ class IRNN(Remedy):
         "The gradient of an active unit passes each time step times exactly scale"
     )
     helps: ClassVar[tuple[str, ...]] = ("vanishing", "saturated")
+    also_try: ClassVar[tuple[Mapping[str, Any], ...]] = ({"input_std": 0.1},)
 
     scale: float = 1.0
     input_std: float = 0.001

@@ -1,7 +1,8 @@
 """Orthogonal initialisation: every recurrent matrix starts as a rotation."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 from torch import nn
 
@@ -27,14 +28,15 @@ class OrthogonalInit(Remedy):
     decade in about four steps. What was learned in these weights is lost.
 
     Args:
-        gain: Every singular value of each block. A little above 1 makes up for tanh.
+        gain: Every singular value of each block. A little above 1 makes up for the slope of
+            tanh; much above, the state becomes chaotic and the gradient explodes.
         glorot: Whether the input weights are redrawn too (torch's default is small where the
             input is narrow).
         zero_bias: Whether the biases are set to 0 too.
 
     References:
         Saxe, McClelland and Ganguli, *Exact Solutions to the Nonlinear Dynamics of Learning in
-        Deep Linear Neural Networks*, 2014, section 3.
+        Deep Linear Neural Networks*, 2014, sections 3 and 4 (for tanh a gain just above 1).
         Glorot and Bengio, *Understanding the Difficulty of Training Deep Feedforward Neural
         Networks*, 2010, equation 16 (input weights).
     """
@@ -42,6 +44,7 @@ class OrthogonalInit(Remedy):
     name: ClassVar[str] = "orthogonal-init"
     claim: ClassVar[str] = "Every singular value of every recurrent gate block is gain"
     helps: ClassVar[tuple[str, ...]] = ("vanishing", "exploding", "saturated")
+    also_try: ClassVar[tuple[Mapping[str, Any], ...]] = ({"gain": 1.1},)
 
     gain: float = 1.0
     glorot: bool = True
