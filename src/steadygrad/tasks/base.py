@@ -50,7 +50,7 @@ class Batch:
 
     Args:
         inputs: Values ``(T, B, I)``, or symbol codes ``(T, B)``.
-        targets: What should come out: ``(B, O)`` after the last step, or codes ``(T, B)``.
+        targets: What should come out, as the task's `loss` reads it: ``(B, ...)``, or ``(T, B)``.
         fresh: Whether the state starts at zero; otherwise it is carried from the batch before.
     """
 
@@ -82,8 +82,12 @@ class Task(ABC):
     input_kind: ClassVar[Literal["values", "symbols"]]
     every_step: ClassVar[bool]  # an answer at each time step, or only after the last
     better: ClassVar[Mapping[str, Better]]  # unit -> direction; the first unit decides
-    required_lag: int | None = None  # steps the gradient must travel, where the task knows it
     notes: tuple[str, ...]  # what was done to the data, one sentence each
+
+    @property
+    def required_lag(self) -> int | None:
+        """Steps that the gradient must travel back, where the task knows it."""
+        return None
 
     @property
     @abstractmethod

@@ -16,6 +16,8 @@ from steadygrad.tasks.seasonal import autocorrelation_period, best_period, seaso
 from steadygrad.tasks.table import read_table
 
 TRAIN, VAL = 0.7, 0.1  # the rest, the newest rows, is the test part
+DRIFT = 0.5  # standard deviations between the means of training and validation part
+LEAST_SCALE = 0.1  # of `scale`: a window without any change must not silence the answer
 PERIOD_WINDOW = 168  # a window covers the period only up to here: time steps cost time
 
 
@@ -27,16 +29,20 @@ class Forecast(Task):
     All horizons at once from the last hidden state, as the change from the last seen value
 
     .. math::
-        \hat y_{t+k} = y_t + s \, o_k(x_{t-T+1}, \ldots, x_t), \qquad k = 1, \ldots, K
+        \hat y_{t+k} = y_t + s_t \, o_k(x_{t-T+1}, \ldots, x_t), \qquad k = 1, \ldots, K
 
-    where :math:`s` is the root mean square of that change in the training part, so that an
-    untrained network starts near the last-value answer. Each window's columns are standardised
-    with the training part's mean and deviation, and nothing else. The rows are split in order of
+    Columns are standardised with the training part's mean and deviation, and nothing else. Where
+    the target's level holds, :math:`s_t = s`, the root mean square change in the training part.
+    Where it drifts between training and validation part, what was learnt of levels is of no use
+    later: each window is then given relative to its last row, and :math:`s_t` is the target's
+    deviation within the window. An untrained network starts near the last-value answer. The rows are split in order of
     time: 70 % train, 10 % validation, 20 % test; every target lies within its own part. Targets
     that are missing in the file are neither learnt nor scored.
 
     Args:
         x: Standardised inputs, ``(rows, I)``.
+        relative: Which inputs are given relative to the window's last row, ``(I,)``, 0 or 1.
+        drifts: Whether the target's level drifts.
         y: The target in its own unit, gaps filled, ``(rows,)``.
         known: Which targets were in the file, ``(rows,)``.
         window: Rows seen, ``T``.
@@ -53,9 +59,13 @@ class Forecast(Task):
         Forecasting*, 2012 (the direct multi-output strategy used here).
         Hyndman and Athanasopoulos, *Forecasting: Principles and Practice*, 2021, 5.2 (naive and
         seasonal naive answers).
+        Kim et al., *Reversible Instance Normalization for Accurate Time-Series Forecasting against
+        Distribution Shift*, 2022 (a window's own scale; here with its last value for its mean).
     """
 
     x: Tensor
+    relative: Tensor
+    drifts: bool
     y: Tensor
     known: Tensor
     window: int
@@ -95,15 +105,17 @@ class Forecast(Task):
         return _Windows(self, torch.from_numpy(origins), size)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean squared error of the scaled change, over the targets that are known."""
-        known = targets.isfinite()
-        error = (outputs - targets.nan_to_num()) * known
+        """Mean squared error of the change, in units of ``scale``, over the known targets."""
+        change, s = targets[:, :-1], targets[:, -1:]
+        known = change.isfinite()
+        error = (outputs * s - change.nan_to_num()) * known
         return error.square().sum() / known.sum().clamp(min=1)
 
     def tally(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return squared error, absolute error and count, in the target's unit."""
-        known = targets.isfinite()
-        error = (outputs.double() - targets.double())[known] * self.scale
+        change, s = targets[:, :-1].double(), targets[:, -1:].double()
+        known = change.isfinite()
+        error = (outputs.double() * s - change)[known] * self.scale
         return torch.stack([error.square().sum(), error.abs().sum(), known.sum().double()])
 
     def figures(self, total: Tensor) -> dict[str, float]:
@@ -123,16 +135,24 @@ class Forecast(Task):
         targets = self.targets(torch.from_numpy(origins))
         scores: list[Score] = []
         for name, answer in answers.items():
-            outputs = torch.from_numpy((answer - last) / self.scale)
+            outputs = torch.from_numpy((answer - last) / self.scale) / targets[:, -1:]
             figures = self.figures(self.tally(outputs, targets))
             scores += [Score(name, figures[u], u, way) for u, way in self.better.items()]
         return scores
 
     def targets(self, origins: Tensor) -> Tensor:
-        """Return scaled changes ``(B, K)`` after each origin; NaN where the file has none."""
+        """Return ``(B, K + 1)``: the changes after each origin, and :math:`s_t`, over ``scale``.
+
+        A change that the file does not have is NaN.
+        """
         ahead = origins[:, None] + torch.arange(1, self.horizon + 1)
         change = (self.y[ahead] - self.y[origins][:, None]) / self.scale
-        return change.masked_fill(~self.known[ahead], torch.nan).float()
+        change = change.masked_fill(~self.known[ahead], torch.nan)
+        s = torch.ones(len(origins), 1, dtype=change.dtype)
+        if self.drifts:
+            seen = self.y[origins[:, None] + torch.arange(1 - self.window, 1)]
+            s = (seen.std(1, correction=0, keepdim=True) / self.scale).clamp(min=LEAST_SCALE)
+        return torch.cat([change, s], dim=1).float()
 
     def facts(self) -> dict[str, object]:
         spans = {f"{split} windows": len(self.origins(split)) for split in self._bounds()}
@@ -161,7 +181,8 @@ class _Windows(Batches):
     def __getitem__(self, index: int) -> Batch:
         origins = self.origins[index * self.size : (index + 1) * self.size]
         back = torch.arange(1 - self.task.window, 1)
-        return Batch(self.task.x[origins + back[:, None]], self.task.targets(origins))
+        x = self.task.x[origins + back[:, None]]
+        return Batch(x - x[-1] * self.task.relative, self.task.targets(origins))
 
 
 def bounds(rows: int) -> dict[Split, tuple[int, int]]:
@@ -207,8 +228,15 @@ def read_forecast(
         raise InputError(f"{path}: column {target!r} has no values in its last 30 % of rows")
     if not known.all():
         notes.append(f"{int((~known).sum())} missing targets are neither learnt nor scored")
+    x = _standardise(np.stack(list(inputs.values()), axis=1), train_rows)
+    drifts = _has_drift(y, train_rows)
+    relative = [drifts and name in columns.numbers for name in inputs]
+    if drifts:
+        notes.append("the target's level drifts: each window is seen relative to its last row")
     return Forecast(
-        x=_standardise(np.stack(list(inputs.values()), axis=1), train_rows),
+        x=x,
+        relative=torch.tensor(relative).float(),
+        drifts=drifts,
         y=torch.from_numpy(y),
         known=torch.from_numpy(known),
         window=window,
@@ -299,6 +327,15 @@ def _changes(train: np.ndarray, horizon: int) -> float:
     """Return the root mean square change over 1 to ``horizon`` rows in the training part."""
     squares = [np.mean((train[k:] - train[:-k]) ** 2) for k in range(1, horizon + 1)]
     return float(np.sqrt(np.mean(squares))) or 1.0
+
+
+def _has_drift(y: np.ndarray, train_rows: int) -> bool:
+    """Whether the target's level in the validation part is far from that of training.
+
+    The test part has no say in this.
+    """
+    train, val = y[:train_rows], y[train_rows : bounds(len(y))["val"][1]]
+    return bool(abs(val.mean() - train.mean()) > DRIFT * train.std())
 
 
 def _standardise(x: np.ndarray, train_rows: int) -> Tensor:

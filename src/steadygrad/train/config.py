@@ -13,8 +13,8 @@ Kind = Literal["auto", "forecast", "text"]
 
 # Options that a resumed run may change: where it runs and how long, never what it computes.
 FREE_ON_RESUME = frozenset(
-    {"out", "resume", "overwrite", "checkpoint_every_seconds", "threads", "device", "file"}
-    | {"epochs", "max_steps"}
+    {"out", "resume", "overwrite", "checkpoint_every_seconds", "threads", "device", "budget"}
+    | {"file", "epochs", "max_steps"}
 )
 COUNTS = ("hidden", "layers", "max_steps", "patience", "validate_every", "batch_size")
 
@@ -42,6 +42,7 @@ class TrainConfig:
         validate_every: Training steps between two validations.
         batch_size: Windows, or rows of text, in one batch.
         learning_rate: Step size of Adam at the start; halved when validation stalls.
+        budget: Share of the time that measuring the gradient at every time step may take.
         lag: Time steps that the gradient has to travel; only with it can vanishing be a fault.
         device: Where to train.
         seed: Fixes weights, order of the data and dropout.
@@ -59,7 +60,7 @@ class TrainConfig:
     horizon: int | None = None
     symbol: Symbol = "char"
     cell: str = "lstm"
-    hidden: int = 128
+    hidden: int = 64
     layers: int = 1
     dropout: float = 0.0
     remedies: tuple[str, ...] = ()
@@ -67,9 +68,10 @@ class TrainConfig:
     epochs: int | None = None
     max_steps: int = 4000
     patience: int = 8
-    validate_every: int = 200
+    validate_every: int = 100
     batch_size: int = 64
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
+    budget: float = 0.05
     lag: int | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 0
@@ -100,6 +102,7 @@ class TrainConfig:
             _expect(name, value, math.isfinite(value) and value > 0, "above 0 and finite")
         _expect("dropout", self.dropout, 0 <= self.dropout < 1, "from 0 to below 1")
         _expect("clip", self.clip, math.isfinite(self.clip) and self.clip >= 0, "0 or above")
+        _expect("budget", self.budget, 0 <= self.budget <= 1, "a share from 0 to 1")
         _expect("seed", self.seed, 0 <= self.seed < 2**63, "from 0 to below 2^63")
         if self.resume and self.overwrite:
             raise InputError("--resume goes on, --overwrite starts again: give one of them")

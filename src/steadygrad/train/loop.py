@@ -145,7 +145,7 @@ class Loop:
         return sum(loss * n for loss, n in losses) / count, total
 
     def _step(self, batch: Batch, gradient: Gradient, seconds: float) -> bool:
-        """Train on one batch; False, and nothing changed, if loss or gradient is not finite."""
+        """Train on one batch; False if loss or gradient is not finite."""
         progress = self.progress
         rate = progress.learning_rate(self.config.learning_rate)
         for group in self.optimizer.param_groups:
@@ -155,17 +155,16 @@ class Loop:
         outputs, self.state = self.model(batch.inputs, state)
         loss = self.task.loss(outputs, batch.targets)
         value = loss.item()
-        if math.isfinite(value):
-            loss.backward()
-            norm = gradient.clip()
-        else:
-            norm = math.nan
+        loss.backward()
+        norm = gradient.clip() if math.isfinite(value) else math.nan
         # Step n is the n-th, counted from one: a checkpoint after n steps holds rows up to n.
-        self.record.scalars(progress.step + 1, {"loss": value, "lr": rate} | gradient.scalars())
+        self.record.scalars(progress.step + 1, {"loss": value, "lr": rate, **gradient.norms()})
+        # Also where the loss is lost: the watch looks at this moment, and names the first bad
+        # tensor. The best weights are kept apart.
+        self.optimizer.step()
         if not math.isfinite(norm):
             self._diverged(value)
             return False
-        self.optimizer.step()
         progress.step += 1
         progress.index += 1
         self.tell(Stepped(progress.step, progress.epoch, value, gradient.latest(), seconds))

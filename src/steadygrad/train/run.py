@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
+from steadygrad.diagnosis import Watch, watch
 from steadygrad.record import Record
 from steadygrad.remedies import Remedy, parse
 from steadygrad.tasks import InputError, Score, Task
@@ -75,30 +76,40 @@ def pick_device(config: TrainConfig) -> torch.device:
 
 
 def _train(loop: Loop) -> Outcome:
-    gradient = Gradient(loop.model, loop.config.clip, loop.remedies)
+    lag = loop.config.lag if loop.config.lag is not None else loop.task.required_lag
+    seen = watch(
+        loop.model,
+        loop.optimizer,
+        record=loop.record,
+        lag=lag,
+        budget=loop.config.budget,
+        start_step=loop.progress.step,
+    )
     with Interrupt() as interrupt:
-        end = loop.run(gradient, interrupt)
+        with seen:
+            gradient = Gradient(loop.model, loop.config.clip, loop.remedies, seen)
+            end = loop.run(gradient, interrupt)
         if end == "interrupted":
             step = loop.progress.step
             loop.record.event(step, "interrupted", f"stopped at step {step}; --resume goes on")
-            return _outcome(loop, end, "unknown", [])
-        return _finish(loop, end)
+            return _outcome(loop, end, seen, [])
+        return _finish(loop, end, seen)
 
 
-def _finish(loop: Loop, end: End) -> Outcome:
+def _finish(loop: Loop, end: End, seen: Watch) -> Outcome:
     """Score the best weights, write everything down, and only then call the run finished."""
     loop.model.load_state_dict(loop.best)
     _, total = loop.evaluate("test")
     scores = loop.task.scores(loop.config.cell, total) + loop.task.naive("test")
-    verdict = "nonfinite" if end == "diverged" else "healthy"
     step = loop.progress.step
     loop.record.event(step, end, loop.why)
     loop.record.note("scores", [asdict(score) for score in scores])
-    loop.record.note("verdict", verdict)
+    if end == "diverged":  # the loss may be lost where no gradient was
+        loop.record.note("verdict", "nonfinite")
     best = {name: t.cpu().contiguous() for name, t in loop.best.items()}
     replace_file(loop.folder.weights, save(best, metadata={"steadygrad": "weights"}))
     loop.save(status=end)
-    return _outcome(loop, end, verdict, scores)
+    return _outcome(loop, end, seen, scores)
 
 
 def beats_naive(scores: list[Score]) -> bool:
@@ -108,10 +119,10 @@ def beats_naive(scores: list[Score]) -> bool:
     return all(ours.beats(rival) for rival in rivals)
 
 
-def _outcome(loop: Loop, end: End, verdict: str, scores: list[Score]) -> Outcome:
+def _outcome(loop: Loop, end: End, seen: Watch, scores: list[Score]) -> Outcome:
     return Outcome(
         status=end,
-        verdict=verdict,
+        verdict="nonfinite" if end == "diverged" else seen.verdict,
         scores=tuple(scores),
         beats_naive=beats_naive(scores) if scores else None,
         text=loop.why,
@@ -119,7 +130,7 @@ def _outcome(loop: Loop, end: End, verdict: str, scores: list[Score]) -> Outcome
         seconds=loop.progress.seconds,
         record=loop.folder.record,
         weights=loop.folder.weights if scores else None,
-        findings=(),
+        findings=tuple(finding.to_record() for finding in seen.findings),
         notes=loop.task.notes,
     )
 

@@ -1,0 +1,48 @@
+"""The commands under one program, and what an error looks like: one line, exit code 2."""
+
+import os
+import sys
+from collections.abc import Callable
+
+import tyro
+
+from steadygrad import __version__
+from steadygrad.cli.report import report
+from steadygrad.cli.train import train
+from steadygrad.record import RecordError
+from steadygrad.tasks import InputError
+
+COMMANDS: dict[str, Callable[..., int]] = {"train": train, "report": report}
+"""Every command by name; its docstring is its help, its parameters are its options."""
+
+DESCRIPTION = """\
+See the gradient at every time step of a recurrent network, name what is wrong, and repair it.
+
+Exit codes: 0 fine, 1 a problem was found, 2 wrong use, 130 interrupted."""
+INTERRUPTED = 130  # as shells count a process ended by Ctrl-C
+
+
+def run(argv: list[str]) -> int:
+    """Run one command and return the exit code."""
+    if argv and argv[0] in ("--version", "-V"):
+        print(f"steadygrad {__version__}")
+        return 0
+    try:
+        return tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="steadygrad",
+            description=DESCRIPTION,
+            args=argv or ["--help"],
+            config=(tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff),
+        )
+    except (InputError, RecordError) as error:
+        print(f"steadygrad: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("steadygrad: stopped", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except SystemExit as end:  # tyro's own, after help or a wrong option
+        return end.code if isinstance(end.code, int) else 2

@@ -1,0 +1,125 @@
+"""Events of a run, drawn: live in a terminal, as plain lines anywhere else."""
+
+import math
+import time
+from types import TracebackType
+from typing import Self, final
+
+from rich.console import Console, Group
+from rich.live import Live as RichLive
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from steadygrad.train.events import Event, Remark, Saved, Started, Stepped, Validated
+
+FADING = 0.98  # of the running mean of the loss and of the share of clipped steps
+
+
+def heading(event: Started) -> list[str]:
+    """Return the lines that open a run."""
+    gone_on = f", from step {event.step}" if event.step else ""
+    lines = [f"{event.title}: {event.parameters:,} parameters on {event.device}{gone_on}"]
+    lines += [f"  {note}" for note in event.notes]
+    return [*lines, f"  run: {event.folder}"]
+
+
+def validation(event: Validated) -> str:
+    """Return a validation as one line."""
+    figures = ", ".join(f"{unit} {value:.4g}" for unit, value in event.figures.items())
+    best = " (best)" if event.is_best else ""
+    return f"step {event.step:>6}  epoch {event.epoch:>3}  validation {figures}{best}"
+
+
+@final
+class Lines:
+    """One plain line for each thing worth one."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def tell(self, event: Event) -> None:
+        """Print what the event says; steps and checkpoints say nothing."""
+        lines: list[str] = []
+        if isinstance(event, Started):
+            lines = heading(event)
+        elif isinstance(event, Validated):
+            lines = [validation(event)]
+        elif isinstance(event, Remark):
+            lines = [f"step {event.step:>6}  {event.text}"]
+        for line in lines:
+            self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+@final
+class Live:
+    """Figures that change in place: loss, gradient norm, clipped share, horizon, time left."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.lines = Lines(console)
+        self.live = RichLive(console=console, refresh_per_second=8, transient=True)
+        self.started: Started | None = None
+        self.loss = math.nan
+        self.clipped = 0.0
+        self._drawn = 0.0
+
+    def __enter__(self) -> Self:
+        self.live.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.live.__exit__(kind, error, trace)
+
+    def tell(self, event: Event) -> None:
+        """Redraw after a step; print above the figures whatever deserves a line."""
+        if isinstance(event, Stepped):
+            self._step(event)
+        elif not isinstance(event, Saved):
+            if isinstance(event, Started):
+                self.started = event
+            self.lines.tell(event)
+
+    def _step(self, event: Stepped) -> None:
+        kept = FADING if math.isfinite(self.loss) else 0.0
+        self.loss = kept * (self.loss if kept else 0.0) + (1 - kept) * event.loss
+        share = float(event.gradient.get("clipped_share") or 0.0)
+        self.clipped = FADING * self.clipped + (1 - FADING) * share
+        now = time.perf_counter()
+        if now - self._drawn > 0.1:  # drawing must not slow a fast step down
+            self._drawn = now
+            self.live.update(self.figures(event))
+
+    def figures(self, event: Stepped) -> Group:
+        """Return the figures as they stand after ``event``."""
+        assert self.started is not None  # a run starts before it steps
+        done = event.step - self.started.step
+        left = event.seconds / max(event.step, 1) * (self.started.max_steps - event.step)
+        horizon = event.gradient.get("horizon")
+        norm = event.gradient.get("grad_norm", math.nan)
+        row = {
+            "step": f"{event.step}/{self.started.max_steps}",
+            "epoch": str(event.epoch),
+            "loss": f"{self.loss:.4f}",
+            "gradient norm": f"{norm:.3g}",
+            "clipped": f"{self.clipped:.0%}",
+            "horizon": "-" if horizon is None else f"{horizon} steps",
+            "verdict": str(event.gradient.get("verdict") or "-"),
+            "time left": f"at most {clock(left)}" if done else "-",
+        }
+        table = Table(*row, box=None, pad_edge=False)
+        table.add_row(*row.values())
+        bar = ProgressBar(total=self.started.max_steps, completed=event.step)
+        return Group(bar, table, Text("Ctrl-C saves and stops", style="dim"))
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as 59 s, 12 min or 3 h."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,31 @@
+"""The end of a run as a table: the model's score beside the naive answers."""
+
+from rich.console import Console
+from rich.table import Table
+
+from steadygrad.train import Outcome
+
+
+def print_scores(console: Console, outcome: Outcome) -> None:
+    """Print scores on the test part, whether they beat every naive answer, and the verdict."""
+    units = list(dict.fromkeys(score.unit for score in outcome.scores))
+    names = list(dict.fromkeys(score.name for score in outcome.scores))
+    value = {(score.name, score.unit): score for score in outcome.scores}
+    table = Table("answer", *units, box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name in names:
+        row = [value[name, unit] for unit in units]
+        style = "bold" if row[0].ours else ""
+        table.add_row(name, *(f"{score.value:.4g}" for score in row), style=style)
+    console.print(table)
+    told = "beats every naive answer" if outcome.beats_naive else "does NOT beat every naive answer"
+    console.print(f"the model {told} ({units[0]} decides)", highlight=False, soft_wrap=True)
+    console.print(
+        f"verdict: {outcome.verdict}; {outcome.text}; {outcome.step} steps in"
+        f" {outcome.seconds:.0f} s",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for finding in outcome.findings:
+        console.print(f"  {finding.get('text', finding)}", highlight=False, soft_wrap=True)
