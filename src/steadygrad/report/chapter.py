@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from steadygrad.record import Run
 
 GRADIENT = "log10_grad"
+AT_INPUT = "log10_grad_input"  # of the layer, where its inside was not measured
+BY_LAG = "log10_ratio"
 LOG10_THRESHOLD = -4.0  # below one ten-thousandth, a gradient counts as gone
 ROWS = 500  # as many training steps of a heat map as are read
 
@@ -23,6 +25,7 @@ class Track:
     state: str
     steps: NDArray[np.int64]
     grid: np.ma.MaskedArray
+    ratios: tuple[NDArray[np.int64], np.ma.MaskedArray] | None = None  # by lag, as measured
 
     @property
     def is_reverse(self) -> bool:
@@ -32,12 +35,21 @@ class Track:
     def by_lag(self, row: int = -1) -> NDArray[np.float64]:
         """What is left after ``k`` steps back, as log10 ``(K,)``, of one training step.
 
-        The norm is compared with that at the step where the way back begins. Where that is zero
-        or not finite, nothing can be compared, and the log10 norm itself is returned.
+        As the run has measured it; else the norm compared with that at the step where the way
+        back begins, which is the same if the loss enters there alone. Where that is zero or not
+        finite, nothing can be compared, and the log10 norm itself is returned.
         """
+        if self.ratios is not None:
+            steps, grid = self.ratios
+            return grid[int(np.abs(steps - self.steps[row]).argmin())].compressed()
         values = self.grid[row].compressed()
         back = values if self.is_reverse else values[::-1]
         return back - back[0] if len(back) and math.isfinite(back[0]) else back
+
+    @property
+    def is_share(self) -> bool:
+        """Whether `by_lag` is a share of something, and not a size."""
+        return self.ratios is not None or math.isfinite(self.start())
 
     def start(self, row: int = -1) -> float:
         """log10 norm at the step where the way back begins."""
@@ -68,8 +80,14 @@ class Chapter:
 
     @property
     def main(self) -> Track | None:
-        """The track that the headline speaks of: where least is left after the lag needed."""
+        """The track that the headline speaks of: where least is left after the lag needed.
+
+        A layer at whose end no gradient enters (one half of a pair of directions, often) has no
+        way back to speak of.
+        """
         hidden = [t for t in self.tracks if t.state == "h"] or list(self.tracks)
+        hidden = [t for t in hidden if t.ratios is not None] or hidden
+        hidden = [t for t in hidden if t.is_share] or hidden
         return min(hidden, key=self._left, default=None)
 
     @property
@@ -81,7 +99,7 @@ class Chapter:
         if self.main is None:
             return None
         ratio = self.main.by_lag()
-        if not len(ratio) or np.isnan(ratio).any() or not math.isfinite(self.main.start()):
+        if not len(ratio) or np.isnan(ratio).any() or not self.main.is_share:
             return None
         below = np.flatnonzero(ratio < self.threshold)
         return int(below[0]) - 1 if len(below) else len(ratio) - 1
@@ -94,7 +112,7 @@ class Chapter:
     @property
     def at_lag(self) -> tuple[int, float] | None:
         """Lag, and log10 of what is left there: at the lag needed, or the longest measured."""
-        if self.main is None or not math.isfinite(self.main.start()):
+        if self.main is None or not self.main.is_share:
             return None
         ratio = self.main.by_lag()
         lag = min(self.lag if self.lag is not None else len(ratio) - 1, len(ratio) - 1)
@@ -116,11 +134,7 @@ class Chapter:
 def chapter(run: Run, label: str) -> Chapter:
     """Take out of ``run`` what the report needs."""
     notes = run.notes
-    tracks = [
-        Track(layer, state, *run.rows(quantity, layer, state, limit=ROWS))
-        for quantity, layer, state in run.quantities()
-        if quantity == GRADIENT
-    ]
+    tracks = _tracks(run)
     kind = str(notes.get("kind", "run"))
     return Chapter(
         run=run,
@@ -155,6 +169,22 @@ def chapters(runs: Sequence[Run]) -> list[Chapter]:
     return [
         chapter(run, f"{name} ({i + 1})" if seen[name] > 1 else name)
         for i, (run, name) in enumerate(zip(runs, names, strict=True))
+    ]
+
+
+def _tracks(run: Run) -> list[Track]:
+    there = run.quantities()
+    return [
+        Track(
+            layer,
+            state,
+            *run.rows(quantity, layer, state, limit=ROWS),
+            run.rows(BY_LAG, layer, limit=ROWS)
+            if state == "h" and (BY_LAG, layer, "h") in there
+            else None,
+        )
+        for quantity, layer, state in there
+        if quantity in (GRADIENT, AT_INPUT)
     ]
 
 

@@ -70,7 +70,7 @@ def trials(chapters: list[Chapter]) -> Html | None:
     head = ["Remedy", "Score", "Gradient left at the lag", "Took", "Kept"]
     rows = [
         [
-            named(t),
+            join([named(t), el("small", ": ", t["changed"]) if t.get("changed") else None]),
             figures.score(t.get("score"), str(t.get("score_unit", "")))
             + (f" {t['score_unit']}" if t.get("score_unit") else ""),
             f"{_left(t.get('log10_ratio_before'))} \u2192 {_left(t.get('log10_ratio_after'))}",

@@ -1,11 +1,12 @@
-"""Curves over training: whatever scalars were recorded, and the health of the gates."""
+"""Curves over training: whatever scalars were recorded, the known ones first."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from steadygrad.report.chapter import ROWS, Chapter
+from steadygrad.report.chapter import Chapter
+from steadygrad.report.figures import plain
 from steadygrad.report.markup import Html, el
 from steadygrad.report.plot import Line, Plot, Rule
 from steadygrad.report.thin import Curve
@@ -57,8 +58,6 @@ PANELS = (
     Panel("Learning rate", "How large a step each update takes.", {"lr": "learning rate"}, True),
 )
 _MOST_OTHERS = 8
-_MOST_LAYERS = 6
-_GATE_STYLES = ("main", "before", "second", "third", "fourth", "main dashed", "before dashed")
 
 
 def curves(chapters: list[Chapter]) -> Html | None:
@@ -69,24 +68,12 @@ def curves(chapters: list[Chapter]) -> Html | None:
     panels = [p for p in PANELS if set(p.names) & set(there)] + others[:_MOST_OTHERS]
     if not panels:
         return None
+    if all(len(c.run.steps(n)) < 2 for c in chapters for n in c.run.scalar_names()):
+        return el("section", el("h2", "Measured once"), *(_once(c) for c in chapters))
     plots = [_plot(chapters, panel).html() for panel in panels]
     left = len(others) - _MOST_OTHERS
     more = el("p", f"{left} more scalars are in the record.", class_="quiet") if left > 0 else None
     return el("section", el("h2", "Over training"), el("div", *plots, class_="pair"), more)
-
-
-def gates(chapters: list[Chapter]) -> Html | None:
-    """Draw the share of dead units of each gate over training; None if not recorded."""
-    plots = [plot.html() for c in chapters for plot in _gates(c, len(chapters) > 1)]
-    if not plots:
-        return None
-    about = (
-        "A gate is a valve of the cell, between 0 (shut) and 1 (open). A unit that stays at one "
-        "end has no slope there and passes no gradient on: it counts as dead."
-    )
-    return el(
-        "section", el("h2", "Health of the gates"), el("p", about), el("div", *plots, class_="pair")
-    )
 
 
 def _plot(chapters: list[Chapter], panel: Panel) -> Plot:
@@ -100,7 +87,7 @@ def _plot(chapters: list[Chapter], panel: Panel) -> Plot:
     lines = [
         Line(
             _name(panel, name, c, len(chapters) > 1),
-            *(_averaged if panel.is_share else _plain)(
+            *(_averaged if panel.is_share else _as_is)(
                 steps.astype(np.float64), _log10(values) if is_log else values
             ),
             _style(panel, name, c is chapters[-1]),
@@ -133,37 +120,16 @@ def _style(panel: Panel, name: str, is_last: bool) -> str:
     return ("main" if is_last else "before") + later
 
 
-def _gates(chapter: Chapter, is_one_of_many: bool) -> list[Plot]:
-    """One chart for each layer, the first few."""
-    found = [q for q in chapter.run.quantities() if q[0].startswith("gate:")]
-    layers = list(dict.fromkeys(layer for _, layer, _ in found))[:_MOST_LAYERS]
-    where = f"{chapter.label}, " if is_one_of_many else ""
-    return [
-        Plot(
-            title=f"Dead units: {where}{layer}",
-            about="Mean over the time steps.",
-            lines=[
-                _gate(chapter, quantity, layer, state, style)
-                for (quantity, _, state), style in zip(
-                    (q for q in found if q[1] == layer), _GATE_STYLES, strict=False
-                )
-            ],
-            x_name="training step",
-            y_name="share of units that are dead",
-            floor=0.0,
-        )
-        for layer in layers
+def _once(chapter: Chapter) -> Html:
+    names = chapter.run.scalar_names()
+    pairs = [
+        el("div", el("dt", name), el("dd", plain(float(chapter.run.scalars(name)[1][0]))))
+        for name in names
     ]
+    return el("dl", *pairs, class_="facts")
 
 
-def _gate(chapter: Chapter, quantity: str, layer: str, state: str, style: str) -> Line:
-    steps, grid = chapter.run.rows(quantity, layer, state, limit=ROWS)
-    share = np.ma.filled(np.ma.mean(grid, axis=1).astype(np.float64), np.nan)
-    name = quantity.removeprefix("gate:")
-    return Line(name, steps.astype(np.float64), np.atleast_1d(share), style)
-
-
-def _plain(x: NDArray[np.float64], y: NDArray[np.float64]) -> Curve:
+def _as_is(x: NDArray[np.float64], y: NDArray[np.float64]) -> Curve:
     return x, y
 
 

@@ -15,6 +15,7 @@ MEANING = {
     "nonfinite": "A number became infinite or NaN; all that is computed from it is lost.",
 }
 _MOST = 40
+_HOW = ("how", "exactness")
 
 
 def findings(chapters: list[Chapter]) -> Html:
@@ -29,13 +30,16 @@ def _of(chapter: Chapter, is_named: bool) -> Html:
     if not chapter.findings:
         none = "No fault was found." if chapter.verdict == "healthy" else "No finding was recorded."
         return join([title, el("p", none, class_="quiet")])
-    cards = [_card(f) for f in chapter.findings[:_MOST]]
+    shown = chapter.findings[:_MOST]
+    faults = [f.get("fault") for f in shown]
+    # What a fault means is said once, not at each layer that has it.
+    cards = [_card(f, faults.index(f.get("fault")) == i) for i, f in enumerate(shown)]
     more = len(chapter.findings) - _MOST
     rest = el("p", f"{more} more are in the record.", class_="quiet") if more > 0 else None
     return join([title, *cards, rest])
 
 
-def _card(finding: Mapping[str, Any]) -> Html:
+def _card(finding: Mapping[str, Any], is_first: bool) -> Html:
     fault = str(finding.get("fault") or "finding")
     where = [
         f"layer {finding['layer']}" if finding.get("layer") else None,
@@ -48,7 +52,7 @@ def _card(finding: Mapping[str, Any]) -> Html:
         else None,
     ]
     text = finding.get("text") or MEANING.get(fault, "")
-    explained = MEANING.get(fault) if finding.get("text") else None
+    explained = MEANING.get(fault) if finding.get("text") and is_first else None
     evidence = finding.get("evidence")
     remedies = finding.get("remedies")
     return el(
@@ -71,8 +75,11 @@ def _facts(evidence: Mapping[str, Any]) -> Html:
     pairs = [
         el("div", el("dt", str(k).replace("_", " ")), el("dd", _value(str(k), v)))
         for k, v in evidence.items()
+        if k not in _HOW
     ]
-    return el("dl", *pairs, class_="facts")
+    how = ": ".join(str(evidence[k]) for k in _HOW if evidence.get(k))
+    small = el("p", el("small", f"Measured by {how}."), class_="how") if how else None
+    return join([el("dl", *pairs, class_="facts"), small])
 
 
 def _value(name: str, value: Any) -> str:

@@ -65,26 +65,45 @@ def _intro(chapters: list[Chapter]) -> str:
 def _layer(chapters: list[Chapter], key: Key, pixels: int) -> Html:
     tracks = [(c, t) for c in chapters if (t := _track(c, key)) is not None]
     shared = limits_of(*(t.grid for _, t in tracks))
-    heats = [
-        Heat(t.steps, t.grid, pixels, shared).html(
+    maps = [
+        _by_time(c, t)
+        if len(t.steps) == 1
+        else Heat(t.steps, t.grid, pixels, shared).html(
             f"{c.label.capitalize()}: over training" if len(tracks) > 1 else "Over training",
-            "Each column is one measured training step, from the last time step down to the first.",
+            "A column is one measured training step, from the last time step down to the first.",
         )
         for c, t in tracks
     ]
-    name = f"Layer {key[0]}" + (f", state {key[1]}" if key[1] != "h" else "")
+    where = {"h": "", "x": ", at its input"}.get(key[1], f", state {key[1]}")
+    name = f"Layer {key[0]}{where}"
     return join(
         [
             el("h3", name),
             curve(tracks).html(),
-            el("div", *heats, class_="pair" if len(heats) > 1 else None),
+            el("div", *maps, class_="pair" if len(maps) > 1 else None),
         ]
     )
 
 
+def _by_time(chapter: Chapter, track: Track) -> Html:
+    """Of a single training step, the sizes themselves."""
+    values = np.ma.filled(track.grid[0], np.nan)
+    kept = ~np.ma.getmaskarray(track.grid[0])
+    times = np.arange(len(values), dtype=np.float64)
+    return Plot(
+        title="By time step",
+        about="Size of the gradient itself, over the whole batch.",
+        lines=[Line(chapter.label, times[kept], values[kept], "main")],
+        x_name="time step",
+        y_name="size of the gradient",
+        is_log=True,
+        powers=True,
+    ).html()
+
+
 def curve(tracks: list[tuple[Chapter, Track]]) -> Plot:
     """Chart what is left by distance: one line a run, or first and last training step of one."""
-    comparable = all(math.isfinite(t.start()) for _, t in tracks)
+    comparable = all(t.is_share for _, t in tracks)
     lines = _lines(tracks)
     last = tracks[-1][0]
     rules = []

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from steadygrad.record import Run
-from steadygrad.report import compare, curves, found, journey, scores, sentence, trained
+from steadygrad.report import compare, curves, found, gates, journey, scores, sentence, trained
 from steadygrad.report.chapter import Chapter, chapters
 from steadygrad.report.glossary import glossary
 from steadygrad.report.markup import Html, el, join
@@ -98,7 +98,7 @@ def _body(told: list[Chapter], title: str) -> Html:
         found.findings(told),
         journey.journey(told),
         curves.curves(told),
-        curves.gates(told),
+        gates.gates(told),
         trained.trained(told),
         glossary(),
     ]

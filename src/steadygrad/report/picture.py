@@ -70,15 +70,15 @@ def _map(heat: Heat, left: int) -> Html:
     )
     stops = palette.palette()[: palette.LEVELS : 20]
     ramp = [
-        el("rect", x=left + _WIDE - 190 + 10 * i, y=_TOP - 20, width=11, height=9, fill=f"rgb{c}")
+        el("rect", x=left + 76 + 10 * i, y=_TOP + _HIGH + 31, width=11, height=9, fill=f"rgb{c}")
         for i, c in enumerate(stops)
     ]
     return join(
         [
             _text("Gradient by time step, over training", left, _TOP - 11, "t"),
             el("g", *ramp),
-            _text(reading(heat.low, True), left + _WIDE - 196, _TOP - 11, "e"),
-            _text(reading(heat.high, True), left + _WIDE - 74, _TOP - 11, ""),
+            _text(reading(heat.low, True), left + 70, _TOP + _HIGH + 40, "e"),
+            _text(reading(heat.high, True), left + 202, _TOP + _HIGH + 40, ""),
             image,
             *_ticks_y(ordinal(heat.times), left),
             *_ticks_x(ordinal(heat.steps), left),
@@ -109,6 +109,10 @@ def _curve(plot: Plot, left: int) -> Html:
             *_ticks_x(x.ticks(), left),
             *rules,
             el("g", *lines, transform=fitted),
+            *(
+                _key(n.name.split(" (")[0], n.style, left + 160 * i)
+                for i, n in enumerate(plot.lines)
+            ),
             _text("steps back", left + _WIDE, _TOP + _HIGH + 40, "e"),
         ]
     )
@@ -126,6 +130,11 @@ def _ticks_y(ticks: list[tuple[float, str]], left: int, *, grid: bool = False) -
 
 def _ticks_x(ticks: list[tuple[float, str]], left: int) -> list[Html]:
     return [_text(text, left + p * _WIDE, _TOP + _HIGH + 20, "m") for p, text in ticks]
+
+
+def _key(name: str, style: str, left: float) -> Html:
+    stroke = el("path", d=f"M{left} {_TOP + _HIGH + 36}h18", class_=f"line {style}")
+    return join([stroke, _text(name, left + 24, _TOP + _HIGH + 40, "")])
 
 
 def _text(text: str, x: float, y: float, style: str) -> Html:

@@ -66,6 +66,7 @@ class Plot:
             "svg",
             grid_lines(y),
             *(el("path", d=path(n, x, y), class_=f"line {n.style}") for n in kept),
+            *(_dots(n, x, y) for n in kept),
             *(marks(n, x) for n in kept),
             viewBox=f"0 0 {_SIDE} {_SIDE}",
             preserveAspectRatio="none",
@@ -83,7 +84,7 @@ class Plot:
                 kind="curve",
                 over=over,
             ),
-            x=x,
+            x=[tick for tick in x.ticks() if "." not in tick[1]],  # steps are whole numbers
             y=y,
             x_name=self.x_name,
             y_name=self.y_name,
@@ -138,9 +139,16 @@ def path(line: Line, x: Axis, y: Axis) -> str:
             continue
         out.append(f"{pen}{x.at(a) * _SIDE:.1f} {(1 - y.at(b)) * _SIDE:.1f}")
         pen = "L"
-    # A lone point would be invisible: a stroke of no length with round ends is a dot.
-    lone = [f"{s}h0" if s[0] == "M" and not _goes_on(out, i) else s for i, s in enumerate(out)]
-    return "".join(lone)
+    return "".join(out)
+
+
+def _dots(line: Line, x: Axis, y: Axis) -> Html | None:
+    """Points without a neighbour, which a line cannot show: strokes of no length, round ends."""
+    there = np.concatenate([[False], np.isfinite(line.y), [False]])
+    lone = there[1:-1] & ~there[:-2] & ~there[2:]
+    at = zip(line.x[lone], line.y[lone], strict=True)
+    d = "".join(f"M{x.at(a) * _SIDE:.1f} {(1 - y.at(b)) * _SIDE:.1f}h0" for a, b in at)
+    return el("path", d=d, class_=f"line dot {line.style}") if d else None
 
 
 def grid_lines(y: Axis) -> Html:
@@ -178,10 +186,6 @@ def _stretches(x: NDArray[np.float64], mask: NDArray[np.bool_]) -> list[tuple[fl
     """First and last ``x`` of each unbroken run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
     return [(float(x[a]), float(x[b - 1])) for a, b in zip(edges[::2], edges[1::2], strict=True)]
-
-
-def _goes_on(out: list[str], i: int) -> bool:
-    return i + 1 < len(out) and out[i + 1][0] == "L"
 
 
 def _short(value: float) -> float | str:

@@ -1,6 +1,7 @@
 """The verdict in one plain sentence with its number."""
 
 import math
+from collections.abc import Mapping
 
 from steadygrad.report import figures
 from steadygrad.report.chapter import Chapter
@@ -81,12 +82,23 @@ def _vanishing(chapter: Chapter) -> str:
 
 
 def _exploding(chapter: Chapter) -> str:
-    at = chapter.at_lag
+    at = _growth(chapter) or chapter.at_lag
     if at is None or math.isnan(at[1]) or at[1] <= 0:
         return "The gradient explodes on the way back."
     grown = "without bound" if math.isinf(at[1]) else f"{_times(at[1])}-fold"
     far = f"over {figures.plain(at[0])} steps"
     return f"The gradient explodes on the way back: {far} it grows {grown}."
+
+
+def _growth(chapter: Chapter) -> tuple[int, float] | None:
+    """Lag and log10 of the growth, where a finding states them: the worst lag is its own."""
+    for found in chapter.findings:
+        evidence = found.get("evidence")
+        if found.get("fault") == "exploding" and isinstance(evidence, Mapping):
+            lag, ratio = found.get("lag"), evidence.get("log10_ratio")
+            if isinstance(lag, int) and isinstance(ratio, int | float):
+                return lag, float(ratio)
+    return None
 
 
 def _nonfinite(chapter: Chapter) -> str:
