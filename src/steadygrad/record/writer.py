@@ -168,6 +168,9 @@ class Record:
         """
         row = (key, self._last, codec.to_json(value))
         with explained(self.path):
+            latest = "SELECT value FROM note WHERE key = ? ORDER BY step DESC LIMIT 1"
+            if self._db.execute(latest, (key,)).fetchone() == (row[2],):
+                return  # said already; a fact that is repeated at each step costs nothing
             self._db.execute("INSERT OR REPLACE INTO note VALUES (?, ?, ?)", row)
 
     def truncate(self, step: SupportsIndex) -> None:
