@@ -16,7 +16,7 @@ FREE_ON_RESUME = frozenset(
     {"out", "resume", "overwrite", "checkpoint_every_seconds", "threads", "device", "budget"}
     | {"file", "epochs", "max_steps"}
 )
-COUNTS = ("hidden", "layers", "max_steps", "patience", "validate_every", "batch_size")
+COUNTS = ("layers", "max_steps", "patience", "validate_every", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class TrainConfig:
         horizon: Rows ahead to forecast; a day, week or year by the dates if not given.
         symbol: What one symbol of a text is.
         cell: Recurrent cell, with its options after a colon: lstm, gru, elman:nonlinearity=relu.
-        hidden: Hidden features.
+        hidden: Hidden features; 64 for a forecast, 128 for a text if not given.
         layers: Recurrent layers.
         dropout: Share of features dropped in training, before, between and after the layers.
         remedies: Remedies applied, with their options: forget_bias orthogonal_init:gain=0.9.
@@ -41,7 +41,8 @@ class TrainConfig:
         patience: Validations without improvement before stopping.
         validate_every: Training steps between two validations.
         batch_size: Windows, or rows of text, in one batch.
-        learning_rate: Step size of Adam at the start; halved when validation stalls.
+        learning_rate: Step size of Adam at the start, halved when validation stalls; 0.001 for a
+            forecast, 0.002 for a text if not given.
         budget: Share of the time that measuring the gradient at every time step may take.
         lag: Time steps that the gradient has to travel; only with it can vanishing be a fault.
         device: Where to train.
@@ -60,7 +61,7 @@ class TrainConfig:
     horizon: int | None = None
     symbol: Symbol = "char"
     cell: str = "lstm"
-    hidden: int = 64
+    hidden: int | None = None
     layers: int = 1
     dropout: float = 0.0
     remedies: tuple[str, ...] = ()
@@ -70,7 +71,7 @@ class TrainConfig:
     patience: int = 8
     validate_every: int = 100
     batch_size: int = 64
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
     budget: float = 0.05
     lag: int | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -80,6 +81,14 @@ class TrainConfig:
     checkpoint_every_seconds: float = 20.0
     resume: bool = False
     overwrite: bool = False
+
+    def settled(self, input_kind: Literal["values", "symbols"]) -> "Settled":
+        """Return the sizes that were left open, as they suit the data."""
+        is_text = input_kind == "symbols"
+        return Settled(
+            hidden=self.hidden or (128 if is_text else 64),
+            learning_rate=self.learning_rate or (2e-3 if is_text else 1e-3),
+        )
 
     @property
     def folder(self) -> Path:
@@ -94,12 +103,13 @@ class TrainConfig:
         """
         for name in COUNTS:
             _expect(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
-        for name in ("window", "horizon", "epochs", "threads", "lag"):
+        for name in ("window", "horizon", "hidden", "epochs", "threads", "lag"):
             value = getattr(self, name)
             _expect(name, value, value is None or value >= 1, "at least 1")
         for name in ("learning_rate", "checkpoint_every_seconds"):
             value = getattr(self, name)
-            _expect(name, value, math.isfinite(value) and value > 0, "above 0 and finite")
+            holds = value is None or (math.isfinite(value) and value > 0)
+            _expect(name, value, holds, "above 0 and finite")
         _expect("dropout", self.dropout, 0 <= self.dropout < 1, "from 0 to below 1")
         _expect("clip", self.clip, math.isfinite(self.clip) and self.clip >= 0, "0 or above")
         _expect("budget", self.budget, 0 <= self.budget <= 1, "a share from 0 to 1")
@@ -117,6 +127,19 @@ class TrainConfig:
     def fixed(self) -> dict[str, Any]:
         """Return the options that a resumed run must share with the run it goes on with."""
         return {name: v for name, v in self.plain().items() if name not in FREE_ON_RESUME}
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Options that depend on the data where they were not given.
+
+    Args:
+        hidden: Hidden features.
+        learning_rate: Step size of Adam at the start.
+    """
+
+    hidden: int
+    learning_rate: float
 
 
 def _expect(name: str, value: object, holds: bool, expected: str) -> None:

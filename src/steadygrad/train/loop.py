@@ -54,8 +54,9 @@ class Loop:
     ) -> None:
         self.config, self.task, self.model = config, task, model
         self.folder, self.record, self.data, self.tell = folder, record, data, tell
+        self.start_rate = config.settled(task.input_kind).learning_rate
         self.device = next(model.parameters()).device
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=self.start_rate)
         self.remedies = remedies
         self.progress = Progress()
         self.state: Carried | None = None
@@ -147,7 +148,7 @@ class Loop:
     def _step(self, batch: Batch, gradient: Gradient, seconds: float) -> bool:
         """Train on one batch; False if loss or gradient is not finite."""
         progress = self.progress
-        rate = progress.learning_rate(self.config.learning_rate)
+        rate = progress.learning_rate(self.start_rate)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         state = None if batch.fresh else detach(self.state)
@@ -186,7 +187,7 @@ class Loop:
             self.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         first = next(iter(self.task.better))
         self.record.scalars(progress.step, {"val_loss": loss, f"val {first}": figures[first]})
-        rate = progress.learning_rate(self.config.learning_rate)
+        rate = progress.learning_rate(self.start_rate)
         self.tell(Validated(progress.step, progress.epoch, loss, figures, is_best, rate))
 
     def _is_over(self) -> bool:

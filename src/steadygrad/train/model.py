@@ -31,14 +31,15 @@ class SequenceModel(nn.Module):
     def __init__(self, task: Task, config: TrainConfig) -> None:
         super().__init__()
         self.every_step = task.every_step
+        hidden = config.settled(task.input_kind).hidden
         self.embedding: nn.Embedding | None = None
         features = task.input_size
         if task.input_kind == "symbols":
-            features = min(config.hidden, 128)
+            features = min(hidden, 128)
             self.embedding = nn.Embedding(task.input_size, features)
         self.dropout = nn.Dropout(config.dropout)
-        self.recurrent = recurrent_layer(config, features)
-        self.head = nn.Linear(config.hidden, task.output_size)
+        self.recurrent = recurrent_layer(config, features, hidden)
+        self.head = nn.Linear(hidden, task.output_size)
 
     def forward(self, inputs: Tensor, state: Carried | None = None) -> tuple[Tensor, Carried]:
         """Return the answers, and the state after the last step."""
@@ -48,14 +49,14 @@ class SequenceModel(nn.Module):
         return self.head(hidden), carried
 
 
-def recurrent_layer(config: TrainConfig, input_size: int) -> nn.Module:
+def recurrent_layer(config: TrainConfig, input_size: int, hidden: int) -> nn.Module:
     """Make the recurrent layer, time first: torch's own where it has the cell, else ours.
 
     Raises:
         InputError: No cell of that name, or an option that it does not have.
     """
     between = config.dropout if config.layers > 1 else 0.0  # torch warns about it in one layer
-    sizes = (input_size, config.hidden, config.layers)
+    sizes = (input_size, hidden, config.layers)
     if config.cell in FUSED:
         return FUSED[config.cell](*sizes, dropout=between)
     return Recurrent(parse_cell(config.cell), *sizes, dropout=between)
@@ -73,7 +74,7 @@ def describe(model: SequenceModel, config: TrainConfig) -> dict[str, Any]:
     count = sum(p.numel() for p in model.parameters())
     return {
         "cell": config.cell,
-        "hidden": config.hidden,
+        "hidden": model.head.in_features,
         "layers": config.layers,
         "parameters": count,
         "text": str(model),
