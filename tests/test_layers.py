@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequen
 
 import steadygrad as sg
 
-PAIRS: dict[str, tuple[type[sg.Recurrent], type[nn.RNNBase]]] = {
+PAIRS: dict[str, tuple[Any, Any]] = {
     "RNN": (sg.RNN, nn.RNN),
     "LSTM": (sg.LSTM, nn.LSTM),
     "GRU": (sg.GRU, nn.GRU),
@@ -144,7 +144,8 @@ def test_wrong_shapes_are_refused_in_torchs_words(
 ) -> None:
     words = []
     for layer_type in PAIRS[kind]:
-        layer = layer_type(3, 4, **options)
+        build: Any = layer_type
+        layer = build(3, 4, **options)
         hx = None if state is None else torch.zeros(state)
         if kind == "LSTM" and hx is not None:
             hx = (hx, hx)
@@ -170,7 +171,8 @@ def test_bad_options_are_refused_in_torchs_words(options: dict[str, Any]) -> Non
     words = []
     for layer_type in (sg.LSTM, nn.LSTM):
         with pytest.raises((TypeError, ValueError)) as refusal:
-            layer_type(3, 4, **options)
+            build: Any = layer_type
+            build(3, 4, **options)
         words.append((refusal.type, str(refusal.value)))
     assert words[0] == words[1]
 

@@ -19,7 +19,7 @@ def update_ratio(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
     About 1e-3 is usual; below 1e-5 hardly anything is learned, above 1e-1 little is kept.
     """
     with torch.no_grad():
-        step = get_total_norm(torch._foreach_sub(list(after), list(before)))
+        step = get_total_norm([a - b for a, b in zip(after, before, strict=True)])
         size = get_total_norm(list(before))
     return float(step / size) if float(size) > 0 else float("nan")
 

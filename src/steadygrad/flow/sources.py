@@ -58,30 +58,39 @@ def choose(found: Tensor, count: int, lag: int | None, both_ways: bool) -> list[
 def _spread(steps: list[int], count: int) -> list[int]:
     if len(steps) <= count:
         return steps
-    return [steps[round(i * (len(steps) - 1) / max(count - 1, 1))] for i in range(count)]
+    if count == 1:
+        return steps[-1:]
+    return [steps[round(i * (len(steps) - 1) / (count - 1))] for i in range(count)]
 
 
 def only_from(call: Call, grad: OutputGradient, step: int) -> OutputGradient:
     """The part of an output gradient that enters at one time step, shaped as the call's results."""
     output, last = grad
-    packed = isinstance(call.input, PackedSequence)
-    if packed:
-        layout = Layout(tuple(call.input.batch_sizes.tolist()))
-        order = call.input.unsorted_indices
-        ends = layout.present().sum(0) - 1
-        ends = ends if order is None else ends[order.cpu()]
-    else:
-        time = 1 if getattr(call.layer, "batch_first", False) and call.output.dim() == 3 else 0
-        ends = torch.tensor(call.output.shape[time] - 1)
+    ends = _ends(call)
     if output is not None:
         masked = torch.zeros_like(output)
-        if packed:
+        if isinstance(call.input, PackedSequence):
+            layout = Layout(tuple(call.input.batch_sizes.tolist()))
             at = slice(layout.offsets[step], layout.offsets[step] + layout.batch_sizes[step])
             masked[at] = output[at]
         else:
+            time = _time_axis(call)
             masked.select(time, step).copy_(output.select(time, step))
         output = masked
     return output, tuple(_last_part(call, g, step, ends) for g in last)
+
+
+def _time_axis(call: Call) -> int:
+    return 1 if getattr(call.layer, "batch_first", False) and call.output.dim() == 3 else 0
+
+
+def _ends(call: Call) -> Tensor:
+    """Last time step of each row, in the order of the final states; a scalar if all are one."""
+    if not isinstance(call.input, PackedSequence):
+        return torch.tensor(call.output.shape[_time_axis(call)] - 1)
+    ends = Layout(tuple(call.input.batch_sizes.tolist())).present().sum(0) - 1
+    order = call.input.unsorted_indices
+    return ends if order is None else ends[order.cpu()]
 
 
 def _last_part(call: Call, grad: Tensor | None, step: int, ends: Tensor) -> Tensor | None:

@@ -142,11 +142,11 @@ def _dropout_between_layers_off(model: nn.Module) -> Iterator[None]:
     before = [layer.dropout for layer in layers]
     try:
         for layer in layers:
-            layer.dropout = 0.0
+            setattr(layer, "dropout", 0.0)  # noqa: B010
         yield
     finally:
         for layer, value in zip(layers, before, strict=True):
-            layer.dropout = value
+            setattr(layer, "dropout", value)  # noqa: B010  # a Module's setattr is typed narrowly
 
 
 def flows_of(

@@ -162,8 +162,11 @@ class Recurrent(nn.Module):
             **fixed, per_unit=tuple(getattr(self, n + suffix) for n in self.cell.per_unit)
         )
 
-    @torch.compiler.disable  # a graph break, said aloud: a loop unrolled compiles for minutes
-    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
+    # A graph break, said aloud: a loop unrolled compiles for minutes.
+    @torch.compiler.disable
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, input: Any, hx: Any = None
+    ) -> tuple[Any, Any]:
         """Run the layers; see the class for shapes."""
         kind = type(self).__name__
         if isinstance(input, PackedSequence):

@@ -94,7 +94,7 @@ def twin_of(layer: nn.Module, dtype: torch.dtype | None = None) -> Recurrent:
     weight = layer.weight_ih_l0
     assert isinstance(weight, torch.Tensor)
     assert isinstance(layer.input_size, int) and isinstance(layer.hidden_size, int)
-    twin = nn.utils.skip_init(
+    twin: Any = nn.utils.skip_init(
         Recurrent,
         cell,
         layer.input_size,

@@ -272,8 +272,8 @@ class _Way:
             _add(cot, name, grad)
         for level in reversed(range(len(self.program.stages))):
             for item in self.program.products[level] if level < len(self.program.products) else ():
-                parts = [self.value(cot, o, grad_state[0]) for o in item.outputs]
-                _add(cot, item.argument, torch.cat(parts, 1) @ self.matrices[item])
+                joined = self._join(cot, item.outputs, grad_state[0], clip)
+                _add(cot, item.argument, joined @ self.matrices[item])
             stage, prepared = self.program.stages[level], self.prepared[level]
             if stage is None or prepared is None:
                 continue
@@ -281,18 +281,23 @@ class _Way:
             incoming = [self.value(cot, o, grad_state[0]) for o in stage.outputs]
             for name, grad in zip(stage.inputs, stage.backward(*sliced, *incoming), strict=True):
                 _add(cot, name, grad)
-            if clip:
-                self._clip(cot, stage.inputs, clip)
+        if clip:
+            self._join(cot, tuple(f"x.{g}" for g in self.cell.gates), grad_state[0], clip)
         return cot
 
-    def _clip(self, cot: dict[str, Tensor], names: tuple[str, ...], clip: LoopClip) -> None:
-        """Bound what enters the weight products: all gates of one product as one row."""
-        groups = [[n for n in names if n.startswith("x.")]]
-        for level in self.program.products:
-            groups += [[o for o in item.outputs if o in names] for item in level]
-        for group in filter(None, groups):
-            clipped = clip(torch.cat([cot[n] for n in group], 1)).split(self.size, 1)
-            cot.update(zip(group, clipped, strict=True))
+    def _join(
+        self,
+        cot: dict[str, Tensor],
+        names: tuple[str, ...],
+        like: Tensor,
+        clip: LoopClip | None,
+    ) -> Tensor:
+        """What enters one weight product, all its gates as one row; bounded if so wished."""
+        joined = torch.cat([self.value(cot, name, like) for name in names], 1)
+        if clip:
+            joined = clip(joined)
+            cot.update(zip(names, joined.split(self.size, 1), strict=True))
+        return joined
 
     def value(self, cot: dict[str, Tensor], name: str, like: Tensor) -> Tensor:
         """The gradient of a value; zeros if nothing depends on it."""

@@ -68,8 +68,9 @@ class _Known:
             assert node.op in ("call_function", "call_method") and node.target is not product
             args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: self.value(n.name))
             if node.op == "call_method":
-                self.values[name] = getattr(args[0], str(node.target))(*args[1:], **kwargs)
+                method: Any = getattr(args[0], str(node.target))
+                self.values[name] = method(*args[1:], **kwargs)
             else:
-                assert callable(node.target)
-                self.values[name] = node.target(*args, **kwargs)
+                function: Any = node.target
+                self.values[name] = function(*args, **kwargs)
         return self.values[name]

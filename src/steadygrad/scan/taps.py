@@ -15,6 +15,10 @@ LOG10_2 = 0.30102999566398120
 class Tap:
     r"""Norms of the total gradient :math:`\partial L / \partial s_t`, logarithmic.
 
+    The states are taken as separate coordinates of what a step hands on: for an LSTM dL/dc_t is the
+    gradient that travels along the cell state, and what reaches c_t through h_t of the same step
+    counts in dL/dh_t.
+
     A zero gradient is ``-inf``, an infinite one ``+inf``, a NaN ``nan``; where a row of a packed
     batch has ended, `present` is False.
 

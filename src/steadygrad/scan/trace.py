@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.proxy import TraceError
 
 from steadygrad.cells import Cell, Named
 
@@ -97,7 +98,7 @@ def trace(cell: Cell) -> Program:
     levels = _levels(graph)
     depth = max(levels.values())
     (output,) = (n for n in graph.nodes if n.op == "output")
-    results = [n.name for n in output.args[0]]
+    results: list[str] = [n.name for n in output.args[0]]
     products = [_group(cell, graph, levels, level) for level in range(depth)]
     products_args = {p.argument for level in products for p in level}
     stages: list[Stage | None] = []
@@ -153,7 +154,7 @@ def _trace_step(cell: Cell) -> fx.Graph:
     recur = Named("recurrent product", {g: opaque(g) for g in cell.recurrent})
     try:
         new_state: Any = cell.step(x, recur, state, unit)  # type: ignore[arg-type]
-    except fx.proxy.TraceError as error:
+    except TraceError as error:
         raise TypeError(
             f"{type(cell).__name__}.step cannot be traced: {error}. Decide on options of the cell, "
             "never on the value of a tensor (use torch.where)."
@@ -184,7 +185,8 @@ def _group(
     calls: dict[fx.Node, dict[str, fx.Node]] = {}
     for node in graph.nodes:
         if node.target is product and levels[node] == level + 1:
-            value, gate = node.args
+            value, gate = node.args[0], node.args[1]
+            assert isinstance(value, fx.Node) and isinstance(gate, str)
             if gate in calls.setdefault(value, {}):
                 node.replace_all_uses_with(calls[value][gate])
             else:
@@ -210,8 +212,8 @@ def _stage(inside: Sequence[fx.Node], wanted: Sequence[fx.Node]) -> Stage:
     graph.output(tuple(copies[n] for n in wanted))
     forward = fx.GraphModule(torch.nn.Module(), graph)
     prepare, backward, twins = _split_vjp(forward, len(inputs), len(wanted))
-    names = tuple(n.name for n in inputs), tuple(n.name for n in wanted)
-    return Stage(*names, forward.forward, prepare, backward, twins)
+    reads, makes = tuple(n.name for n in inputs), tuple(n.name for n in wanted)
+    return Stage(reads, makes, forward.forward, prepare, backward, twins)
 
 
 def _split_vjp(
@@ -272,7 +274,7 @@ def _split_vjp(
 
 
 def _is_rows(node: fx.Node) -> bool:
-    return node.target is torch.ops.aten.sym_size.int and node.args[1] == 0
+    return node.target is torch.ops.aten.sym_size.int and int(str(node.args[1])) == 0
 
 
 ACTIVATIONS = {
