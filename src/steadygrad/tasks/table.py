@@ -44,6 +44,8 @@ def read_table(path: Path) -> Table:
         rows = list(_rows(text, delimiter))
     except csv.Error as error:
         raise InputError(f"{path}: is not a CSV ({error}); check its quotes") from None
+    if not rows:
+        raise InputError(f"{path}: holds blank lines only, no header line and no rows")
     names = _check_header(rows[0][1], path)
     body = rows[1:]
     if not body:
