@@ -93,7 +93,8 @@ def to_json(value: Any) -> str:
         RecordError: If something inside has no JSON form.
     """
     try:
-        return json.dumps(value, default=_plain, ensure_ascii=False)
+        # In ASCII, for SQLite refuses half a surrogate pair, and file names may hold one.
+        return json.dumps(value, default=_plain)
     except (TypeError, ValueError) as error:
         raise RecordError(
             f"a record keeps numbers, texts, lists and mappings; {error}. Convert it first"

@@ -27,18 +27,19 @@ class Axis:
 
     def at(self, value: float) -> float:
         """Position of ``value``, 0 at the start and 1 at the end."""
-        return (value - self.low) / (self.high - self.low)
+        return (value - self.low) / (self.high - self.low) + 0.0  # no -0.0
 
     def ticks(self) -> list[tuple[float, str]]:
         """Positions in [0, 1] and labels, four to eight of them where values allow."""
         low, high = sorted((self.low, self.high))
+        air = 1e-9 * (high - low)  # of rounding
         values = _decades(low, high, self.powers) if self.is_log else None
         if values is None and self.is_log:
             spread = _round_values(10**low, 10**high)
             values = [(math.log10(v), plain(v)) for v in spread if v > 0]
         if values is None:
             values = [(v, plain(v)) for v in _round_values(low, high)]
-        return [(self.at(v), text) for v, text in values if low - 1e-9 <= v <= high + 1e-9]
+        return [(self.at(v), text) for v, text in values if low - air <= v <= high + air]
 
 
 def around(values: NDArray[np.float64], *, is_log: bool = False, powers: bool = False) -> Axis:
@@ -72,4 +73,4 @@ def _round_values(low: float, high: float) -> list[float]:
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(m * unit for m in (1, 2, 5, 10) if m * unit >= rough * (1 - 1e-9))
     first = math.ceil(low / step - 1e-9)
-    return [round(k * step, 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
+    return [float(f"{k * step:.12g}") for k in range(first, math.floor(high / step + 1e-9) + 1)]

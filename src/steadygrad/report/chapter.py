@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -157,7 +157,13 @@ def chapter(run: Run, label: str) -> Chapter:
 
 
 def chapters(runs: Sequence[Run]) -> list[Chapter]:
-    """Take several runs as before, what was tried, and after."""
+    """Take several runs as before, what was tried, and after.
+
+    Raises:
+        ValueError: If there is no run.
+    """
+    if not runs:
+        raise ValueError("a report needs at least one run, got none. Read a record first")
     if len(runs) == 1:
         return [chapter(runs[0], "this run")]
     if len(runs) == 2:
@@ -167,8 +173,8 @@ def chapters(runs: Sequence[Run]) -> list[Chapter]:
     names[0] = "before"
     seen = {n: names.count(n) for n in names}
     return [
-        chapter(run, f"{name} ({i + 1})" if seen[name] > 1 else name)
-        for i, (run, name) in enumerate(zip(runs, names, strict=True))
+        replace(each, label=f"{name} ({i + 1})" if seen[name] > 1 else name)
+        for i, (each, name) in enumerate(zip(told, names, strict=True))
     ]
 
 

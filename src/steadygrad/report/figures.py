@@ -23,8 +23,8 @@ def plain(value: Any) -> str:
     if isinstance(value, int) or (value == int(value) and abs(value) < 1e6):
         return f"{int(value):,}".replace("-", _MINUS)
     if not 1e-3 <= abs(value) < 1e6:
-        exponent = math.floor(math.log10(abs(value)))
-        return f"{value / 10.0**exponent:.3g}{TIMES}{power(exponent)}".replace("-", _MINUS)
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{float(mantissa):g}{TIMES}{power(int(exponent))}".replace("-", _MINUS)
     return f"{value:,.4g}".replace("-", _MINUS)
 
 
@@ -35,7 +35,7 @@ def share(log10_ratio: float) -> str:
     if math.isinf(log10_ratio):
         return "∞" if log10_ratio > 0 else "nothing"
     if log10_ratio > 2:
-        times = f"{10**log10_ratio:,.3g}" if log10_ratio < 4 else power(log10_ratio)
+        times = plain(float(f"{10**log10_ratio:.2g}")) if log10_ratio < 4 else power(log10_ratio)
         return f"{times} times as much"
     if log10_ratio >= -2.5:
         return f"{100 * 10**log10_ratio:.2g} %" if log10_ratio < 0 else _percent(log10_ratio)
