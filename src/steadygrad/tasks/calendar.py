@@ -62,6 +62,14 @@ def spacing(dates: np.ndarray) -> float:
     return float(np.median(np.diff(dates).astype(np.float64)))
 
 
+def duration(seconds: float) -> str:
+    """Return a length of time in the largest unit that it fills: 1 hour, 31 days."""
+    units = {"day": DAY, "hour": HOUR, "minute": 60.0}
+    name = next((name for name, length in units.items() if seconds >= length), "second")
+    count = seconds / units.get(name, 1.0)
+    return f"{count:g} {name}{'' if count == 1 else 's'}"
+
+
 def calendar_periods(dates: np.ndarray) -> list[int]:
     """Return the cycles of the calendar in rows, shortest first: a day, a week, a year."""
     step = spacing(dates)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from steadygrad.tasks.base import Batch, Batches, Better, InputError, Score, Split, Task
-from steadygrad.tasks.calendar import calendar_inputs, calendar_periods, spacing
+from steadygrad.tasks.calendar import calendar_inputs, calendar_periods, duration, spacing
 from steadygrad.tasks.columns import Columns, drop_counters, read_columns
 from steadygrad.tasks.seasonal import autocorrelation_period, best_period, seasonal
 from steadygrad.tasks.table import read_table
 
-TRAIN, VAL = 0.7, 0.1  # the rest, the newest rows, is the test part
+TRAIN, VAL = 7, 8  # tenths of the rows where the part ends; the test part is the newest rows
 DRIFT = 0.5  # standard deviations between the means of training and validation part
 LEAST_SCALE = 0.1  # of `scale`: a window without any change must not silence the answer
 PERIOD_WINDOW = 168  # a window covers the period only up to here: time steps cost time
@@ -187,7 +187,7 @@ class _Windows(Batches):
 
 def bounds(rows: int) -> dict[Split, tuple[int, int]]:
     """Return first and one past the last row of each part, in order of time."""
-    train, val = int(rows * TRAIN), int(rows * (TRAIN + VAL))
+    train, val = rows * TRAIN // 10, rows * VAL // 10
     return {"train": (0, train), "val": (train, val), "test": (val, rows)}
 
 
@@ -319,7 +319,7 @@ def _inputs(
         if clock:
             notes.append(f"inputs added from the dates: {', '.join(clock)}")
         inputs |= clock
-        notes.append(f"rows lie {spacing(columns.dates) / 3600:g} hours apart")
+        notes.append(f"rows lie {duration(spacing(columns.dates))} apart")
     return inputs
 
 

@@ -6,7 +6,7 @@ MAX_PERIOD = 1000
 
 
 def autocorrelation_period(series: np.ndarray) -> int | None:
-    r"""Return the lag of the highest peak of the autocorrelation after its first fall below zero.
+    r"""Return the lag of the first high peak of the autocorrelation after it has fallen below zero.
 
     The straight line is taken out first, so that a trend does not pass for a very long cycle.
     Computed by FFT: :math:`r = \mathcal F^{-1} |\mathcal F x|^2`.
@@ -25,11 +25,15 @@ def autocorrelation_period(series: np.ndarray) -> int | None:
         return None
     inner = np.arange(max(2, below[0]), longest)
     peaks = inner[(r[inner] >= r[inner - 1]) & (r[inner] >= r[inner + 1]) & (r[inner] > 0.1)]
-    return int(peaks[np.argmax(r[peaks])]) if len(peaks) else None
+    # Every multiple of a period peaks too, and by chance higher: the first that is nearly as high.
+    return int(peaks[np.argmax(r[peaks] > 0.9 * r[peaks].max())]) if len(peaks) else None
 
 
 def best_period(train: np.ndarray, candidates: list[int], horizon: int) -> int | None:
-    """Return the candidate whose seasonal answer has the least error on the training part."""
+    """Return the candidate whose seasonal answer errs least on the training part.
+
+    Of several that err nearly alike the shortest: twice the period is no better answer.
+    """
     usable = sorted({p for p in candidates if 1 < p <= len(train) // 2})
     if not usable:
         return None
@@ -38,7 +42,7 @@ def best_period(train: np.ndarray, candidates: list[int], horizon: int) -> int |
         return None
     truth = train[origins[:, None] + np.arange(1, horizon + 1)]
     errors = [np.mean((seasonal(train, origins, horizon, p) - truth) ** 2) for p in usable]
-    return usable[int(np.argmin(errors))]
+    return usable[int(np.argmax(np.array(errors) <= 1.1 * min(errors)))]
 
 
 def seasonal(series: np.ndarray, origins: np.ndarray, horizon: int, period: int) -> np.ndarray:
