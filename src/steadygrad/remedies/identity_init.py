@@ -62,7 +62,8 @@ class IdentityInit(Remedy):
             ):
                 if self.blocks == "all" or gate == "candidate":
                     identity_(block, 1, self.scale)
-            done = f"{self.blocks} recurrent blocks {self.scale:g} times the identity"
+            what = "every recurrent block" if self.blocks == "all" else "recurrent candidate block"
+            done = f"{what} {self.scale:g} times the identity"
             if self.zero_bias:
                 for bias in layer.biases():
                     nn.init.zeros_(applied.keep(bias))

@@ -60,7 +60,11 @@ class OrthogonalInit(Remedy):
         for layer in recurrences(model):
             weight = applied.keep(layer.parameter("weight_hh"))
             orthogonal_(weight, len(layer.recurrent), self.gain)
-            done = [f"{len(layer.recurrent)} recurrent blocks orthogonal times {self.gain:g}"]
+            many = len(layer.recurrent) > 1
+            what = (
+                f"each of {len(layer.recurrent)} recurrent blocks" if many else "recurrent matrix"
+            )
+            done = [f"{what} orthogonal times {self.gain:g}"]
             if self.glorot:
                 glorot_(applied.keep(layer.parameter("weight_ih")), len(layer.gates))
                 done.append("input weights Glorot")
