@@ -210,7 +210,7 @@ def test_the_first_bad_place_is_named_and_the_run_keeps_its_record(
     assert {k: got[k] for k in expected} == expected
     with read(path) as run:
         assert run.notes["verdict"] == "nonfinite"
-        assert run.findings()[-1]["layer"] == expected["layer"]
+        assert run.findings()[-1]["layer"] == finding.layer
         assert len(run.rows("log10_grad", "rnn", "h")[0]) >= 2
 
 
