@@ -16,6 +16,8 @@ FREE_ON_RESUME = frozenset(
     {"out", "resume", "overwrite", "checkpoint_every_seconds", "threads", "device", "budget"}
     | {"file", "epochs", "max_steps"}
 )
+# Adam divides the one by very little; the other is a time, and a year is as good as never.
+LARGEST = {"learning_rate": 1e6, "checkpoint_every_seconds": 1e12}
 COUNTS = ("layers", "max_steps", "patience", "validate_every", "batch_size")
 
 
@@ -108,8 +110,8 @@ class TrainConfig:
             _expect(name, value, value is None or value >= 1, "at least 1")
         for name in ("learning_rate", "checkpoint_every_seconds"):
             value = getattr(self, name)
-            holds = value is None or (math.isfinite(value) and value > 0)
-            _expect(name, value, holds, "above 0 and finite")
+            holds = value is None or 0 < value <= LARGEST[name]
+            _expect(name, value, holds, f"above 0, at most {LARGEST[name]:g}")
         _expect("dropout", self.dropout, 0 <= self.dropout < 1, "from 0 to below 1")
         _expect("clip", self.clip, math.isfinite(self.clip) and self.clip >= 0, "0 or above")
         _expect("budget", self.budget, 0 <= self.budget <= 1, "a share from 0 to 1")

@@ -158,11 +158,12 @@ class Loop:
         value = loss.item()
         loss.backward()
         norm = gradient.clip() if math.isfinite(value) else math.nan
-        # Step n is the n-th, counted from one: a checkpoint after n steps holds rows up to n.
-        self.record.scalars(progress.step + 1, {"loss": value, "lr": rate, **gradient.norms()})
         # Also where the loss is lost: the watch looks at this moment, and names the first bad
         # tensor. The best weights are kept apart.
         self.optimizer.step()
+        # Step n is the n-th, counted from one: a checkpoint after n steps holds rows up to n.
+        # Written after the watch's, whose norm "before" comes after the remedies on gradients.
+        self.record.scalars(progress.step + 1, {"loss": value, "lr": rate, **gradient.norms()})
         if not math.isfinite(norm):
             self._diverged(value)
             return False
