@@ -35,7 +35,8 @@ class Axis:
         air = 1e-9 * (high - low)  # of rounding
         values = _decades(low, high, self.powers) if self.is_log else None
         if values is None and self.is_log:
-            spread = _round_values(10**low, 10**high)
+            spread = _ones_twos_fives(low, high)
+            spread = spread if len(spread) > 2 else _round_values(10**low, 10**high)
             values = [(math.log10(v), plain(v)) for v in spread if v > 0]
         if values is None:
             values = [(v, plain(v)) for v in _round_values(low, high)]
@@ -56,13 +57,20 @@ def around(values: NDArray[np.float64], *, is_log: bool = False, powers: bool = 
 
 def _decades(low: float, high: float, powers: bool) -> list[tuple[float, str]] | None:
     """Whole powers of ten; None if the axis is too short for them to say anything."""
+    if high - low < 2 and not powers:
+        return None
     stride = max(1, math.ceil((high - low) / 6))
     first = math.ceil(low / stride) * stride
     marks = range(first, math.floor(high) + 1, stride)
-    if len(marks) < 2 and not powers:
-        return None
     as_powers = powers or any(abs(k) > 3 for k in marks)
     return [(k, power(k) if as_powers else plain(10.0**k)) for k in marks]
+
+
+def _ones_twos_fives(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times the powers of ten between two log10 values."""
+    exponents = range(math.floor(low), math.ceil(high) + 1)
+    values = [float(f"{m}e{k}") for k in exponents for m in (1, 2, 5)]
+    return [v for v in values if v > 0 and low <= math.log10(v) <= high]
 
 
 def _round_values(low: float, high: float) -> list[float]:

@@ -64,7 +64,11 @@ def curves(chapters: list[Chapter]) -> Html | None:
     """Draw the scalars; None if none were recorded."""
     there = list(dict.fromkeys(n for c in chapters for n in c.run.scalar_names()))
     known = {name for panel in PANELS for name in panel.names}
-    others = [Panel(n, "", {n: n}, _is_wide(chapters, n)) for n in there if n not in known]
+    others = [
+        Panel(n[:1].upper() + n[1:], "", {n: n}, _is_wide(chapters, n))
+        for n in there
+        if n not in known
+    ]
     panels = [p for p in PANELS if set(p.names) & set(there)] + others[:_MOST_OTHERS]
     if not panels:
         return None
