@@ -22,6 +22,8 @@ T, B, I, H = 7, 3, 4, 5  # all different, so that no axis can pass for another
 FAULTS = {"vanishing", "exploding", "saturated", "dead", "nonfinite"}
 FAMILIES: dict[str, Any] = {"torch": nn, "ours": sg}
 PLAIN = ("irnn", "gated")  # remedies that treat a plain recurrence only
+KEEPING = ("forget-bias", "chrono-init")  # those that treat a gate that keeps
+ON_GRADIENTS = ("clip-norm", "clip-value", "skip-nonfinite")
 
 
 class Tagger(nn.Module):
@@ -49,7 +51,7 @@ def suitable(name: str) -> list[str]:
     """Kinds of layer that a remedy treats."""
     if name in PLAIN:
         return ["RNN"]
-    return ["LSTM", "GRU"] if name == "forget-bias" else ["RNN", "LSTM", "GRU"]
+    return ["LSTM", "GRU"] if name in KEEPING else ["RNN", "LSTM", "GRU"]
 
 
 CASES = [
@@ -60,6 +62,7 @@ CASES = [
 ]
 # One other value for every option there is, and a layer on which it matters.
 OTHER: dict[tuple[str, str], tuple[Any, str]] = {
+    ("chrono-init", "lag"): (20.0, "LSTM"),
     ("clip-norm", "max_norm"): (0.5, "RNN"),
     ("clip-value", "max_value"): (0.5, "RNN"),
     ("forget-bias", "value"): (-2.0, "GRU"),
@@ -192,7 +195,7 @@ def test_text_is_read_back(name: str, option: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("clip", "no remedy 'clip'.*there are: clip-norm, clip-value"),
+        ("clip", "no remedy 'clip'.*there are: chrono-init, clip-norm, clip-value"),
         ("", "no remedy ''"),
         ("clip-norm:norm=1", r"no option 'norm'.*max_norm \(a number, 1.0\)"),
         ("clip-norm:max_norm=big", "max_norm must be a number, got 'big'"),
@@ -207,6 +210,8 @@ def test_text_is_read_back(name: str, option: str) -> None:
         ("forget-bias:value=inf", "value must be a finite number"),
         ("orthogonal-init:gain=0", "gain must be a finite number above 0"),
         ("identity-init:scale=inf", "scale must be a finite number above 0"),
+        ("chrono-init:lag=2", "lag must be a finite number of steps above 2"),
+        ("skip-nonfinite:often=true", "no option 'often'; options of skip-nonfinite: none"),
         ("irnn:input_std=0", "input_std must be a finite number above 0"),
     ],
 )
@@ -231,7 +236,7 @@ def test_apply_and_undo_leave_no_trace(name: str, family: str, kind: str, x: Ten
     before, output = snapshot(model), model(x)
     applied = REMEDIES[name]().apply(model)
     model(x)
-    if name.startswith("clip"):
+    if name in ON_GRADIENTS:
         assert applied.changed == "nothing before training"
     else:
         assert differs(before, snapshot(model))
@@ -245,14 +250,14 @@ def test_apply_and_undo_leave_no_trace(name: str, family: str, kind: str, x: Ten
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.product(REMEDIES, REMEDIES)))
 def test_two_remedies_are_undone_in_reverse(first: str, second: str, x: Tensor) -> None:
-    model = build("RNN" if first in PLAIN or first != "forget-bias" else "LSTM")
+    model = build("LSTM" if first in KEEPING else "RNN")
     if not REMEDIES[first]().applicable(model):
         pytest.fail(f"{first} was expected to suit the model")
     before = snapshot(model)
     a = REMEDIES[first]().apply(model)
     between = snapshot(model)
     if not REMEDIES[second]().applicable(model):
-        assert second in (*PLAIN, "forget-bias")
+        assert second in (*PLAIN, *KEEPING)
         a.undo()
         assert_same(before, snapshot(model))
         return
@@ -337,6 +342,8 @@ def test_an_unsuitable_model_is_refused_and_left_alone(name: str) -> None:
         ("gated", nn.RNN(I, H), "put it inside a module"),
         ("gated", sg.RNN(I, H), "put it inside a module"),
         ("forget-bias", build("RNN"), "no gate that keeps"),
+        ("chrono-init", build("RNN", "ours"), "no gate that keeps"),
+        ("chrono-init", build("GRU", bias=False), "bias=True"),
         ("forget-bias", build("LSTM", bias=False), "bias=True"),
         ("identity-init", build("LSTM", bidirectional=False, proj_size=2), "square"),
     ],
@@ -347,9 +354,9 @@ def test_the_reason_is_given(name: str, model: nn.Module, reason: str) -> None:
         REMEDIES[name]().apply(model)
 
 
-@pytest.mark.parametrize("name", sorted(set(REMEDIES) - {"clip-norm", "clip-value"}))
+@pytest.mark.parametrize("name", sorted(set(REMEDIES) - set(ON_GRADIENTS)))
 def test_parametrised_weights_are_refused(name: str) -> None:
-    model = build("LSTM" if name == "forget-bias" else "RNN")
+    model = build("LSTM" if name in KEEPING else "RNN")
     nn.utils.parametrizations.weight_norm(model.layer, "weight_hh_l0")
     with pytest.raises(ValueError, match="parametrised"):
         REMEDIES[name]().apply(model)
@@ -423,6 +430,46 @@ def clip_value_bounds_every_entry(family: str) -> None:
     p.grad = torch.tensor([float("inf"), -float("inf"), float("nan")])
     remedies.ClipValue(2.0).on_gradients([p])
     np.testing.assert_array_equal(p.grad.numpy(), [2.0, -2.0, np.nan])
+
+
+@claim("skip-nonfinite")
+def skip_nonfinite_zeroes_a_broken_gradient(family: str) -> None:
+    remedy = remedies.SkipNonfinite()
+    before, after, report = clipped(remedy, family, 1e3)
+    np.testing.assert_array_equal(after, before)
+    assert report["skipped"].item() is False
+    assert report["grad_norm"].item() == pytest.approx(np.linalg.norm(before))
+    for broken in (float("nan"), float("inf"), -float("inf")):
+        params = [nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(3))]
+        params[0].grad = torch.ones(2)
+        params[1].grad = torch.tensor([1.0, broken, 2.0])
+        report = remedy.on_gradients(params)
+        assert report["skipped"].item() is True and not report["grad_norm"].isfinite()
+        for p in params:
+            torch.testing.assert_close(p.grad, torch.zeros_like(p), rtol=0, atol=0)
+    large = nn.Parameter(torch.zeros(2))
+    large.grad = torch.tensor([1e30, 1e30])  # finite, though its square is not
+    assert remedy.on_gradients([large])["skipped"].item() is False
+    torch.testing.assert_close(large.grad, torch.tensor([1e30, 1e30]), rtol=0, atol=0)
+
+
+@claim("chrono-init")
+def chrono_init_spreads_the_time_constants(family: str) -> None:
+    for kind, keeping in (("LSTM", 1), ("GRU", 1)):
+        torch.manual_seed(0)
+        model = nn.Sequential(getattr(FAMILIES[family], kind)(2, 2000))
+        remedies.ChronoInit(lag=50).apply(model)
+        layer = dict(model[0].named_parameters())
+        rows = (layer["bias_ih_l0"] + layer["bias_hh_l0"]).detach().view(-1, 2000)
+        keep = rows[keeping].sigmoid()
+        times = 1 / (1 - keep)
+        quantiles = times.quantile(torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0]))
+        expected = torch.tensor([2.0, 14.0, 26.0, 38.0, 50.0])
+        torch.testing.assert_close(quantiles, expected, rtol=0.06, atol=0.1)
+        if kind == "LSTM":  # the input gate makes up for what is kept
+            torch.testing.assert_close(rows[0].sigmoid(), 1 - keep)
+        others = rows[2:]
+        assert others.abs().max().item() <= 2 / 2000**0.5 and others.abs().sum() > 0
 
 
 def layers(model: nn.Module) -> list[dict[str, nn.Parameter]]:

@@ -2,6 +2,7 @@
 
 from steadygrad.remedies.applied import Applied as Applied
 from steadygrad.remedies.base import Remedy as Remedy
+from steadygrad.remedies.chrono_init import ChronoInit as ChronoInit
 from steadygrad.remedies.clip_norm import ClipNorm as ClipNorm
 from steadygrad.remedies.clip_value import ClipValue as ClipValue
 from steadygrad.remedies.forget_bias import ForgetBias as ForgetBias
@@ -11,6 +12,7 @@ from steadygrad.remedies.irnn import IRNN as IRNN
 from steadygrad.remedies.orthogonal_init import OrthogonalInit as OrthogonalInit
 from steadygrad.remedies.parse import known
 from steadygrad.remedies.parse import parse as parse
+from steadygrad.remedies.skip_nonfinite import SkipNonfinite as SkipNonfinite
 
 REMEDIES: dict[str, type[Remedy]] = known()
 """Every remedy of the house, by its name on the command line."""

@@ -8,7 +8,7 @@ from torch import nn
 from steadygrad.init import gate_bias_
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
-from steadygrad.remedies.reasons import no_recurrence
+from steadygrad.remedies.reasons import no_keeping_gate
 from steadygrad.remedies.recurrences import Recurrence, recurrences
 
 
@@ -48,21 +48,12 @@ class ForgetBias(Remedy):
         self.expect("value", abs(self.value) < float("inf"), "a finite number")
 
     def unsuitable(self, model: nn.Module) -> str | None:
-        reason = no_recurrence(model)
-        if reason is not None:
-            return reason
-        gated = [layer for layer in recurrences(model) if layer.keeping_gate is not None]
-        if not gated:
-            return "its recurrence has no gate that keeps; see the remedy 'gated'"
-        if not any(map(_has_biases, gated)):
-            return "its gates have no bias; build the layer with bias=True"
-        return None
+        return no_keeping_gate(model)
 
     def change(self, model: nn.Module, applied: Applied) -> None:
-        for layer in filter(_has_biases, recurrences(model)):
+        for layer in filter(Recurrence.can_keep, recurrences(model)):
             gate = layer.keeping_gate
-            if gate is None:
-                continue
+            assert gate is not None
             row = layer.gates.index(gate)
             ours, other = applied.keep(layer.parameter("bias_ih")), layer.find("bias_hh")
             gate_bias_(ours, len(layer.gates), row, self.value)
@@ -70,7 +61,3 @@ class ForgetBias(Remedy):
                 row = layer.recurrent.index(gate)
                 gate_bias_(applied.keep(other), len(layer.recurrent), row, 0.0)
             applied.note(f"{layer.label}: bias of the {gate} gate {self.value:g}")
-
-
-def _has_biases(layer: Recurrence) -> bool:
-    return layer.find("bias_ih") is not None

@@ -24,6 +24,16 @@ def no_recurrence(model: nn.Module) -> str | None:
     return f"it holds no recurrent layer (known are {RECURRENT})"
 
 
+def no_keeping_gate(model: nn.Module) -> str | None:
+    """Return why no keeping gate of ``model`` can be given a bias, or None."""
+    reason = no_recurrence(model)
+    if reason is not None or any(layer.can_keep() for layer in recurrences(model)):
+        return reason
+    if any(layer.keeping_gate is not None for layer in recurrences(model)):
+        return "its gates have no bias; build the layer with bias=True"
+    return "its recurrence has no gate that keeps; see the remedy 'gated'"
+
+
 def _parametrised(model: nn.Module) -> str | None:
     # A parametrised weight is computed anew at every use: a value written into it is lost.
     for path, module in model.named_modules():

@@ -54,6 +54,10 @@ class Recurrence:
         # The update gate of every GRU known here keeps, as torch's does.
         return next((gate for gate in ("forget", "update") if gate in self.gates), None)
 
+    def can_keep(self) -> bool:
+        """Whether the layer has a keeping gate, and a bias to open it with."""
+        return self.keeping_gate is not None and self.find("bias_ih") is not None
+
     def find(self, stem: str) -> nn.Parameter | None:
         """Return the parameter called ``stem`` in this layer, such as ``bias_ih``, or None."""
         # Not getattr: where a weight is parametrised getattr returns a fresh tensor, and what

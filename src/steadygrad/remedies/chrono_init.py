@@ -1,0 +1,68 @@
+"""Chrono initialisation: gates that start with memories of every length up to a lag."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import torch
+from torch import nn
+
+from steadygrad.init import chrono_
+from steadygrad.init.blocks import row_blocks
+from steadygrad.remedies.applied import Applied
+from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.reasons import no_keeping_gate
+from steadygrad.remedies.recurrences import Recurrence, recurrences
+
+
+@final
+@dataclass(frozen=True)
+class ChronoInit(Remedy):
+    r"""Start the keeping gates with time constants spread evenly up to ``lag`` steps.
+
+    .. math::
+        b_f = \log u, \quad b_i = -b_f, \qquad u \sim U(1, \text{lag} - 1)
+        \quad\Rightarrow\quad f = \frac{u}{1 + u}
+
+    A unit with forget gate :math:`f` loses its memory, and its gradient, by :math:`1/e` in about
+    :math:`1 + u` steps. Some units then reach back as far as the task needs, and others stay
+    quick, where one forget bias makes all alike. The input gate of an LSTM starts as
+    :math:`1 - f`, so that the cell state keeps its size; a GRU ties the two by itself.
+
+    Args:
+        lag: The longest memory the task needs, in steps; above 2.
+
+    References:
+        Tallec and Ollivier, *Can Recurrent Neural Networks Warp Time?*, 2018, section 2.
+    """
+
+    name: ClassVar[str] = "chrono-init"
+    claim: ClassVar[str] = (
+        "At zero input and state the units' time constants spread evenly from 2 to lag steps"
+    )
+    helps: ClassVar[tuple[str, ...]] = ("vanishing",)
+    also_try: ClassVar[tuple[Mapping[str, Any], ...]] = ({"lag": 1000.0},)
+
+    lag: float = 100.0
+
+    def __post_init__(self) -> None:
+        self.expect("lag", 2 < self.lag < float("inf"), "a finite number of steps above 2")
+
+    def unsuitable(self, model: nn.Module) -> str | None:
+        return no_keeping_gate(model)
+
+    def change(self, model: nn.Module, applied: Applied) -> None:
+        for layer in filter(Recurrence.can_keep, recurrences(model)):
+            gates = [gate for gate in (layer.keeping_gate, "input") if gate in layer.gates]
+            biases = [applied.keep(bias) for bias in layer.biases()]
+            for names, bias in zip((layer.gates, layer.recurrent), biases, strict=False):
+                for gate in gates:
+                    if gate in names:
+                        row_blocks(bias.data, len(names))[names.index(gate)].zero_()
+            blocks = row_blocks(biases[0].data, len(layer.gates))
+            keeping = chrono_(blocks[layer.gates.index(gates[0])], self.lag)
+            if "input" in gates:
+                with torch.no_grad():
+                    blocks[layer.gates.index("input")].copy_(-keeping)
+            done = f"biases of the {' and '.join(map(str, gates))} gate for lags up to {self.lag:g}"
+            applied.note(f"{layer.label}: {done}")
