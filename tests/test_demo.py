@@ -17,7 +17,7 @@ from steadygrad.cli.demo_fit import Reader, Recipe, one_thread
 from steadygrad.cli.demo_run import Demo, Story
 from steadygrad.diagnosis import Diagnosis, diagnose
 from steadygrad.diagnosis.trials import Trial, log10_ratio, trials
-from steadygrad.record import read
+from steadygrad.record import RecordError, read
 from steadygrad.remedies import REMEDIES, ClipNorm, ForgetBias, Gated, OrthogonalInit, Remedy
 from steadygrad.tasks import InputError
 from steadygrad.tasks.pixels import UNIT, Pixels, read_pixels
@@ -294,6 +294,31 @@ def test_where_nothing_beats_nothing_the_model_stays(task: Pixels, tmp_path: Pat
     assert ended.after is None and not any(trial.kept for trial in ended.trials)
     assert len(ended.trials) > 1 and ended.trials[0].name == "nothing"
     assert ended.report.exists() and not (tmp_path / "after.db").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_at_once(task: Pixels, tmp_path: Path) -> None:
+    def tell(what: str, done: int, total: int) -> None:
+        raise AssertionError("it began to train")
+
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(InputError, match="found a folder"):
+        Demo(task, TINY, tmp_path, tell).run()
+    (tmp_path / "after.db").write_text("precious")
+    with pytest.raises(RecordError, match="not a Steadygrad record"):
+        Demo(task, TINY, tmp_path, tell).run()
+    assert (tmp_path / "after.db").read_text() == "precious"
+
+
+def test_a_second_demo_replaces_the_first(task: Pixels, story: Story, tmp_path: Path) -> None:
+    first = tiny(task, tmp_path, replace(TINY, epochs=1))
+    assert first.after is not None
+    again = tiny(task, tmp_path)
+    assert [t.score for t in again.trials] == [t.score for t in story.trials]
+    assert again.after is not None and story.after is not None
+    assert again.after.test == story.after.test
+    run = read(tmp_path / "after.db")
+    assert len(run.scalars("loss")[0]) == TINY.epochs * 17
+    run.close()
 
 
 # The command.

@@ -16,8 +16,10 @@ from steadygrad.diagnosis.trials import Trial, log10_ratio, trials
 from steadygrad.record import Record, read
 from steadygrad.remedies import REMEDIES, Remedy
 from steadygrad.report import write
-from steadygrad.tasks import Score
+from steadygrad.tasks import InputError, Score
 from steadygrad.tasks.pixels import UNIT, Pixels
+
+BEFORE, AFTER, REPORT = "before.db", "after.db", "report.html"
 
 Tell = Callable[[str, int, int], None]
 """Receives what is being done, how many epochs of it are done, and of how many."""
@@ -73,7 +75,12 @@ class Demo:
     tell: Tell
 
     def run(self) -> Story:
-        """Run it all. The choice is made by validation; the test images come last."""
+        """Run it all. The choice is made by validation; the test images come last.
+
+        Raises:
+            RecordError, InputError: What the folder holds cannot be replaced.
+        """
+        self._check_folder()
         began = time.perf_counter()
         torch.manual_seed(self.recipe.seed)
         start = Reader(self.task, self.recipe.hidden)
@@ -99,9 +106,9 @@ class Demo:
         began = time.perf_counter()
         model = deepcopy(start)
         what = "plain RNN" if remedy is None else f"RNN with {remedy.spec}"
-        path = self.out / ("before.db" if remedy is None else "after.db")
+        path = self.out / (BEFORE if remedy is None else AFTER)
         with Record.create(path, config=asdict(self.recipe), overwrite=True) as record:
-            record.note("title", f"Digits, one pixel at a time: {what}")
+            record.note("title", "Digits, one pixel at a time")
             record.note("kind", "train")
             record.note("data", self.task.facts())
             if remedy is not None:
@@ -150,6 +157,17 @@ class Demo:
             self.task.required_lag,
         )
 
+    def _check_folder(self) -> None:
+        """Refuse at once what would be refused only after the training."""
+        for path in (self.out / BEFORE, self.out / AFTER):
+            if path.exists():
+                read(path).close()
+        if (self.out / REPORT).is_dir():
+            raise InputError(
+                f"{self.out / REPORT}: expected a file or nothing, found a folder; "
+                "give another --out"
+            )
+
     def _progress(self, what: str, epochs: int) -> Callable[[int], None]:
         self.tell(what, 0, epochs)
         return lambda done: self.tell(what, done, epochs)
@@ -157,7 +175,7 @@ class Demo:
     def _report(self, records: list[Path]) -> Path:
         runs = [read(path) for path in records]
         try:
-            return write(runs, self.out / "report.html")
+            return write(runs, self.out / REPORT)
         finally:
             for run in runs:
                 run.close()
