@@ -7,6 +7,7 @@ from collections.abc import Callable
 import tyro
 
 from steadygrad import __version__
+from steadygrad.cli.optional import registry
 from steadygrad.cli.report import report
 from steadygrad.cli.train import train
 from steadygrad.record import RecordError
@@ -28,13 +29,14 @@ def run(argv: list[str]) -> int:
         print(f"steadygrad {__version__}")
         return 0
     try:
-        return tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
-            prog="steadygrad",
-            description=DESCRIPTION,
-            args=argv or ["--help"],
-            config=(tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff),
-        )
+        with registry:
+            return tyro.extras.subcommand_cli_from_dict(
+                COMMANDS,
+                prog="steadygrad",
+                description=DESCRIPTION,
+                args=argv or ["--help"],
+                config=(tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff),
+            )
     except (InputError, RecordError) as error:
         print(f"steadygrad: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

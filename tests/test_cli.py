@@ -1,0 +1,186 @@
+"""The command line: what it prints, where, and with which exit code."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console  # noqa: TID251  # its drawing is what is tested
+
+import steadygrad
+from steadygrad.cli import main
+from steadygrad.cli.app import COMMANDS
+from steadygrad.cli.display import Live, clock
+from steadygrad.cli.plain_json import plain
+from steadygrad.train import TrainConfig
+from steadygrad.train.events import Remark, Started, Stepped, Validated
+
+QUICK = ("--hidden", "8", "--max-steps", "20", "--validate-every", "10", "--threads", "1")
+
+
+@pytest.fixture(scope="module")
+def wave(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "wave.csv"
+    path.write_text("y\n" + "\n".join(f"{v:.4f}" for v in np.sin(np.arange(200) / 3)) + "\n")
+    return path
+
+
+def run(*arguments: str | Path, code: int = 0) -> None:
+    assert main([str(a) for a in arguments]) == code
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    run("--version")
+    assert capsys.readouterr().out == f"steadygrad {steadygrad.__version__}\n"
+
+
+def test_help_lists_every_command_and_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    run("--help")
+    told = capsys.readouterr().out
+    assert all(command in told for command in COMMANDS) and "Exit codes" in told
+    run("train", "--help")
+    told = capsys.readouterr().out
+    names = {f.name.replace("_", "-") for f in fields(TrainConfig)} - {"file"}
+    assert all(f"--{name}" in told for name in names)
+    assert "{None}" not in told and "--window INT" in told
+
+
+def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    run()
+    assert "train" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["trian"], ["train"], ["train", "x", "--hiden", "3"]])
+def test_wrong_use_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    run(*arguments, code=2)
+    output, errors = capsys.readouterr()
+    assert output == "" and errors
+
+
+def test_train_prints_plain_lines_and_writes_a_report(
+    wave: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("train", wave, "--out", tmp_path, *QUICK)
+    output, errors = capsys.readouterr()
+    assert errors == "" and "\x1b" not in output
+    lines = output.splitlines()
+    assert lines[0].startswith("lstm on wave.csv: ") and "parameters on" in lines[0]
+    assert sum(line.startswith("step") for line in lines) == 3  # 0, 10 and 20
+    assert any(line.startswith("last value") for line in lines)
+    assert any("every naive answer (RMSE decides)" in line for line in lines)
+    assert lines[-1] == f"report: {tmp_path / 'report.html'}"
+    names = {p.name for p in tmp_path.iterdir() if p.suffix not in (".db-wal", ".db-shm")}
+    assert names == {"run.db", "checkpoint.safetensors", "model.safetensors", "report.html"}
+    page = (tmp_path / "report.html").read_text()
+    assert "wave.csv" in page and "last value" in page
+
+
+def test_json_is_one_document_and_nothing_else(
+    wave: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("train", wave, "--json", "--out", tmp_path, *QUICK)
+    output, errors = capsys.readouterr()
+    document = json.loads(output)
+    assert errors == "" and document["status"] == "finished" and document["step"] == 20
+    assert {s["unit"] for s in document["scores"]} == {"RMSE", "MAE"}
+    assert Path(document["report"]).exists() and Path(document["weights"]).exists()
+
+
+def test_diverged_is_exit_code_1_with_a_report(
+    wave: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wild = ("--cell", "elman:nonlinearity=relu", "--learning-rate", "1e6", "--window", "60")
+    run("train", wave, "--out", tmp_path, *wild, *QUICK, code=1)
+    errors = capsys.readouterr().err
+    assert errors.startswith("steadygrad: training diverged: the ") and errors.count("\n") == 1
+    assert (tmp_path / "report.html").exists()
+    run("train", wave, "--out", tmp_path, *wild, *QUICK, "--resume", code=2)
+    assert "the run there is diverged" in capsys.readouterr().err
+
+
+def test_report_draws_again(wave: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("train", wave, "--json", "--out", tmp_path / "a", *QUICK)
+    first = (tmp_path / "a" / "report.html").read_text()
+    (tmp_path / "a" / "report.html").unlink()
+    capsys.readouterr()
+    run("report", tmp_path / "a" / "run.db")
+    assert capsys.readouterr().out == f"{tmp_path / 'a' / 'report.html'}\n"
+    assert (tmp_path / "a" / "report.html").read_text() == first
+    run("report", tmp_path / "a" / "run.db", "--out", tmp_path / "deep" / "r.html")
+    assert (tmp_path / "deep" / "r.html").read_text() == first
+    capsys.readouterr()
+    for bad, says in ((tmp_path, "folder"), (tmp_path / "a" / "run.db" / "x", "run.db")):
+        run("report", tmp_path / "a" / "run.db", "--out", bad, code=2)
+        errors = capsys.readouterr().err
+        assert says in errors and errors.count("\n") == 1
+    run("report", tmp_path / "none.db", code=2)
+    assert errors.count("\n") == 1
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(wave: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "steadygrad.cli", "train", str(wave), "--out", str(tmp_path)]
+    options = ["--hidden", "8", "--threads", "1", "--patience", "999", "--max-steps", "1000000"]
+    process = subprocess.Popen(
+        [*command, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("step    100"):
+            process.send_signal(signal.SIGINT)
+            break
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and errors == ""
+    assert "go on with the same command and --resume" in output
+    assert (tmp_path / "report.html").exists()
+
+
+def test_without_the_toolkits_one_line_says_what_to_install() -> None:
+    for missing in ("tyro", "rich"):
+        code = (
+            f"import sys; sys.modules[{missing!r}] = None\n"
+            "from steadygrad.cli import main; sys.exit(main(['--help']))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 2 and done.stdout == ""
+        assert done.stderr.count("\n") == 1 and "pip install 'steadygrad[cli]'" in done.stderr
+
+
+def test_live_figures() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=120, height=30)
+    started = Started("lstm on x", {}, ("a [note]",), 7, "cpu", Path("runs/x"), 0, 400, 10)
+    gradient = {"grad_norm": 2.5, "clipped_share": 1.0, "horizon": 12, "verdict": "healthy"}
+    with Live(console) as live:
+        live.tell(started)
+        live.tell(Validated(0, 0, 1.0, {"RMSE": 2.0}, True, 1e-3))
+        live.tell(Remark("nonfinite", 3, "something happened"))
+        for step in range(1, 101):
+            live.tell(Stepped(step, 0, 0.5, gradient, step * 0.5))
+        figures = live.figures(Stepped(100, 0, 0.5, gradient, 50.0))
+    with console.capture() as captured:
+        console.print(figures)
+    told = captured.get()
+    for said in ("100/400", "0.5000", "2.5", "87%", "12 steps", "healthy", "at most 2 min"):
+        assert said in told, said
+    assert isinstance(console.file, io.StringIO)
+    assert all(said in console.file.getvalue() for said in ("a [note]", "RMSE 2", "something"))
+
+
+def test_numbers_that_json_does_not_have() -> None:
+    given = {"a": float("nan"), "b": [float("inf"), -float("inf"), 1.5], "c": Path("x"), "d": None}
+    text = json.dumps(plain(given), allow_nan=False)
+    assert json.loads(text) == {"a": "nan", "b": ["inf", "-inf", 1.5], "c": "x", "d": None}
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(9.6, "10 s"), (600, "10 min"), (7200, "2.0 h")])
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
