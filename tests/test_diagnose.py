@@ -124,6 +124,15 @@ def test_a_forget_gate_that_is_open_by_design_is_not_accused() -> None:
     assert sg.diagnose(layer, reader(layer), lag=59).verdict == "healthy"
 
 
+def test_a_gate_that_jumps_between_its_ends_has_decided_and_is_not_stuck() -> None:
+    """What gates of a network look like that has learned a text by heart."""
+    jumping = GateHealth(
+        "sigmoid", torch.full((4,), 0.01), torch.full((4,), 0.5), torch.full((4,), 0.45)
+    )
+    assert jumping.dead_share == 1 and jumping.stuck_share == 0
+    assert judge(flow_of(curve_of(0.0), gates={"input": jumping}), 100, sg.Thresholds()) == []
+
+
 def test_dead_relu_units_are_named() -> None:
     layer = nn.RNN(3, 8, nonlinearity="relu")
     with torch.no_grad():
@@ -174,7 +183,7 @@ def test_a_gradient_of_exactly_zero_has_vanished() -> None:
 
 
 def test_a_stuck_forget_gate_counts_once_the_gradient_is_gone() -> None:
-    shut = GateHealth("sigmoid", torch.full((4,), 1e-3), torch.full((4,), 1e-3))
+    shut = GateHealth("sigmoid", *(torch.full((4,), 1e-3) for _ in range(3)))
     dead = judge(flow_of(curve_of(-1.0), gates={"forget": shut}), 100, sg.Thresholds())
     assert [f.fault for f in dead] == ["vanishing", "saturated"]
 

@@ -15,7 +15,7 @@ class Thresholds:
     Args:
         vanishing: At the required lag, a ratio |dL/dh_(t-lag)| / |dL/dh_t| below this.
         exploding: A ratio above this.
-        dead_share: Share of a gate's units with a dead derivative from which it is reported.
+        dead_share: Share of a gate's units, stuck where the derivative is dead, to report it from.
     """
 
     vanishing: float = 1e-4

@@ -86,12 +86,12 @@ def _travel(flow: TimeFlow, lag: int | None, thresholds: Thresholds) -> Finding 
 def _gates(flow: TimeFlow, thresholds: Thresholds, travel: Finding | None) -> list[Finding]:
     findings = []
     for gate, health in flow.gates.items():
-        share = health.dead_share
+        share = health.stuck_share
         dead = health.activation == "relu"
         open_by_design = gate in KEEPS_MEMORY and float(health.mean_value.mean()) > 0.5
         if share < thresholds.dead_share or (open_by_design and travel is None):
             continue
-        what = "never open" if dead else "sit where their derivative is dead"
+        what = "never open" if dead else "are stuck where their derivative is dead"
         findings.append(
             Finding(
                 "dead" if dead else "saturated",
@@ -100,11 +100,12 @@ def _gates(flow: TimeFlow, thresholds: Thresholds, travel: Finding | None) -> li
                 "gradient on and cannot be trained.",
                 gate=gate,
                 evidence={
-                    "dead_share": share,
+                    "stuck_share": share,
+                    "dead_share": health.dead_share,
                     "threshold": thresholds.dead_share,
                     "activation": health.activation,
                     "mean_value": float(health.mean_value.mean()),
-                    "units": health.dead_units[:32],
+                    "units": health.stuck_units[:32],
                     **_how(flow),
                 },
             )

@@ -13,6 +13,13 @@ DEAD_BELOW = {"sigmoid": 0.05, "tanh": 0.2, "relu": 0.0}
 The first two are those of Kaldi's LSTM self-repair; a ReLU is dead if it never opens.
 """
 
+STUCK_BELOW = {"sigmoid": 0.05, "tanh": 0.1, "relu": 0.0}
+"""Standard deviation of the gate at or below which a dead unit is stuck, not merely decided.
+
+A trained gate may jump between 0 and 1 and have no slope at either end: that is a decision, and
+no fault. A stuck one has no slope and never moves.
+"""
+
 
 @dataclass(frozen=True)
 class GateHealth:
@@ -22,11 +29,28 @@ class GateHealth:
         activation: ``"sigmoid"``, ``"tanh"`` or ``"relu"``.
         mean_derivative: ``(H,)``, :math:`\overline{\phi'(a)}` of each unit.
         mean_value: ``(H,)``, mean of the gate itself.
+        std_value: ``(H,)``, its standard deviation.
     """
 
     activation: str
     mean_derivative: Tensor
     mean_value: Tensor
+    std_value: Tensor
+
+    @property
+    def _stuck(self) -> Tensor:
+        dead = self.mean_derivative <= DEAD_BELOW[self.activation]
+        return dead & (self.std_value <= STUCK_BELOW[self.activation])
+
+    @property
+    def stuck_share(self) -> float:
+        """Share of units that are dead and do not move either, 0 to 1."""
+        return float(self._stuck.double().mean())
+
+    @property
+    def stuck_units(self) -> list[int]:
+        """Indices of those units."""
+        return self._stuck.nonzero().flatten().tolist()
 
     @property
     def dead_share(self) -> float:
@@ -62,7 +86,8 @@ def _health(activation: str, argument: Tensor) -> GateHealth:
     else:
         value = argument.relu()
         derivative = (argument > 0).to(argument.dtype)
-    return GateHealth(activation, derivative.double().mean(0), value.double().mean(0))
+    mean, value = derivative.double().mean(0), value.double()
+    return GateHealth(activation, mean, value.mean(0), value.std(0, correction=0))
 
 
 def nonfinite_gates(observed: Observed) -> dict[str, int]:
