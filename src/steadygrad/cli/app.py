@@ -7,13 +7,14 @@ from collections.abc import Callable
 import tyro
 
 from steadygrad import __version__
+from steadygrad.cli.demo import demo
 from steadygrad.cli.optional import registry
 from steadygrad.cli.report import report
 from steadygrad.cli.train import train
 from steadygrad.record import RecordError
 from steadygrad.tasks import InputError
 
-COMMANDS: dict[str, Callable[..., int]] = {"train": train, "report": report}
+COMMANDS: dict[str, Callable[..., int]] = {"demo": demo, "train": train, "report": report}
 """Every command by name; its docstring is its help, its parameters are its options."""
 
 DESCRIPTION = """\
