@@ -156,7 +156,7 @@ def test_a_layer_that_no_gradient_enters_is_not_the_headline_s(tmp_path: Path) -
         ("healthy", decay(9, 0.0), "Nothing is wrong: 8 steps back, 100 % of the gradient is left"),
         ("exploding", decay(9, 1.0), "over 8 steps it grows 10⁸-fold"),
         ("nonfinite", np.full(9, np.nan), "Training broke down"),
-        ("saturated", decay(9, -0.125), "Gates are stuck"),
+        ("saturated", decay(9, -0.125), "Gates are stuck; 8 steps back, 10 %"),
         ("", decay(9, -0.125), "No fault was named; 8 steps back, 10 % of the gradient is left."),
         ("", None, "was not recorded"),
     ],
@@ -229,6 +229,23 @@ def test_findings_show_evidence_threshold_and_remedies(tmp_path: Path) -> None:
     ):
         assert words in page.words
     assert page.inside("code")[:2] == ["forget-bias:value=1", "clip-norm"]
+
+
+def test_a_fault_that_comes_and_goes_is_told_once(tmp_path: Path) -> None:
+    stuck = {"fault": "saturated", "layer": "lstm", "gate": "input"}
+    shares = {100: 0.5, 300: 0.625, 700: 0.75}
+    seen = [stuck | {"step": k, "evidence": {"dead_share": v}} for k, v in shares.items()]
+    other = stuck | {"gate": "output", "step": 5, "evidence": {"dead_share": 0.25}}
+    notes = {"verdict": "saturated"}
+    run = make(tmp_path / "r.db", findings=[*seen, other], notes=notes, rows={0: decay(9, -0.125)})
+    page = Page(report.html(run))
+    assert [a["class"] for tag, a in page.elements if tag == "article"] == ["finding"] * 2
+    assert "input gate, since training step 100, found 3 times" in page.words
+    assert "dead share 0.75" in page.words and "0.625" not in page.words
+    assert page.inside("h1") == [
+        "75 % of the units of the input gate in layer lstm are stuck and pass no gradient on; "
+        "8 steps back, 10 % of the gradient is left."
+    ]
 
 
 @pytest.mark.parametrize(
@@ -394,7 +411,10 @@ SCALARS: dict[str, dict[int, dict[str, float]]] = {
 
 @pytest.mark.parametrize(("rows", "scalars"), list(itertools.product(ROWS, SCALARS)))
 def test_a_page_can_be_made_of_anything(tmp_path: Path, rows: str, scalars: str) -> None:
-    for i, verdict in enumerate(["", "healthy", "vanishing", "exploding", "nonfinite", "odd"]):
+    verdicts = ["", "healthy", "vanishing", "exploding", "saturated", "nonfinite", "odd"]
+    # Each pair meets three of the verdicts, one of them told as before and after.
+    at = list(ROWS).index(rows) + 2 * list(SCALARS).index(scalars)
+    for i, verdict in enumerate((verdicts + verdicts)[at % 7 : at % 7 + 3]):
         notes = {"verdict": verdict, "lag": 3} if verdict else {}
         run = make(tmp_path / f"{i}.db", rows=ROWS[rows], scalars=SCALARS[scalars], notes=notes)
         page = Page(report.html([run, run] if i % 2 else run))

@@ -58,7 +58,8 @@ def threshold(log10_ratio: float) -> str:
 def score(value: Any, unit: str) -> str:
     """Return a score with its unit; a share is a percent."""
     if isinstance(value, int | float) and math.isfinite(value):
-        if unit.lower() in ("accuracy", "share", "error rate") and 0 <= value <= 1:
+        is_share = any(word in unit.lower() for word in ("accuracy", "share", "error rate"))
+        if is_share and 0 <= value <= 1:
             return f"{100 * value:.1f} %"
         if unit == "%":
             return f"{value:.1f} %"

@@ -1,6 +1,6 @@
 """Findings in plain words, each with the numbers and the limit that decided."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steadygrad.report import figures
@@ -30,13 +30,25 @@ def _of(chapter: Chapter, is_named: bool) -> Html:
     if not chapter.findings:
         none = "No fault was found." if chapter.verdict == "healthy" else "No finding was recorded."
         return join([title, el("p", none, class_="quiet")])
-    shown = chapter.findings[:_MOST]
+    told = _gathered(chapter.findings)
+    shown = told[:_MOST]
     faults = [f.get("fault") for f in shown]
     # What a fault means is said once, not at each layer that has it.
     cards = [_card(f, faults.index(f.get("fault")) == i) for i, f in enumerate(shown)]
-    more = len(chapter.findings) - _MOST
+    more = len(told) - _MOST
     rest = el("p", f"{more} more are in the record.", class_="quiet") if more > 0 else None
     return join([title, *cards, rest])
+
+
+def _gathered(findings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """One finding for each fault of a place: the latest, and since when and how often."""
+    places: dict[str, list[Mapping[str, Any]]] = {}
+    for found in findings:
+        place = repr([found.get(k) for k in ("fault", "layer", "gate")])
+        places.setdefault(place, []).append(found)
+    return [
+        {**each[-1], "step": each[0].get("step"), "times": len(each)} for each in places.values()
+    ]
 
 
 def _card(finding: Mapping[str, Any], is_first: bool) -> Html:
@@ -50,6 +62,7 @@ def _card(finding: Mapping[str, Any], is_first: bool) -> Html:
         f"since training step {figures.plain(finding['step'])}"
         if finding.get("step") is not None
         else None,
+        f"found {finding['times']} times, the latest told here" if finding["times"] > 1 else None,
     ]
     text = finding.get("text") or MEANING.get(fault, "")
     explained = MEANING.get(fault) if finding.get("text") and is_first else None
@@ -94,8 +107,9 @@ def brief(value: Any, most: int = 12) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{k}: {brief(v)}" for k, v in value.items())
     if isinstance(value, list):
-        cut = f", \u2026 ({len(value)} in all)" if len(value) > most else ""
-        return ", ".join(brief(v) for v in value[:most]) + cut
+        parts = [brief(v) for v in value[:most]]
+        glue = "; " if any("," in part for part in parts) else ", "
+        return glue.join(parts) + (f", \u2026 ({len(value)} in all)" if len(value) > most else "")
     if value is None:
         return "\u2013"
     return figures.plain(value)

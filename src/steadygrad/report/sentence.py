@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from steadygrad.report import figures
 from steadygrad.report.chapter import Chapter
@@ -29,10 +30,9 @@ def verdict(chapter: Chapter) -> str:
     if kind == "nonfinite":
         return _nonfinite(chapter)
     if kind in ("saturated", "dead"):
-        what = "Gates are stuck and pass on no change" if kind == "saturated" else "Units are dead"
-        where = next((f for f in chapter.findings if f.get("fault") == kind), None)
-        layer = f" in layer {where['layer']}" if where and where.get("layer") else ""
-        return f"{what}{layer}: {_reach(chapter)}."
+        return f"{_stuck(chapter, kind)}; {_reach(chapter)}{_need(chapter)}."
+    if kind == "healthy" and chapter.at_lag is None:
+        return f"No fault was found; {_reach(chapter)}."
     if kind == "healthy":
         return f"Nothing is wrong: {_reach(chapter)}{_need(chapter)}."
     if chapter.main is None:
@@ -107,6 +107,27 @@ def _nonfinite(chapter: Chapter) -> str:
     step = event["step"] if event else found.get("step") if found else None
     when = f" at training step {figures.plain(step)}" if isinstance(step, int) else ""
     return f"Training broke down{when}: a number became infinite or not a number."
+
+
+def _stuck(chapter: Chapter, kind: str) -> str:
+    """Which gate is saturated or dead, and how much of it, the worst that was found last."""
+    found = [f for f in chapter.findings if f.get("fault") == kind]
+    shares = [(_share(f), i) for i, f in enumerate(found)]
+    if not shares:
+        return "Gates are stuck" if kind == "saturated" else "Units are dead"
+    share, i = max(shares)
+    gate, layer = found[i].get("gate"), found[i].get("layer")
+    what = f"of the units of the {gate} gate" if gate else "of the units"
+    where = f" in layer {layer}" if layer else ""
+    end = "are stuck" if kind == "saturated" else "are dead"
+    some = figures.share(math.log10(share)) if share > 0 else "Some"
+    return f"{some} {what}{where} {end} and pass no gradient on"
+
+
+def _share(finding: Mapping[str, Any]) -> float:
+    evidence = finding.get("evidence")
+    share = evidence.get("dead_share") if isinstance(evidence, Mapping) else None
+    return float(share) if isinstance(share, int | float) and 0 < share <= 1 else 0.0
 
 
 def _reach(chapter: Chapter) -> str:
