@@ -19,7 +19,9 @@ from steadygrad.flow.input_probe import InputProbe
 from steadygrad.flow.live import LiveCapture
 from steadygrad.flow.parameter_norms import NormBeforeClip, gradient_norm, update_ratio
 from steadygrad.flow.through_time import TimeFlow, flows_of
+from steadygrad.nn import cell_of
 from steadygrad.record import Record
+from steadygrad.scan import trace
 
 CLIPPED_BEYOND = 1 + 1e-4  # a norm before over a norm after from which a step counts as clipped
 
@@ -77,6 +79,9 @@ class Watch:
             optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_step_post_hook(self._after_step),
         ]
+        for layer in self._capture.layers.values():
+            trace(cell_of(layer))  # once per process and cell, about a second: not a step's cost
+        self.budget.start()
         self._sample_next()
 
     @property
@@ -274,7 +279,8 @@ def watch(
         optimizer: Its optimiser. A step that a gradient scaler skips is not seen, and no fault.
         record: Where to write; nothing is written if not given.
         lag: How many steps back the task needs the gradient to reach.
-        budget: Share of the training time that measuring may take.
+        budget: Share of the training time that measuring may take; tracing a cell, about a second
+            once per process, comes on top, when the watch is made.
         start_step: Steps done before, when a training is resumed.
         rows: Sequences of the batch that a replay uses.
         thresholds: What counts as vanishing, exploding, dead.

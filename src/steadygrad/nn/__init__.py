@@ -5,4 +5,5 @@ from steadygrad.nn.recurrent import Recurrent as Recurrent
 from steadygrad.nn.torch_twins import GRU as GRU
 from steadygrad.nn.torch_twins import LSTM as LSTM
 from steadygrad.nn.torch_twins import RNN as RNN
+from steadygrad.nn.torch_twins import cell_of as cell_of
 from steadygrad.nn.torch_twins import twin_of as twin_of

@@ -7,7 +7,7 @@ from torch import nn
 
 from steadygrad.cells import GRU as GRUCell
 from steadygrad.cells import LSTM as LSTMCell
-from steadygrad.cells import Elman
+from steadygrad.cells import Cell, Elman
 from steadygrad.nn.recurrent import Recurrent
 
 
@@ -62,6 +62,25 @@ class GRU(Recurrent):
         super().__init__(GRUCell(), input_size, hidden_size, *options, **named)
 
 
+def cell_of(layer: nn.Module) -> Cell:
+    """The recurrence that a layer runs, torch's or ours.
+
+    Raises:
+        TypeError: Any other module.
+    """
+    if isinstance(layer, Recurrent):
+        return layer.cell
+    if isinstance(layer, nn.LSTM):
+        return LSTMCell()
+    if isinstance(layer, nn.GRU):
+        return GRUCell()
+    if isinstance(layer, nn.RNN):
+        return Elman(layer.nonlinearity)  # type: ignore[arg-type]
+    raise TypeError(
+        f"expected a torch.nn.RNN, LSTM or GRU or a steadygrad layer, got {type(layer).__name__}"
+    )
+
+
 def twin_of(layer: nn.Module, dtype: torch.dtype | None = None) -> Recurrent:
     """Build our layer with the weights of a torch layer, or a copy of one of ours.
 
@@ -78,19 +97,7 @@ def twin_of(layer: nn.Module, dtype: torch.dtype | None = None) -> Recurrent:
         name: getattr(layer, name, None)
         for name in ("num_layers", "bias", "batch_first", "bidirectional", "proj_size")
     }
-    if isinstance(layer, Recurrent):
-        cell = layer.cell
-    elif isinstance(layer, nn.LSTM):
-        cell = LSTMCell()
-    elif isinstance(layer, nn.GRU):
-        cell = GRUCell()
-    elif isinstance(layer, nn.RNN):
-        cell = Elman(layer.nonlinearity)  # type: ignore[arg-type]
-    else:
-        raise TypeError(
-            "expected a torch.nn.RNN, LSTM or GRU or a steadygrad layer, "
-            f"got {type(layer).__name__}"
-        )
+    cell = cell_of(layer)
     weight = layer.weight_ih_l0
     assert isinstance(weight, torch.Tensor)
     assert isinstance(layer.input_size, int) and isinstance(layer.hidden_size, int)
