@@ -55,7 +55,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.texts.append((self.open[-1] if self.open else "", data))
+        self.texts.append((self.open[-1] if self.open else "", data.replace("\u00a0", " ")))
 
     def inside(self, tag: str) -> list[str]:
         return [text for where, text in self.texts if where == tag]
@@ -154,6 +154,7 @@ def test_a_layer_that_no_gradient_enters_is_not_the_headline_s(tmp_path: Path) -
     ("verdict", "rows", "said"),
     [
         ("healthy", decay(9, 0.0), "Nothing is wrong: 8 steps back, 100 % of the gradient is left"),
+        ("healthy", decay(9, 0.0625), "8 steps back the gradient is 3.2 times as strong"),
         ("exploding", decay(9, 1.0), "over 8 steps it grows 10⁸-fold"),
         ("nonfinite", np.full(9, np.nan), "Training broke down"),
         ("saturated", decay(9, -0.125), "Gates are stuck; 8 steps back, 10 %"),
@@ -233,7 +234,7 @@ def test_findings_show_evidence_threshold_and_remedies(tmp_path: Path) -> None:
 
 def test_a_fault_that_comes_and_goes_is_told_once(tmp_path: Path) -> None:
     stuck = {"fault": "saturated", "layer": "lstm", "gate": "input"}
-    shares = {100: 0.5, 300: 0.625, 700: 0.75}
+    shares = {100: 0.5, 300: 0.875, 700: 0.75}
     seen = [stuck | {"step": k, "evidence": {"dead_share": v}} for k, v in shares.items()]
     other = stuck | {"gate": "output", "step": 5, "evidence": {"dead_share": 0.25}}
     notes = {"verdict": "saturated"}
@@ -241,7 +242,7 @@ def test_a_fault_that_comes_and_goes_is_told_once(tmp_path: Path) -> None:
     page = Page(report.html(run))
     assert [a["class"] for tag, a in page.elements if tag == "article"] == ["finding"] * 2
     assert "input gate, since training step 100, found 3 times" in page.words
-    assert "dead share 0.75" in page.words and "0.625" not in page.words
+    assert "dead share 0.75" in page.words and "0.875" not in page.words
     assert page.inside("h1") == [
         "75 % of the units of the input gate in layer lstm are stuck and pass no gradient on; "
         "8 steps back, 10 % of the gradient is left."
@@ -261,12 +262,26 @@ def test_a_fault_that_comes_and_goes_is_told_once(tmp_path: Path) -> None:
         (-math.inf, "nothing"),
         (math.inf, "∞"),
         (math.nan, "NaN"),
+        (0.5, "3.2 times as much"),
         (3.0, "1,000 times as much"),
         (12.0, "10¹² times as much"),
     ],
 )
 def test_shares_in_words(log10: float, said: str) -> None:
     assert figures.share(log10) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "said"),
+    [
+        (0.9543, "next-symbol accuracy", "95.4 % next-symbol accuracy"),
+        (95.43, "% correct", "95.4 % correct"),
+        (1.25, "RMSE", "1.25 RMSE"),
+        (math.nan, "% correct", "NaN % correct"),
+    ],
+)
+def test_scores_carry_their_unit_once(value: float, unit: str, said: str) -> None:
+    assert figures.scored(value, unit) == said
 
 
 @given(st.floats(-1e308, 1e308))

@@ -71,8 +71,7 @@ def trials(chapters: list[Chapter]) -> Html | None:
     rows = [
         [
             join([named(t), el("small", ": ", t["changed"]) if t.get("changed") else None]),
-            figures.score(t.get("score"), str(t.get("score_unit", "")))
-            + (f" {t['score_unit']}" if t.get("score_unit") else ""),
+            figures.scored(t.get("score"), str(t.get("score_unit") or "")),
             f"{_left(t.get('log10_ratio_before'))} \u2192 {_left(t.get('log10_ratio_after'))}",
             f"{t['seconds']:.1f} s" if isinstance(t.get("seconds"), int | float) else "\u2013",
             join([el("b", "yes") if t.get("kept") else "no", _because(t)]),

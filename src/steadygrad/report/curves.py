@@ -64,11 +64,7 @@ def curves(chapters: list[Chapter]) -> Html | None:
     """Draw the scalars; None if none were recorded."""
     there = list(dict.fromkeys(n for c in chapters for n in c.run.scalar_names()))
     known = {name for panel in PANELS for name in panel.names}
-    others = [
-        Panel(n[:1].upper() + n[1:], "", {n: n}, _is_wide(chapters, n))
-        for n in there
-        if n not in known
-    ]
+    others = [Panel(_titled(n), "", {n: n}, _is_wide(chapters, n)) for n in there if n not in known]
     panels = [p for p in PANELS if set(p.names) & set(there)] + others[:_MOST_OTHERS]
     if not panels:
         return None
@@ -149,6 +145,10 @@ def _averaged(x: NDArray[np.float64], y: NDArray[np.float64], parts: int = 40) -
 def _log10(values: NDArray[np.float64]) -> NDArray[np.float64]:
     with np.errstate(divide="ignore"):
         return np.log10(values)
+
+
+def _titled(name: str) -> str:
+    return name[:1].upper() + name[1:].replace("_", " ")
 
 
 def _is_wide(chapters: list[Chapter], name: str) -> bool:

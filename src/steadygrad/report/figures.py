@@ -34,11 +34,11 @@ def share(log10_ratio: float) -> str:
         return "NaN"
     if math.isinf(log10_ratio):
         return "∞" if log10_ratio > 0 else "nothing"
-    if log10_ratio > 2:
+    if log10_ratio > 0.3:
         times = plain(float(f"{10**log10_ratio:.2g}")) if log10_ratio < 4 else power(log10_ratio)
         return f"{times} times as much"
     if log10_ratio >= -2.5:
-        return f"{100 * 10**log10_ratio:.2g} %" if log10_ratio < 0 else _percent(log10_ratio)
+        return f"{100 * 10**log10_ratio:.2g} %" if log10_ratio < -0.01 else _percent(log10_ratio)
     if log10_ratio >= -6.5:
         # Two digits are honest; 1/9,931 would not be.
         parts = 10**-log10_ratio
@@ -61,9 +61,16 @@ def score(value: Any, unit: str) -> str:
         is_share = any(word in unit.lower() for word in ("accuracy", "share", "error rate"))
         if is_share and 0 <= value <= 1:
             return f"{100 * value:.1f} %"
-        if unit == "%":
+        if unit.startswith("%"):
             return f"{value:.1f} %"
     return plain(value)
+
+
+def scored(value: Any, unit: str) -> str:
+    """Return a score followed by its unit, the percent sign once."""
+    text = score(value, unit)
+    rest = unit.removeprefix("%").strip() if text.endswith("%") else unit
+    return f"{text} {rest}".strip()
 
 
 def _percent(log10_ratio: float) -> str:

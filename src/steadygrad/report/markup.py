@@ -50,8 +50,12 @@ def el(name: str, /, *children: object, **attributes: object) -> Html:
 
 
 def raised(text: object) -> Html:
-    """Escape ``text`` and raise its powers of ten: few fonts have superscripts of one size."""
-    return Html(_POWER.sub(lambda m: f"10<sup>{m[1].translate(_DIGITS)}</sup>", esc(text)))
+    """Escape ``text`` and set its numbers: raised powers of ten, no line break before a %.
+
+    Few fonts have superscript digits of one size.
+    """
+    escaped = esc(text).replace(" %", "\u00a0%")
+    return Html(_POWER.sub(lambda m: f"10<sup>{m[1].translate(_DIGITS)}</sup>", escaped))
 
 
 def attribute(value: object) -> str:

@@ -53,7 +53,8 @@ def scored(chapters: list[Chapter]) -> str | None:
     ]
     pick = min if lower else max
     best = pick(rivals, key=lambda s: s["value"], default=None)
-    name = unit[:1].upper() + unit[1:] if unit else "Score"
+    name = unit.removeprefix("%").strip() or "score"
+    name = name[:1].upper() + name[1:]
     now = figures.score(last.get("value"), unit)
     first = chapters[0].ours if len(chapters) > 1 else None
     told = f"from {figures.score(first.get('value'), unit)} to {now}" if first else now
@@ -110,8 +111,9 @@ def _nonfinite(chapter: Chapter) -> str:
 
 
 def _stuck(chapter: Chapter, kind: str) -> str:
-    """Which gate is saturated or dead, and how much of it, the worst that was found last."""
-    found = [f for f in chapter.findings if f.get("fault") == kind]
+    """Which gate is saturated or dead, and how much of it: the worst, each as last found."""
+    last = {(f.get("gate"), f.get("layer")): f for f in chapter.findings if f.get("fault") == kind}
+    found = list(last.values())
     shares = [(_share(f), i) for i, f in enumerate(found)]
     if not shares:
         return "Gates are stuck" if kind == "saturated" else "Units are dead"
@@ -141,8 +143,8 @@ def _reach(chapter: Chapter) -> str:
         return f"{far} the gradient is not a number"
     if left < chapter.threshold and chapter.horizon is not None:
         return f"the gradient reaches {figures.plain(chapter.horizon)} of {far}"
-    if left > 2:
-        return f"{far} the gradient is {figures.share(left)}"
+    if left > 0.3:
+        return f"{far} the gradient is {figures.share(left).removesuffix('much')}strong"
     return f"{far}, {figures.share(left)} of the gradient is left"
 
 
