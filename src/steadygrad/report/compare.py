@@ -70,7 +70,7 @@ def trials(chapters: list[Chapter]) -> Html | None:
     head = ["Remedy", "Score", "Gradient left at the lag", "Took", "Kept"]
     rows = [
         [
-            join([named(t), el("small", ": ", t["changed"]) if t.get("changed") else None]),
+            join([named(t), el("small", el("br"), t["changed"]) if t.get("changed") else None]),
             figures.scored(t.get("score"), str(t.get("score_unit") or "")),
             f"{_left(t.get('log10_ratio_before'))} \u2192 {_left(t.get('log10_ratio_after'))}",
             f"{t['seconds']:.1f} s" if isinstance(t.get("seconds"), int | float) else "\u2013",
