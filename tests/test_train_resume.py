@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from steadygrad.record import read
+from steadygrad.record import Record, read
 from steadygrad.tasks import InputError
-from steadygrad.train import Outcome, TrainConfig, train
+from steadygrad.train import Outcome, TrainConfig, checkpoint, train
 from steadygrad.train.events import Event, Stepped
 
 STEPS = 60
@@ -119,10 +119,19 @@ def test_a_signal_stops_between_steps_and_resuming_changes_nothing(
     run.close()
 
 
-def kill_until_done(file: Path, out: Path, pauses: list[float]) -> int:
-    """Start the run again and again, killing it after each pause; then let it end."""
-    kills = 0
-    for pause in [*pauses, None]:
+def kill_until_done(file: Path, out: Path, moments: list[tuple[str, int, float]]) -> list[int]:
+    """Start the run again and again, killing it each time; then let it end.
+
+    Args:
+        file: The data.
+        out: The folder of the run.
+        moments: When to kill: after so many writes to the named file, and then so many seconds.
+
+    Returns:
+        The step of the checkpoint at each kill; -1 where there was none yet.
+    """
+    steps: list[int] = []
+    for number in range(len(moments) + 1):
         process = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, str(file), str(out)],
             stdout=subprocess.PIPE,
@@ -130,50 +139,84 @@ def kill_until_done(file: Path, out: Path, pauses: list[float]) -> int:
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
-        if pause is not None:
-            deadline = time.monotonic() + 60
-            # The clock starts when the run does something, or import time hides every kill.
-            before = moment(out)
-            while process.poll() is None and moment(out) == before:
-                assert time.monotonic() < deadline
-                time.sleep(0.002)
+        if number < len(moments):
+            name, writes, pause = moments[number]
+            for _ in range(writes):
+                wait_for_write(process, out / name)
             time.sleep(pause)
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-                kills += 1
+            process.send_signal(signal.SIGKILL)
         output, errors = process.communicate(timeout=120)
         if process.returncode == 0:
             assert "done" in output
-            return kills
+            return steps
         assert process.returncode == -signal.SIGKILL, errors
+        path = out / "checkpoint.safetensors"
+        steps.append(checkpoint.read(path).facts["progress"]["step"] if path.exists() else -1)
     raise AssertionError("the last run was not killed and did not end")
 
 
-def moment(out: Path) -> float:
-    """When the run last touched its record or checkpoint."""
-    files = [out / "run.db", out / "run.db-wal", out / "checkpoint.safetensors"]
-    return max((f.stat().st_mtime for f in files if f.exists()), default=0.0)
+def wait_for_write(process: "subprocess.Popen[str]", path: Path) -> None:
+    # The clock starts when the run writes, or the time that imports take would hide every kill.
+    def written() -> float:
+        return path.stat().st_mtime if path.exists() else 0.0
+
+    before, deadline = written(), time.monotonic() + 60
+    while process.poll() is None and written() == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+CHECKPOINT = "checkpoint.safetensors"
 
 
 def test_killed_three_times(file: Path, whole: Path, tmp_path: Path) -> None:
     if file.stem == "text":
         pytest.skip("the slow test kills both kinds; the default suite keeps to one")
     out = tmp_path / "run"
-    kills = kill_until_done(file, out, [0.0, 0.05, 0.15])
-    assert kills >= 2
+    steps = kill_until_done(
+        file, out, [("run.db", 1, 0.0), (CHECKPOINT, 4, 0.0), (CHECKPOINT, 9, 0.003)]
+    )
+    assert any(0 < step < STEPS for step in steps), steps  # or the test has tested nothing
     assert_same_run(out, whole)
 
 
 @pytest.mark.slow
 def test_killed_at_twenty_random_moments(file: Path, whole: Path, tmp_path: Path) -> None:
-    rng, kills = random.Random(0), 0
-    for attempt in range(10):
+    rng = random.Random(0)
+    steps: list[int] = []
+    for attempt in range(20):
         out = tmp_path / str(attempt)
-        kills += kill_until_done(file, out, [rng.uniform(0, 0.3) for _ in range(4)])
+        moments = [("run.db", 1, rng.uniform(0, 0.5))]
+        moments += [(CHECKPOINT, rng.randint(1, 20), rng.uniform(0, 0.02)) for _ in range(2)]
+        steps += kill_until_done(file, out, moments)
         assert_same_run(out, whole)
-        if kills >= 20:
-            return
-    assert kills >= 20
+        if len(steps) >= 20:
+            break
+    assert len(steps) >= 20 and sum(0 < step < STEPS for step in steps) >= 8, steps
+
+
+def test_what_came_after_the_checkpoint_is_forgotten(
+    file: Path, whole: Path, tmp_path: Path
+) -> None:
+    train(config(file, tmp_path), StopAt(13, signal.SIGINT))
+    with Record.open(tmp_path / "run.db") as record:  # as a run killed at step 70 leaves it
+        record.scalars(70, {"loss": 1.0})
+        record.event(14, "remedy", "to be forgotten")
+    train(config(file, tmp_path, resume=True))
+    assert_same_run(tmp_path, whole)
+    run = read(tmp_path / "run.db")
+    assert not any(e["kind"] == "remedy" for e in run.events())
+    run.close()
+
+
+def test_the_best_weights_are_kept_apart(file: Path, tmp_path: Path) -> None:
+    train(config(file, tmp_path), StopAt(13, signal.SIGINT))
+    best = checkpoint.read(tmp_path / CHECKPOINT).group("best")
+    train(config(file, tmp_path, resume=True), StopAt(14, signal.SIGINT))
+    saved = checkpoint.read(tmp_path / CHECKPOINT)
+    torch.testing.assert_close(saved.group("best"), best, rtol=0, atol=0)
+    name = "recurrent.weight_hh_l0"
+    assert not torch.equal(saved.group("best")[name], saved.group("model")[name])
 
 
 def test_a_killed_run_leaves_no_half_checkpoint(file: Path, whole: Path, tmp_path: Path) -> None:
