@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from steadygrad.remedies import parse
 
 
 def curve_of(slope: float, steps: int = 101) -> LagCurve:
-    return LagCurve(slope * np.arange(steps), 1, "total")
+    return LagCurve(np.float64(slope) * np.arange(steps, dtype=np.float64), 1, "total")
 
 
 def flow_of(by_lag: LagCurve, **more: object) -> TimeFlow:
@@ -43,7 +44,7 @@ def reader(layer: nn.Module, steps: int = 60) -> Callable[[], Tensor]:
 
 
 def orthogonal_rnn(gain: float) -> nn.RNN:
-    layer = nn.RNN(3, 16)
+    layer: Any = nn.RNN(3, 16)
     nn.init.orthogonal_(layer.weight_hh_l0, gain)
     nn.init.zeros_(layer.bias_ih_l0)
     nn.init.zeros_(layer.bias_hh_l0)
@@ -108,7 +109,7 @@ def test_the_remedies_suit_the_model_and_can_be_read_back(fault_gain: float) -> 
 
 
 def test_a_saturated_candidate_is_named_with_its_gate() -> None:
-    layer = nn.LSTM(3, 8)
+    layer: Any = nn.LSTM(3, 8)
     with torch.no_grad():
         layer.bias_ih_l0[16:24] = 20.0  # rows of the candidate
     found = sg.diagnose(layer, reader(layer))
@@ -118,7 +119,7 @@ def test_a_saturated_candidate_is_named_with_its_gate() -> None:
 
 
 def test_a_forget_gate_that_is_open_by_design_is_not_accused() -> None:
-    layer = nn.LSTM(3, 8)
+    layer: Any = nn.LSTM(3, 8)
     with torch.no_grad():
         layer.bias_ih_l0[8:16] = 8.0
     assert sg.diagnose(layer, reader(layer), lag=59).verdict == "healthy"
@@ -134,7 +135,7 @@ def test_a_gate_that_jumps_between_its_ends_has_decided_and_is_not_stuck() -> No
 
 
 def test_dead_relu_units_are_named() -> None:
-    layer = nn.RNN(3, 8, nonlinearity="relu")
+    layer: Any = nn.RNN(3, 8, nonlinearity="relu")
     with torch.no_grad():
         layer.bias_ih_l0[:6] = -50.0
     found = sg.diagnose(layer, reader(layer))
@@ -143,7 +144,7 @@ def test_dead_relu_units_are_named() -> None:
 
 
 def test_a_gradient_that_is_no_number_is_named_with_its_time_step() -> None:
-    layer = nn.GRU(3, 8)
+    layer: Any = nn.GRU(3, 8)
     x = torch.randn(30, 4, 3)
     weight = torch.ones(30, 1, 1)
     weight[12] = float("nan")
@@ -154,7 +155,7 @@ def test_a_gradient_that_is_no_number_is_named_with_its_time_step() -> None:
 
 def test_a_bidirectional_reader_of_the_last_step_is_not_accused_of_its_reverse_half() -> None:
     """The reverse direction made that output in its first step: there is no trip to judge."""
-    layer = nn.LSTM(3, 8, 2, bidirectional=True)
+    layer: Any = nn.LSTM(3, 8, 2, bidirectional=True)
     found = sg.diagnose(layer, reader(layer), lag=50)
     assert {f.layer for f in found.findings} == {"lstm.l0", "lstm.l1"}
     assert {f.fault for f in found.findings} == {"vanishing"}
@@ -189,7 +190,7 @@ def test_a_stuck_forget_gate_counts_once_the_gradient_is_gone() -> None:
 
 
 def test_a_wrong_layer_name_is_answered_with_the_right_ones() -> None:
-    layer = nn.LSTM(3, 4)
+    layer: Any = nn.LSTM(3, 4)
     with pytest.raises(KeyError, match="there are: lstm"):
         _ = sg.diagnose(layer, reader(layer)).flow["gru"]
     with pytest.raises(ValueError, match="at least 1, got 0"):
@@ -197,7 +198,7 @@ def test_a_wrong_layer_name_is_answered_with_the_right_ones() -> None:
 
 
 def test_the_page_and_the_plain_values(tmp_path: Path) -> None:
-    layer = nn.LSTM(3, 4)
+    layer: Any = nn.LSTM(3, 4)
     found = sg.diagnose(layer, reader(layer), lag=59)
     page = found.save(tmp_path / "report.html")
     text = page.read_text()

@@ -113,7 +113,7 @@ def test_many_to_one_is_seen_at_all_200_steps(ours: bool) -> None:
 
 
 def test_a_ratio_of_1e_minus_60_from_a_float32_model() -> None:
-    layer = nn.RNN(1, 8, nonlinearity="relu")
+    layer: Any = nn.RNN(1, 8, nonlinearity="relu")
     with torch.no_grad():
         layer.weight_hh_l0.copy_(0.5 * torch.eye(8))
         layer.weight_ih_l0.zero_()
@@ -128,7 +128,7 @@ def test_a_ratio_of_1e_minus_60_from_a_float32_model() -> None:
 
 def test_nearby_losses_do_not_hide_a_dead_trip() -> None:
     """Total and per-source ratio part where the loss enters everywhere."""
-    layer = nn.RNN(1, 8, dtype=F64)
+    layer: Any = nn.RNN(1, 8, dtype=F64)
     nn.init.orthogonal_(layer.weight_hh_l0, 0.5)
     x = 0.1 * torch.randn(60, 4, 1, dtype=F64)
     flow = gradient_through_time(layer, lambda: layer(x)[0].square().mean(), lag=40).flows["rnn"]
@@ -165,7 +165,7 @@ def test_sources_are_followed_from_the_top_through_the_layers_between() -> None:
 
 
 def test_the_model_is_left_as_it_was() -> None:
-    layer = nn.LSTM(2, 4, 2, dropout=0.5)
+    layer: Any = nn.LSTM(2, 4, 2, dropout=0.5)
     x = torch.randn(6, 2, 2)
     random_before = torch.get_rng_state()
     gradient_through_time(layer, lambda: (layer(x)[0] * torch.rand(4)).sum())
@@ -192,7 +192,7 @@ def test_gate_health_counts_what_a_direct_count_finds(make: Callable[[], nn.RNNB
 
 
 def test_refusals_say_what_to_do() -> None:
-    layer = nn.LSTM(2, 3)
+    layer: Any = nn.LSTM(2, 3)
     with pytest.raises(ValueError, match="holds no recurrent layer"):
         gradient_through_time(nn.Linear(2, 2), lambda: torch.zeros(()))
     with pytest.raises(ValueError, match="no recurrent layer of LSTM was called"):
@@ -205,7 +205,7 @@ def test_refusals_say_what_to_do() -> None:
 
 
 def test_calls_of_one_layer_are_told_apart() -> None:
-    layer = nn.GRU(2, 3)
+    layer: Any = nn.GRU(2, 3)
 
     def loss() -> Tensor:
         head, state = layer(torch.randn(4, 2, 2))
@@ -265,7 +265,7 @@ def test_the_boundary_probe_is_exact_at_the_cuts(kind: str, entry: str) -> None:
 
 
 def test_capture_keeps_nothing_after_it_closes() -> None:
-    layer = nn.LSTM(2, 3)
+    layer: Any = nn.LSTM(2, 3)
     with Capture(layer) as capture:
         layer(torch.randn(4, 1, 2))
         assert len(capture.calls) == 1

@@ -215,7 +215,7 @@ def test_the_first_bad_place_is_named_and_the_run_keeps_its_record(
 
 
 def test_findings_say_since_when_and_go_when_they_are_gone(tmp_path: Path) -> None:
-    layer = nn.RNN(3, 8)
+    layer: Any = nn.RNN(3, 8)
     nn.init.orthogonal_(layer.weight_hh_l0, 0.3)
     model = Reader(layer)
     with Record.create(tmp_path / "run.db", config={}) as record:
@@ -260,7 +260,7 @@ def test_a_model_without_recurrence_is_refused() -> None:
 
 
 def test_packed_input_and_many_losses() -> None:
-    layer = nn.GRU(3, 4, bidirectional=True)
+    layer: Any = nn.GRU(3, 4, bidirectional=True)
     optimizer = torch.optim.SGD(layer.parameters(), 0.1)
     watch = sg.watch(layer, optimizer, lag=3, rows=2)
     rows = [torch.randn(n, 3) for n in (5, 9, 7)]

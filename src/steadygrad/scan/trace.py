@@ -222,7 +222,7 @@ def _split_vjp(
     """Trace the vjp of a stage and cut it at the incoming gradient."""
 
     def vjp(*args: Tensor) -> tuple[Tensor, ...]:
-        _, pull = torch.func.vjp(forward, *args[:num_inputs])
+        pull: Any = torch.func.vjp(forward, *args[:num_inputs])[1]
         return pull(tuple(args[num_inputs:]))
 
     # Sizes differ from 0, 1 and from each other, so that none is taken for a constant.
