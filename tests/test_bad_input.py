@@ -52,6 +52,14 @@ BAD = [
     Bad("texts alone", table(["x", "y"] * 60, header="word"), r"no column of numbers"),
     Bad("no header, one column", "\n".join(SERIES).encode(), r"line 1 .*add a header line"),
     Bad("no header, two columns", TWO.split(b"\n", 1)[1], r"line 1 .*add a header line"),
+    Bad(
+        "no header, dates", table(DATES, SERIES, header=f"2019-12-31,{SERIES[0]}"), r"add a header"
+    ),
+    Bad(
+        "no header, texts",
+        table(["NW", "SE"] * 60, SERIES, header=f"NW,{SERIES[0]}"),
+        r"add a head",
+    ),
     Bad("doubled name", table(SERIES, SERIES, header="a,a"), r"'a' more than once"),
     Bad(
         "text among numbers",

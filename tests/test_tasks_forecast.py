@@ -243,6 +243,12 @@ def test_months_in_two_columns_and_rows_out_of_order(tmp_path: Path) -> None:
     assert any(re.match("columns Year, month read as the date", note) for note in task.notes)
 
 
+def test_a_column_may_be_called_by_a_number(tmp_path: Path) -> None:
+    dates = [f"{1900 + i}-01-01" for i in range(ROWS)]
+    task = read_forecast(write(tmp_path / "a.csv", {"date": dates, "1": text(A), "2": text(B)}))
+    assert task.target == "2" and task.inputs == ("1", "2")
+
+
 def test_a_single_column_with_a_header_is_a_series(tmp_path: Path) -> None:
     task = read_forecast(write(tmp_path / "a.csv", {"b": text(B)}))
     assert task.target == "b" and task.inputs == ("b",) and task.horizon == 12

@@ -41,11 +41,15 @@ def run(argv: list[str]) -> int:
     except (InputError, RecordError) as error:
         print(f"steadygrad: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("steadygrad: stopped", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone: `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a full disk, a folder that is gone: nothing a traceback explains
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"steadygrad: {error.strerror or error}{where}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("steadygrad: stopped", file=sys.stderr)
+        return INTERRUPTED
     except SystemExit as end:  # tyro's own, after help or a wrong option
         return end.code if isinstance(end.code, int) else 2

@@ -35,9 +35,10 @@ class Forecast(Task):
     the target's level holds, :math:`s_t = s`, the root mean square change in the training part.
     Where it drifts between training and validation part, what was learnt of levels is of no use
     later: each window is then given relative to its last row, and :math:`s_t` is the target's
-    deviation within the window. An untrained network starts near the last-value answer. The rows are split in order of
-    time: 70 % train, 10 % validation, 20 % test; every target lies within its own part. Targets
-    that are missing in the file are neither learnt nor scored.
+    deviation within the window. An untrained network starts near the last-value answer.
+
+    The rows are split in order of time: 70 % train, 10 % validation, 20 % test; every target lies
+    within its own part. Targets that are missing in the file are neither learnt nor scored.
 
     Args:
         x: Standardised inputs, ``(rows, I)``.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steadygrad.tasks.base import InputError
+from steadygrad.tasks.calendar import parse_dates
 from steadygrad.tasks.source import decode, read_bytes
 
 DELIMITERS = (",", ";", "\t")
@@ -46,8 +47,8 @@ def read_table(path: Path) -> Table:
         raise InputError(f"{path}: is not a CSV ({error}); check its quotes") from None
     if not rows:
         raise InputError(f"{path}: holds blank lines only, no header line and no rows")
-    names = _check_header(rows[0][1], path)
     body = rows[1:]
+    names = _check_header(rows[0][1], body[:1000], path)
     if not body:
         raise InputError(f"{path}: a header line and no rows; expected numbers below it")
     _check_widths(names, body, delimiter, path)
@@ -79,10 +80,15 @@ def _rows(text: str, delimiter: str) -> list[tuple[int, list[str]]]:
     return [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
 
 
-def _check_header(names: list[str], path: Path) -> list[str]:
+def _check_header(names: list[str], body: list[tuple[int, list[str]]], path: Path) -> list[str]:
     names = [name.strip() for name in names]
     numbers = [name for name in names if _is_number(name)]
-    if numbers:
+    # A column may be called 2020. But where no cell of the line can only be a name, it is data.
+    seen = [{row[i].strip() for _, row in body if i < len(row)} for i in range(len(names))]
+    if numbers and all(
+        _is_number(name) or name in below or not name or parse_dates([name]) is not None
+        for name, below in zip(names, seen, strict=True)
+    ):
         raise InputError(
             f"{path}: line 1 holds the number {numbers[0]} where a column's name is expected;"
             " add a header line"

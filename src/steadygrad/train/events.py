@@ -33,7 +33,7 @@ class Stepped:
     epoch: int
     loss: float
     gradient: Mapping[str, Any]  # grad_norm, clipped_share, horizon, slope, verdict: what is known
-    seconds: float  # since training began in this process
+    seconds: float  # of training, earlier parts of a resumed run included
 
 
 @dataclass(frozen=True)
