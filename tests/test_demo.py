@@ -235,6 +235,15 @@ def test_the_verdict_chooses_the_remedies(story: Story) -> None:
     assert sum(trial.remedy is None for trial in story.trials) == 1
 
 
+def test_trials_start_where_the_first_run_started(task: Pixels, story: Story) -> None:
+    torch.manual_seed(TINY.seed)
+    start = Reader(task, TINY.hidden)
+    demo = Demo(task, TINY, Path(), lambda what, done, total: None)
+    left = log10_ratio(demo.probe(start))
+    assert {trial.log10_ratio_before for trial in story.trials} == {left}
+    assert story.before.log10_ratio != left  # training moves it
+
+
 def test_both_runs_have_the_same_budget(story: Story, told: list[tuple[str, int, int]]) -> None:
     assert story.after is not None
     lengths = []

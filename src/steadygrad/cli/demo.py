@@ -87,7 +87,8 @@ def tell_story(console: Console, story: Story) -> None:
         )
     console.print(table)
     if after is None:
-        console.print("No remedy beat doing nothing.")
+        tried = len(story.trials) > 1
+        console.print("No remedy beat doing nothing." if tried else "Nothing was prescribed.")
     else:
         console.print(
             f"\ntest: {before.test:.1f} → [bold]{after.test:.1f}[/] {story.unit} with "

@@ -20,8 +20,11 @@ WATCHING = 0.1  # share of the time: the runs are short, and the picture needs i
 class Recipe:
     """The budget of every run of the demo, the same with and without a remedy.
 
-    The optimiser is gradient descent with momentum. One that divides by the gradient's size, such
-    as Adam, makes up for a small gradient in part, and takes longer to show less.
+    The optimiser is gradient descent with momentum. One that divides by the gradient's size makes
+    up for a small gradient in part: with Adam at 2e-4 the plain network gets 47 % of the test
+    images right in 20 epochs, the repaired one 94 %. And a plain network that is given time can
+    grow its way out: 54 % after 40 epochs at 3e-3. What the demo shows is a fault and what it
+    costs in a budget.
 
     Args:
         hidden: Hidden units.
@@ -34,10 +37,10 @@ class Recipe:
     """
 
     hidden: int = 128
-    epochs: int = 25
+    epochs: int = 20
     trial_epochs: int = 4
     batch_size: int = 64
-    learning_rate: float = 2e-3
+    learning_rate: float = 1.5e-3
     momentum: float = 0.9
     seed: int = 0
 
