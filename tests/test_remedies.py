@@ -426,6 +426,9 @@ def clip_value_bounds_every_entry(family: str) -> None:
     before, after, report = clipped(remedies.ClipValue(0.25), family, 1e-6)
     np.testing.assert_array_equal(after, before)
     assert report["clipped"].item() is False
+    many = nn.Parameter(torch.zeros(100))
+    many.grad = torch.full((100,), 0.2)  # long, but no entry of it is
+    assert remedies.ClipValue(0.25).on_gradients([many])["clipped"].item() is False
     p = nn.Parameter(torch.zeros(3))
     p.grad = torch.tensor([float("inf"), -float("inf"), float("nan")])
     remedies.ClipValue(2.0).on_gradients([p])
