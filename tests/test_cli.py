@@ -169,7 +169,18 @@ def test_live_figures() -> None:
     with console.capture() as captured:
         console.print(figures)
     told = captured.get()
-    for said in ("100/400", "0.5000", "2.5", "87%", "12 steps", "healthy", "at most 2 min"):
+    columns = ("step", "loss", "gradient norm", "clipped", "horizon", "verdict", "time left")
+    assert [line for line in told.splitlines() if all(name in line for name in columns)]
+    for said in (
+        "Ctrl-C",
+        "100/400",
+        "0.5000",
+        "2.5",
+        "87%",
+        "12 steps",
+        "healthy",
+        "at most 2 min",
+    ):
         assert said in told, said
     assert isinstance(console.file, io.StringIO)
     assert all(said in console.file.getvalue() for said in ("a [note]", "RMSE 2", "something"))

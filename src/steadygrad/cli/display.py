@@ -114,7 +114,9 @@ class Live:
         }
         table = Table(*row, box=None, pad_edge=False)
         table.add_row(*row.values())
-        bar = ProgressBar(total=self.started.max_steps, completed=event.step)
+        # A bar alone ends no line, and would swallow the first line below it.
+        bar = Table.grid(expand=True)
+        bar.add_row(ProgressBar(total=self.started.max_steps, completed=event.step))
         return Group(bar, table, Text("Ctrl-C saves and stops", style="dim"))
 
 
