@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from steadygrad.record import Record, read
 from steadygrad.tasks import InputError
 from steadygrad.train import Outcome, TrainConfig, checkpoint, train
-from steadygrad.train.events import Event, Stepped
+from steadygrad.train.events import Event, Saved, Stepped
 
 STEPS = 60
 SCRIPT = """
@@ -79,6 +79,11 @@ def assert_same_run(out: Path, whole: Path) -> None:
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
     ends = [load_file(folder / "checkpoint.safetensors") for folder in (out, whole)]
     torch.testing.assert_close(*ends, rtol=0, atol=0)
+    counters = [
+        checkpoint.read(folder / "checkpoint.safetensors").facts["progress"] | {"seconds": 0}
+        for folder in (out, whole)
+    ]
+    assert counters[0] == counters[1]
     run, plain = read(out / "run.db"), read(whole / "run.db")
     for name in ("loss", "val_loss", "grad_norm", "lr"):
         steps, values = run.scalars(name)
@@ -207,6 +212,26 @@ def test_what_came_after_the_checkpoint_is_forgotten(
     run = read(tmp_path / "run.db")
     assert not any(e["kind"] == "remedy" for e in run.events())
     run.close()
+
+
+def test_a_run_killed_right_after_its_first_checkpoint(
+    file: Path, whole: Path, tmp_path: Path
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(event: Event) -> None:
+        if isinstance(event, Saved):
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(config(file, tmp_path), kill)
+    assert checkpoint.read(tmp_path / CHECKPOINT).facts["progress"]["step"] == 0
+    train(config(file, tmp_path, resume=True), StopAt(1, signal.SIGINT))
+    # Validated once, not again: a second look at the same weights is no failure to improve.
+    assert checkpoint.read(tmp_path / CHECKPOINT).facts["progress"]["stale"] == 0
+    train(config(file, tmp_path, resume=True))
+    assert_same_run(tmp_path, whole)
 
 
 def test_the_best_weights_are_kept_apart(file: Path, tmp_path: Path) -> None:

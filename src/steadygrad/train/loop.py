@@ -98,7 +98,7 @@ class Loop:
         progress = self.progress
         started = time.perf_counter() - progress.seconds
         saved = committed = time.perf_counter()
-        if progress.step == 0:
+        if not self.best:  # a run resumed at step 0 was validated before it was saved
             self._validate()
             self.save()
         while not self._is_over():
