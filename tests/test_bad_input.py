@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 from steadygrad.cli import main
-from steadygrad.train import TrainConfig, train
+from steadygrad.train import TrainConfig, checkpoint, train
+from steadygrad.train.checkpoint import Checkpoint
 from steadygrad.train.events import Event, Stepped
 
 RNG = np.random.default_rng(0)
@@ -248,6 +249,27 @@ def test_checkpoint_of_another_model(tmp_path: Path, capsys: pytest.CaptureFixtu
     train(TrainConfig(data, out=out, hidden=4), stop_at_once)
     arguments = [str(data), "--out", str(out), "--resume", "--hidden", "4", "--cell", "gru"]
     assert_refused(arguments, "cell is 'lstm' there, 'gru' here", tmp_path, capsys)
+
+
+@pytest.mark.parametrize("change", ["shape", "missing", "unknown", "random state"])
+def test_checkpoint_of_another_shape(
+    change: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "data.csv", tmp_path / "run"
+    data.write_bytes(TWO)
+    train(TrainConfig(data, out=out, hidden=4), stop_at_once)
+    saved = checkpoint.read(out / "checkpoint.safetensors")
+    tensors = dict(saved.tensors)
+    if change == "shape":
+        tensors["best/head.bias"] = torch.zeros(99)
+    elif change == "unknown":
+        tensors["model/tail.bias"] = torch.zeros(1)
+    else:
+        del tensors["model/head.bias" if change == "missing" else "rng/cpu"]
+    checkpoint.write(out / "checkpoint.safetensors", Checkpoint(tensors, saved.facts))
+    arguments = [str(data), "--out", str(out), "--resume", "--hidden", "4"]
+    says = "no random state" if change == "random state" else "is of another model: "
+    assert_refused(arguments, says, tmp_path, capsys)
 
 
 def test_a_record_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """A training run ends with the best weights, honest scores, and a record that tells all of it."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -282,6 +283,15 @@ def test_kinds_are_told_by_name_and_content(tmp_path: Path) -> None:
     for name, (content, kind) in cases.items():
         (tmp_path / name).write_text(content)
         assert guess_kind(tmp_path / name) == kind, name
+
+
+def test_outside_the_main_thread(
+    ran: tuple[Outcome, list[Event]], wave: Path, tmp_path: Path
+) -> None:
+    # No signal handler may be set there; everything else is as ever.
+    with ThreadPoolExecutor(1) as pool:
+        outcome = pool.submit(train, quick(wave, tmp_path)).result()
+    torch.testing.assert_close(weights_of(outcome), weights_of(ran[0]), rtol=0, atol=0)
 
 
 def test_the_library_prints_nothing(

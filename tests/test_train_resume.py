@@ -110,7 +110,7 @@ class StopAt:
 def test_a_signal_stops_between_steps_and_resuming_changes_nothing(
     file: Path, whole: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    out = tmp_path / "run"
+    out, handler = tmp_path / "run", signal.getsignal(number)
     first = train(config(file, out), StopAt(13, number))
     assert first.status == "interrupted" and first.step == 13 and not first.scores
     second = train(config(file, out, resume=True), StopAt(37, number))
@@ -118,7 +118,7 @@ def test_a_signal_stops_between_steps_and_resuming_changes_nothing(
     last = train(config(file, out, resume=True))
     assert last.status == "finished"
     assert_same_run(out, whole)
-    assert signal.getsignal(number) is not None
+    assert signal.getsignal(number) is handler
     run = read(out / "run.db")
     assert [e["step"] for e in run.events() if e["kind"] == "resumed"] == [13, 37]
     run.close()

@@ -46,6 +46,26 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
     replace_file(path, save(tensors, metadata={KEY: facts}))
 
 
+def check_fits(path: Path, checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> None:
+    """Refuse a checkpoint whose tensors are not those of this model, before anything is written.
+
+    Raises:
+        InputError: Missing or unknown tensors, or another shape.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    for group in ("model", "best"):
+        found = {name: tuple(tensor.shape) for name, tensor in checkpoint.group(group).items()}
+        for name in sorted(wanted.keys() | found.keys()):
+            if wanted.get(name) != found.get(name):
+                raise InputError(
+                    f"{path}: is of another model: {group}/{name} has shape"
+                    f" {found.get(name, 'none')} there, {wanted.get(name, 'none')} here;"
+                    " start again with --overwrite"
+                )
+    if "rng/cpu" not in checkpoint.tensors:
+        raise InputError(f"{path}: holds no random state; start again with --overwrite")
+
+
 def replace_file(path: Path, data: bytes) -> None:
     """Put ``data`` at ``path`` in one move, and make sure that it has reached the disk."""
     beside = path.with_name(f"{path.name}.tmp")

@@ -12,7 +12,7 @@ from steadygrad.diagnosis import Watch, watch
 from steadygrad.record import Record
 from steadygrad.remedies import Remedy, parse
 from steadygrad.tasks import InputError, Score, Task
-from steadygrad.train.checkpoint import Checkpoint, replace_file
+from steadygrad.train.checkpoint import Checkpoint, check_fits, replace_file
 from steadygrad.train.config import TrainConfig
 from steadygrad.train.data import fingerprint, read_task
 from steadygrad.train.events import Event, Listener, Outcome, Started
@@ -50,6 +50,8 @@ def train(config: TrainConfig, tell: Listener = ignore) -> Outcome:
     saved = earlier_run(folder, config, data)
     with _settings(config, device):
         model, remedies, changes = _make_model(config, task, device)
+        if saved is not None:
+            check_fits(folder.checkpoint, saved, model.state_dict())
         folder.make()
         with _open_record(folder, config, saved) as record:
             loop = Loop(config, task, model, remedies, folder, record, data, tell)
