@@ -33,6 +33,8 @@ class Recurrent(nn.Module):
         proj_size: If positive, h is projected to so many features (cells that allow it).
         device: Where the weights are made.
         dtype: Of the weights.
+        backend: ``"c"`` for the compiled recurrence, ``"eager"`` for plain torch operations,
+            ``"auto"`` for the first that can; the variable ``STEADYGRAD_BACKEND`` if not given.
 
     Shapes:
         Input ``(T, B, I)``, ``(B, T, I)``, unbatched ``(T, I)``, or a `PackedSequence`, and the
@@ -69,8 +71,10 @@ class Recurrent(nn.Module):
         proj_size: int = 0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        backend: str | None = None,
     ) -> None:
         super().__init__()
+        self.backend = backend
         self.cell = _cell(cell)
         check_options(input_size, hidden_size, num_layers, bias, batch_first, dropout, proj_size)
         if proj_size and not self.cell.can_project:
@@ -240,6 +244,7 @@ class Recurrent(nn.Module):
                     Layout(batch_sizes, reverse),
                     clip=self.loop_clip,
                     on_tap=self._tap_of(layer, reverse),
+                    backend=self.backend,
                 )
                 directions.append(hidden)
                 last.append(final)

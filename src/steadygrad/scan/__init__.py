@@ -3,6 +3,10 @@
 from torch import Tensor
 
 from steadygrad.cells import Cell, State
+from steadygrad.scan.backend import BACKENDS as BACKENDS
+from steadygrad.scan.backend import BackendError as BackendError
+from steadygrad.scan.backend import BackendWarning as BackendWarning
+from steadygrad.scan.backend import choose
 from steadygrad.scan.clips import LoopClip as LoopClip
 from steadygrad.scan.function import Scan
 from steadygrad.scan.layout import Layout as Layout
@@ -24,6 +28,7 @@ def scan(
     *,
     clip: LoopClip | None = None,
     on_tap: OnTap | None = None,
+    backend: str | None = None,
 ) -> tuple[Tensor, State]:
     """Run ``cell`` over time, in one autograd function.
 
@@ -35,6 +40,7 @@ def scan(
         layout: Which rows take part at which time step, and the direction.
         clip: A bound on the gradient inside the backward loop.
         on_tap: Called in every backward pass with the norms of the gradient at each time step.
+        backend: ``"auto"``, ``"eager"`` or ``"c"``; see `steadygrad.scan.backend`.
 
     Returns:
         h after every step, ``(N, P)``, and the last state of each row.
@@ -51,5 +57,7 @@ def scan(
     pairs += [("unit", unit) for unit in weights.per_unit]
     pairs += [("state", value) for value in state]
     names = tuple(name for name, _ in pairs)
-    hidden, *final = Scan.apply(cell, layout, clip, on_tap, names, *(v for _, v in pairs))  # type: ignore[misc]
+    hidden, *final = Scan.apply(
+        cell, layout, clip, on_tap, choose(backend, cell, x, weights), names, *(v for _, v in pairs)
+    )  # type: ignore[misc]
     return hidden, tuple(final)

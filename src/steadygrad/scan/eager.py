@@ -18,6 +18,7 @@ from steadygrad.cells import Cell
 from steadygrad.scan.clips import LoopClip
 from steadygrad.scan.layout import Layout
 from steadygrad.scan.rescale import Rescaler
+from steadygrad.scan.sharing import shares
 from steadygrad.scan.taps import OnTap, tap
 from steadygrad.scan.trace import Product, Program, trace
 from steadygrad.scan.weights import Weights
@@ -124,6 +125,7 @@ class Gradients:
         pre: ``(N, G*H)``, gradient at the projected input.
         products: Per product the gradient at its result, ``(N, g*H)``; may be ``pre`` itself.
         squeezed: ``(N, P)``, gradient at the projected h, or None.
+        arguments: Per product what was multiplied, ``(N, ·)``.
         per_unit: Per per-unit parameter its gradient, ``(H,)``.
         state: Gradient of the initial state, each ``(B, ·)``.
     """
@@ -131,6 +133,7 @@ class Gradients:
     pre: Tensor
     products: dict[Product, Tensor]
     squeezed: Tensor | None
+    arguments: dict[Product, Tensor]
     per_unit: tuple[Tensor, ...]
     state: tuple[Tensor, ...]
 
@@ -162,7 +165,7 @@ def backward(
     way = _Way(cell, program, layout, saved, weights, size)
     pre = grad_hidden.new_empty(grad_hidden.shape[0], size * len(cell.gates))
     own = {
-        p: pre if way.shares(p) else pre.new_empty(pre.shape[0], size * len(p.gates))
+        p: pre if shares(cell, program, p) else pre.new_empty(pre.shape[0], size * len(p.gates))
         for level in program.products
         for p in level
     }
@@ -213,7 +216,8 @@ def backward(
         on_tap(tap(layout, cell.states, cell.gates, seen, gates, scales))
     grad = [true(g) for g in grad]
     units = tuple(torch.stack(parts).sum(0) for parts in unit_parts.values())
-    return Gradients(pre, own, squeezed, units, tuple(grad))
+    arguments = {item: saved[item.argument] for item in own}
+    return Gradients(pre, own, squeezed, arguments, units, tuple(grad))
 
 
 def _as_it_is(grad: Tensor) -> Tensor:
@@ -251,19 +255,6 @@ class _Way:
         self.matrices = {
             p: _blocks(cell, weights, p, size)[0].t() for level in program.products for p in level
         }
-
-    def shares(self, item: Product) -> bool:
-        """Whether a product's gradients are the very ones of the projected input."""
-        wanted = [f"x.{gate}" for gate in self.cell.gates]
-        twin: dict[str, str] = {}
-        for stage in self.program.stages:
-            if stage:
-                for name, first in zip(stage.inputs, stage.twins, strict=True):
-                    twin[name] = stage.inputs[first] if name not in twin else ""
-        pairs = zip(item.outputs, wanted, strict=False)
-        return item.gates == self.cell.gates and all(
-            twin.get(o) and twin[o] == twin.get(w) for o, w in pairs
-        )
 
     def step(self, at: slice, grad_state: list[Tensor], clip: LoopClip | None) -> dict[str, Tensor]:
         """Gradients of every value of one step, given those of its new states."""

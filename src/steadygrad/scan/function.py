@@ -8,16 +8,18 @@ from torch.nn import functional as F
 
 from steadygrad.cells import Cell
 from steadygrad.scan import eager, tape
+from steadygrad.scan.backend import exact
+from steadygrad.scan.c import kernel
 from steadygrad.scan.clips import LoopClip
 from steadygrad.scan.layout import Layout
 from steadygrad.scan.taps import OnTap
 from steadygrad.scan.weights import Weights
 
-FIXED = 5  # cell, layout, clip, on_tap, names stand before the tensors
+FIXED = 6  # cell, layout, clip, on_tap, backend, names stand before the tensors
 
 
 class Scan(torch.autograd.Function):
-    """``(cell, layout, clip, on_tap, names, *tensors) -> (hidden, *final)``.
+    """``(cell, layout, clip, on_tap, backend, names, *tensors) -> (hidden, *final)``.
 
     ``names`` says which weight each tensor is, with ``state`` for each initial state last.
     """
@@ -29,15 +31,20 @@ class Scan(torch.autograd.Function):
         layout: Layout,
         clip: LoopClip | None,
         on_tap: OnTap | None,
+        backend: str,
         names: tuple[str, ...],
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         x, weights, state = _unpack(names, tensors)
         keep = any(ctx.needs_input_grad)
         projected = F.linear(x, weights.weight_ih, weights.bias_ih)
-        trip = eager.forward(cell, layout, projected, weights, state, keep)
+        if backend == "c":
+            trip = kernel.forward(cell, layout, projected, weights, state, keep, exact())
+        else:
+            trip = eager.forward(cell, layout, projected, weights, state, keep)
         if keep:
             ctx.fixed = (cell, layout, clip, on_tap, names)
+            ctx.backend = backend
             ctx.saved_names = tuple(trip.saved)
             ctx.save_for_backward(*tensors, *trip.saved.values())
         # A final state may be the very tensor that came in; autograd wants outputs of its own.
@@ -53,10 +60,12 @@ class Scan(torch.autograd.Function):
         if torch.is_grad_enabled():
             return (None,) * FIXED + _replayed(ctx.fixed, tensors, needed, grads)
         saved = dict(zip(ctx.saved_names, ctx.saved_tensors[count:], strict=True))
-        x, weights, _ = _unpack(names, tensors)
-        found = eager.backward(
-            cell, layout, saved, weights, grads[0].contiguous(), grads[1:], clip, on_tap
-        )
+        x, weights, state = _unpack(names, tensors)
+        outer = (grads[0].contiguous(), grads[1:], clip, on_tap)
+        if ctx.backend == "c":
+            found = kernel.backward(cell, layout, saved, weights, state, *outer, exact())
+        else:
+            found = eager.backward(cell, layout, saved, weights, *outer)
         by_name = _weight_gradients(
             cell, weights, x, saved, found, dict(zip(names, needed, strict=False))
         )
@@ -104,7 +113,7 @@ def _weight_gradients(
             continue
         rows: dict[str, Tensor] = {}
         for item, grad in found.products.items():
-            whole = grad.t() @ saved[item.argument] if name == "weight_hh" else grad.sum(0)
+            whole = grad.t() @ found.arguments[item] if name == "weight_hh" else grad.sum(0)
             for gate, part in zip(item.gates, whole.split(size), strict=True):
                 rows[gate] = rows[gate] + part if gate in rows else part
         blocks = getattr(weights, name).split(size)

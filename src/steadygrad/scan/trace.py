@@ -8,7 +8,7 @@ in the sequential loop. Nothing here knows of time, batch or dtype.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -35,6 +35,8 @@ class Stage:
         backward: ``(*saved, *grad_outputs) -> grad_inputs``.
         twins: For each input the index of the first input with the very same gradient: where a
             projected input and a product are simply added, the two share one buffer.
+        joint: ``(*inputs) -> (*outputs, *saved)`` as a graph.
+        loop: The graph of `backward`.
     """
 
     inputs: tuple[str, ...]
@@ -43,6 +45,8 @@ class Stage:
     prepare: Values
     backward: Values
     twins: tuple[int, ...]
+    joint: fx.Graph
+    loop: fx.Graph
 
 
 @dataclass(frozen=True)
@@ -211,24 +215,41 @@ def _stage(inside: Sequence[fx.Node], wanted: Sequence[fx.Node]) -> Stage:
         copies[node] = graph.node_copy(node, copies.__getitem__)
     graph.output(tuple(copies[n] for n in wanted))
     forward = fx.GraphModule(torch.nn.Module(), graph)
-    prepare, backward, twins = _split_vjp(forward, len(inputs), len(wanted))
-    reads, makes = tuple(n.name for n in inputs), tuple(n.name for n in wanted)
-    return Stage(reads, makes, forward.forward, prepare, backward, twins)
+    joint, loop, twins = _split_vjp(forward, len(inputs), len(wanted))
+    prepare = fx.Graph()
+    saved = prepare.graph_copy(joint, {})
+    assert isinstance(saved, tuple)
+    prepare.output(saved[len(wanted) :])
+    prepare.eliminate_dead_code()
+    return Stage(
+        tuple(n.name for n in inputs),
+        tuple(n.name for n in wanted),
+        forward.forward,
+        _callable(prepare),
+        _callable(loop),
+        twins,
+        joint,
+        loop,
+    )
+
+
+def _callable(graph: fx.Graph) -> Values:
+    return fx.GraphModule(torch.nn.Module(), graph).forward
 
 
 def _split_vjp(
     forward: fx.GraphModule, num_inputs: int, num_outputs: int
-) -> tuple[Values, Values, tuple[int, ...]]:
-    """Trace the vjp of a stage and cut it at the incoming gradient."""
+) -> tuple[fx.Graph, fx.Graph, tuple[int, ...]]:
+    """Trace a stage with its vjp, and cut that at the incoming gradient."""
 
-    def vjp(*args: Tensor) -> tuple[Tensor, ...]:
-        pull: Any = torch.func.vjp(forward, *args[:num_inputs])[1]
-        return pull(tuple(args[num_inputs:]))
+    def both(*args: Tensor) -> tuple[Tensor, ...]:
+        out, pull = torch.func.vjp(forward, *args[:num_inputs])[:2]
+        return (*out, *pull(tuple(args[num_inputs:])))
 
     # Sizes differ from 0, 1 and from each other, so that none is taken for a constant.
     example = [torch.zeros(5, 7, dtype=torch.float64) for _ in range(num_inputs + num_outputs)]
     with torch.enable_grad():
-        traced = make_fx(vjp, tracing_mode="symbolic")(*example).graph
+        traced = make_fx(both, tracing_mode="symbolic")(*example).graph
     traced.eliminate_dead_code()
     placeholders = [n for n in traced.nodes if n.op == "placeholder"]
     incoming = placeholders[num_inputs:]
@@ -237,30 +258,27 @@ def _split_vjp(
         if node.op == "call_function" and any(i in late for i in node.all_input_nodes):
             late.add(node)
     (output,) = (n for n in traced.nodes if n.op == "output")
-    grads = list(output.args[0])
-    crossing = list(
-        dict.fromkeys(
-            n
-            for n in traced.nodes
-            if n not in late
-            and n.op != "output"
-            and (any(u in late for u in n.users) or n in grads)
-            and not _is_rows(n)
-        )
-    )
-    early = fx.Graph()
+    outs, grads = list(output.args[0][:num_outputs]), list(output.args[0][num_outputs:])
+    crossing = [
+        n
+        for n in traced.nodes
+        if n not in late
+        and n.op != "output"
+        and (any(u in late for u in n.users) or n in grads)
+        and not _is_rows(n)
+    ]
+    joint = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     for node in traced.nodes:
         if node.op == "placeholder" and node not in late:
-            copies[node] = early.placeholder(node.name)
+            copies[node] = joint.placeholder(node.name)
         elif node.op != "output" and node not in late:
-            copies[node] = early.node_copy(node, copies.__getitem__)
-    early.output(tuple(copies[n] for n in crossing))
-    early.eliminate_dead_code()
+            copies[node] = joint.node_copy(node, copies.__getitem__)
+    joint.output(tuple(copies[n] for n in (*outs, *crossing)))
+    joint.eliminate_dead_code()
 
     loop = fx.Graph()
-    copies = {n: loop.placeholder(n.name) for n in crossing}
-    copies |= {n: loop.placeholder(n.name) for n in incoming}
+    copies = {n: loop.placeholder(n.name) for n in (*crossing, *incoming)}
     for node in traced.nodes:
         if _is_rows(node):  # the number of rows is the loop's, not that of all steps together
             copies[node] = loop.call_function(torch.ops.aten.sym_size.int, (copies[incoming[0]], 0))
@@ -268,9 +286,7 @@ def _split_vjp(
             copies[node] = loop.node_copy(node, copies.__getitem__)
     loop.output(tuple(copies[n] for n in grads))
     loop.eliminate_dead_code()
-    twins = tuple(grads.index(g) for g in grads)
-    modules = [fx.GraphModule(torch.nn.Module(), g) for g in (early, loop)]
-    return modules[0].forward, modules[1].forward, twins
+    return joint, loop, tuple(grads.index(g) for g in grads)
 
 
 def _is_rows(node: fx.Node) -> bool:
@@ -314,8 +330,7 @@ def _public_names(graph: fx.Graph) -> dict[str, str]:
 
 
 def _rename(stage: Stage, names: dict[str, str]) -> Stage:
-    inputs = tuple(names.get(i, i) for i in stage.inputs)
-    return Stage(inputs, stage.outputs, stage.forward, stage.prepare, stage.backward, stage.twins)
+    return replace(stage, inputs=tuple(names.get(i, i) for i in stage.inputs))
 
 
 def _rename_product(item: Product, names: dict[str, str]) -> Product:

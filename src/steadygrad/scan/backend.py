@@ -1,0 +1,92 @@
+"""Which way a scan is run: what is asked for by name is done or refused, only ``auto`` chooses."""
+
+import os
+import warnings
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from steadygrad.cells import Cell
+from steadygrad.scan.c import kernel
+from steadygrad.scan.c.build import BuildError, compiler, load
+from steadygrad.scan.c.operations import Unprintable
+from steadygrad.scan.c.tools import tools
+from steadygrad.scan.weights import Weights
+
+BACKENDS = ("auto", "eager", "c")
+VARIABLE = "STEADYGRAD_BACKEND"
+
+
+class BackendError(RuntimeError):
+    """A back end was asked for by name and cannot do what is wanted."""
+
+
+class BackendWarning(UserWarning):
+    """``auto`` fell back to `eager` for a reason that the user may want to mend."""
+
+
+def choose(asked: str | None, cell: Cell, x: Tensor, weights: Weights) -> str:
+    """Name the back end of one call: ``"eager"`` or ``"c"``.
+
+    Args:
+        asked: ``"auto"``, ``"eager"``, ``"c"``, or None for the variable ``STEADYGRAD_BACKEND``
+            and, without it, ``"auto"``.
+        cell: The recurrence.
+        x: The input.
+        weights: The weights.
+
+    Raises:
+        BackendError: An unknown name, or ``"c"`` where it cannot be had; says why.
+    """
+    name = asked or os.environ.get(VARIABLE) or "auto"
+    if name not in BACKENDS:
+        raise BackendError(f"unknown back end {name!r}; there are: {', '.join(BACKENDS)}")
+    if name == "eager":
+        return name
+    quiet = _unfit(x, weights)
+    loud = None if quiet else _unbuilt(cell, x.dtype, compiler())
+    if quiet is None and loud is None:
+        return "c"
+    if name == "c":
+        raise BackendError(f"back end 'c' cannot run {type(cell).__name__} here: {quiet or loud}")
+    if loud:
+        _warn_once(type(cell).__name__, loud)
+    return "eager"
+
+
+def _unfit(x: Tensor, weights: Weights) -> str | None:
+    """What the compiled kernels do not do, by design."""
+    if x.device.type != "cpu":
+        return f"it runs on the CPU, the input is on {x.device}"
+    if x.dtype not in (torch.float32, torch.float64):
+        return f"it computes in float32 and float64, the input is {x.dtype}"
+    if weights.weight_hr is not None:
+        return "it has no projection of h (proj_size)"
+    return None
+
+
+@lru_cache(maxsize=256)
+def _unbuilt(cell: Cell, dtype: torch.dtype, cc: str | None) -> str | None:
+    """Build the kernel; say why that did not work, or None. ``cc`` only keys the cache."""
+    if tools(dtype) is None:
+        return "this build of torch exports no BLAS to call (sgemm_)"
+    try:
+        load(kernel.printed(cell, dtype, exact()).text)
+    except Unprintable as error:
+        return f"its step uses {error}, which cannot be printed as C"
+    except BuildError as error:
+        return str(error)
+    return None
+
+
+def exact() -> bool:
+    """Whether kernels call the system's exp and tanh (``STEADYGRAD_EXACT=1``), slower."""
+    return os.environ.get("STEADYGRAD_EXACT", "") not in ("", "0")
+
+
+@lru_cache(maxsize=256)
+def _warn_once(cell: str, reason: str) -> None:
+    warnings.warn(
+        f"{cell} runs uncompiled (back end 'eager'): {reason}", BackendWarning, stacklevel=2
+    )

@@ -1,0 +1,114 @@
+"""What stands at the head of every printed file: the real type and its functions."""
+
+FLOAT = r"""
+typedef float real;
+#define R_TINY 1e-30f
+static inline real r_sqrt(real x) { return __builtin_sqrtf(x); }
+static inline real r_abs(real x) { return __builtin_fabsf(x); }
+static inline real r_pow(real x, real y) { return powf(x, y); }
+static inline real r_log(real x) { return logf(x); }
+static inline real r_log1p(real x) { return log1pf(x); }
+static inline real r_expm1(real x) { return expm1f(x); }
+static inline real r_sin(real x) { return sinf(x); }
+static inline real r_cos(real x) { return cosf(x); }
+static inline real r_ldexp(real x, int e) { return ldexpf(x, e); }
+"""
+
+FLOAT_FAST = r"""
+/* exp: x = n ln 2 + r, exp(r) by a polynomial, 2^n by the exponent bits, in two halves so that
+   the result may be subnormal or infinite. Comparisons let a NaN pass. */
+static inline real r_exp(real x) {
+    real y = x > 89.0f ? 89.0f : x;
+    y = y < -104.0f ? -104.0f : y;
+    real n = __builtin_rintf(y * 1.44269504f);
+    real r = y - n * 0.693359375f;
+    r = r + n * 2.12194440e-4f;
+    real p = 1.98412698e-4f;
+    p = p * r + 1.38888889e-3f;
+    p = p * r + 8.33333333e-3f;
+    p = p * r + 4.16666667e-2f;
+    p = p * r + 1.66666667e-1f;
+    p = p * r + 0.5f;
+    p = p * r * r + r + 1.0f;
+    /* a NaN has no integer: give it zero, p carries it on */
+    int k = (int)(n == n ? n : 0.0f);
+    int h = k >> 1;
+    union { int i; float f; } a, b;
+    a.i = (h + 127) << 23;
+    b.i = (k - h + 127) << 23;
+    return p * a.f * b.f;
+}
+static inline real r_sigmoid(real x) { return 1.0f / (1.0f + r_exp(-x)); }
+/* tanh: x P(x^2) / Q(x^2), fitted to |x| <= 8.2, where float tanh is 1; error below 4e-7. */
+static inline real r_tanh(real x) {
+    real y = x > 8.2f ? 8.2f : x;
+    y = y < -8.2f ? -8.2f : y;
+    real s = y * y;
+    real p = -1.40625617e-11f;
+    p = p * s + 3.29797373e-8f;
+    p = p * s + 2.89740607e-5f;
+    p = p * s + 3.91553681e-3f;
+    p = p * s + 1.37174310e-1f;
+    p = p * s + 1.0f;
+    real q = 1.35577571e-6f;
+    q = q * s + 4.02233750e-4f;
+    q = q * s + 2.74180910e-2f;
+    q = q * s + 4.70507639e-1f;
+    q = q * s + 1.0f;
+    real t = y * p / q;
+    t = t > 1.0f ? 1.0f : t;
+    return t < -1.0f ? -1.0f : t;
+}
+"""
+
+FLOAT_EXACT = r"""
+static inline real r_exp(real x) { return expf(x); }
+static inline real r_tanh(real x) { return tanhf(x); }
+static inline real r_sigmoid(real x) { return (real)(1.0 / (1.0 + exp(-(double)x))); }
+"""
+
+DOUBLE = r"""
+typedef double real;
+#define R_TINY 1e-300
+static inline real r_sqrt(real x) { return __builtin_sqrt(x); }
+static inline real r_abs(real x) { return __builtin_fabs(x); }
+static inline real r_pow(real x, real y) { return pow(x, y); }
+static inline real r_log(real x) { return log(x); }
+static inline real r_log1p(real x) { return log1p(x); }
+static inline real r_expm1(real x) { return expm1(x); }
+static inline real r_sin(real x) { return sin(x); }
+static inline real r_cos(real x) { return cos(x); }
+static inline real r_ldexp(real x, int e) { return ldexp(x, e); }
+static inline real r_exp(real x) { return exp(x); }
+static inline real r_tanh(real x) { return tanh(x); }
+static inline real r_sigmoid(real x) { return 1.0 / (1.0 + exp(-x)); }
+"""
+
+SHARED = r"""
+static inline real r_sign(real x) { return x > 0 ? (real)1 : (x < 0 ? (real)-1 : x); }
+static inline real r_max(real a, real b) { return a != a ? a : (a > b ? a : b); }
+static inline real r_min(real a, real b) { return a != a ? a : (a < b ? a : b); }
+typedef int64_t word;
+typedef void (*gemm_t)(const char*, const char*, const int*, const int*, const int*, const real*,
+                       const real*, const int*, const real*, const int*, const real*, real*,
+                       const int*);
+typedef void (*parallel_t)(void (*)(void*), void*, unsigned, unsigned);
+typedef int (*number_t)(void);
+typedef int (*local_t)(int);
+/* row-major C[m, n] = A[m, k] B[k, n] + beta C; Fortran sees all of them transposed */
+static void product(word gemm, word m, word n, word k, const real* a, const real* b, real beta,
+                    real* c) {
+    const int im = (int)m, in = (int)n, ik = (int)k;
+    const real one = 1;
+    if (m > 0)
+        ((gemm_t)gemm)("N", "N", &in, &im, &ik, &one, b, &in, a, &ik, &beta, c, &in);
+}
+"""
+
+
+def preamble(dtype: str, exact: bool) -> str:
+    """The head of a file for ``"float"`` or ``"double"``."""
+    head = "#include <math.h>\n#include <stdint.h>\n#include <string.h>\n"
+    if dtype == "double":
+        return head + DOUBLE + SHARED
+    return head + FLOAT + (FLOAT_EXACT if exact else FLOAT_FAST) + SHARED
