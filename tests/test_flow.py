@@ -1,5 +1,7 @@
 """The gradient at every time step, against an unrolled oracle."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -231,6 +233,20 @@ def test_the_input_probe_follows_the_gradient_inside(kind: str) -> None:
     assert np.corrcoef(inner, witness)[0, 1] > 0.99
     probe.close()
     assert not layer._forward_pre_hooks
+
+
+def test_the_input_probe_keeps_no_tensor_alive() -> None:
+    layer = nn.GRU(3, 4)
+    probe = InputProbe(layer)
+    probe.is_on = True
+    data = (torch.randn(6, 2, 3, requires_grad=True) * 2).tanh()  # a tensor of the graph
+    layer(data)[0].sum().backward()
+    assert probe.log10_grad is not None
+    seen = weakref.ref(data)
+    del data
+    gc.collect()
+    assert seen() is None
+    probe.close()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -49,11 +49,14 @@ class InputProbe:
             return None
         given = args[0] if args else kwargs["input"]
         data = given.data if isinstance(given, PackedSequence) else given
+        # The hook must not hold the tensor that holds it: such a ring is never freed.
+        sizes = tuple(given.batch_sizes.tolist()) if isinstance(given, PackedSequence) else None
+        first = bool(getattr(layer, "batch_first", False))
         if data.requires_grad:
-            data.register_hook(lambda grad: self._keep(layer, given, grad))
+            data.register_hook(lambda grad: self._keep(grad, sizes, first))
             return None
         data = data.detach().requires_grad_()  # a leaf of its own: the caller's tensor stays as is
-        data.register_hook(lambda grad: self._keep(layer, given, grad))
+        data.register_hook(lambda grad: self._keep(grad, sizes, first))
         probed = (
             PackedSequence(data, given.batch_sizes, given.sorted_indices, given.unsorted_indices)
             if isinstance(given, PackedSequence)
@@ -61,13 +64,13 @@ class InputProbe:
         )
         return ((probed, *args[1:]), kwargs) if args else (args, kwargs | {"input": probed})
 
-    def _keep(self, layer: nn.Module, given: Any, grad: Tensor) -> None:
+    def _keep(self, grad: Tensor, sizes: tuple[int, ...] | None, batch_first: bool) -> None:
         with torch.no_grad():
             norms = torch.linalg.vector_norm(grad, dim=-1, dtype=torch.float64).log10()
-            if isinstance(given, PackedSequence):
-                norms = Layout(tuple(given.batch_sizes.tolist())).pad(norms, -torch.inf)
+            if sizes is not None:
+                norms = Layout(sizes).pad(norms, -torch.inf)
             elif grad.dim() == 2:
                 norms = norms[:, None]
-            elif getattr(layer, "batch_first", False):
+            elif batch_first:
                 norms = norms.t()
             self.log10_grad = log10_sum_squares(norms).cpu().numpy()

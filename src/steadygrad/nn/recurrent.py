@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
@@ -166,8 +167,9 @@ class Recurrent(nn.Module):
             **fixed, per_unit=tuple(getattr(self, n + suffix) for n in self.cell.per_unit)
         )
 
-    # A graph break, said aloud: a loop unrolled compiles for minutes.
-    @torch.compiler.disable
+    # A graph break, said aloud: a loop unrolled compiles for minutes. torch.compiler.disable would
+    # import all of Dynamo with this file, seconds of every start; this is torch's own lazy form.
+    @_disable_dynamo
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, input: Any, hx: Any = None
     ) -> tuple[Any, Any]:

@@ -86,9 +86,6 @@ def _train(loop: Loop) -> Outcome:
         lag=lag,
         budget=loop.config.budget,
         start_step=loop.progress.step,
-        # Its hook holds the tensor that holds the hook: an embedded batch is lost at each probe,
-        # 5 GiB over 4000 steps on a text. The replays, which are exact, do not need it.
-        input_probe=False,
     )
     with Interrupt() as interrupt:
         with seen:

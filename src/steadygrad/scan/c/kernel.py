@@ -99,13 +99,13 @@ def forward(
     keep: bool,
     exact: bool = False,
 ) -> Trip:
-    """As `steadygrad.scan.eager.forward`."""
+    """As `steadygrad.scan.eager.forward`; ``projected`` is overwritten if ``keep``."""
     file = printed(cell, projected.dtype, exact)
     size = projected.shape[1] // len(cell.gates)
     call = Call(file.forward, layout, size, projected.dtype)
     count = projected.shape[0]
     hidden = projected.new_empty(count, size)
-    saved = projected.new_empty(count if keep else 0, len(file.saved), size)
+    saved = projected.new_empty(count if keep else 0, file.beside, size)
     call.number("keep", int(keep))
     projected = call.tensor("xp", projected)
     call.tensor("hidden", hidden)
@@ -125,12 +125,8 @@ def forward(
         call.tensor(f"u{k}", unit)
     call.scratch(file.forward_rows, file.spills, size, projected)
     call.run(build.load(file.text).steadygrad_forward)
-    kept = {"kernel": saved, **arguments} if keep else {}
-    if keep and file.keeps_x:
-        kept["projected"] = projected
-    if keep:
-        kept["hidden"] = hidden
-    return Trip(hidden, tuple(final), kept)
+    kept = {"kernel": saved, "projected": projected, "hidden": hidden, **arguments}
+    return Trip(hidden, tuple(final), kept if keep else {})
 
 
 def _blocks(cell: Cell, weights: Weights, item: Product, size: int) -> tuple[Tensor, Tensor | None]:
@@ -158,7 +154,7 @@ def backward(
     file = printed(cell, grad_hidden.dtype, exact)
     count, size = grad_hidden.shape
     call = Call(file.backward, layout, size, grad_hidden.dtype)
-    call.tensor("xp", saved.get("projected", grad_hidden))
+    call.tensor("xp", saved["projected"])
     call.tensor("saved", saved["kernel"])
     call.tensor("grad", grad_hidden)
     pre = call.tensor("pre", grad_hidden.new_empty(count, size * len(cell.gates)))

@@ -37,18 +37,19 @@ class Printed:
         text: The C source.
         forward: Argument words of ``steadygrad_forward``.
         backward: Argument words of ``steadygrad_backward``.
-        saved: What the forward loop keeps for the way back, in order: (stage, index among what
-            the stage saves).
-        keeps_x: Whether the way back reads the projected input.
+        beside: Values per unit that the forward loop keeps beside the projected input, which it
+            overwrites with others: the way back needs both.
         products: All products, in the order of their numbers in the file.
-        scratch: Rows of scratch per row of the batch that the backward loop needs.
+        shared: Per product, whether its gradient is that of the projected input.
+        forward_rows: Rows of scratch per row of the batch in the forward loop.
+        backward_rows: The same in the backward loop.
+        spills: Rows of scratch per thread for sums over units.
     """
 
     text: str
     forward: Slots
     backward: Slots
-    saved: tuple[tuple[int, int], ...]
-    keeps_x: bool
+    beside: int
     products: tuple[Product, ...]
     shared: tuple[bool, ...]
     forward_rows: int
@@ -92,6 +93,8 @@ class _File:
         self.keeps_x = any(
             name.startswith("x.") for s in self.program.stages if s for name in self._crossing(s)
         )
+        self.places = self._places()
+        self.beside = sum(place.startswith("sv") for place in self.places.values())
         self.inner = [o for o in self.made if o not in self.program.results]
         self.spills = 0
         count = len(self.products)
@@ -142,6 +145,31 @@ class _File:
                 if not is_size and not name.startswith(("x.", "u.")):
                     found.append((number, index))
         return tuple(found)
+
+    def _places(self) -> dict[tuple[int, int], str]:
+        """Where each kept value stands: over a projected input that is read no more, or beside.
+
+        Memory that is written for the first time costs a page fault every 4 KB, at long sequences
+        more than the arithmetic; so what can be overwritten is.
+        """
+        free: list[int] = []
+        taken: set[int] = set()
+        places: dict[tuple[int, int], str] = {}
+        beside = 0
+        for number, stage in enumerate(self.program.stages):
+            if stage and not self.keeps_x:
+                later = {n for s in self.program.stages[number + 1 :] if s for n in s.inputs}
+                for k, gate in enumerate(self.cell.gates):
+                    if f"x.{gate}" not in later and k not in taken:
+                        free.append(k)
+                        taken.add(k)
+            for key in (key for key in self.saved if key[0] == number):
+                if free:
+                    places[key] = f"x[{free.pop(0)} * H + u]"
+                else:
+                    places[key] = f"sv[{beside} * H + u]"
+                    beside += 1
+        return places
 
     # ---- values and where they live -------------------------------------------------------
 
@@ -240,18 +268,18 @@ class _File:
             for store, name in zip(stores, stage.outputs, strict=True)
         ]
         for index in range(len(crossing)):
-            slot = self.saved.index((number, index)) if (number, index) in self.saved else None
-            keeping.append(None if slot is None else f"sv[{slot} * H + u] = {{0}};")
+            place = self.places.get((number, index))
+            keeping.append(None if place is None else f"{place} = {{0}};")
         loads = {
             node: self._load(f, name)
             for node, name in zip(self._placeholders(stage.joint), stage.inputs, strict=True)
         }
         head = [
             "        for (word b = 0; b < m; b++) {",
-            f"            const real* const x = {f.pointer('xp')} + (at + b) * {G} * H;",
+            f"            real* const x = {f.pointer('xp', False)} + (at + b) * {G} * H;",
             f"            real* const h = {f.pointer('hidden', False)} + (at + b) * H;",
             f"            real* const sv = {f.pointer('saved', False)}"
-            f" + (at + b) * {len(self.saved)} * H;",
+            f" + (at + b) * {self.beside} * H;",
             *(f"            real* const c{k} = cur{k} + b * H;" for k in range(S)),
             *(
                 f"            const real* const p{i} = out{i} + b * {len(item.gates)} * H;"
@@ -401,7 +429,7 @@ class _File:
         loads: dict[str, str] = {}
         for index, (node, name) in enumerate(zip(names, crossing, strict=False)):
             if (number, index) in self.saved:
-                loads[node] = f"sv[{self.saved.index((number, index))} * H + u]"
+                loads[node] = self.places[number, index]
             else:
                 loads[node] = self._load(b, name) if "." in name else "((real)H)"
         for node, name in zip(names[len(crossing) :], stage.outputs, strict=True):
@@ -422,7 +450,7 @@ class _File:
             "        for (word b = 0; b < m; b++) {",
             f"            const real* const x = {b.pointer('xp')} + (at + b) * {G} * H;",
             f"            const real* const sv = {b.pointer('saved')}"
-            f" + (at + b) * {len(self.saved)} * H;",
+            f" + (at + b) * {self.beside} * H;",
             "            real* const dx = px + b * " + f"{G} * H;",
             "            const real f = factor[b];",
             *(f"            const real* const g{k} = cur{k} + b * H;" for k in range(S)),
@@ -519,8 +547,7 @@ class _File:
             text,
             self.f,
             self.b,
-            self.saved,
-            self.keeps_x,
+            self.beside,
             self.products,
             self.shared,
             S + len(self.inner) + sum(widths),
