@@ -4,7 +4,7 @@ import ctypes
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -38,7 +38,7 @@ class Normed(Cell):
     name: ClassVar[str] = "normed"
     gates: ClassVar[tuple[str, ...]] = ("candidate", "keep")
     states: ClassVar[tuple[str, ...]] = ("h", "c")
-    per_unit: ClassVar[dict[str, float]] = {"scale": 1.0, "peep": 0.5}
+    per_unit: ClassVar[Mapping[str, float]] = {"scale": 1.0, "peep": 0.5}
 
     def step(self, x: Gates, recur: Recur, state: State, unit: PerUnit) -> State:
         h, c = state
@@ -95,7 +95,7 @@ def test_equals_eager(cell: Cell, dtype: torch.dtype, count: int) -> None:
             layer.backend = "eager"
             wanted = outcome(layer, x)
             layer.backend = "c"
-            tight = {} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-5}
+            tight: Any = {} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-5}
             for _ in range(2):  # the second call, too
                 torch.testing.assert_close(outcome(layer, x), wanted, **tight)
             with torch.no_grad():

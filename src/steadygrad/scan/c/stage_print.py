@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import fx
 
-from steadygrad.scan.c.operations import POINTWISE, REDUCTIONS, SIZE, Unprintable, literal
+from steadygrad.scan.c.operations import POINTWISE, REDUCTIONS, SIZE, Line, Unprintable, literal
 
 Load = Callable[[str], str]
 Store = Callable[[str], str]
@@ -159,7 +159,8 @@ class StagePrinter:
         operands = [self._name(a) for a in node.args if not isinstance(a, list | tuple)]
         alpha = node.kwargs.get("alpha")
         extra = [literal(alpha)] if alpha is not None else []
-        return POINTWISE[node.target](*operands, *extra)
+        line: Line = POINTWISE[node.target]  # type: ignore[index]
+        return line(*operands, *extra)
 
     def _name(self, operand: object) -> str:
         if isinstance(operand, fx.Node):
