@@ -104,7 +104,7 @@ POINTWISE: dict[object, Line] = {
 }
 """Target -> C expression of the operands."""
 
-REDUCTIONS = {aten.sum.dim_IntList: "sum", aten.mean.dim: "mean"}
+REDUCTIONS: dict[object, str] = {aten.sum.dim_IntList: "sum", aten.mean.dim: "mean"}
 """Reductions over the last axis, kept as an axis of size one."""
 
 SIZE = aten.sym_size.int

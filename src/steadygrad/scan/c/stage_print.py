@@ -159,7 +159,7 @@ class StagePrinter:
         operands = [self._name(a) for a in node.args if not isinstance(a, list | tuple)]
         alpha = node.kwargs.get("alpha")
         extra = [literal(alpha)] if alpha is not None else []
-        line: Line = POINTWISE[node.target]  # type: ignore[index]
+        line: Line = POINTWISE[node.target]
         return line(*operands, *extra)
 
     def _name(self, operand: object) -> str:
