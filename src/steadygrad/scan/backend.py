@@ -11,7 +11,6 @@ from steadygrad.cells import Cell
 from steadygrad.scan.c import kernel
 from steadygrad.scan.c.build import BuildError, compiler, load
 from steadygrad.scan.c.operations import Unprintable
-from steadygrad.scan.c.tools import tools
 from steadygrad.scan.weights import Weights
 
 BACKENDS = ("auto", "eager", "c")
@@ -69,8 +68,6 @@ def _unfit(x: Tensor, weights: Weights) -> str | None:
 @lru_cache(maxsize=256)
 def _unbuilt(cell: Cell, dtype: torch.dtype, cc: str | None) -> str | None:
     """Build the kernel; say why that did not work, or None. ``cc`` only keys the cache."""
-    if tools(dtype) is None:
-        return "this build of torch exports no BLAS to call (sgemm_)"
     try:
         load(kernel.printed(cell, dtype, exact()).text)
     except Unprintable as error:

@@ -11,7 +11,7 @@ from torch import Tensor
 from steadygrad.cells import Cell
 from steadygrad.scan.c import build
 from steadygrad.scan.c.source import Printed, Slots, print_cell
-from steadygrad.scan.c.tools import tools
+from steadygrad.scan.c.tools import openmp
 from steadygrad.scan.clips import LoopClip
 from steadygrad.scan.eager import Gradients, Trip
 from steadygrad.scan.layout import Layout
@@ -34,15 +34,15 @@ def printed(cell: Cell, dtype: torch.dtype, exact: bool) -> Printed:
 class Call:
     """One call of a kernel: its argument words, and what must live until it returns."""
 
-    def __init__(self, slots: Slots, layout: Layout, size: int, dtype: torch.dtype) -> None:
+    def __init__(self, slots: Slots, layout: Layout, size: int) -> None:
         self._slots = slots
         self._words = array.array("q", bytes(8 * len(slots.names)))
         self._alive: list[object] = []
-        self.threads = max(1, min(torch.get_num_threads(), layout.batch))
-        found = tools(dtype)
-        assert found is not None  # the back end was chosen because they are there
-        for name, value in found.items():
-            self.number(name, value)
+        entry = openmp()
+        self.threads = max(1, min(torch.get_num_threads(), layout.batch)) if entry else 1
+        if entry:
+            self.number("parallel", entry[0])
+            self.number("number", entry[1])
         for name, value in (
             ("T", len(layout.batch_sizes)),
             ("B", layout.batch),
@@ -69,6 +69,22 @@ class Call:
         self._alive.append(value)
         self.number(name, value.data_ptr())
         return value
+
+    def packed(self, name: str, library: ctypes.CDLL, factor: Tensor) -> None:
+        """A right factor ``(k, n)`` of a product, in the panels that the kernel reads."""
+        k, n = factor.shape
+        words = [ctypes.c_int64(v) for v in (k, n, *factor.stride())]
+        library.steadygrad_packed.restype = ctypes.c_int64
+        panels = factor.new_empty(library.steadygrad_packed(words[0], words[1]))
+        library.steadygrad_pack(
+            words[0],
+            words[1],
+            ctypes.c_void_p(factor.data_ptr()),
+            words[2],
+            words[3],
+            ctypes.c_void_p(panels.data_ptr()),
+        )
+        self.tensor(name, panels)
 
     def scratch(self, rows: int, spills: int, size: int, like: Tensor) -> None:
         most = max(b - a for a, b in zip(self.bounds, self.bounds[1:], strict=False))
@@ -102,7 +118,8 @@ def forward(
     """As `steadygrad.scan.eager.forward`; ``projected`` is overwritten if ``keep``."""
     file = printed(cell, projected.dtype, exact)
     size = projected.shape[1] // len(cell.gates)
-    call = Call(file.forward, layout, size, projected.dtype)
+    library = build.load(file.text)
+    call = Call(file.forward, layout, size)
     count = projected.shape[0]
     hidden = projected.new_empty(count, size)
     saved = projected.new_empty(count if keep else 0, file.beside, size)
@@ -117,14 +134,14 @@ def forward(
         final.append(call.tensor(f"e{k}", torch.empty_like(value)))
     for i, item in enumerate(file.products):
         matrix, bias = _blocks(cell, weights, item, size)
-        call.tensor(f"r{i}", matrix.t())
+        call.packed(f"r{i}", library, matrix.t())
         call.tensor(f"b{i}", matrix.new_zeros(matrix.shape[0]) if bias is None else bias)
         if keep and not _is_h(cell, item):
             arguments[f"argument {i}"] = call.tensor(f"k{i}", projected.new_empty(count, size))
     for k, unit in enumerate(weights.per_unit):
         call.tensor(f"u{k}", unit)
     call.scratch(file.forward_rows, file.spills, size, projected)
-    call.run(build.load(file.text).steadygrad_forward)
+    call.run(library.steadygrad_forward)
     kept = {"kernel": saved, "projected": projected, "hidden": hidden, **arguments}
     return Trip(hidden, tuple(final), kept if keep else {})
 
@@ -153,7 +170,8 @@ def backward(
     """As `steadygrad.scan.eager.backward`."""
     file = printed(cell, grad_hidden.dtype, exact)
     count, size = grad_hidden.shape
-    call = Call(file.backward, layout, size, grad_hidden.dtype)
+    library = build.load(file.text)
+    call = Call(file.backward, layout, size)
     call.tensor("xp", saved["projected"])
     call.tensor("saved", saved["kernel"])
     call.tensor("grad", grad_hidden)
@@ -164,7 +182,7 @@ def backward(
         grads.append(call.tensor(f"d{k}", torch.empty_like(value)))
     own: dict[Product, Tensor] = {}
     for i, item in enumerate(file.products):
-        call.tensor(f"r{i}", _blocks(cell, weights, item, size)[0])
+        call.packed(f"r{i}", library, _blocks(cell, weights, item, size)[0])
         own[item] = (
             pre
             if file.shared[i]
@@ -177,7 +195,7 @@ def backward(
     _clip_words(call, clip)
     taps = _tap_words(call, cell, layout, grad_hidden, clip) if on_tap else None
     call.scratch(file.backward_rows, file.spills, size, grad_hidden)
-    call.run(build.load(file.text).steadygrad_backward)
+    call.run(library.steadygrad_backward)
     if on_tap and taps:
         on_tap(taps.read(cell, layout))
     before = _before(layout, saved["hidden"], state[0])

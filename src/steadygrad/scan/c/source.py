@@ -58,7 +58,7 @@ class Printed:
 
 
 HEAD = ("T", "B", "H", "threads", "reverse", "sizes", "offsets", "bounds")
-TOOLS = ("gemm", "parallel", "number", "local", "work", "work_size")
+TOOLS = ("parallel", "number", "work", "work_size")
 
 
 def print_cell(cell: Cell, dtype: str, exact: bool, shared: tuple[bool, ...]) -> Printed:
@@ -225,7 +225,7 @@ class _File:
                     i = self.products.index(item)
                     argument = self._argument(item)
                     lines.append(
-                        f"        product({f['gemm']}, m, {len(item.gates)} * H, H, {argument}, "
+                        f"        product(m, {len(item.gates)} * H, H, {argument}, "
                         f"{f.pointer(f'r{i}')}, 0, out{i});"
                     )
         lines.append("    }")
@@ -416,8 +416,7 @@ class _File:
         return [
             f"        if ({b['place']} == 3) for (word i = 0; i < m; i++)",
             f"            clip(q{i} + i * {n} * H, {n} * H, {b['by']}, {self._bound()});",
-            f"        product({b['gemm']}, m, H, {n} * H, q{i}, {b.pointer(f'r{i}')}, {beta}, "
-            f"{target});",
+            f"        product(m, H, {n} * H, q{i}, {b.pointer(f'r{i}')}, {beta}, {target});",
         ]
 
     def _backward_stage(
@@ -532,10 +531,7 @@ class _File:
                 f"(unsigned){slots['threads']}, 0);",
                 "        return;",
                 "    }",
-                f"    const local_t local = (local_t){slots['local']};",
-                "    const int before = local ? local(1) : 0;",
                 f"    {way}_part(a, 0);",
-                "    if (local) local(before);",
                 "}",
             ]
         text = "\n".join(

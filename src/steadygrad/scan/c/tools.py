@@ -1,4 +1,4 @@
-"""Functions inside libtorch that a printed kernel calls: matrix product and threads."""
+"""Threads of libtorch for printed kernels: a second pool beside torch's would fight with it."""
 
 import ctypes
 from functools import lru_cache
@@ -16,26 +16,19 @@ def _library() -> ctypes.CDLL | None:
     return None
 
 
-def address(name: str) -> int:
-    """Address of an exported function; 0 if this build of torch does not export it.
-
-    That the matrix product and the OpenMP runtime are reachable is an accident of the wheel, so
-    their absence is an answer and not an error.
-    """
+def _address(name: str) -> int:
     library = _library()
     if library is None or not hasattr(library, name):
         return 0
     return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
 
 
-@lru_cache(maxsize=4)
-def tools(dtype: torch.dtype) -> dict[str, int] | None:
-    """Addresses by their names in `steadygrad.scan.c.source`; None if a needed one is missing."""
-    found = {
-        "gemm": address("sgemm_" if dtype == torch.float32 else "dgemm_"),
-        "parallel": address("GOMP_parallel"),
-        "number": address("omp_get_thread_num"),
-        # Not the lower-case twin: that one is for Fortran and takes a pointer.
-        "local": address("MKL_Set_Num_Threads_Local"),
-    }
-    return found if found["gemm"] and found["parallel"] and found["number"] else None
+@lru_cache(maxsize=1)
+def openmp() -> tuple[int, int] | None:
+    """Addresses of GNU OpenMP's entry and thread number inside torch; None if not exported.
+
+    That they are reachable is an accident of how torch is built, so their absence is an answer
+    and no error: kernels then run on one thread.
+    """
+    found = _address("GOMP_parallel"), _address("omp_get_thread_num")
+    return found if all(found) else None
