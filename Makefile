@@ -23,6 +23,7 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.init_table
 	$(BIN)/python -m benchmarks.watch_overhead
+	$(BIN)/python -m benchmarks.layers
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

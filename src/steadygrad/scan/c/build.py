@@ -28,8 +28,13 @@ class BuildError(Exception):
 
 def compiler() -> str | None:
     """The C compiler: ``$CC``, or the first of cc, gcc, clang on the PATH."""
-    names = [os.environ["CC"]] if os.environ.get("CC") else ["cc", "gcc", "clang"]
-    return next((found for name in names if (found := shutil.which(name))), None)
+    return _compiler(os.environ.get("CC"), os.environ.get("PATH"))
+
+
+@lru_cache(maxsize=8)
+def _compiler(given: str | None, path: str | None) -> str | None:
+    names = [given] if given else ["cc", "gcc", "clang"]
+    return next((found for name in names if (found := shutil.which(name, path=path))), None)
 
 
 def load(text: str) -> ctypes.CDLL:

@@ -51,18 +51,14 @@ class Call:
             ("reverse", int(layout.reverse)),
         ):
             self.number(name, value)
-        self.integers("sizes", layout.batch_sizes)
-        self.integers("offsets", layout.offsets)
-        self.bounds = _bounds(layout, self.threads)
-        self.integers("bounds", self.bounds)
+        frame = _frame(layout, self.threads)
+        for name, block in zip(("sizes", "offsets", "bounds"), frame, strict=True):
+            self.number(name, block.buffer_info()[0])
+        self._alive += frame
+        self.bounds = frame[2]
 
     def number(self, name: str, value: int) -> None:
         self._words[self._slots.index[name]] = value
-
-    def integers(self, name: str, values: Sequence[int]) -> None:
-        block = array.array("q", values)
-        self._alive.append(block)
-        self.number(name, block.buffer_info()[0])
 
     def tensor(self, name: str, value: Tensor) -> Tensor:
         value = value.contiguous()
@@ -94,6 +90,13 @@ class Call:
 
     def run(self, function: Callable[[ctypes.c_void_p], object]) -> None:
         function(ctypes.c_void_p(self._words.buffer_info()[0]))
+
+
+@lru_cache(maxsize=64)
+def _frame(layout: Layout, threads: int) -> "tuple[array.array[int], ...]":
+    """Sizes and offsets of all time steps, and rows of each thread, as the kernel reads them."""
+    lists = (layout.batch_sizes, layout.offsets, _bounds(layout, threads))
+    return tuple(array.array("q", values) for values in lists)
 
 
 def _bounds(layout: Layout, threads: int) -> list[int]:
