@@ -8,11 +8,11 @@ from steadygrad.diagnosis.finding import Finding
 from steadygrad.remedies import REMEDIES
 
 RANKED: dict[str, tuple[str, ...]] = {
-    "vanishing": ("gated", "forget-bias", "irnn", "orthogonal-init", "identity-init"),
+    "vanishing": ("gated", "forget-bias", "chrono-init", "irnn", "orthogonal-init", "identity-init"),
     "exploding": ("clip-norm", "orthogonal-init", "clip-value", "gated"),
     "saturated": ("orthogonal-init", "gated"),
     "dead": ("identity-init", "orthogonal-init", "gated"),
-    "nonfinite": ("clip-norm", "orthogonal-init", "clip-value"),
+    "nonfinite": ("skip-nonfinite", "clip-norm", "orthogonal-init", "clip-value"),
 }
 """Preference where several apply; a remedy that names a fault in `helps` follows after these."""
 
