@@ -8,7 +8,14 @@ from steadygrad.diagnosis.finding import Finding
 from steadygrad.remedies import REMEDIES
 
 RANKED: dict[str, tuple[str, ...]] = {
-    "vanishing": ("gated", "forget-bias", "chrono-init", "irnn", "orthogonal-init", "identity-init"),
+    "vanishing": (
+        "gated",
+        "forget-bias",
+        "chrono-init",
+        "irnn",
+        "orthogonal-init",
+        "identity-init",
+    ),
     "exploding": ("clip-norm", "orthogonal-init", "clip-value", "gated"),
     "saturated": ("orthogonal-init", "gated"),
     "dead": ("identity-init", "orthogonal-init", "gated"),

@@ -13,7 +13,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from steadygrad.cells import CELLS, Cell, State
 from steadygrad.nn.checks import check_input, check_options, check_state
-from steadygrad.scan import Layout, LoopClip, Tap, Weights, scan
+from steadygrad.nn.segments import Cuts, scan_in_segments
+from steadygrad.scan import Layout, LoopClip, Tap, Weights
 
 LayerTap = Callable[[int, bool, Tap], None]
 """Receives layer, whether it is the reverse direction, and what its backward loop saw."""
@@ -36,6 +37,10 @@ class Recurrent(nn.Module):
         dtype: Of the weights.
         backend: ``"c"`` for the compiled recurrence, ``"eager"`` for plain torch operations,
             ``"auto"`` for the first that can; the variable ``STEADYGRAD_BACKEND`` if not given.
+        truncate: Cut the gradient every so many steps of a scan, counted from its first step and
+            the same for the whole batch: the state is handed on by value alone. Values stay.
+        checkpoint: Keep about every sqrt(T)-th state instead of all that a step computes, and
+            compute the steps in between again on the way back: same gradients, one forward more.
 
     Shapes:
         Input ``(T, B, I)``, ``(B, T, I)``, unbatched ``(T, I)``, or a `PackedSequence`, and the
@@ -47,7 +52,8 @@ class Recurrent(nn.Module):
         loop_clip: A `steadygrad.scan.LoopClip` that bounds the gradient inside backpropagation
             through time, or None.
         on_tap: Called in every backward pass, per layer and direction, with the norm of the
-            gradient at each time step; or None.
+            gradient at each time step; or None. A step that no gradient reaches counts as zero.
+        truncate, checkpoint: As given; may be set at any time.
 
     Raises:
         ValueError, TypeError, RuntimeError: As the torch layers do, with their words.
@@ -73,9 +79,14 @@ class Recurrent(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         backend: str | None = None,
+        truncate: int | None = None,
+        checkpoint: bool = False,
     ) -> None:
         super().__init__()
+        cuts = Cuts(truncate, checkpoint)
         self.backend = backend
+        self.truncate = cuts.truncate
+        self.checkpoint = cuts.checkpoint
         self.cell = _cell(cell)
         check_options(input_size, hidden_size, num_layers, bias, batch_first, dropout, proj_size)
         if proj_size and not self.cell.can_project:
@@ -232,18 +243,20 @@ class Recurrent(nn.Module):
                 dtype = next(self.parameters()).dtype
                 return self._layers(x.to(dtype), tuple(s.to(dtype) for s in state), batch_sizes)
         last: list[State] = []
+        cuts = Cuts(self.truncate, self.checkpoint)
         for layer in range(self.num_layers):
             if layer:
                 x = F.dropout(x, self.dropout, self.training)
             directions = []
             for reverse in (False, True)[: self.num_directions]:
                 start = tuple(s[len(last)] for s in state)
-                hidden, final = scan(
+                hidden, final = scan_in_segments(
                     self.cell,
                     x,
                     self.weights(layer, reverse),
                     start,
                     Layout(batch_sizes, reverse),
+                    cuts,
                     clip=self.loop_clip,
                     on_tap=self._tap_of(layer, reverse),
                     backend=self.backend,
@@ -275,6 +288,8 @@ class Recurrent(nn.Module):
             "batch_first": False,
             "dropout": 0.0,
             "bidirectional": False,
+            "truncate": None,
+            "checkpoint": False,
         }
         parts += [f"{n}={getattr(self, n)}" for n, d in defaults.items() if getattr(self, n) != d]
         return ", ".join(parts)
