@@ -1,0 +1,58 @@
+"""A part of the way forward that keeps only its inputs, and is gone once more on the way back."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Part = Callable[..., tuple[Tensor, ...]]
+
+
+def recomputed(part: Part, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """Call ``part`` and remember nothing but ``tensors``; same values, same gradients.
+
+    Args:
+        part: ``(*tensors) -> outputs``; draws no random numbers and has no state.
+        *tensors: Everything it depends on that may need a gradient.
+    """
+    outputs = _Recomputed.apply(part, *tensors)
+    assert isinstance(outputs, tuple)
+    return outputs
+
+
+class _Recomputed(torch.autograd.Function):
+    # Not torch.utils.checkpoint: what that keeps stands outside of the graph, where neither the
+    # hooks on saved tensors nor the check against changes in place can see it.
+
+    @staticmethod
+    def forward(ctx: Any, part: Part, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.part = part
+        ctx.save_for_backward(*tensors)
+        ctx.set_materialize_grads(False)
+        return part(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        again = torch.is_grad_enabled()  # the gradient itself is to be differentiated
+        tensors: tuple[Tensor, ...] = ctx.saved_tensors
+        needed = ctx.needs_input_grad[1:]
+        if not again:  # cut off, so that the second run ends here
+            tensors = tuple(
+                t.detach().requires_grad_(need) for t, need in zip(tensors, needed, strict=True)
+            )
+        with torch.enable_grad():
+            outputs = ctx.part(*tensors)
+        reached = [
+            (o, g) for o, g in zip(outputs, grads, strict=True) if g is not None and o.requires_grad
+        ]
+        found = iter(
+            torch.autograd.grad(
+                [o for o, _ in reached],
+                [t for t, need in zip(tensors, needed, strict=True) if need],
+                [g for _, g in reached],
+                create_graph=again,
+                allow_unused=True,
+            )
+        )
+        return (None, *(next(found) if need else None for need in needed))

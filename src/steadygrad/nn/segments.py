@@ -1,0 +1,149 @@
+"""One scan cut into pieces over time: to cut the gradient, or to keep less for the way back."""
+
+from dataclasses import dataclass, fields
+from math import isqrt
+
+import torch
+from torch import Tensor
+
+from steadygrad.cells import Cell, State
+from steadygrad.nn.joint_tap import JointTap
+from steadygrad.nn.recompute import recomputed
+from steadygrad.scan import Layout, LoopClip, OnTap, Weights, scan
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """How a scan is cut over time.
+
+    Args:
+        truncate: Steps after which the state is handed on by value alone: no gradient passes
+            from there to the steps before. None for never.
+        checkpoint: Whether to keep only about every sqrt(T)-th state and run the steps in
+            between once more on the way back.
+
+    Raises:
+        ValueError: ``truncate`` is neither None nor a whole number of at least one step.
+        TypeError: ``checkpoint`` is not a bool.
+    """
+
+    truncate: int | None = None
+    checkpoint: bool = False
+
+    def __post_init__(self) -> None:
+        steps = self.truncate
+        if steps is not None and (type(steps) is not int or steps < 1):
+            raise ValueError(
+                f"truncate: expected None or a whole number of steps, at least 1, got {steps!r}"
+            )
+        if not isinstance(self.checkpoint, bool):
+            raise TypeError(
+                f"checkpoint should be of type bool, got: {type(self.checkpoint).__name__}"
+            )
+
+    def starts(self, steps: int) -> list[int]:
+        """Steps, counted in the order of the scan, at which a piece begins."""
+        found = {0}
+        if self.truncate is not None:
+            found.update(range(0, steps, self.truncate))
+        if self.checkpoint:
+            found.update(range(0, steps, isqrt(steps)))
+        return sorted(found)
+
+    def sever(self, start: int) -> bool:
+        """Whether the gradient is cut where a piece begins; never before the first."""
+        return self.truncate is not None and start > 0 and start % self.truncate == 0
+
+
+def scan_in_segments(
+    cell: Cell,
+    x: Tensor,
+    weights: Weights,
+    state: State,
+    layout: Layout,
+    cuts: Cuts,
+    *,
+    clip: LoopClip | None = None,
+    on_tap: OnTap | None = None,
+    backend: str | None = None,
+) -> tuple[Tensor, State]:
+    """Do what `steadygrad.scan.scan` does, in pieces; arguments and values as there.
+
+    At a cut only rows that ran on both sides of it lose their gradient: a row that has ended
+    keeps the way back from its last state, and one that has not begun the way to its first.
+    """
+    steps = len(layout.batch_sizes)
+    starts = cuts.starts(steps) if torch.is_grad_enabled() else [0]
+    if len(starts) == 1 and not cuts.checkpoint:
+        return scan(cell, x, weights, state, layout, clip=clip, on_tap=on_tap, backend=backend)
+    names, flat = _flat(weights)
+    joint = JointTap(layout, on_tap) if on_tap else None
+    if joint:
+        x, *rest = joint.gathered(x, *flat, *state)
+        flat, state = rest[: len(flat)], tuple(rest[len(flat) :])
+    pieces = _pieces(layout, starts)
+    hidden: list[Tensor] = []
+    ran = 0
+    # One split instead of many slices: each slice would send back a gradient of the whole length.
+    rows = dict(zip(sorted(p for p, _ in pieces), _split(x, pieces), strict=True))
+    for start, (begin, piece) in zip(starts, pieces, strict=True):
+        observer = joint.piece(begin) if joint else None
+
+        def run(
+            x: Tensor, *rest: Tensor, piece: Layout = piece, observer: OnTap | None = observer
+        ) -> tuple[Tensor, ...]:
+            own, before = _weights(names, rest[: len(names)]), rest[len(names) :]
+            out, after = scan(
+                cell, x, own, before, piece, clip=clip, on_tap=observer, backend=backend
+            )
+            return out, *after
+
+        severed = min(ran, piece.batch) if cuts.sever(start) else 0
+        given = (rows[begin], *flat, *(_entering(s, piece.batch, severed) for s in state))
+        out, *after = recomputed(run, *given) if cuts.checkpoint else run(*given)
+        hidden.append(out)
+        state = tuple(
+            a if len(a) == len(s) else torch.cat([a, s[len(a) :]])
+            for a, s in zip(after, state, strict=True)
+        )
+        ran = piece.batch
+    return layout.join(hidden), state
+
+
+def _pieces(layout: Layout, starts: list[int]) -> list[tuple[int, Layout]]:
+    """First time step in memory order, and layout, of each piece in the order of the scan."""
+    steps = len(layout.batch_sizes)
+    found = []
+    for start, stop in zip(starts, [*starts[1:], steps], strict=True):
+        begin, end = (steps - stop, steps - start) if layout.reverse else (start, stop)
+        found.append((begin, Layout(layout.batch_sizes[begin:end], layout.reverse)))
+    return found
+
+
+def _split(x: Tensor, pieces: list[tuple[int, Layout]]) -> tuple[Tensor, ...]:
+    """Rows of each piece, in memory order."""
+    return x.split([sum(p.batch_sizes) for _, p in sorted(pieces, key=lambda item: item[0])])
+
+
+def _entering(state: Tensor, rows: int, severed: int) -> Tensor:
+    """The first ``rows`` of a state, the first ``severed`` of these without their past."""
+    if severed == rows:
+        return state[:rows].detach()
+    return torch.cat([state[:severed].detach(), state[severed:rows]]) if severed else state[:rows]
+
+
+def _flat(weights: Weights) -> tuple[list[str], list[Tensor]]:
+    """Weights as plain tensors, for autograd, and their names."""
+    pairs = [
+        (f.name, value)
+        for f in fields(weights)
+        if f.name != "per_unit" and (value := getattr(weights, f.name)) is not None
+    ]
+    pairs += [("unit", value) for value in weights.per_unit]
+    return [name for name, _ in pairs], [value for _, value in pairs]
+
+
+def _weights(names: list[str], flat: tuple[Tensor, ...]) -> Weights:
+    pairs = list(zip(names, flat, strict=True))
+    fixed = {name: value for name, value in pairs if name != "unit"}
+    return Weights(**fixed, per_unit=tuple(value for name, value in pairs if name == "unit"))
