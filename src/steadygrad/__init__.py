@@ -21,6 +21,7 @@ from steadygrad.nn import GRU as GRU
 from steadygrad.nn import LSTM as LSTM
 from steadygrad.nn import RNN as RNN
 from steadygrad.nn import Recurrent as Recurrent
+from steadygrad.nn import Stream as Stream
 from steadygrad.record import read as _read
 
 

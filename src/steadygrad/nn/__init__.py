@@ -2,6 +2,7 @@
 
 from steadygrad.nn.recurrent import LayerTap as LayerTap
 from steadygrad.nn.recurrent import Recurrent as Recurrent
+from steadygrad.nn.stream import Stream as Stream
 from steadygrad.nn.torch_twins import GRU as GRU
 from steadygrad.nn.torch_twins import LSTM as LSTM
 from steadygrad.nn.torch_twins import RNN as RNN

@@ -36,15 +36,12 @@ class StepCall:
 
     def _prepare(self, cell: Cell, weights: Weights, batch: int, exact: bool) -> None:
         matrix = weights.weight_ih.detach()
-        dtype, size = matrix.dtype, matrix.shape[0] // len(cell.gates)
-        file = kernel.printed(cell, dtype, exact)
-        self._matrix = matrix.t().contiguous()  # its rows then stand as the product reads them
-        self._bias = (
-            matrix.new_zeros(matrix.shape[0])
-            if weights.bias_ih is None
-            else weights.bias_ih.detach().clone()
-        )
-        self._call = call = kernel.Call(file.forward, Layout((batch,)), size, dtype)
+        size = matrix.shape[0] // len(cell.gates)
+        file = kernel.printed(cell, matrix.dtype, exact)
+        library = build.load(file.text)
+        self._matrix = matrix.t().clone(memory_format=torch.contiguous_format)
+        self._bias = _bias(weights.bias_ih, matrix)
+        self._call = call = kernel.Call(file.forward, Layout((batch,)), size)
         self._projected = call.tensor("xp", matrix.new_empty(batch, matrix.shape[0]))
         self._hidden = call.tensor("hidden", matrix.new_empty(batch, size))
         call.tensor("saved", matrix.new_empty(0))
@@ -52,16 +49,19 @@ class StepCall:
         for k, value in enumerate(self.state):
             call.tensor(f"s{k}", value)
             call.tensor(f"e{k}", value)
-        call.number("keep", 0)
+        recurrent = dict(zip(cell.recurrent, weights.weight_hh.detach().split(size), strict=True))
+        biases = dict(
+            zip(cell.recurrent, _bias(weights.bias_hh, weights.weight_hh).split(size), strict=True)
+        )
         for i, item in enumerate(file.products):
-            block, bias = kernel._blocks(cell, weights, item, size)
-            call.tensor(f"r{i}", block.detach().t().clone(memory_format=torch.contiguous_format))
-            call.tensor(f"b{i}", block.new_zeros(block.shape[0]) if bias is None else bias.clone())
+            call.packed(f"r{i}", library, torch.cat([recurrent[g] for g in item.gates]).t())
+            call.tensor(f"b{i}", torch.cat([biases[g] for g in item.gates]))
         for k, unit in enumerate(weights.per_unit):
             call.tensor(f"u{k}", unit.detach().clone())
+        call.number("keep", 0)
         call.scratch(file.forward_rows, file.spills, size, self._projected)
-        self._function = build.load(file.text).steadygrad_forward
         # The words stand in one array that never grows, so that its address holds.
+        self._function = library.steadygrad_forward
         self._words = ctypes.c_void_p(call._words.buffer_info()[0])
 
     def run(self, x: Tensor) -> Tensor:
@@ -69,3 +69,8 @@ class StepCall:
         torch.addmm(self._bias, x, self._matrix, out=self._projected)
         self._function(self._words)
         return self._hidden
+
+
+def _bias(bias: Tensor | None, matrix: Tensor) -> Tensor:
+    """A copy of the bias that goes with a weight matrix; zeros if there is none."""
+    return matrix.new_zeros(matrix.shape[0]) if bias is None else bias.detach().clone()

@@ -1,0 +1,87 @@
+"""Two ways to advance a stack of layers by one time step: compiled calls, or the layer itself."""
+
+from typing import Protocol, final
+
+import torch
+from torch import Tensor
+
+from steadygrad.cells import State
+from steadygrad.nn.recurrent import Recurrent
+from steadygrad.scan.backend import exact
+from steadygrad.scan.c.stream_call import StepCall
+
+
+class Steps(Protocol):
+    """A stack of layers advanced step by step; states go in and out as ``(L, B, ·)``."""
+
+    def step(self, x: Tensor) -> Tensor:
+        """Advance by ``(B, I)``; return h of the top, ``(B, P)``, valid until the next step."""
+        ...
+
+    def state(self) -> State:
+        """A copy of the state after the last step."""
+        ...
+
+    def hold(self, state: State) -> None:
+        """Go on from a copy of ``state``."""
+        ...
+
+    def clear(self) -> None:
+        """Go on from zeros."""
+        ...
+
+
+@final
+class CompiledSteps:
+    """Every layer a compiled call with its own buffers; all rows of the batch at once."""
+
+    def __init__(self, layer: Recurrent, batch: int) -> None:
+        self._calls = [
+            StepCall(layer.cell, layer.weights(i), batch, exact()) for i in range(layer.num_layers)
+        ]
+
+    def step(self, x: Tensor) -> Tensor:
+        for call in self._calls:
+            x = call.run(x)
+        return x
+
+    def state(self) -> State:
+        by_layer = [call.state for call in self._calls]
+        return tuple(torch.stack(values) for values in zip(*by_layer, strict=True))
+
+    def hold(self, state: State) -> None:
+        for index, call in enumerate(self._calls):
+            for own, value in zip(call.state, state, strict=True):
+                own.copy_(value[index])
+
+    def clear(self) -> None:
+        for call in self._calls:
+            for own in call.state:
+                own.zero_()
+
+
+@final
+class EagerSteps:
+    """The layer itself, called with sequences of one step."""
+
+    def __init__(self, layer: Recurrent) -> None:
+        self._layer = layer
+        self._state: State | None = None
+
+    def step(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            held = self._state
+            given = held[0] if held is not None and len(held) == 1 else held
+            output, last = self._layer(x.unsqueeze(0), given)
+        self._state = last if isinstance(last, tuple) else (last,)
+        return output.squeeze(0)
+
+    def state(self) -> State:
+        assert self._state is not None  # asked for only after a step
+        return tuple(s.clone() for s in self._state)
+
+    def hold(self, state: State) -> None:
+        self._state = tuple(s.clone() for s in state)
+
+    def clear(self) -> None:
+        self._state = None

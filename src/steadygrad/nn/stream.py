@@ -1,0 +1,199 @@
+"""A layer fed one sample at a time, its state held in between."""
+
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from steadygrad.cells import State
+from steadygrad.nn.step_engine import CompiledSteps, EagerSteps, Steps
+from steadygrad.nn.torch_twins import cell_of, twin_of
+from steadygrad.scan.backend import choose
+
+
+@final
+class Stream:
+    r"""Runs a recurrent layer sample by sample, as a controller or a live signal needs it.
+
+    What `push` returns equals the whole sequence given to the layer in evaluation mode, time step
+    by time step: there is no dropout and no gradient. Where the compiled recurrence is chosen
+    (see `steadygrad.scan.backend`) all buffers and the arguments of the calls are made once.
+
+    The stream holds copies of the layer's weights. It looks at every push whether torch has
+    counted a change of a parameter (an optimiser's step, ``load_state_dict``, ``copy_``,
+    ``layer.to(...)``) and then copies again; what torch does not count, writing through ``.data``
+    or putting another parameter in a parameter's place, needs a call of `refresh`.
+
+    Args:
+        layer: One of our layers, or a `torch.nn.RNN`, `LSTM` or `GRU`; stacked if you like.
+
+    Raises:
+        TypeError: Any other module.
+        ValueError: The layer is bidirectional: its second scan begins at the last sample.
+
+    Example:
+        >>> stream = Stream(Recurrent("lstm", 3, 8, num_layers=2))
+        >>> [stream.push(sample).shape for sample in torch.randn(2, 3)]
+        [torch.Size([8]), torch.Size([8])]
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        self._cell = cell_of(layer)
+        if getattr(layer, "bidirectional", False):
+            raise ValueError(
+                "Stream: expected a layer that runs forward in time, got a bidirectional "
+                f"{type(layer).__name__}, whose second scan begins at the last sample; "
+                "build the layer with bidirectional=False"
+            )
+        self._layer: Any = layer
+        self._shape: tuple[int, ...] | None = None  # of a sample, while a state is held
+        self._engine: Steps | None = None
+        self._batch = 0
+        self.refresh()
+
+    def push(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """Advance by one time step.
+
+        Args:
+            x: One sample ``(I,)``, or one of each of ``B`` sequences ``(B, I)``; the same shape
+                until `reset`.
+            out: Where to put the result; a new tensor if not given.
+
+        Returns:
+            h of the top layer, ``(P,)`` or ``(B, P)``.
+
+        Raises:
+            TypeError: ``x`` is no tensor.
+            ValueError: Shape or dtype of ``x`` or ``out`` is not what the stream expects.
+        """
+        if self._counts() != self._counted:
+            self.refresh()
+        engine = self._engine
+        same = type(x) is Tensor and x.shape == self._shape and x.dtype == self._dtype
+        if engine is None or not same:
+            engine = self._begin(x)
+        if out is not None:
+            self._check_out(x, out)
+        if x.requires_grad:
+            x = x.detach()
+        hidden = engine.step(x if x.dim() == 2 else x.unsqueeze(0))
+        if x.dim() == 1:
+            hidden = hidden.squeeze(0)
+        if out is None:
+            return hidden.clone()  # the engine writes over its own at the next push
+        with torch.no_grad():
+            return out.copy_(hidden)
+
+    @property
+    def state(self) -> Tensor | State | None:
+        """The state after the last push, as the layer returns it; None before the first.
+
+        A copy ``(L, B, ·)``, or ``(L, ·)`` after samples ``(I,)``; a tuple if the cell has more
+        than one state. Set it to go on from there; None is `reset`.
+        """
+        if self._shape is None or self._engine is None:
+            return None
+        held = tuple(s if len(self._shape) == 2 else s.squeeze(1) for s in self._engine.state())
+        return held if len(self._cell.states) > 1 else held[0]
+
+    @state.setter
+    def state(self, state: Tensor | State | None) -> None:
+        if state is None:
+            return self.reset()
+        given = (state,) if isinstance(state, Tensor) else tuple(state)
+        widths = [self._layer.proj_size or self._layer.hidden_size]
+        widths += [self._layer.hidden_size] * (len(self._cell.states) - 1)
+        batched = bool(given) and given[0].dim() == 3
+        rows = given[0].shape[1:2] if batched else ()
+        wanted = [(self._layer.num_layers, *rows, width) for width in widths]
+        got = [tuple(s.shape) for s in given]
+        if got != wanted or any(s.dtype != self._dtype for s in given):
+            raise ValueError(
+                f"Stream.state: expected {', '.join(self._cell.states)} of shape "
+                f"{' and '.join(map(str, wanted))}, {self._dtype}, got "
+                f"{' and '.join(map(str, got)) or 'nothing'}, "
+                f"{', '.join(str(s.dtype) for s in given)}"
+            )
+        shape = (*rows, self._layer.input_size)
+        engine = self._engine_for(shape)
+        engine.hold(tuple(s.detach() if batched else s.detach().unsqueeze(1) for s in given))
+        self._shape = shape
+
+    def reset(self) -> None:
+        """Forget the state: the next push begins at zeros, with any number of rows."""
+        self._shape = None
+
+    def refresh(self) -> None:
+        """Copy the layer's weights again; the state stays."""
+        held = self.state
+        # A parameter made under inference mode counts no changes; its address is all there is.
+        self._parameters = list(self._layer.parameters())
+        self._versioned = [p for p in self._parameters if not p.is_inference()]
+        self._counted = self._counts()
+        with torch.inference_mode(False):
+            self._twin = twin_of(self._layer).requires_grad_(False).eval()
+        self._dtype = self._twin.weight_ih_l0.dtype
+        self._twin.batch_first = False
+        weights = self._twin.weights(0)
+        asked = getattr(self._layer, "backend", None)
+        self._twin.backend = choose(asked, self._cell, weights.weight_ih, weights)
+        self._engine = None
+        if held is not None:
+            parts = (held,) if isinstance(held, Tensor) else held
+            moved = tuple(p.to(weights.weight_ih) for p in parts)
+            self.state = moved
+
+    def _counts(self) -> tuple[list[int], list[int]]:
+        """What changes with the parameters, as far as torch counts it."""
+        return [p._version for p in self._versioned], [p.data_ptr() for p in self._parameters]
+
+    def _begin(self, x: Tensor) -> Steps:
+        """Look at a sample closely; take a zero state if none is held."""
+        if not isinstance(x, Tensor):
+            raise TypeError(f"Stream.push: expected a tensor, got {type(x).__name__}")
+        size = self._layer.input_size
+        held = self._shape
+        if held is None and (x.dim() not in (1, 2) or x.shape[-1] != size or not x.shape[0]):
+            raise ValueError(
+                f"Stream.push: expected one sample ({size},) or a batch (B, {size}) of one time "
+                f"step, got {tuple(x.shape)}"
+            )
+        if held is not None and x.shape != held:
+            raise ValueError(
+                f"Stream.push: expected {tuple(held)} as before, got {tuple(x.shape)}; "
+                "call reset() to begin with another shape"
+            )
+        if x.dtype != self._dtype:
+            raise ValueError(
+                f"Stream.push: expected {self._dtype} as the layer's weights, got {x.dtype}; "
+                f"use x.to({self._dtype})"
+            )
+        engine = self._engine_for(tuple(x.shape))
+        if held is None:
+            engine.clear()
+            self._shape = tuple(x.shape)
+        return engine
+
+    def _check_out(self, x: Tensor, out: Tensor) -> None:
+        wanted = (*x.shape[:-1], self._twin.output_size)
+        if tuple(out.shape) != wanted or out.dtype != self._dtype:
+            raise ValueError(
+                f"Stream.push: expected out of shape {wanted} and {self._dtype}, "
+                f"got {tuple(out.shape)} and {out.dtype}"
+            )
+
+    def _engine_for(self, shape: tuple[Any, ...]) -> Steps:
+        batch = shape[0] if len(shape) == 2 else 1
+        if self._engine is None or self._batch != batch:
+            compiled = self._twin.backend == "c"
+            self._engine = CompiledSteps(self._twin, batch) if compiled else EagerSteps(self._twin)
+            self._batch = batch
+        return self._engine
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Engines hold addresses of their own buffers: a copy makes its own.
+        return {"layer": self._layer, "state": self.state}
+
+    def __setstate__(self, saved: dict[str, Any]) -> None:
+        self.__init__(saved["layer"])
+        self.state = saved["state"]
