@@ -91,6 +91,11 @@ def test_cutting_the_stream_and_setting_the_state_changes_nothing(name: str, bac
         before = copy.deepcopy(held)
         pushed(stream, torch.randn_like(x))  # what was read must not change under its reader
         torch.testing.assert_close(held, before, rtol=0, atol=0)
+        stream.reset()
+        pushed(stream, x[:4])
+        for mine in parts(stream.state):
+            mine.zero_()  # nor does its reader change the stream
+        torch.testing.assert_close(pushed(stream, x[4:]), whole[4:], rtol=0, atol=0)
         other = sg.Stream(layer)
         for fresh in (stream, other, copy.deepcopy(other), pickle.loads(pickle.dumps(other))):
             fresh.state = held

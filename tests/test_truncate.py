@@ -200,20 +200,23 @@ def test_a_checkpointed_scan_can_be_differentiated_twice() -> None:
     torch.testing.assert_close(seen[1], seen[0])
 
 
-def bytes_kept(checkpoint: bool, backend: str, kind: str) -> int:
-    """Bytes that a forward pass leaves for the way back, beside its input and its output.
+def kept(checkpoint: bool, backend: str, kind: str) -> tuple[int, int]:
+    """Bytes that a forward pass leaves for the way back, and the most rows at once on the way back.
 
-    In the graph (seen by hooks) and in Python objects, where recomputation keeps its arguments.
+    Beside the input and the output; in the graph (seen by hooks) and in Python objects, where
+    recomputation might keep its arguments.
     """
     layer = sg.Recurrent(kind, 4, 16, backend=backend, checkpoint=checkpoint)
     x = torch.randn(1000, 2, 4, requires_grad=True)
     layer(x[:3])  # what is made once is made now
     gc.collect()
     before = {v.untyped_storage().data_ptr() for v in tensors()}
-    kept: dict[int, int] = {}
+    found: dict[int, int] = {}
+    rows: list[int] = []
 
     def note(value: Tensor) -> Tensor:
-        kept[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+        rows.append(len(value) if value.dim() else 0)
+        found[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
         return value
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda value: value):
@@ -221,9 +224,13 @@ def bytes_kept(checkpoint: bool, backend: str, kind: str) -> int:
     for value in tensors():
         note(value)
     for known in (x, output, *parts(last)):
-        kept.pop(known.untyped_storage().data_ptr(), None)
-    weighted([output, *parts(last)]).backward()
-    return sum(size for where, size in kept.items() if where not in before)
+        found.pop(known.untyped_storage().data_ptr(), None)
+    size = sum(nbytes for where, nbytes in found.items() if where not in before)
+    loss = weighted([output, *parts(last)])
+    rows.clear()
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda value: value):
+        loss.backward()
+    return size, max(rows, default=0)
 
 
 def tensors() -> list[Tensor]:
@@ -233,9 +240,10 @@ def tensors() -> list[Tensor]:
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("kind", ["elman", "lstm", "gru"])
 def test_a_checkpointed_scan_keeps_a_fifth_at_most(kind: str, backend: str) -> None:
-    whole, few = (bytes_kept(checkpoint, backend, kind) for checkpoint in (False, True))
+    (whole, _), (few, rows) = (kept(checkpoint, backend, kind) for checkpoint in (False, True))
     assert few > 0 and whole > 1000 * 2 * 16 * 4  # both were really counted
     assert few <= whole / 5, f"{few} of {whole} bytes"
+    assert 0 < rows <= 2 * 32, "what is computed again is one short piece at a time"
 
 
 def tapped(layer: sg.Recurrent) -> list[tuple[int, bool, Tap]]:
@@ -279,3 +287,13 @@ def test_a_truncated_tap_is_zero_where_no_gradient_comes() -> None:
         curve = tap.log10_over_batch()
         assert (curve[:8] == -math.inf).all() and torch.isfinite(curve[8:]).all()
         assert (tap.nonfinite == 0).all() and tap.present.all()
+
+
+def test_a_second_pass_over_one_graph_forgets_the_first() -> None:
+    layer = sg.GRU(3, 4, truncate=4, dtype=F64)
+    taps = tapped(layer)
+    output, last = layer(torch.randn(10, 2, 3, dtype=F64))
+    output.sum().backward(retain_graph=True)
+    last.sum().backward()
+    first, second = (tap.log10_over_batch() for _, _, tap in taps)
+    assert torch.isfinite(first).all() and (second[:8] == -math.inf).all()

@@ -130,8 +130,7 @@ class Stream:
         self._parameters = list(self._layer.parameters())
         self._versioned = [p for p in self._parameters if not p.is_inference()]
         self._counted = self._counts()
-        with torch.inference_mode(False):
-            self._twin = twin_of(self._layer).requires_grad_(False).eval()
+        self._twin = twin_of(self._layer).requires_grad_(False).eval()
         self._dtype = self._twin.weight_ih_l0.dtype
         self._twin.batch_first = False
         weights = self._twin.weights(0)
