@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from steadygrad.cells import Cell
 from steadygrad.scan import eager, tape
 from steadygrad.scan.backend import exact
-from steadygrad.scan.c import kernel
+from steadygrad.scan.c import kernel, large
 from steadygrad.scan.clips import LoopClip
 from steadygrad.scan.layout import Layout
 from steadygrad.scan.taps import OnTap
@@ -37,10 +37,11 @@ class Scan(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         x, weights, state = _unpack(names, tensors)
         keep = any(ctx.needs_input_grad)
-        projected = F.linear(x, weights.weight_ih, weights.bias_ih)
         if backend == "c":
+            projected = large.linear(x, weights.weight_ih, weights.bias_ih)
             trip = kernel.forward(cell, layout, projected, weights, state, keep, exact())
         else:
+            projected = F.linear(x, weights.weight_ih, weights.bias_ih)
             trip = eager.forward(cell, layout, projected, weights, state, keep)
         if keep:
             ctx.fixed = (cell, layout, clip, on_tap, names)
@@ -100,9 +101,9 @@ def _weight_gradients(
     """One matrix product or sum for each weight, over all time steps at once."""
     grads: dict[str, Tensor] = {}
     if needed.get("x"):
-        grads["x"] = found.pre @ weights.weight_ih
+        grads["x"] = large.product(found.pre, weights.weight_ih)
     if needed.get("weight_ih"):
-        grads["weight_ih"] = found.pre.t() @ x
+        grads["weight_ih"] = large.outer(found.pre, x)
     if needed.get("bias_ih"):
         grads["bias_ih"] = found.pre.sum(0)
     if needed.get("weight_hr") and found.squeezed is not None:
@@ -113,7 +114,7 @@ def _weight_gradients(
             continue
         rows: dict[str, Tensor] = {}
         for item, grad in found.products.items():
-            whole = grad.t() @ found.arguments[item] if name == "weight_hh" else grad.sum(0)
+            whole = large.outer(grad, found.arguments[item]) if name == "weight_hh" else grad.sum(0)
             for gate, part in zip(item.gates, whole.split(size), strict=True):
                 rows[gate] = rows[gate] + part if gate in rows else part
         blocks = getattr(weights, name).split(size)
