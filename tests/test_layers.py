@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence
+from torch.utils.checkpoint import checkpoint
 
 import steadygrad as sg
+from steadygrad.scan import trace
 
 PAIRS: dict[str, tuple[Any, Any]] = {
     "RNN": (sg.RNN, nn.RNN),
@@ -278,3 +280,15 @@ def test_padded_and_packed_give_the_same_loss_gradient() -> None:
     torch.testing.assert_close(
         nn.utils.rnn.pad_packed_sequence(layer(packed)[0], batch_first=True)[0], layer(x)[0]
     )
+
+
+@pytest.mark.parametrize("backend", ["eager", "c"])
+def test_inside_torchs_own_checkpoint(backend: str) -> None:
+    trace.cache_clear()  # the first use of a cell may be inside
+    layer = sg.GRU(3, 4, dtype=F64, backend=backend)
+    x = torch.randn(5, 2, 3, dtype=F64, requires_grad=True)
+    inputs = [x, *layer.parameters()]
+    inside = checkpoint(lambda v: layer(v)[0].square().sum(), x, use_reentrant=False)
+    assert isinstance(inside, Tensor)
+    got = torch.autograd.grad(inside, inputs)
+    torch.testing.assert_close(got, torch.autograd.grad(layer(x)[0].square().sum(), inputs))

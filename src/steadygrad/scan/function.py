@@ -56,11 +56,12 @@ class Scan(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         cell, layout, clip, on_tap, names = ctx.fixed
         count = len(names)
-        tensors = ctx.saved_tensors[:count]
+        kept = ctx.saved_tensors  # read once: a recomputing caller hands them out only once
+        tensors = kept[:count]
         needed = ctx.needs_input_grad[FIXED:]
         if torch.is_grad_enabled():
             return (None,) * FIXED + _replayed(ctx.fixed, tensors, needed, grads)
-        saved = dict(zip(ctx.saved_names, ctx.saved_tensors[count:], strict=True))
+        saved = dict(zip(ctx.saved_names, kept[count:], strict=True))
         x, weights, state = _unpack(names, tensors)
         outer = (grads[0].contiguous(), grads[1:], clip, on_tap)
         if ctx.backend == "c":

@@ -8,6 +8,7 @@ in the sequential loop. Nothing here knows of time, batch or dtype.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -248,8 +249,10 @@ def _split_vjp(
 
     # Sizes differ from 0, 1 and from each other, so that none is taken for a constant.
     example = [torch.zeros(5, 7, dtype=torch.float64) for _ in range(num_inputs + num_outputs)]
-    with torch.enable_grad():
-        traced = make_fx(both, tracing_mode="symbolic")(*example).graph
+    # In a thread of its own: whatever modes and hooks the caller is under, such as those of
+    # torch.utils.checkpoint, are not meant for the trace, and some forbid it.
+    with ThreadPoolExecutor(1) as apart:
+        traced = apart.submit(make_fx(both, tracing_mode="symbolic"), *example).result().graph
     traced.eliminate_dead_code()
     placeholders = [n for n in traced.nodes if n.op == "placeholder"]
     incoming = placeholders[num_inputs:]
