@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from steadygrad.report.figures import plain, power
 
+NARROWEST = 0.05  # decades: closer together, the figures of two ticks would read the same
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -49,6 +51,8 @@ def around(values: NDArray[np.float64], *, is_log: bool = False, powers: bool = 
     if not len(finite):
         return Axis(-1.0 if is_log else 0.0, 1.0, is_log, powers)
     low, high = float(finite.min()), float(finite.max())
+    if is_log and 0 < high - low < NARROWEST:
+        low, high = (low + high - NARROWEST) / 2, (low + high + NARROWEST) / 2
     air = 0.05 * (high - low) or (0.5 if is_log else 0.5 * abs(low) or 0.5)
     return Axis(
         low - air if is_log or low < 0 or low - air > 0 else 0.0, high + air, is_log, powers
