@@ -13,6 +13,7 @@ from steadygrad.scan import LoopClip, Tap, log10_sum_squares
 
 F64 = torch.float64
 Key = tuple[int, bool]
+BACKENDS = ["eager", "auto"]
 
 
 def tapped(layer: sg.Recurrent) -> dict[Key, Tap]:
@@ -63,11 +64,12 @@ def test_taps_do_not_change_the_gradient() -> None:
     assert set(taps) == {(0, False), (0, True), (1, False), (1, True)}
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("gain", "rate"), [(0.5, math.log10(0.5)), (2.0, math.log10(2.0))])
-def test_float32_measures_far_outside_of_its_range(gain: float, rate: float) -> None:
+def test_float32_measures_far_outside_of_its_range(gain: float, rate: float, backend: str) -> None:
     """A linear recurrence by an orthogonal matrix: every step scales the gradient by the gain."""
     steps = 400
-    layer: Any = sg.RNN(1, 8, nonlinearity="relu")
+    layer: Any = sg.RNN(1, 8, nonlinearity="relu", backend=backend)
     with torch.no_grad():
         for p in layer.parameters():
             p.zero_()
@@ -89,8 +91,9 @@ def test_float32_measures_far_outside_of_its_range(gain: float, rate: float) -> 
     assert abs(float(curve[0] - curve[-1])) > 38  # float32 alone could not hold it
 
 
-def test_the_true_gradient_underflows_as_it_should_while_the_tap_does_not() -> None:
-    layer: Any = sg.RNN(1, 4)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_true_gradient_underflows_as_it_should_while_the_tap_does_not(backend: str) -> None:
+    layer: Any = sg.RNN(1, 4, backend=backend)
     nn.init.orthogonal_(layer.weight_hh_l0, 0.3)
     x = torch.randn(300, 2, 1, requires_grad=True)
     plain = torch.autograd.grad(layer(x)[0][-1].sum(), [x, *layer.parameters()])
@@ -102,8 +105,9 @@ def test_the_true_gradient_underflows_as_it_should_while_the_tap_does_not() -> N
     assert torch.isfinite(curve).all() and curve[0] - curve[-1] < -150
 
 
-def test_a_gradient_from_outside_is_not_lost_beside_a_rescaled_one() -> None:
-    layer: Any = sg.RNN(1, 4, dtype=torch.float32)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_gradient_from_outside_is_not_lost_beside_a_rescaled_one(backend: str) -> None:
+    layer: Any = sg.RNN(1, 4, dtype=torch.float32, backend=backend)
     nn.init.orthogonal_(layer.weight_hh_l0, 0.2)
     x = torch.randn(120, 2, 1)
     twin: Any = sg.RNN(1, 4, dtype=F64)
@@ -135,8 +139,9 @@ def test_a_nan_is_seen_in_its_row_and_in_no_other() -> None:
 
 def test_zero_infinite_and_nan_norms_stay_apart_over_the_batch() -> None:
     inf, nan = math.inf, math.nan
-    rows = torch.tensor([[-inf, -inf], [inf, 0.0], [nan, inf], [0.0, 0.0]])
+    rows = torch.tensor([[-inf, -inf], [inf, 0.0], [nan, inf], [0.0, 0.0], [-400.0, 0.0]])
     total = log10_sum_squares(rows)
+    assert total[4] == 0.0
     assert total[0] == -inf and total[1] == inf and total[2].isnan()
     torch.testing.assert_close(total[3], torch.tensor(math.log10(math.sqrt(2))))
 

@@ -278,6 +278,8 @@ def test_the_budget_lets_the_first_through_and_makes_the_next_wait() -> None:
         time.sleep(0.01)
     assert not budget.allows("replay")
     assert Budget(1.0).allows("replay")
+    budget._began -= 0.2  # time has passed, but not yet fifty times what was spent
+    assert not budget.allows("replay")
     budget._began -= 10.0  # ten seconds later
     assert budget.allows("replay")
     with pytest.raises(ValueError, match="share"):
