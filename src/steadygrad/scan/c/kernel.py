@@ -15,7 +15,7 @@ from steadygrad.scan.c.tools import openmp
 from steadygrad.scan.clips import LoopClip
 from steadygrad.scan.eager import Gradients, Trip
 from steadygrad.scan.layout import Layout
-from steadygrad.scan.sharing import shares
+from steadygrad.scan.products import blocks, shares
 from steadygrad.scan.taps import LOG10_2, OnTap, Tap
 from steadygrad.scan.trace import Product, trace
 from steadygrad.scan.weights import Weights
@@ -136,7 +136,7 @@ def forward(
         call.tensor(f"s{k}", value)
         final.append(call.tensor(f"e{k}", torch.empty_like(value)))
     for i, item in enumerate(file.products):
-        matrix, bias = _blocks(cell, weights, item, size)
+        matrix, bias = blocks(cell, weights, item, size)
         call.packed(f"r{i}", library, matrix.t())
         call.tensor(f"b{i}", matrix.new_zeros(matrix.shape[0]) if bias is None else bias)
         if keep and not _is_h(cell, item):
@@ -147,15 +147,6 @@ def forward(
     call.run(library.steadygrad_forward)
     kept = {"kernel": saved, "projected": projected, "hidden": hidden, **arguments}
     return Trip(hidden, tuple(final), kept if keep else {})
-
-
-def _blocks(cell: Cell, weights: Weights, item: Product, size: int) -> tuple[Tensor, Tensor | None]:
-    matrix, bias = weights.weight_hh, weights.bias_hh
-    if item.gates != cell.recurrent:
-        index = [cell.recurrent.index(g) for g in item.gates]
-        matrix = torch.cat([matrix.split(size)[i] for i in index])
-        bias = None if bias is None else torch.cat([bias.split(size)[i] for i in index])
-    return matrix, bias
 
 
 def backward(
@@ -185,7 +176,7 @@ def backward(
         grads.append(call.tensor(f"d{k}", torch.empty_like(value)))
     own: dict[Product, Tensor] = {}
     for i, item in enumerate(file.products):
-        call.packed(f"r{i}", library, _blocks(cell, weights, item, size)[0])
+        call.packed(f"r{i}", library, blocks(cell, weights, item, size)[0])
         own[item] = (
             pre
             if file.shared[i]
