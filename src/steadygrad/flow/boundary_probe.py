@@ -5,14 +5,12 @@ an ordinary tensor of the graph, and its gradient is the total gradient at that 
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-
-EXACTNESS = "exact at the cuts, nothing known between them"
 
 
 class BoundaryProbe:
@@ -29,10 +27,13 @@ class BoundaryProbe:
         ValueError: The layer is bidirectional: its second half cannot begin before the first ends.
 
     Attributes:
+        exactness: What this measurement is worth, in words.
         is_on: Whether the next calls are probed.
         log10_grad: Time step -> per state the log10 norm of dL/ds_t of the last layer of the
             module over the batch.
     """
+
+    exactness: ClassVar[str] = "exact at the cuts, nothing known between them"
 
     def __init__(self, layer: nn.Module, chunks: int = 10) -> None:
         if getattr(layer, "bidirectional", False):

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from steadygrad.scan import Observed
@@ -88,11 +87,3 @@ def _health(activation: str, argument: Tensor) -> GateHealth:
         derivative = (argument > 0).to(argument.dtype)
     mean, value = derivative.double().mean(0), value.double()
     return GateHealth(activation, mean, value.mean(0), value.std(0, correction=0))
-
-
-def nonfinite_gates(observed: Observed) -> dict[str, int]:
-    """Count, per gate, the pre-activations that are not finite."""
-    return {
-        gate: int((~torch.isfinite(argument)).sum())
-        for gate, (_, argument) in observed.preactivations.items()
-    }

@@ -9,7 +9,7 @@ nothing. It is a witness and no measurement: what lies in the null space of W is
 a stacked module shows only its first layer.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,8 +19,6 @@ from torch.nn.utils.rnn import PackedSequence
 
 from steadygrad.scan import Layout, log10_sum_squares
 
-EXACTNESS = "witness: gradient at the layer's input, proportional to that inside up to W"
-
 
 class InputProbe:
     """Read the gradient at the input of one recurrent layer while it trains.
@@ -29,9 +27,14 @@ class InputProbe:
         layer: A `torch.nn.RNN`, `LSTM` or `GRU`, or a steadygrad layer.
 
     Attributes:
+        exactness: What this measurement is worth, in words.
         is_on: Whether the next calls are probed.
         log10_grad: ``(T,)`` of the latest probed call, log10 norm over the batch; or None.
     """
+
+    exactness: ClassVar[str] = (
+        "witness: gradient at the layer's input, proportional to that inside up to W"
+    )
 
     def __init__(self, layer: nn.Module) -> None:
         self.is_on = False

@@ -300,7 +300,7 @@ class _File:
     # ---- backward -------------------------------------------------------------------------
 
     def _backward(self) -> list[str]:
-        b, G, S, H = self.b, len(self.cell.gates), len(self.cell.states), "H"
+        b, G, S = self.b, len(self.cell.gates), len(self.cell.states)
         lines = [
             "static void backward_part(const word* a, word thread) {",
             f"    const word H = {b['H']}, T = {b['T']};",
@@ -347,7 +347,6 @@ class _File:
                 f"        {b.pointer(f'd{k}', False)}[(from + i) * H + u] = "
                 f"(scaled ? times(cur{k}[i * H + u], now ? -now[i] : 0) : cur{k}[i * H + u]);",
             ]
-        del H
         return [*lines, "}"]
 
     def _enter(self, S: int) -> list[str]:

@@ -1,24 +1,10 @@
 """A stage's graph as C: loops over the units of one row, cut where a sum over units is needed."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
 from torch import fx
 
 from steadygrad.scan.c.operations import POINTWISE, REDUCTIONS, SIZE, Line, Unprintable, literal
-
-Load = Callable[[str], str]
-Store = Callable[[str], str]
-
-
-@dataclass
-class _Phase:
-    """What happens between two sums: values of the row, then a loop over its units."""
-
-    row: list[str] = field(default_factory=list)
-    unit: list[str] = field(default_factory=list)
-    sums: list[str] = field(default_factory=list)
-    after: list[str] = field(default_factory=list)
 
 
 class StagePrinter:
