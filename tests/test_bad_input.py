@@ -97,7 +97,12 @@ BAD = [
     Bad("UTF-16 text", "a text".encode("utf-16"), r"is UTF-16", file="a.txt"),
     Bad("no such cell", TWO, r"no such cell; there are: rnn, .*lstm", ("--cell", "lstn")),
     Bad("no such option", TWO, r"options of elman: nonl", ("--cell", "elman:gain=1")),
-    Bad("bad option value", TWO, r"Unknown nonlin", ("--cell", "elman:nonlinearity=sin")),
+    Bad(
+        "bad option value",
+        TWO,
+        r"nonlinearity must be 'tanh' or 'relu'",
+        ("--cell", "elman:nonlinearity=sin"),
+    ),
     Bad("no such remedy", TWO, r"no remedy 'hope'", ("--remedies", "hope")),
     Bad("zero window", TWO, r"--window 0: expected at least 1", ("--window", "0")),
     Bad("bad dropout", TWO, r"--dropout 1.0: expected", ("--dropout", "1")),

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self, final
 from torch import Tensor, nn
 
 from steadygrad.remedies.applied import Applied
+from steadygrad.spec import write_spec
 
 
 class Remedy(ABC):
@@ -83,12 +84,7 @@ class Remedy(ABC):
     @property
     def spec(self) -> str:
         """The remedy as the command line writes it; `steadygrad.remedies.parse` reads it back."""
-        given = [
-            f"{option.name}={_plain(getattr(self, option.name))}"
-            for option in self.fields()
-            if getattr(self, option.name) != option.default
-        ]
-        return self.name + (":" + ",".join(given) if given else "")
+        return write_spec(self.name, self)
 
     @classmethod
     def variants(cls) -> tuple[Self, ...]:
@@ -111,8 +107,3 @@ class Remedy(ABC):
             raise ValueError(
                 f"{self.name}: option {option} must be {expected}, got {getattr(self, option)!r}"
             )
-
-
-def _plain(value: object) -> str:
-    """Write a value as `parse` reads it: true, false and none in lower case."""
-    return str(value).lower() if value is None or isinstance(value, bool) else str(value)

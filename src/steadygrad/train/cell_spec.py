@@ -1,12 +1,8 @@
 """A cell written as text, ``elman:nonlinearity=relu``, read into the cell."""
 
-from dataclasses import fields
-from typing import Any, get_type_hints
-
 from steadygrad.cells import CELLS, Cell
+from steadygrad.spec import read_spec
 from steadygrad.tasks import InputError
-
-TRUTHS = {"true": True, "false": False}
 
 
 def parse_cell(text: str) -> Cell:
@@ -15,28 +11,9 @@ def parse_cell(text: str) -> Cell:
     Raises:
         InputError: No such cell or option, or a value that the cell refuses.
     """
-    name, _, rest = (part.strip() for part in text.partition(":"))
-    if name not in CELLS:
+    if text.partition(":")[0].strip() not in CELLS:
         raise InputError(f"--cell {text}: no such cell; there are: rnn, {', '.join(sorted(CELLS))}")
-    cell = CELLS[name]
-    options: list[str] = [option.name for option in fields(cell)]  # pyright: ignore[reportArgumentType]
-    kinds = get_type_hints(cell)
-    values: dict[str, Any] = {}
-    for pair in filter(None, (part.strip() for part in rest.split(","))):
-        option, equals, value = (part.strip() for part in pair.partition("="))
-        if not equals or option not in options:
-            raise InputError(
-                f"--cell {text}: expected option=value, got {pair!r}; options of {name}:"
-                f" {', '.join(options) or 'none'}"
-            )
-        values[option] = value
     try:
-        return cell(**{option: _convert(kinds[option], v) for option, v in values.items()})
-    except (ValueError, TypeError, KeyError) as error:
+        return read_spec(text, CELLS, "cell")
+    except (ValueError, TypeError) as error:
         raise InputError(f"--cell {text}: {error}") from None
-
-
-def _convert(kind: Any, value: str) -> Any:
-    if kind is bool:
-        return TRUTHS[value.lower()]
-    return kind(value) if kind in (int, float) else value
