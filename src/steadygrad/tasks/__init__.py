@@ -1,14 +1,30 @@
 """What is learnt: one file per task, each with its data, its measure and its naive answers."""
 
+from steadygrad.tasks.adding import Adding as Adding
 from steadygrad.tasks.base import Batch as Batch
 from steadygrad.tasks.base import Batches as Batches
 from steadygrad.tasks.base import InputError as InputError
 from steadygrad.tasks.base import Score as Score
 from steadygrad.tasks.base import Split as Split
 from steadygrad.tasks.base import Task as Task
+from steadygrad.tasks.copy_memory import CopyMemory as CopyMemory
+from steadygrad.tasks.delayed_xor import DelayedXOR as DelayedXOR
 from steadygrad.tasks.forecast import Forecast as Forecast
 from steadygrad.tasks.from_csv import read_forecast as read_forecast
+from steadygrad.tasks.memorisation import Memorisation as Memorisation
+from steadygrad.tasks.multiplication import Multiplication as Multiplication
+from steadygrad.tasks.parity import Parity as Parity
+from steadygrad.tasks.permutation import RandomPermutation as RandomPermutation
 from steadygrad.tasks.pixels import Pixels as Pixels
 from steadygrad.tasks.pixels import read_pixels as read_pixels
+from steadygrad.tasks.synthetic import Synthetic as Synthetic
+from steadygrad.tasks.temporal_order import TemporalOrder as TemporalOrder
 from steadygrad.tasks.text import Text as Text
 from steadygrad.tasks.text import read_text as read_text
+
+TASKS: dict[str, type[Synthetic]] = {
+    value.name: value
+    for value in list(globals().values())
+    if isinstance(value, type) and issubclass(value, Synthetic) and value is not Synthetic
+}
+"""Every task that needs no file, by its command line name."""

@@ -1,0 +1,268 @@
+"""Tasks drawn at random: answered without error by a program that remembers, and not without."""
+
+import ast
+import math
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from steadygrad import tasks
+from steadygrad.spec import read_spec, write_spec
+from steadygrad.tasks import TASKS, InputError, Synthetic
+from steadygrad.tasks.synthetic import NATS, SQUARED_ERROR, WRONG, Regression
+
+# Another value for each option that is a number; literals are tried one by one.
+OTHER: dict[str, Any] = {
+    "length": 40, "symbols": 5, "recall": 4, "delay": 3, "pattern": 3, "values": 4, "every": True,
+}  # fmt: skip
+
+
+def variants() -> list[Synthetic]:
+    """Every task with its defaults, and with each option changed by itself."""
+    found: list[Synthetic] = []
+    for kind in TASKS.values():
+        found.append(kind())
+        for option in fields(kind):  # type: ignore[arg-type]
+            if option.name == "notes":
+                continue
+            hint: Any = option.type
+            choices = get_args(hint) or (OTHER[option.name],)
+            found += [kind(**{option.name: c}) for c in choices if c != option.default]
+    return found
+
+
+@pytest.fixture(params=variants(), ids=lambda t: write_spec(t.name, t))
+def task(request: pytest.FixtureRequest) -> Synthetic:
+    return request.param
+
+
+def made(spec: str) -> Synthetic:
+    return read_spec(spec, TASKS, "task")
+
+
+def generator(seed: int = 0) -> Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+# ---- programs that remember, written from the papers' words, one sequence at a time ------------
+
+
+def marked(task: Any, x: Tensor, y0: float) -> tuple[float, float]:
+    at = [t for t in range(len(x)) if x[t, 1] == 1]
+    values = [x[t, 0].item() for t in at]
+    return (values[0], values[1]) if len(values) == 2 else (y0, values[0])
+
+
+def add(task: Any, x: Tensor) -> float:
+    a, b = marked(task, x, 0.0)
+    return {"le": a + b, "martens": (a + b) / 2, "hochreiter": 0.5 + (a + b) / 4}[task.form]
+
+
+def multiply(task: Any, x: Tensor) -> float:
+    a, b = marked(task, x, 1.0)
+    return a * b
+
+
+def copy(task: Any, x: Tensor) -> list[int]:
+    codes = x.argmax(-1).tolist()
+    symbols = [c for c in codes if c < task.symbols]
+    return [task.symbols] * (len(codes) - len(symbols)) + symbols
+
+
+def memorise(task: Any, x: Tensor) -> list[int]:
+    codes = x.argmax(-1).tolist()
+    go = codes.index(task.values + 1)
+    pattern = codes[: task.pattern]
+    return [task.values] * (go + 1) + pattern
+
+
+def order(task: Any, x: Tensor) -> int:
+    seen = [c for c in x.argmax(-1).tolist() if c < 2]
+    return sum(v * 2**k for k, v in enumerate(seen))
+
+
+def xor(task: Any, x: Tensor) -> list[int]:
+    s = [int(v) for v in x[:, 0]]
+    d = task.delay
+    return [-1 if t < 2 * d else int(s[t - d] != s[t - 2 * d]) for t in range(len(s))]
+
+
+def parity(task: Any, x: Tensor) -> Any:
+    odd = [int(x[: t + 1, 0].sum()) % 2 for t in range(len(x))]
+    return odd if task.every else odd[-1]
+
+
+def permutation(task: Any, x: Tensor) -> int:
+    return int(x[0].argmax())
+
+
+PROGRAMS: dict[str, Callable[[Any, Tensor], Any]] = {
+    "adding": add, "multiplication": multiply, "copy": copy, "memorisation": memorise,
+    "temporal-order": order, "delayed-xor": xor, "parity": parity, "permutation": permutation,
+}  # fmt: skip
+
+
+def answers(task: Synthetic, targets: Tensor) -> Tensor:
+    """Outputs that say ``targets`` with certainty."""
+    if isinstance(task, Regression):
+        return targets
+    return 100.0 * torch.nn.functional.one_hot(targets.clamp_min(0), task.output_size)
+
+
+def test_a_program_that_remembers_makes_no_error(task: Synthetic) -> None:
+    inputs, targets = task.draw(40, generator())
+    told = [PROGRAMS[task.name](task, inputs[:, b]) for b in range(40)]
+    said = torch.tensor(told, dtype=targets.dtype)
+    said = said.T if task.every_step else said.reshape(targets.shape)
+    torch.testing.assert_close(said, targets)
+    figures = task.figures(task.tally(answers(task, said), targets))
+    assert task.solved(figures)
+    assert figures[task.solved_if[0]] == (100 if task.better[task.solved_if[0]] == "higher" else 0)
+
+
+def best_without_memory(task: Synthetic, inputs: Tensor, targets: Tensor) -> Tensor:
+    """The constant mean, or the frequencies of the targets at each step."""
+    if isinstance(task, Regression):
+        return targets.mean().expand_as(targets)
+    counts = torch.nn.functional.one_hot(targets.clamp_min(0), task.output_size).double()
+    share = counts.mean(-2, keepdim=True).expand_as(counts)
+    return share.clamp_min(1e-30).log()
+
+
+def test_without_memory_the_closed_form_is_what_is_scored(task: Synthetic) -> None:
+    drawn = [task.draw(2000, generator(s)) for s in range(3, 9)]
+    tallies = [task.tally(best_without_memory(task, x, y), y) for x, y in drawn]
+    figures = task.figures(torch.stack(tallies).sum(0))
+    for unit, value in task.no_memory.items():
+        if unit in (NATS, SQUARED_ERROR, "nats per step"):
+            assert figures[unit] == pytest.approx(value, rel=0.03), unit
+        else:  # the most frequent class of a sample is right a little more often than by chance
+            assert figures[unit] == pytest.approx(value, abs=3.5), unit
+    assert not task.solved(figures)
+
+
+def test_published_baselines() -> None:
+    for length, nats in ((100, 0.17329), (200, 0.09452), (500, 0.03999), (1000, 0.02039)):
+        assert made(f"copy:length={length}").no_memory["nats per step"] == pytest.approx(
+            nats, abs=1e-5
+        )
+    assert made("adding").no_memory[SQUARED_ERROR] == pytest.approx(1 / 6)
+    assert made("adding:form=martens").no_memory[SQUARED_ERROR] == pytest.approx(1 / 24)
+    assert made("temporal-order:symbols=3").no_memory[NATS] == pytest.approx(math.log(8))
+
+
+def test_the_answer_is_out_of_reach_below_the_required_lag(task: Synthetic) -> None:
+    """In half of the sequences at least, what is asked for lies as far back as is said, or more."""
+    inputs, _ = task.draw(200, generator())
+    lag = task.required_lag
+    assert lag is not None and 0 < lag < len(inputs)
+    if task.every_step:
+        return  # by construction, see the programs above
+    steps = len(inputs)
+    far = 0
+    for b in range(200):
+        told = PROGRAMS[task.name](task, inputs[:, b])
+        changed = inputs[:, b].clone()
+        changed[: steps - lag] = inputs[: steps - lag, b - 1]  # what lies further back, of another
+        far += int(torch.as_tensor(told).ne(torch.as_tensor(_try(task, changed))).any())
+    assert far >= 20
+
+
+def _try(task: Synthetic, x: Tensor) -> Any:
+    try:
+        return PROGRAMS[task.name](task, x)
+    except (IndexError, ValueError):
+        return -1.0
+
+
+def test_shapes_and_sizes(task: Synthetic) -> None:
+    batch = task.batches("train", 6)[0]
+    steps = len(batch.inputs)
+    assert task.time_steps <= steps <= 1.1 * task.time_steps + 1
+    assert batch.inputs.shape == (steps, 6, task.input_size)
+    assert batch.inputs.dtype == torch.float32 and batch.fresh
+    outputs = torch.zeros(*((steps,) if task.every_step else ()), 6, task.output_size)
+    loss = task.loss(outputs, batch.targets)
+    assert loss.shape == () and loss.isfinite()
+    assert set(task.figures(task.tally(outputs, batch.targets))) == set(task.better)
+
+
+def test_batches_are_fresh_in_training_and_fixed_in_scoring(task: Synthetic) -> None:
+    train = task.batches("train", 4, (0, 0))
+    assert torch.equal(train[3].inputs, task.batches("train", 4, (0, 0))[3].inputs)
+    for other in (
+        train[4],
+        task.batches("train", 4, (0, 1))[3],
+        task.batches("train", 4, (1, 0))[3],
+    ):
+        assert not torch.equal(train[3].inputs, other.inputs)
+    val, test = task.batches("val", 300), task.batches("test", 300)
+    assert sum(b.inputs.shape[1] for b in val) == 1000
+    assert sum(b.inputs.shape[1] for b in test) == 2000
+    assert torch.equal(val[0].inputs, task.batches("val", 300, (9, 9))[0].inputs)
+    assert not torch.equal(val[0].inputs, test[0].inputs)
+    with pytest.raises(IndexError):
+        val[len(val)]
+
+
+def test_every_option_changes_what_is_drawn() -> None:
+    for kind in TASKS.values():
+        plain = kind()
+        for other in variants():
+            if type(other) is kind and other != plain:
+                x, y = plain.draw(50, generator())
+                z, w = other.draw(50, generator())
+                assert x.shape != z.shape or not torch.equal(x, z) or not torch.equal(y, w), other
+
+
+def test_a_nan_answer_is_wrong() -> None:
+    task = TASKS["adding"]()
+    _, y = task.draw(5, generator())
+    figures = task.figures(task.tally(torch.full_like(y, math.nan), y))
+    assert figures[WRONG] == 100 and not task.solved(figures)
+
+
+def test_a_spec_is_read_back(task: Synthetic) -> None:
+    assert read_spec(write_spec(task.name, task), TASKS, "task") == task
+
+
+@pytest.mark.parametrize(
+    "spec, message",
+    [
+        ("adding:length=3", "task adding: length 3: expected at least 20 steps"),
+        ("adding:form=x", "must be 'le' or 'martens' or 'hochreiter'"),
+        ("delayed-xor:delay=150", "length 300: expected above 2 delays, 300"),
+        ("copy:recall=0", "recall 0: expected at least 1"),
+        ("adding:lag=3", "adding has no option 'lag'; options of adding: length"),
+        ("nonsense", "no task 'nonsense' in 'nonsense'; there are: adding"),
+    ],
+)
+def test_bad_options_are_refused_in_one_line(spec: str, message: str) -> None:
+    with pytest.raises((InputError, ValueError), match=message) as caught:
+        read_spec(spec, TASKS, "task")
+    assert "\n" not in str(caught.value)
+
+
+def test_no_task_is_left_out() -> None:
+    folder = Path(tasks.__file__).parent
+    written = set()
+    for path in folder.glob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and any(
+                isinstance(base, ast.Name)
+                and base.id in ("Synthetic", "Regression", "Classification")
+                for base in node.bases
+            ):
+                written.add(node.name)
+    assert {kind.__name__ for kind in TASKS.values()} == written - {"Regression", "Classification"}
+
+
+def test_every_task_says_its_baseline_shapes_and_source() -> None:
+    for kind in TASKS.values():
+        text = kind.__doc__ or ""
+        assert all(part in text for part in ("Shapes:", "Baseline:", "References:")), kind
