@@ -35,7 +35,7 @@ def cell(request: pytest.FixtureRequest) -> Cell:
 @pytest.fixture
 def layer(cell: Cell) -> Recurrent:
     torch.manual_seed(0)
-    return Recurrent(cell, I, H, dtype=torch.float64)
+    return Recurrent(cell, I, H, dtype=torch.float64).eval()  # noise is its mean
 
 
 @pytest.fixture
@@ -97,7 +97,8 @@ def test_a_step_of_the_cell_is_a_step_of_the_layer(layer: Recurrent, x: Tensor) 
     for x_t in x:
         pre = (x_t @ weights.weight_ih.t() + weights.bias_ih).split(H, 1)
         gates = dict(zip(cell.gates, pre, strict=True))
-        unit = dict(zip(cell.per_unit, weights.per_unit, strict=True))
+        gates |= {n: x.new_full((B, H), noise.mean) for n, noise in cell.noise.items()}
+        unit = dict(zip(cell.per_unit, weights.per_unit, strict=True)) | dict(weights.constants)
         state = cell.step(Named("x", gates), Named("r", recur), state, Named("u", unit))
         outputs.append(state[0])
     torch.testing.assert_close(torch.stack(outputs), layer(x)[0])

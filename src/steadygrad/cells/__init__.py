@@ -3,6 +3,7 @@
 from steadygrad.cells.base import Cell as Cell
 from steadygrad.cells.base import Gates as Gates
 from steadygrad.cells.base import Named as Named
+from steadygrad.cells.base import Noise as Noise
 from steadygrad.cells.base import PerUnit as PerUnit
 from steadygrad.cells.base import Recur as Recur
 from steadygrad.cells.base import State as State

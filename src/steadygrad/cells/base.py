@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
 from torch import Tensor
@@ -29,11 +30,40 @@ class Named(Generic[V]):
 
 
 Gates = Named[Tensor]
-"""``x.<gate>`` is ``W x_t + b_ih`` of that gate, ``(B, H)``, projected before the loop."""
+"""``x.<gate>`` is ``W x_t + b_ih`` of that gate, ``(B, H)``, projected before the loop.
+
+``x.<name>`` is also the value of each of `Cell.noise`.
+"""
 Recur = Named[Callable[[Tensor], Tensor]]
 """``recur.<gate>(v)`` is ``R v + b_hh`` of that gate: the step waits here for a product."""
 PerUnit = Named[Tensor]
-"""``unit.<name>`` is a parameter with one value per hidden unit, broadcast to ``(B, H)``."""
+"""``unit.<name>`` is a parameter with one value per hidden unit, broadcast to ``(B, H)``.
+
+``unit.<name>`` is also the value of each of `Cell.constants`.
+"""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A mask of zeros and ones, drawn anew in every training pass.
+
+    In evaluation mode it is the constant ``mean``; no gradient passes through it.
+
+    Args:
+        mean: Probability of a one, 0 to 1, both legal.
+        shared: Whether one draw per row and unit holds for the whole sequence, instead of one
+            per time step, row and unit.
+
+    Raises:
+        ValueError: ``mean`` is not a probability.
+    """
+
+    mean: float
+    shared: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mean <= 1:
+            raise ValueError(f"Noise.mean is a probability, 0 to 1, got {self.mean}")
 
 
 class Cell(ABC):
@@ -46,8 +76,33 @@ class Cell(ABC):
     - `recurrent`, the row blocks of ``weight_hh``, in order (the gates, unless said);
     - `states`, the first of which is the hidden state ``h`` that the layer puts out;
     - `per_unit`, parameters with one value per hidden unit, and where they start;
+    - `constants`, values per unit that are not learnt;
+    - `noise`, masks that are drawn in training;
+    - `reset_`, where its weights start, if not where torch starts them;
 
     and one method, `step`, written as the paper writes it.
+
+    Example:
+        An RNN that keeps a unit's old value with probability 0.2 (zoneout), its recurrent matrix
+        started at the identity:
+
+        >>> @dataclass(frozen=True)
+        ... class Zoned(Cell):
+        ...     name: ClassVar[str] = "zoned"
+        ...     gates: ClassVar[tuple[str, ...]] = ("candidate",)
+        ...     keep: float = 0.2
+        ...
+        ...     @property
+        ...     def noise(self) -> Mapping[str, Noise]:
+        ...         return {"keep": Noise(self.keep)}
+        ...
+        ...     def reset_(self, weights: Mapping[str, Tensor]) -> None:
+        ...         torch.nn.init.eye_(weights["weight_hh"])
+        ...
+        ...     def step(self, x: Gates, recur: Recur, state: State, unit: PerUnit) -> State:
+        ...         (h,) = state
+        ...         new = torch.tanh(x.candidate + recur.candidate(h))
+        ...         return (x.keep * h + (1 - x.keep) * new,)
     """
 
     name: ClassVar[str]
@@ -62,15 +117,40 @@ class Cell(ABC):
         """Names of the row blocks of ``weight_hh``."""
         return self.gates
 
+    @property
+    def noise(self) -> Mapping[str, Noise]:
+        """Masks drawn from torch's generator in every training pass, read as ``x.<name>``.
+
+        The way back, recomputation and second derivatives see the draw of the way forward.
+        """
+        return {}
+
+    def constants(self, hidden_size: int) -> Mapping[str, Tensor]:
+        """Values per hidden unit that are not learnt, ``(H,)`` each, read as ``unit.<name>``.
+
+        They follow the layer's dtype and device, and are not part of its ``state_dict``.
+        """
+        return {}
+
+    def reset_(self, weights: Mapping[str, Tensor]) -> None:
+        """Move the weights of one direction from torch's start to the cell's own, in place.
+
+        Args:
+            weights: By torch's name without its suffix: ``weight_ih``, ``weight_hh``,
+                ``bias_ih`` and ``bias_hh`` if there are, and each name in `per_unit`; already
+                drawn as torch draws them (those of `per_unit` at their start).
+        """
+        return
+
     @abstractmethod
     def step(self, x: Gates, recur: Recur, state: State, unit: PerUnit) -> State:
         """Advance the state by one time step.
 
         Args:
-            x: Projected input of each gate, ``(B, H)``, its bias ``b_ih`` added.
+            x: Projected input of each gate, ``(B, H)``, its bias ``b_ih`` added; and `noise`.
             recur: Recurrent product of each gate, bias ``b_hh`` added.
             state: One tensor ``(B, H)`` per name in `states`.
-            unit: Per-unit parameters, broadcast to ``(B, H)``.
+            unit: Per-unit parameters and `constants`, broadcast to ``(B, H)``.
 
         Rows (sequences) must not mix: only pointwise operations and reductions over the last
         axis may be used between products.

@@ -24,6 +24,7 @@ class Call:
         state: The initial state as a tuple, each ``(L*D, B, ·)`` or ``(L*D, ·)``; empty if none.
         output: Its first result, the data of it if packed.
         last: The final state as a tuple.
+        noise_seed: Where the layer's own draws began, if its cell draws any.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Call:
     state: tuple[Tensor, ...]
     output: Tensor
     last: tuple[Tensor, ...]
+    noise_seed: int | None = None
 
 
 def recurrent_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -107,6 +109,7 @@ class Capture:
                     _as_tuple(given.get("hx")),
                     output.data if isinstance(output, PackedSequence) else output,
                     _as_tuple(last),
+                    getattr(layer, "noise_seed", None),
                 )
             )
 

@@ -6,7 +6,7 @@ to the output. From these our own scan walks the layer once more, in float64, an
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ class Rows:
         state: Initial state, each ``(L*D, B, ·)``, rows sorted as ``x``; empty if none.
         output: Gradient at the output, ``(N, D*P)``.
         last: Gradient at each final state, ``(L*D, B, ·)``.
+        noise: What the cell drew in each layer and direction; None if it draws nothing.
     """
 
     x: Tensor
@@ -37,6 +38,7 @@ class Rows:
     state: tuple[Tensor, ...]
     output: Tensor
     last: tuple[Tensor, ...]
+    noise: tuple[dict[str, Tensor], ...] | None = None
 
 
 def rows_of(call: Call, grad: OutputGradient, limit: int | None = None) -> Rows:
@@ -70,7 +72,12 @@ def rows_of(call: Call, grad: OutputGradient, limit: int | None = None) -> Rows:
             x, output = x.transpose(0, 1), output.transpose(0, 1)
         sizes = (x.shape[1],) * x.shape[0]
         x, output = x.flatten(0, 1), output.flatten(0, 1)
-    rows = Rows(x.detach(), sizes, tuple(s.detach() for s in state), output.detach(), tuple(last))
+    noise = None
+    if call.noise_seed is not None and isinstance(call.layer, Recurrent):
+        noise = tuple(call.layer.noise(len(x), sizes[0], call.noise_seed))
+    rows = Rows(
+        x.detach(), sizes, tuple(s.detach() for s in state), output.detach(), tuple(last), noise
+    )
     return rows if limit is None else _first(rows, limit)
 
 
@@ -90,7 +97,16 @@ def _first(rows: Rows, limit: int) -> Rows:
         tuple(s[:, :limit] for s in rows.state),
         rows.output[kept],
         tuple(g[:, :limit] for g in rows.last),
+        rows.noise and tuple(_first_noise(drawn, kept, limit, rows) for drawn in rows.noise),
     )
+
+
+def _first_noise(
+    drawn: dict[str, Tensor], kept: Tensor, limit: int, rows: Rows
+) -> dict[str, Tensor]:
+    """Of noise per row, or per row and time step, what belongs to the first rows."""
+    every = len(rows.x)
+    return {n: value[kept] if len(value) == every else value[:limit] for n, value in drawn.items()}
 
 
 class Replay:
@@ -112,6 +128,10 @@ class Replay:
         hx = self._state[0] if self._state and len(self._state) == 1 else self._state
         self._taps: dict[tuple[int, bool], Tap] = {}
         self.twin.on_tap = self._keep
+        if rows.noise is not None:
+            self.twin.fixed_noise = [
+                {name: value.to(dtype) for name, value in drawn.items()} for drawn in rows.noise
+            ]
         with torch.enable_grad():
             output, last = self.twin(packed, hx)
         self._output = output.data
@@ -145,10 +165,11 @@ class Replay:
         x = self._x.detach()
         twin, batch = self.twin, self.rows.batch_sizes[0]
         state = self._state or twin._initial(x, batch, None)
+        noise = iter(twin.fixed_noise or list(twin.noise(len(x), batch, None)))
         for layer in range(twin.num_layers):
             for reverse in (False, True)[: twin.num_directions]:
                 start = tuple(s[len(seen)] for s in state)
-                weights = twin.weights(layer, reverse)
+                weights = replace(twin.weights(layer, reverse), noise=next(noise))
                 layout = Layout(self.rows.batch_sizes, reverse)
                 seen[layer, reverse] = observe(twin.cell, x, weights, start, layout)
             x = torch.cat([o.hidden for key, o in seen.items() if key[0] == layer], -1)

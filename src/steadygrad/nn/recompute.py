@@ -35,13 +35,15 @@ class _Recomputed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         again = torch.is_grad_enabled()  # the gradient itself is to be differentiated
-        tensors: tuple[Tensor, ...] = ctx.saved_tensors
+        saved: tuple[Tensor, ...] = ctx.saved_tensors
         needed = ctx.needs_input_grad[1:]
-        if not again:  # cut off, so that the second run ends here
-            tensors = tuple(
-                t.detach().requires_grad_(need) for t, need in zip(tensors, needed, strict=True)
-            )
         with torch.enable_grad():
+            # One of them may be made from another, a state from the weights of the steps before:
+            # the second run has to end here, so it starts from tensors of its own.
+            tensors = tuple(
+                t.view_as(t) if again else t.detach().requires_grad_(need)
+                for t, need in zip(saved, needed, strict=True)
+            )
             outputs = ctx.part(*tensors)
         reached = [
             (o, g) for o, g in zip(outputs, grads, strict=True) if g is not None and o.requires_grad

@@ -2,7 +2,8 @@
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -54,6 +55,8 @@ class Recurrent(nn.Module):
         on_tap: Called in every backward pass, per layer and direction, with the norm of the
             gradient at each time step; or None. A step that no gradient reaches counts as zero.
         truncate, checkpoint: As given; may be set at any time.
+        noise_seed: Where the draws of the latest call began; None if it drew nothing.
+        fixed_noise: What to read instead of drawing, one entry per layer and direction; or None.
 
     Raises:
         ValueError, TypeError, RuntimeError: As the torch layers do, with their words.
@@ -111,11 +114,16 @@ class Recurrent(nn.Module):
         self.proj_size = proj_size
         self.loop_clip: LoopClip | None = None
         self.on_tap: LayerTap | None = None
+        self.noise_seed: int | None = None
+        self.fixed_noise: Sequence[dict[str, Tensor]] | None = None
         for layer in range(num_layers):
             for suffix in self._suffixes(layer):
                 for name, shape in self._shapes(layer).items():
                     value = torch.empty(shape, device=device, dtype=dtype)
                     self.register_parameter(name + suffix, nn.Parameter(value))
+        for name, value in _constants(self.cell, hidden_size).items():
+            value = value.to(device=device, dtype=dtype or torch.get_default_dtype())
+            self.register_buffer(f"constant_{name}", value, persistent=False)
         self.reset_parameters()
 
     @property
@@ -157,7 +165,7 @@ class Recurrent(nn.Module):
         return shapes | dict.fromkeys(self.cell.per_unit, (self.hidden_size,))
 
     def reset_parameters(self) -> None:
-        r"""Draw all weights from U(-1/√H, 1/√H), as torch does; per-unit ones as the cell says."""
+        r"""Draw all weights from U(-1/√H, 1/√H), as torch does; then the cell has its say."""
         bound = 1 / math.sqrt(self.hidden_size)
         for name, parameter in self.named_parameters(recurse=False):
             start = self.cell.per_unit.get(name.partition("_l")[0])
@@ -165,6 +173,13 @@ class Recurrent(nn.Module):
                 nn.init.uniform_(parameter, -bound, bound)
             else:
                 nn.init.constant_(parameter, start)
+        if self.weight_ih_l0.is_meta:  # no values to move, and no draws to be used up
+            return
+        with torch.no_grad():
+            for layer in range(self.num_layers):
+                for suffix in self._suffixes(layer):
+                    names = self._shapes(layer)
+                    self.cell.reset_({name: getattr(self, name + suffix) for name in names})
 
     def weights(self, layer: int, reverse: bool = False) -> Weights:
         """The weights of one direction of one layer."""
@@ -174,9 +189,43 @@ class Recurrent(nn.Module):
             for name in self._shapes(layer)
             if name not in self.cell.per_unit
         }
-        return Weights(
-            **fixed, per_unit=tuple(getattr(self, n + suffix) for n in self.cell.per_unit)
-        )
+        constants = {
+            name.removeprefix("constant_"): value
+            for name, value in self.named_buffers(recurse=False)
+            if name.startswith("constant_")
+        }
+        units = tuple(getattr(self, n + suffix) for n in self.cell.per_unit)
+        return Weights(**fixed, per_unit=units, constants=constants)
+
+    def noise(self, rows: int, batch: int, seed: int | None) -> Iterator[dict[str, Tensor]]:
+        """What the cell's noise is in each layer and direction, one after another.
+
+        Args:
+            rows: Rows of all time steps, ``N``.
+            batch: Rows of the batch, ``B``.
+            seed: Where the draws begin; None for the mean of each, as in evaluation.
+        """
+        like = self.weight_ih_l0
+        assert isinstance(like, Tensor)
+        generator = None if seed is None else torch.Generator(like.device).manual_seed(seed)
+        for _ in range(self.num_layers * self.num_directions):
+            drawn: dict[str, Tensor] = {}
+            for name, noise in self.cell.noise.items():
+                if generator is None:
+                    drawn[name] = like.new_full((self.hidden_size,), noise.mean)
+                else:
+                    mask = like.new_empty(batch if noise.shared else rows, self.hidden_size)
+                    drawn[name] = mask.bernoulli_(noise.mean, generator=generator)
+            yield drawn
+
+    def _draws(self, rows: int, batch: int) -> Iterator[dict[str, Tensor]]:
+        """The noise of one call, from torch's generator by way of a seed that can be told."""
+        if self.fixed_noise is not None:
+            return iter(self.fixed_noise)
+        self.noise_seed = None
+        if self.training and self.cell.noise:
+            self.noise_seed = int(torch.randint(2**62, ()))
+        return self.noise(rows, batch, self.noise_seed)
 
     # A graph break, said aloud: a loop unrolled compiles for minutes. torch.compiler.disable would
     # import all of Dynamo with this file, seconds of every start; this is torch's own lazy form.
@@ -243,6 +292,7 @@ class Recurrent(nn.Module):
                 dtype = next(self.parameters()).dtype
                 return self._layers(x.to(dtype), tuple(s.to(dtype) for s in state), batch_sizes)
         last: list[State] = []
+        noise = self._draws(len(x), batch_sizes[0])
         cuts = Cuts(self.truncate, self.checkpoint)
         for layer in range(self.num_layers):
             if layer:
@@ -253,7 +303,7 @@ class Recurrent(nn.Module):
                 hidden, final = scan_in_segments(
                     self.cell,
                     x,
-                    self.weights(layer, reverse),
+                    replace(self.weights(layer, reverse), noise=next(noise)),
                     start,
                     Layout(batch_sizes, reverse),
                     cuts,
@@ -275,7 +325,7 @@ class Recurrent(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         # An observer belongs to the session that set it, not to the layer.
-        return self.__dict__ | {"on_tap": None}
+        return self.__dict__ | {"on_tap": None, "fixed_noise": None}
 
     def extra_repr(self) -> str:
         """What `torch.nn` prints, options at their default left out."""
@@ -301,6 +351,22 @@ def _cell(cell: Cell | str) -> Cell:
     if cell not in CELLS:
         raise ValueError(f"unknown cell {cell!r}; there are: {', '.join(sorted(CELLS))}")
     return CELLS[cell]()
+
+
+def _constants(cell: Cell, hidden_size: int) -> Mapping[str, Tensor]:
+    """Values per unit of a cell, looked at."""
+    found = cell.constants(hidden_size)
+    for name, value in found.items():
+        if tuple(value.shape) != (hidden_size,) or value.requires_grad:
+            raise ValueError(
+                f"{type(cell).__name__}.constants: expected {name!r} of shape ({hidden_size},) "
+                f"without gradient, got {tuple(value.shape)}"
+            )
+    taken = (*cell.gates, *cell.per_unit)
+    twice = [name for name in (*found, *cell.noise) if name in taken]
+    if twice:
+        raise ValueError(f"{type(cell).__name__}: {twice[0]!r} names two different things")
+    return found
 
 
 def _caller_level(layer: Recurrent) -> int:

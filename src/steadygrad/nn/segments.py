@@ -1,6 +1,6 @@
 """One scan cut into pieces over time: to cut the gradient, or to keep less for the way back."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from math import isqrt
 
 import torch
@@ -76,11 +76,12 @@ def scan_in_segments(
     starts = cuts.starts(steps) if torch.is_grad_enabled() else [0]
     if len(starts) == 1 and not cuts.checkpoint:
         return scan(cell, x, weights, state, layout, clip=clip, on_tap=on_tap, backend=backend)
-    names, flat = _flat(weights)
+    noise = weights.noise
+    names, flat = (list(part) for part in zip(*replace(weights, noise={}).flat(), strict=True))
     joint = JointTap(layout, on_tap) if on_tap else None
     if joint:
         x, *rest = joint.gathered(x, *flat, *state)
-        flat, state = rest[: len(flat)], tuple(rest[len(flat) :])
+        flat, state = list(rest[: len(flat)]), tuple(rest[len(flat) :])
     pieces = _pieces(layout, starts)
     hidden: list[Tensor] = []
     ran = 0
@@ -88,11 +89,17 @@ def scan_in_segments(
     rows = dict(zip(sorted(p for p, _ in pieces), _split(x, pieces), strict=True))
     for start, (begin, piece) in zip(starts, pieces, strict=True):
         observer = joint.piece(begin) if joint else None
+        heard = {name: _noise_of(value, layout, begin, piece) for name, value in noise.items()}
 
         def run(
-            x: Tensor, *rest: Tensor, piece: Layout = piece, observer: OnTap | None = observer
+            x: Tensor,
+            *rest: Tensor,
+            piece: Layout = piece,
+            observer: OnTap | None = observer,
+            heard: dict[str, Tensor] = heard,
         ) -> tuple[Tensor, ...]:
-            own, before = _weights(names, rest[: len(names)]), rest[len(names) :]
+            own, before = Weights.from_flat(names, rest[: len(names)]), rest[len(names) :]
+            own = replace(own, noise=heard)
             out, after = scan(
                 cell, x, own, before, piece, clip=clip, on_tap=observer, backend=backend
             )
@@ -132,18 +139,11 @@ def _entering(state: Tensor, rows: int, severed: int) -> Tensor:
     return torch.cat([state[:severed].detach(), state[severed:rows]]) if severed else state[:rows]
 
 
-def _flat(weights: Weights) -> tuple[list[str], list[Tensor]]:
-    """Weights as plain tensors, for autograd, and their names."""
-    pairs = [
-        (f.name, value)
-        for f in fields(weights)
-        if f.name != "per_unit" and (value := getattr(weights, f.name)) is not None
-    ]
-    pairs += [("unit", value) for value in weights.per_unit]
-    return [name for name, _ in pairs], [value for _, value in pairs]
-
-
-def _weights(names: list[str], flat: tuple[Tensor, ...]) -> Weights:
-    pairs = list(zip(names, flat, strict=True))
-    fixed = {name: value for name, value in pairs if name != "unit"}
-    return Weights(**fixed, per_unit=tuple(value for name, value in pairs if name == "unit"))
+def _noise_of(noise: Tensor, layout: Layout, begin: int, piece: Layout) -> Tensor:
+    """The part of a scan's noise that a piece of it, from time step ``begin`` on, reads."""
+    if noise.dim() == 1:
+        return noise
+    if len(noise) == sum(layout.batch_sizes):
+        first = layout.offsets[begin]
+        return noise[first : first + sum(piece.batch_sizes)]
+    return noise[: piece.batch]

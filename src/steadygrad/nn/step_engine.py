@@ -1,5 +1,6 @@
 """Two ways to advance a stack of layers by one time step: compiled calls, or the layer itself."""
 
+from dataclasses import replace
 from typing import Protocol, final
 
 import torch
@@ -36,8 +37,10 @@ class CompiledSteps:
     """Every layer a compiled call with its own buffers; all rows of the batch at once."""
 
     def __init__(self, layer: Recurrent, batch: int) -> None:
+        quiet = layer.noise(batch, batch, None)
         self._calls = [
-            StepCall(layer.cell, layer.weights(i), batch, exact()) for i in range(layer.num_layers)
+            StepCall(layer.cell, replace(layer.weights(i), noise=noise), batch, exact())
+            for i, noise in enumerate(quiet)
         ]
 
     def step(self, x: Tensor) -> Tensor:

@@ -113,6 +113,8 @@ def twin_of(layer: nn.Module, dtype: torch.dtype | None = None) -> Recurrent:
     with torch.no_grad():
         for name, parameter in twin.named_parameters():
             parameter.copy_(getattr(layer, name))
+        for name, value in twin.named_buffers():  # constants of the cell
+            value.copy_(getattr(layer, name))
     if isinstance(layer, Recurrent):  # what bounds or cuts its gradient is part of what it does
         twin.truncate, twin.loop_clip = layer.truncate, layer.loop_clip
     twin.train(layer.training)

@@ -45,17 +45,7 @@ def scan(
     Returns:
         h after every step, ``(N, P)``, and the last state of each row.
     """
-    fixed = {
-        "x": x,
-        "weight_ih": weights.weight_ih,
-        "weight_hh": weights.weight_hh,
-        "bias_ih": weights.bias_ih,
-        "bias_hh": weights.bias_hh,
-        "weight_hr": weights.weight_hr,
-    }
-    pairs = [(name, value) for name, value in fixed.items() if value is not None]
-    pairs += [("unit", unit) for unit in weights.per_unit]
-    pairs += [("state", value) for value in state]
+    pairs = [("x", x), *weights.flat(), *(("state", value) for value in state)]
     names = tuple(name for name, _ in pairs)
     hidden, *final = Scan.apply(
         cell, layout, clip, on_tap, choose(backend, cell, x, weights), names, *(v for _, v in pairs)

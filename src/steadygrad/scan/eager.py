@@ -67,6 +67,7 @@ def forward(
         for p in level
         for matrix, bias in [blocks(cell, weights, p, size)]
     }
+    beside = weights.per_step(cell, layout)
     log: dict[str, list[Tensor]] = {name: [] for name in _kept_names(program)} if keep else {}
     squeezed: list[Tensor] = []
     hidden: list[Tensor] = []
@@ -74,8 +75,10 @@ def forward(
     for offset, rows in layout.steps():
         whole = rows == layout.batch
         env = {name: value[offset : offset + rows] for name, value in x_gates.items()}
-        for name, unit in zip(cell.per_unit, weights.per_unit, strict=True):
-            env[f"u.{name}"] = unit.expand(rows, size)
+        for name, value in beside.items():
+            env[name] = (value[offset : offset + rows] if value.dim() == 2 else value).expand(
+                rows, size
+            )
         for name, value in zip(cell.states, current, strict=True):
             env[f"s.{name}"] = value if whole else value[:rows]
         for stage, products in zip_longest(program.stages, program.products, fillvalue=()):
@@ -109,7 +112,7 @@ def forward(
 def _kept_names(program: Program) -> list[str]:
     read = [name for stage in program.stages if stage for name in stage.inputs]
     read += [item.argument for level in program.products for item in level]
-    return [n for n in dict.fromkeys(read) if not n.startswith(("x.", "u."))]
+    return [n for n in dict.fromkeys(read) if not n.startswith(("x.", "u.", "k.", "n."))]
 
 
 @dataclass
@@ -239,9 +242,9 @@ class _Way:
         size: int,
     ) -> None:
         self.cell, self.program, self.size = cell, program, size
-        units = dict(zip((f"u.{n}" for n in cell.per_unit), weights.per_unit, strict=True))
         total = sum(layout.batch_sizes)
-        values = saved | {name: value.expand(total, size) for name, value in units.items()}
+        beside = weights.per_step(cell, layout)
+        values = saved | {name: value.expand(total, size) for name, value in beside.items()}
         # The part of every vjp that needs no incoming gradient: all time steps at once.
         self.prepared = [
             stage and stage.prepare(*[values[name] for name in stage.inputs])

@@ -84,11 +84,8 @@ class Scan(torch.autograd.Function):
 def _unpack(
     names: tuple[str, ...], tensors: tuple[Tensor, ...]
 ) -> tuple[Tensor, Weights, list[Tensor]]:
-    by_name = {n: t for n, t in zip(names, tensors, strict=True) if n not in ("unit", "state")}
-    units = tuple(t for n, t in zip(names, tensors, strict=True) if n == "unit")
-    x = by_name.pop("x")
-    state = [t for n, t in zip(names, tensors, strict=True) if n == "state"]
-    return x, Weights(**by_name, per_unit=units), state
+    last = len(names) - names.count("state")  # x first, then the weights, the states last
+    return tensors[0], Weights.from_flat(names[1:last], tensors[1:last]), list(tensors[last:])
 
 
 def _weight_gradients(

@@ -33,13 +33,13 @@ def observe(cell: Cell, x: Tensor, weights: Weights, state: State, layout: Layou
     projected = F.linear(x, weights.weight_ih, weights.bias_ih)
     trip = eager.forward(cell, layout, projected, weights, state, keep=True)
     size = projected.shape[1] // len(cell.gates)
-    units = {
-        f"u.{name}": unit.expand(len(projected), size)
-        for name, unit in zip(cell.per_unit, weights.per_unit, strict=True)
+    beside = {
+        name: value.expand(len(projected), size)
+        for name, value in weights.per_step(cell, layout).items()
     }
     program = trace(cell)
     # A gate may be computed from values the way back never reads, such as a state.
-    known = _Known(program.graph, trip.saved | units)
+    known = _Known(program.graph, trip.saved | beside)
     found = {
         gate: (activation, known.value(name))
         for gate, (activation, name) in program.activations.items()

@@ -55,22 +55,21 @@ def replay(
         if weights.bias_hh is None
         else dict(zip(cell.recurrent, weights.bias_hh.split(size), strict=True))
     )
+    rows_read = dict(zip(cell.gates, projected.split(size, 1), strict=True))
+    units_read: dict[str, Tensor] = {}
+    for name, value in weights.per_step(cell, layout).items():
+        (rows_read if name.startswith("n.") else units_read)[name[2:]] = value
     hidden: list[Tensor] = []
     current = list(state)
     for offset, rows in layout.steps():
         before = [_clipped(c[:rows], recurrent) for c in current]
-        x_t = projected[offset : offset + rows].split(size, 1)
+        here = slice(offset, offset + rows)
+        x_t = {n: (v[here] if v.dim() == 2 else v.expand(rows, size)) for n, v in rows_read.items()}
         cell_state = cell.step(
-            Named("gate", dict(zip(cell.gates, x_t, strict=True))),
+            Named("gate", x_t),
             Named("recurrent product", _products(cell, blocks, biases, preactivation)),
             tuple(before),
-            Named(
-                "per-unit parameter",
-                {
-                    n: u.expand(rows, size)
-                    for n, u in zip(cell.per_unit, weights.per_unit, strict=True)
-                },
-            ),
+            Named("per-unit parameter", {n: u.expand(rows, size) for n, u in units_read.items()}),
         )
         new = list(cell_state)
         if weights.weight_hr is not None:

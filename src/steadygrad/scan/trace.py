@@ -7,10 +7,11 @@ not depend on the incoming gradient is evaluated for all time steps at once, onl
 in the sequential loop. Nothing here knows of time, batch or dtype.
 """
 
+from collections import UserDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -69,7 +70,8 @@ class Product:
 class Program:
     """A step as an alternation: stage 0, products 0, stage 1, products 1, ..., last stage.
 
-    Value names: ``x.<gate>``, ``s.<state>``, ``u.<unit>``; anything else is intermediate.
+    Value names: ``x.<gate>``, ``n.<noise>``, ``s.<state>``, ``u.<unit>``, ``k.<constant>``;
+    anything else is intermediate.
 
     Attributes:
         stages: One entry a level; None where a level has no pointwise work.
@@ -135,6 +137,26 @@ def trace(cell: Cell) -> Program:
     )
 
 
+class _Units(UserDict[str, fx.Proxy]):
+    """Per-unit parameters, and constants as they are asked for.
+
+    The names of constants are known only for a number of units, and a trace has none.
+    """
+
+    def __init__(
+        self, cell: Cell, units: dict[str, fx.Proxy], make: Callable[[str], fx.Proxy]
+    ) -> None:
+        super().__init__(units)
+        self._make = make
+        self._has_constants = type(cell).constants is not Cell.constants
+
+    def __missing__(self, name: str) -> fx.Proxy:
+        if not self._has_constants:
+            raise KeyError(name)
+        self[name] = self._make(name)
+        return self[name]
+
+
 class _Tracer(fx.Tracer):
     """Traces a function of proxies; there is no module to descend into."""
 
@@ -153,9 +175,11 @@ def _trace_step(cell: Cell) -> fx.Graph:
     def opaque(gate: str) -> Callable[[Any], Any]:
         return lambda value: tracer.create_proxy("call_function", product, (value, gate), {})
 
-    x = Named("gate", {g: placeholder("x", g) for g in cell.gates})
+    gates = {g: placeholder("x", g) for g in cell.gates}
+    x = Named("gate", gates | {n: placeholder("n", n) for n in cell.noise})
     state = tuple(placeholder("s", s) for s in cell.states)
-    unit = Named("per-unit parameter", {u: placeholder("u", u) for u in cell.per_unit})
+    units = {u: placeholder("u", u) for u in cell.per_unit}
+    unit = Named("per-unit parameter", _Units(cell, units, partial(placeholder, "k")))
     recur = Named("recurrent product", {g: opaque(g) for g in cell.recurrent})
     try:
         new_state: Any = cell.step(x, recur, state, unit)  # type: ignore[arg-type]
@@ -324,11 +348,8 @@ def _activations(cell: Cell, graph: fx.Graph) -> dict[str, tuple[str, str]]:
 
 def _public_names(graph: fx.Graph) -> dict[str, str]:
     """``x_input`` -> ``x.input``: names that no intermediate value can have."""
-    kinds = {"x": "x.", "s": "s.", "u": "u."}
     return {
-        n.name: kinds[str(n.target)[0]] + str(n.target)[2:]
-        for n in graph.nodes
-        if n.op == "placeholder"
+        n.name: str(n.target).replace("_", ".", 1) for n in graph.nodes if n.op == "placeholder"
     }
 
 

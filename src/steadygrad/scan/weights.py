@@ -1,8 +1,13 @@
-"""The weights of one direction of one layer, under torch's names."""
+"""The weights of one direction of one layer, under torch's names, and what a step reads beside."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 
+import torch
 from torch import Tensor
+
+from steadygrad.cells import Cell
+from steadygrad.scan.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -16,6 +21,9 @@ class Weights:
         bias_hh: ``(G*H,)`` or None.
         weight_hr: The projection, ``(P, H)``, or None.
         per_unit: One ``(H,)`` tensor per name in `Cell.per_unit`.
+        constants: ``(H,)`` per name in `Cell.constants`.
+        noise: Per name in `Cell.noise` the values of all time steps ``(N, H)``, of a whole
+            sequence ``(B, H)``, or of all rows ``(H,)``.
     """
 
     weight_ih: Tensor
@@ -24,3 +32,45 @@ class Weights:
     bias_hh: Tensor | None = None
     weight_hr: Tensor | None = None
     per_unit: tuple[Tensor, ...] = ()
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
+    noise: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def flat(self) -> list[tuple[str, Tensor]]:
+        """All tensors with their names, for a function that takes tensors; see `from_flat`."""
+        many = ("per_unit", "constants", "noise")
+        single = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name not in many]
+        pairs = [(name, value) for name, value in single if value is not None]
+        pairs += [("unit", value) for value in self.per_unit]
+        pairs += [(f"constant.{name}", value) for name, value in self.constants.items()]
+        return pairs + [(f"noise.{name}", value) for name, value in self.noise.items()]
+
+    @staticmethod
+    def from_flat(names: Sequence[str], tensors: Sequence[Tensor]) -> "Weights":
+        """Undo `flat`."""
+        pairs = list(zip(names, tensors, strict=True))
+
+        def group(kind: str) -> dict[str, Tensor]:
+            return {n.partition(".")[2]: t for n, t in pairs if n.startswith(kind)}
+
+        single = {n: t for n, t in pairs if n != "unit" and "." not in n}
+        units = tuple(t for n, t in pairs if n == "unit")
+        return Weights(
+            **single, per_unit=units, constants=group("constant."), noise=group("noise.")
+        )
+
+    def per_step(self, cell: Cell, layout: Layout) -> dict[str, Tensor]:
+        """What the steps of ``cell`` read beside gates and states, ``(H,)`` or ``(N, H)`` each.
+
+        By the names of a `steadygrad.scan.trace.Program`: ``u.``, ``k.`` and ``n.``.
+        """
+        units = zip(cell.per_unit, self.per_unit, strict=True)
+        found = {f"u.{name}": value for name, value in units}
+        found |= {f"k.{name}": value for name, value in self.constants.items()}
+        return found | {f"n.{name}": _rows(v, layout) for name, v in self.noise.items()}
+
+
+def _rows(noise: Tensor, layout: Layout) -> Tensor:
+    """Noise of a whole sequence, ``(B, H)``, repeated for all its steps; other noise as it is."""
+    if noise.dim() == 1 or len(noise) == sum(layout.batch_sizes):
+        return noise
+    return torch.cat([noise[:rows] for rows in layout.batch_sizes])

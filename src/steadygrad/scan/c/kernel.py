@@ -36,6 +36,7 @@ class Call:
 
     def __init__(self, slots: Slots, layout: Layout, size: int) -> None:
         self._slots = slots
+        self._rows = sum(layout.batch_sizes)
         self._words = array.array("q", bytes(8 * len(slots.names)))
         self._alive: list[object] = []
         entry = openmp()
@@ -81,6 +82,15 @@ class Call:
             ctypes.c_void_p(panels.data_ptr()),
         )
         self.tensor(name, panels)
+
+    def beside(self, file: Printed, weights: Weights) -> None:
+        """Constants and noise; for noise also whether it is per row (1) or per step (2)."""
+        for k, name in enumerate(file.constants):
+            self.tensor(f"z{k}", weights.constants[name[2:]])
+        for k, name in enumerate(file.noise):
+            value = self.tensor(f"n{k}", weights.noise[name[2:]])
+            per_step = value.dim() == 2 and len(value) == self._rows
+            self.number(f"m{k}", 2 if per_step else value.dim() - 1)
 
     def scratch(self, rows: int, spills: int, size: int, like: Tensor) -> None:
         most = max(b - a for a, b in zip(self.bounds, self.bounds[1:], strict=False))
@@ -143,6 +153,7 @@ def forward(
             arguments[f"argument {i}"] = call.tensor(f"k{i}", projected.new_empty(count, size))
     for k, unit in enumerate(weights.per_unit):
         call.tensor(f"u{k}", unit)
+    call.beside(file, weights)
     call.scratch(file.forward_rows, file.spills, size, projected)
     call.run(library.steadygrad_forward)
     kept = {"kernel": saved, "projected": projected, "hidden": hidden, **arguments}
@@ -186,6 +197,7 @@ def backward(
     for k, unit in enumerate(weights.per_unit):
         call.tensor(f"u{k}", unit)
         units.append(call.tensor(f"du{k}", unit.new_zeros(call.threads, size)))
+    call.beside(file, weights)
     _clip_words(call, clip)
     taps = _tap_words(call, cell, layout, grad_hidden, clip) if on_tap else None
     call.scratch(file.backward_rows, file.spills, size, grad_hidden)

@@ -39,6 +39,8 @@ class Printed:
         backward: Argument words of ``steadygrad_backward``.
         beside: Values per unit that the forward loop keeps beside the projected input, which it
             overwrites with others: the way back needs both.
+        constants: Names of the constants per unit that the step reads, ``k.<name>``.
+        noise: Names of the noise that the step reads, ``n.<name>``.
         products: All products, in the order of their numbers in the file.
         shared: Per product, whether its gradient is that of the projected input.
         forward_rows: Rows of scratch per row of the batch in the forward loop.
@@ -50,6 +52,8 @@ class Printed:
     forward: Slots
     backward: Slots
     beside: int
+    constants: tuple[str, ...]
+    noise: tuple[str, ...]
     products: tuple[Product, ...]
     shared: tuple[bool, ...]
     forward_rows: int
@@ -99,18 +103,24 @@ class _File:
         self.spills = 0
         count = len(self.products)
         states, units = range(len(cell.states)), range(len(cell.per_unit))
+        read = dict.fromkeys(n for s in self.program.stages if s for n in s.inputs)
+        self.constants, self.noise = (
+            tuple(n for n in read if n.startswith(kind)) for kind in ("k.", "n.")
+        )
+        beside = [f"z{k}" for k in range(len(self.constants))]
+        beside += [f"{which}{k}" for k in range(len(self.noise)) for which in ("n", "m")]
         self.f = Slots(
             *HEAD, "keep", "xp", "hidden", "saved",
             *(f"s{k}" for k in states), *(f"e{k}" for k in states),
             *(f"r{i}" for i in range(count)), *(f"b{i}" for i in range(count)),
             *(f"k{i}" for i in range(count)),
-            *(f"u{k}" for k in units), *TOOLS,
+            *(f"u{k}" for k in units), *beside, *TOOLS,
         )  # fmt: skip
         self.b = Slots(
             *HEAD, "xp", "saved", "grad", "pre",
             *(f"g{k}" for k in states), *(f"d{k}" for k in states),
             *(f"r{i}" for i in range(count)), *(f"q{i}" for i in range(count)),
-            *(f"u{k}" for k in units), *(f"du{k}" for k in units),
+            *(f"u{k}" for k in units), *(f"du{k}" for k in units), *beside,
             "tapped", "squares", "bad", "gates", "exponents", "place", "by", "bound", *TOOLS,
         )  # fmt: skip
 
@@ -142,7 +152,7 @@ class _File:
                 zip(outputs[len(stage.outputs) :], names, strict=True)
             ):
                 is_size = "sym_size" in str(getattr(node, "target", ""))
-                if not is_size and not name.startswith(("x.", "u.")):
+                if not is_size and not name.startswith(("x.", "u.", "k.", "n.")):
                     found.append((number, index))
         return tuple(found)
 
@@ -182,11 +192,23 @@ class _File:
             return f"c{self.cell.states.index(rest)}[u]"
         if kind == "u" and rest:
             return f"{slots.pointer('u' + str(list(self.cell.per_unit).index(rest)))}[u]"
+        if kind == "k" and rest:
+            return f"{slots.pointer(f'z{self.constants.index(name)}')}[u]"
+        if kind == "n" and rest:
+            return f"noise{self.noise.index(name)}[u]"
         for i, item in enumerate(self.products):
             if name in item.outputs:
                 k = item.outputs.index(name)
                 return f"(p{i}[{k} * H + u] + {slots.pointer(f'b{i}')}[{k} * H + u])"
         return f"v_{name}[u]"
+
+    def _noise_rows(self, slots: Slots) -> list[str]:
+        """Where the noise of row b of this step stands: one row for all, one a row, or its own."""
+        return [
+            f"            const real* const noise{k} = {slots.pointer(f'n{k}')}"
+            f" + ({slots[f'm{k}']} == 2 ? at + b : {slots[f'm{k}']} * (from + b)) * H;"
+            for k in range(len(self.noise))
+        ]
 
     # ---- forward --------------------------------------------------------------------------
 
@@ -286,6 +308,7 @@ class _File:
                 for i, item in enumerate(self.products)
             ),
             *(f"            real* const v_{n} = w_{n} + b * H;" for n in self.inner),
+            *self._noise_rows(f),
             "            (void)x; (void)h; (void)sv;",
         ]
         lines = ["        if (keep) {"]
@@ -458,6 +481,7 @@ class _File:
                 for i, item in enumerate(self.products)
             ),
             *(f"            real* const v_{n} = w_{n} + b * H;" for n in self.inner),
+            *self._noise_rows(b),
             "            (void)x; (void)sv; (void)f; (void)dx;",
             *printer.print(" " * 12),
             "        }",
@@ -466,6 +490,8 @@ class _File:
     def _destination(self, name: str, sign: str) -> str | None:
         """Where the gradient of a stage's input goes."""
         kind, _, rest = name.partition(".")
+        if rest and kind in ("k", "n"):
+            return None  # no gradient is asked of these
         if kind == "x" and rest:
             return f"dx[{self.cell.gates.index(rest)} * H + u] {sign} {{0}};"
         if kind == "s" and rest:
@@ -543,6 +569,8 @@ class _File:
             self.f,
             self.b,
             self.beside,
+            self.constants,
+            self.noise,
             self.products,
             self.shared,
             S + len(self.inner) + sum(widths),

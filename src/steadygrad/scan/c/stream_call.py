@@ -58,6 +58,7 @@ class StepCall:
             call.tensor(f"b{i}", torch.cat([biases[g] for g in item.gates]))
         for k, unit in enumerate(weights.per_unit):
             call.tensor(f"u{k}", unit.detach().clone())
+        call.beside(file, weights)
         call.number("keep", 0)
         call.scratch(file.forward_rows, file.spills, size, self._projected)
         # The words stand in one array that never grows, so that its address holds.
