@@ -6,6 +6,8 @@ from steadygrad.flow.capture import Capture as Capture
 from steadygrad.flow.capture import recurrent_layers as recurrent_layers
 from steadygrad.flow.gate_health import GateHealth as GateHealth
 from steadygrad.flow.gate_health import gate_health as gate_health
+from steadygrad.flow.lstm_bound import LSTMBound as LSTMBound
+from steadygrad.flow.lstm_bound import lstm_bound as lstm_bound
 from steadygrad.flow.replay import Replay as Replay
 from steadygrad.flow.replay import rows_of as rows_of
 from steadygrad.flow.through_time import Measured as Measured
