@@ -144,7 +144,7 @@ def follow_adam(layer: nn.Module, optimizer: torch.optim.Optimizer) -> Removable
         Take it off with ``.remove()``.
     """
     pairs = [
-        (cast(nn.ModuleDict, layer.parametrizations)[name].original, q.second_moment)
+        (cast(Tensor, cast(nn.ModuleDict, layer.parametrizations)[name].original), q.second_moment)
         for name, q in quantised(layer).items()
         if isinstance(q, LossAware)
     ]
