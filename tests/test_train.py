@@ -72,7 +72,7 @@ def test_the_score_is_that_of_the_best_weights(
 ) -> None:
     outcome, events = ran
     task = read_forecast(wave, window=16, horizon=4)
-    model = SequenceModel(task, quick(wave, Path()))
+    model = SequenceModel(task, "lstm", 16)
     model.load_state_dict(weights_of(outcome))
     validated = [e for e in events if isinstance(e, Validated)]
     assert mean_loss(task, model, "val") == pytest.approx(min(e.loss for e in validated), rel=1e-5)

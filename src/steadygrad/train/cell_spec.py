@@ -11,9 +11,10 @@ def parse_cell(text: str) -> Cell:
     Raises:
         InputError: No such cell or option, or a value that the cell refuses.
     """
-    if text.partition(":")[0].strip() not in CELLS:
-        raise InputError(f"--cell {text}: no such cell; there are: rnn, {', '.join(sorted(CELLS))}")
+    kinds = CELLS | {"rnn": CELLS["elman"]}  # its name in torch
+    if text.partition(":")[0].strip().replace("_", "-") not in kinds:
+        raise InputError(f"--cell {text}: no such cell; there are: {', '.join(sorted(kinds))}")
     try:
-        return read_spec(text, CELLS, "cell")
+        return read_spec(text, kinds, "cell")
     except (ValueError, TypeError) as error:
         raise InputError(f"--cell {text}: {error}") from None

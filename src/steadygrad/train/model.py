@@ -1,6 +1,5 @@
 """A recurrent layer between what the data looks like and what is asked."""
 
-from collections.abc import Callable
 from typing import Any, final
 
 import torch
@@ -12,7 +11,6 @@ from steadygrad.train.cell_spec import parse_cell
 from steadygrad.train.config import TrainConfig
 
 Carried = Tensor | tuple[Tensor, ...]
-FUSED: dict[str, Callable[..., nn.Module]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
 
 @final
@@ -21,24 +19,29 @@ class SequenceModel(nn.Module):
 
     Args:
         task: What goes in and comes out.
-        config: Cell, sizes and dropout.
+        cell: Recurrent cell, as text.
+        hidden: Hidden features.
+        layers: Recurrent layers.
+        dropout: Share of features dropped in training, before, between and after the layers.
 
     Shapes:
         ``inputs (T, B, I)`` or codes ``(T, B)``; answers ``(T, B, O)`` where the task asks at
         every step, else ``(B, O)`` from the last hidden state.
     """
 
-    def __init__(self, task: Task, config: TrainConfig) -> None:
+    def __init__(
+        self, task: Task, cell: str, hidden: int, layers: int = 1, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.every_step = task.every_step
-        hidden = config.settled(task.input_kind).hidden
         self.embedding: nn.Embedding | None = None
         features = task.input_size
         if task.input_kind == "symbols":
             features = min(hidden, 128)
             self.embedding = nn.Embedding(task.input_size, features)
-        self.dropout = nn.Dropout(config.dropout)
-        self.recurrent = recurrent_layer(config, features, hidden)
+        self.dropout = nn.Dropout(dropout)
+        between = dropout if layers > 1 else 0.0  # torch warns about it in one layer
+        self.recurrent = Recurrent(parse_cell(cell), features, hidden, layers, dropout=between)
         self.head = nn.Linear(hidden, task.output_size)
 
     def forward(self, inputs: Tensor, state: Carried | None = None) -> tuple[Tensor, Carried]:
@@ -47,19 +50,6 @@ class SequenceModel(nn.Module):
         hidden, carried = self.recurrent(self.dropout(x), state)
         hidden = self.dropout(hidden if self.every_step else hidden[-1])
         return self.head(hidden), carried
-
-
-def recurrent_layer(config: TrainConfig, input_size: int, hidden: int) -> nn.Module:
-    """Make the recurrent layer, time first: torch's own where it has the cell, else ours.
-
-    Raises:
-        InputError: No cell of that name, or an option that it does not have.
-    """
-    between = config.dropout if config.layers > 1 else 0.0  # torch warns about it in one layer
-    sizes = (input_size, hidden, config.layers)
-    if config.cell in FUSED:
-        return FUSED[config.cell](*sizes, dropout=between)
-    return Recurrent(parse_cell(config.cell), *sizes, dropout=between)
 
 
 def detach(state: Carried | None) -> Carried | None:

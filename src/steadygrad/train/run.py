@@ -141,7 +141,8 @@ def _make_model(
     config: TrainConfig, task: Task, device: torch.device
 ) -> tuple[SequenceModel, tuple[Remedy, ...], list[dict[str, Any]]]:
     """Make the model and apply the remedies, before anything is written."""
-    model = SequenceModel(task, config)
+    hidden = config.settled(task.input_kind).hidden
+    model = SequenceModel(task, config.cell, hidden, config.layers, config.dropout)
     remedies: list[Remedy] = []
     changes: list[dict[str, Any]] = []
     for text in config.remedies:
