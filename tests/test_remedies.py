@@ -17,13 +17,15 @@ import steadygrad.nn as sg
 from steadygrad import remedies
 from steadygrad.remedies import REMEDIES, Applied, Remedy, parse
 from steadygrad.remedies.hidden_only import HiddenOnly
+from tests import remedy_penalties
 
 T, B, I, H = 7, 3, 4, 5  # all different, so that no axis can pass for another
 FAULTS = {"vanishing", "exploding", "saturated", "dead", "nonfinite"}
 FAMILIES: dict[str, Any] = {"torch": nn, "ours": sg}
 PLAIN = ("irnn", "gated")  # remedies that treat a plain recurrence only
 KEEPING = ("forget-bias", "chrono-init")  # those that treat a gate that keeps
-ON_GRADIENTS = ("clip-norm", "clip-value", "skip-nonfinite")
+# Remedies that leave the model as it is: they act on the loss or on its gradient.
+UNCHANGING = tuple(name for name, r in REMEDIES.items() if r.change is Remedy.change)
 
 
 class Tagger(nn.Module):
@@ -77,6 +79,7 @@ OTHER: dict[tuple[str, str], tuple[Any, str]] = {
     ("orthogonal-init", "gain"): (0.5, "GRU"),
     ("orthogonal-init", "glorot"): (False, "GRU"),
     ("orthogonal-init", "zero_bias"): (True, "GRU"),
+    **remedy_penalties.OTHER,
 }
 
 
@@ -114,10 +117,13 @@ def differs(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     return False
 
 
-def backward(model: nn.Module, x: Tensor, scale: float = 1e3) -> list[nn.Parameter]:
+def backward(
+    model: nn.Module, x: Tensor, scale: float = 1e3, applied: Applied | None = None
+) -> list[nn.Parameter]:
     """Fill the gradients, large enough for every clip to act."""
     model.zero_grad()
-    (model(x).square().sum() * scale).backward()
+    loss = model(x).square().sum() * scale
+    (loss if applied is None else loss + applied.penalty(loss)).backward()
     return list(model.parameters())
 
 
@@ -168,8 +174,8 @@ def test_every_option_changes_the_result(name: str, option: str, x: Tensor) -> N
     for remedy in (REMEDIES[name](), REMEDIES[name](**{option: value})):
         model = build(kind)
         torch.manual_seed(7)
-        remedy.apply(model)
-        params = backward(model, x)
+        applied = remedy.apply(model)
+        params = backward(model, x, applied=applied)
         remedy.on_gradients(params)
         grads = [p.grad for p in params if p.grad is not None]
         outcomes.append((model.state_dict(), grads))
@@ -236,7 +242,7 @@ def test_apply_and_undo_leave_no_trace(name: str, family: str, kind: str, x: Ten
     before, output = snapshot(model), model(x)
     applied = REMEDIES[name]().apply(model)
     model(x)
-    if name in ON_GRADIENTS:
+    if name in UNCHANGING:
         assert applied.changed == "nothing before training"
     else:
         assert differs(before, snapshot(model))
@@ -354,7 +360,7 @@ def test_the_reason_is_given(name: str, model: nn.Module, reason: str) -> None:
         REMEDIES[name]().apply(model)
 
 
-@pytest.mark.parametrize("name", sorted(set(REMEDIES) - set(ON_GRADIENTS)))
+@pytest.mark.parametrize("name", sorted(set(REMEDIES) - set(UNCHANGING)))
 def test_parametrised_weights_are_refused(name: str) -> None:
     model = build("LSTM" if name in KEEPING else "RNN")
     nn.utils.parametrizations.weight_norm(model.layer, "weight_hh_l0")
@@ -365,7 +371,7 @@ def test_parametrised_weights_are_refused(name: str) -> None:
 # Claims, each measured on torch's layers and on ours.
 
 Claim = Callable[[str], None]
-CLAIMS: dict[str, Claim] = {}
+CLAIMS: dict[str, Claim] = dict(remedy_penalties.CLAIMS)
 
 
 def claim(name: str) -> Callable[[Claim], Claim]:

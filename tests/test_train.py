@@ -259,6 +259,20 @@ def test_a_remedy_is_recorded_with_its_claim(wave: Path, tmp_path: Path) -> None
     run.close()
 
 
+def test_a_penalty_is_descended_but_not_reported(wave: Path, tmp_path: Path) -> None:
+    runs = []
+    for name, given in (("plain", ()), ("treated", ("omega:alpha=1000",))):
+        config = replace(quick(wave, tmp_path), out=tmp_path / name, remedies=given, max_steps=2)
+        outcome = train(config)
+        run = read(outcome.record)
+        runs.append((run.scalars("loss")[1], weights_of(outcome)))
+        run.close()
+    (loss, weights), (other_loss, other) = runs
+    assert other_loss[0] == loss[0]
+    moved = {name for name, value in weights.items() if not torch.equal(value, other[name])}
+    assert any("weight_hh" in name for name in moved)
+
+
 def test_a_checkpoint_comes_back_whole_whatever_its_first_byte(tmp_path: Path) -> None:
     # The length of the header comes first, and 0x80, where a pickle begins, is one of the lengths.
     first_bytes = set()

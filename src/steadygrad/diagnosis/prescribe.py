@@ -21,12 +21,19 @@ RANKED: dict[str, tuple[str, ...]] = {
     "dead": ("identity-init", "orthogonal-init", "gated"),
     "nonfinite": ("skip-nonfinite", "clip-norm", "orthogonal-init", "clip-value"),
 }
-"""Preference where several apply; a remedy that names a fault in `helps` follows after these."""
+"""What is worth a trial, most promising first. A reader's own remedies that name the fault follow;
+of the house's there are too many to try them all, and docs/choose.md says when to take which."""
 
 
 def prescribe(finding: Finding, model: nn.Module) -> Finding:
     """Fill in the remedies that suit ``model``."""
     first = [n for n in RANKED.get(finding.fault, ()) if n in REMEDIES]
-    rest = [n for n, r in REMEDIES.items() if finding.fault in r.helps and n not in first]
+    rest = [
+        name
+        for name, remedy in REMEDIES.items()
+        if finding.fault in remedy.helps
+        and name not in first
+        and not remedy.__module__.startswith("steadygrad.")
+    ]
     suiting = [n for n in first + rest if REMEDIES[n]().applicable(model)]
     return replace(finding, remedies=tuple(suiting))

@@ -1,10 +1,13 @@
 """What a remedy did to a model, and the way back."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+
+from steadygrad.remedies.run import Run, TrainingCalls
 
 
 @final
@@ -20,6 +23,7 @@ class Applied:
         self._restore: list[Callable[[], None]] = []
         self._changed: list[str] = []
         self._is_undone = False
+        self._penalty: Callable[[Tensor], Tensor] | None = None
 
     @property
     def changed(self) -> str:
@@ -56,6 +60,49 @@ class Applied:
                 if child is old:
                     self._restore.append(_setter(parent, name, old))
                     parent._modules[name] = new
+
+    def on_undo(self, restore: Callable[[], None]) -> None:
+        """Call ``restore`` when the remedy is undone."""
+        self._restore.append(restore)
+
+    def penalise(
+        self, model: nn.Module, term: Callable[[Run], Tensor | None], sees_calls: bool
+    ) -> None:
+        """Add ``term`` to the loss of every step from now on, through `penalty`."""
+        calls = TrainingCalls(model).__enter__() if sees_calls else None
+        if calls is not None:
+            self._restore.append(calls.close)
+        steps = itertools.count()
+
+        def penalty(loss: Tensor) -> Tensor:
+            kept = () if calls is None else tuple(calls.calls)
+            if calls is not None:
+                calls.clear()
+            found = term(Run(model, loss, kept, next(steps)))
+            return loss.new_zeros(()) if found is None else found
+
+        self._penalty = penalty
+
+    def penalty(self, loss: Tensor) -> Tensor:
+        """Return what the remedy adds to the loss of this step; zero where it adds nothing.
+
+        Works in any loop, between the forward pass and ``backward``::
+
+            loss = criterion(model(x), target)
+            (loss + applied.penalty(loss)).backward()
+
+        Call it once a forward pass: it takes up the calls of recurrent layers since the last
+        time. Clips and an optimiser come after ``backward``, as ever.
+
+        Args:
+            loss: The loss of this step, a scalar with its graph, not scaled.
+
+        Raises:
+            RuntimeError: The remedy was undone.
+        """
+        if self._is_undone:
+            raise RuntimeError("this remedy was undone: it has no penalty any more")
+        return loss.new_zeros(()) if self._penalty is None else self._penalty(loss)
 
     def undo(self) -> None:
         """Restore the model bit for bit, to where it stood before the remedy.

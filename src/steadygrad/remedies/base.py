@@ -3,12 +3,15 @@
 from abc import ABC
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields
-from typing import Any, ClassVar, Self, final
+from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
 from torch import Tensor, nn
 
 from steadygrad.remedies.applied import Applied
 from steadygrad.spec import write_spec
+
+if TYPE_CHECKING:
+    from steadygrad.remedies.run import Run
 
 
 class Remedy(ABC):
@@ -20,6 +23,7 @@ class Remedy(ABC):
 
     - `unsuitable`, to refuse a model before anything is done to it;
     - `change`, before training: initialise, reparametrise, replace a layer;
+    - `penalty`, between the forward and the backward pass: a term to add to the loss;
     - `on_gradients`, after the backward pass and before the optimiser's step.
 
     A remedy that changes the model is applied *before the optimiser is made*: a layer that is
@@ -31,6 +35,8 @@ class Remedy(ABC):
     helps: ClassVar[tuple[str, ...]]
     also_try: ClassVar[tuple[Mapping[str, Any], ...]] = ()
     """Other options that are worth a trial where the defaults are."""
+    sees_calls: ClassVar[bool] = False
+    """Whether `penalty` wants the calls of recurrent layers kept for it."""
 
     def unsuitable(self, model: nn.Module) -> str | None:
         """Say in one sentence why this model cannot be treated, or return None if it can."""
@@ -38,6 +44,14 @@ class Remedy(ABC):
 
     def change(self, model: nn.Module, applied: Applied) -> None:  # noqa: B027  # a hook
         """Change ``model`` before training, through ``applied``, which remembers the way back."""
+
+    def penalty(self, run: "Run") -> Tensor | None:
+        """Return a scalar to add to the loss of this step, or None: nothing is added.
+
+        Its gradient is what the remedy does to the weights. It is asked for after the forward
+        pass and before ``backward``, through `Applied.penalty`.
+        """
+        return None
 
     def on_gradients(self, params: Sequence[nn.Parameter]) -> Mapping[str, Tensor]:
         """Change ``.grad`` in place; return what to record, as tensors on their own device.
@@ -69,6 +83,8 @@ class Remedy(ABC):
         if reason is not None:
             raise ValueError(f"{self.spec} does not suit this {type(model).__name__}: {reason}")
         applied = Applied()
+        if type(self).penalty is not Remedy.penalty:
+            applied.penalise(model, self.penalty, self.sees_calls)
         try:
             self.change(model, applied)
         except BaseException:

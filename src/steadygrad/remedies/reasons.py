@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from steadygrad.flow.capture import recurrent_layers
 from steadygrad.remedies.recurrences import blocks_of, recurrences
 
 RECURRENT = "torch.nn.RNN, LSTM, GRU and their cells, and steadygrad.nn's"
@@ -32,6 +33,25 @@ def no_keeping_gate(model: nn.Module) -> str | None:
     if any(layer.keeping_gate is not None for layer in recurrences(model)):
         return "its gates have no bias; build the layer with bias=True"
     return "its recurrence has no gate that keeps; see the remedy 'gated'"
+
+
+def not_walkable(model: nn.Module) -> str | None:
+    """Return why the way of the error through ``model`` cannot be walked again, or None."""
+    layers = dict(recurrent_layers(model))
+    if not layers:
+        return (
+            "it holds no recurrent layer whose calls could be seen (a loop over a cell is none; "
+            "put the cell into steadygrad.Recurrent)"
+        )
+    for path, layer in layers.items():
+        if getattr(layer, "dropout", 0) and getattr(layer, "num_layers", 1) != 1:
+            return (
+                f"{path} drops at random between its layers, which cannot be repeated; set its "
+                "dropout to 0, or stack layers of one with torch.nn.Dropout between them"
+            )
+        if getattr(layer, "truncate", None):
+            return f"{path} cuts its gradient (truncate={layer.truncate}); set truncate=None"
+    return None
 
 
 def _parametrised(model: nn.Module) -> str | None:

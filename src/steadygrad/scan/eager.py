@@ -6,7 +6,7 @@ gradients of the weights, the biases and the input are one matrix product or sum
 loop. Nothing is recorded by autograd on the way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -22,6 +22,8 @@ from steadygrad.scan.rescale import Rescaler
 from steadygrad.scan.taps import OnTap, tap
 from steadygrad.scan.trace import Product, Program, trace
 from steadygrad.scan.weights import Weights
+
+OnStates = Callable[[tuple[Tensor, ...]], None]
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ def backward(
     grad_final: Sequence[Tensor],
     clip: LoopClip | None = None,
     on_tap: OnTap | None = None,
+    on_states: OnStates | None = None,
 ) -> Gradients:
     """Carry the gradient back through the steps of `forward`.
 
@@ -157,6 +160,7 @@ def backward(
         grad_final: Gradient at the final state, each ``(B, ·)``.
         clip: A bound inside the loop.
         on_tap: Called once with the norms that were seen.
+        on_states: Called once with the gradients themselves, one ``(N, ·)`` per state.
     """
     program = trace(cell)
     size = saved[f"x.{cell.gates[0]}"].shape[1]
@@ -170,6 +174,7 @@ def backward(
     squeezed = None if weights.weight_hr is None else torch.empty_like(grad_hidden)
     unit_parts: dict[str, list[Tensor]] = {name: [] for name in cell.per_unit}
     seen: list[list[Tensor]] = [[] for _ in cell.states]
+    seen_true: list[list[Tensor]] = [[] for _ in cell.states]
     seen_gates: list[Tensor] = []
     # A clip compares true values, so rows cannot be scaled under it.
     rescaler = Rescaler(layout, grad_hidden) if on_tap and clip is None else None
@@ -190,6 +195,9 @@ def backward(
         if on_tap:
             for values, g in zip(seen, here, strict=True):
                 values.append(g)
+        if on_states:
+            for values, g in zip(seen_true, here, strict=True):
+                values.append(true(g))
         if squeezed is not None and weights.weight_hr is not None:
             squeezed[at] = true(here[0])
             here[0] = here[0] @ weights.weight_hr
@@ -212,6 +220,8 @@ def backward(
         scales = rescaler.history if rescaler and rescaler.used else None
         gates = layout.join(list(reversed(seen_gates)))
         on_tap(tap(layout, cell.states, cell.gates, seen, gates, scales))
+    if on_states:
+        on_states(tuple(layout.join(list(reversed(part))) for part in seen_true))
     grad = [true(g) for g in grad]
     units = tuple(torch.stack(parts).sum(0) for parts in unit_parts.values())
     arguments = {item: saved[item.argument] for item in own}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from steadygrad.record import Record
-from steadygrad.remedies import Remedy
+from steadygrad.remedies import Applied, Remedy
 from steadygrad.tasks import Batch, Split, Task
 from steadygrad.train import checkpoint
 from steadygrad.train.checkpoint import Checkpoint
@@ -35,6 +35,8 @@ class Loop:
         task: Batches, loss and measure.
         model: What is trained, remedies applied, on its device.
         remedies: Those that act on gradients do so at every step.
+        applied: What they did to the model; their penalties are added to the loss that is
+            descended, not to the one that is reported.
         folder: Where checkpoints go.
         record: Where every step is written down.
         data: Fingerprint of the data, kept in the checkpoint.
@@ -47,6 +49,7 @@ class Loop:
         task: Task,
         model: SequenceModel,
         remedies: tuple[Remedy, ...],
+        applied: tuple[Applied, ...],
         folder: Folder,
         record: Record,
         data: str,
@@ -57,7 +60,7 @@ class Loop:
         self.start_rate = config.settled(task.input_kind).learning_rate
         self.device = next(model.parameters()).device
         self.optimizer = torch.optim.Adam(model.parameters(), lr=self.start_rate)
-        self.remedies = remedies
+        self.remedies, self.applied = remedies, applied
         self.progress = Progress()
         self.state: Carried | None = None
         self.best: dict[str, Tensor] = {}
@@ -156,7 +159,7 @@ class Loop:
         outputs, self.state = self.model(batch.inputs, state)
         loss = self.task.loss(outputs, batch.targets)
         value = loss.item()
-        loss.backward()
+        sum((applied.penalty(loss) for applied in self.applied), loss).backward()
         norm = gradient.clip() if math.isfinite(value) else math.nan
         # Also where the loss is lost: the watch looks at this moment, and names the first bad
         # tensor. The best weights are kept apart.

@@ -3,14 +3,13 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
 
 import torch
 from safetensors.torch import save
 
 from steadygrad.diagnosis import Watch, watch
 from steadygrad.record import Record
-from steadygrad.remedies import Remedy, parse
+from steadygrad.remedies import Applied, Remedy, parse
 from steadygrad.tasks import InputError, Score, Task
 from steadygrad.train.checkpoint import Checkpoint, check_fits, replace_file
 from steadygrad.train.config import TrainConfig
@@ -49,14 +48,14 @@ def train(config: TrainConfig, tell: Listener = ignore) -> Outcome:
     data = fingerprint(config.file)
     saved = earlier_run(folder, config, data)
     with _settings(config, device):
-        model, remedies, changes = _make_model(config, task, device)
+        model, remedies, applied = _make_model(config, task, device)
         if saved is not None:
             check_fits(folder.checkpoint, saved, model.state_dict())
         folder.make()
         with _open_record(folder, config, saved) as record:
-            loop = Loop(config, task, model, remedies, folder, record, data, tell)
+            loop = Loop(config, task, model, remedies, applied, folder, record, data, tell)
             if saved is None:
-                _describe(record, config, task, model, changes)
+                _describe(record, config, loop)
             else:
                 loop.restore(saved)
                 record.event(loop.progress.step, "resumed", "gone on after an interruption")
@@ -139,12 +138,12 @@ def _outcome(loop: Loop, end: End, seen: Watch, scores: list[Score]) -> Outcome:
 
 def _make_model(
     config: TrainConfig, task: Task, device: torch.device
-) -> tuple[SequenceModel, tuple[Remedy, ...], list[dict[str, Any]]]:
+) -> tuple[SequenceModel, tuple[Remedy, ...], tuple[Applied, ...]]:
     """Make the model and apply the remedies, before anything is written."""
     hidden = config.settled(task.input_kind).hidden
     model = SequenceModel(task, config.cell, hidden, config.layers, config.dropout)
     remedies: list[Remedy] = []
-    changes: list[dict[str, Any]] = []
+    changes: list[Applied] = []
     for text in config.remedies:
         try:
             remedy = parse(text)
@@ -152,15 +151,8 @@ def _make_model(
         except ValueError as error:
             raise InputError(f"--remedies {text}: {error}") from None
         remedies.append(remedy)
-        changes.append(
-            {
-                "name": remedy.name,
-                "options": remedy.options,
-                "claim": remedy.claim,
-                "changed": applied.changed,
-            }
-        )
-    return model.to(device), tuple(remedies), changes
+        changes.append(applied)
+    return model.to(device), tuple(remedies), tuple(changes)
 
 
 def _open_record(folder: Folder, config: TrainConfig, saved: Checkpoint | None) -> Record:
@@ -175,19 +167,25 @@ def _open_record(folder: Folder, config: TrainConfig, saved: Checkpoint | None) 
     return record
 
 
-def _describe(
-    record: Record,
-    config: TrainConfig,
-    task: Task,
-    model: SequenceModel,
-    changes: list[dict[str, Any]],
-) -> None:
+def _describe(record: Record, config: TrainConfig, loop: Loop) -> None:
+    task = loop.task
     record.note("title", f"{config.cell} on {config.file.name}")
     record.note("kind", "train")
     record.note("lag", config.lag if config.lag is not None else task.required_lag)
     record.note("data", task.facts())
-    record.note("model", describe(model, config))
-    record.note("remedies", changes)
+    record.note("model", describe(loop.model, config))
+    record.note(
+        "remedies",
+        [
+            {
+                "name": remedy.name,
+                "options": remedy.options,
+                "claim": remedy.claim,
+                "changed": applied.changed,
+            }
+            for remedy, applied in zip(loop.remedies, loop.applied, strict=True)
+        ],
+    )
 
 
 def _started(

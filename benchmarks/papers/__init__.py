@@ -1,0 +1,1 @@
+"""Published results, trained again: one folder a paper."""

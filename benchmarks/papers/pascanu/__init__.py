@@ -1,0 +1,1 @@
+"""Pascanu, Mikolov and Bengio 2013: temporal order."""

@@ -1,0 +1,133 @@
+"""Pascanu's regulariser: the error that travels back should keep its length at every step."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from steadygrad.cells import Named
+from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.journey import Leg
+from steadygrad.remedies.reasons import not_walkable
+from steadygrad.remedies.run import Run
+
+SMALLEST = 1e-20  # squared norms below it are no error signal; the ratio then counts as 1
+
+
+@final
+@dataclass(frozen=True)
+class Omega(Remedy):
+    r"""Add :math:`\alpha\,\Omega`, which is 0 where no step changes the length of the error.
+
+    .. math::
+        \Omega = \frac{1}{|K|} \sum_{k \in K} (q_k - 1)^2, \qquad
+        q_k = \frac{\lVert \delta_{k}\, \partial s_{k} / \partial s_{k-1} \rVert^2}
+        {\lVert \delta_k \rVert^2}, \qquad \delta_k = \frac{\partial L}{\partial s_k}
+
+    over all steps and sequences :math:`K` whose :math:`\lVert \delta_k \rVert^2 \ge 10^{-20}`; for
+    the others :math:`q_k = 1`. Only the *immediate* derivative with respect to the recurrent matrix
+    is taken: states, errors and slopes are constants, and :math:`R` counts where the error passes
+    through it last. So the gradient of :math:`\Omega` touches ``weight_hh`` alone, and costs one
+    more forward and backward pass. A state of several parts (an LSTM's h and c) counts as one.
+
+    Only what the error does in its own direction is held, not the whole spectrum. The norm can
+    grow where a state saturates: put a clip by norm after it.
+
+    Args:
+        alpha: Weight of the penalty. Published: 4 for temporal order, 2 for varying length and
+            3 bits, 0.5 for addition and multiplication, 1 for permutation and memorisation.
+        form: ``"squared"``, equation 10 and the authors' code, or ``"norm"``, equation 9, where
+            :math:`q_k` is the ratio of the norms themselves. The two differ in print.
+
+    References:
+        Pascanu, Mikolov and Bengio, *On the Difficulty of Training Recurrent Neural Networks*,
+        2013, section 3.3.
+    """
+
+    name: ClassVar[str] = "omega"
+    claim: ClassVar[str] = (
+        "Descending it brings the error's growth per step to 1; it moves weight_hh alone"
+    )
+    helps: ClassVar[tuple[str, ...]] = ("vanishing",)
+    also_try: ClassVar[tuple[Mapping[str, Any], ...]] = ({"alpha": 4.0},)
+    sees_calls: ClassVar[bool] = True
+
+    alpha: float = 1.0
+    form: Literal["squared", "norm"] = "squared"
+
+    def __post_init__(self) -> None:
+        self.expect("alpha", 0 < self.alpha < float("inf"), "a finite number above 0")
+        self.expect("form", self.form in ("squared", "norm"), "'squared' or 'norm'")
+
+    def unsuitable(self, model: nn.Module) -> str | None:
+        return not_walkable(model)
+
+    def penalty(self, run: Run) -> Tensor:
+        by_layer: dict[str, list[Tensor]] = defaultdict(list)
+        for leg in run.legs:
+            by_layer[leg.label].append(growth(leg, self.form))
+        # Of one layer all rows of all its calls are averaged; layers are added.
+        means = [(torch.cat(rows) - 1).square() for rows in by_layer.values()]
+        total = sum((m.sum() / max(1, m.numel()) for m in means), run.loss.new_zeros(()))
+        return self.alpha * total
+
+
+def growth(leg: Leg, form: str) -> Tensor:
+    """``(K,)``: by how much each step changes the length of the error, where there is an error."""
+    size = sum(g.square().sum(1) for g in leg.grads)
+    assert isinstance(size, Tensor)
+    valid = size >= SMALLEST
+    if not bool(valid.any()):
+        return size[:0]
+    passed = [g[valid] for g in one_step_back(leg)]
+    after = sum(g.square().sum(1) for g in passed)
+    ratio = after / size[valid]
+    # A ratio of exactly 0 (dead units) has no slope as a norm: held off by the least number.
+    return ratio if form == "squared" else ratio.clamp_min(1e-30).sqrt()
+
+
+def one_step_back(leg: Leg) -> tuple[Tensor, ...]:
+    """Each row's error one step earlier, as a function of the recurrent matrix it passes last."""
+    size, units = leg.projected.shape[1] // len(leg.cell.gates), leg.weights.per_unit
+    x = dict(zip(leg.cell.gates, leg.projected.split(size, 1), strict=True))
+    unit = {
+        name: value.detach().expand(len(leg.projected), size)
+        for name, value in zip(leg.cell.per_unit, units, strict=True)
+    }
+    with torch.enable_grad():
+        before = tuple(s.detach().requires_grad_() for s in leg.before)
+        recur = _last_products(leg, size)
+        after = list(
+            leg.cell.step(Named("gate", x), recur, before, Named("per-unit parameter", unit))
+        )
+        if leg.weights.weight_hr is not None:
+            after[0] = F.linear(after[0], leg.weights.weight_hr.detach())
+        return torch.autograd.grad(after, before, leg.grads, create_graph=True)
+
+
+def _last_products(leg: Leg, size: int) -> Named[Any]:
+    names, bias = leg.cell.recurrent, leg.weights.bias_hh
+    matrices = dict(zip(names, leg.weights.weight_hh.split(size), strict=True))
+    biases = [None] * len(names) if bias is None else bias.split(size)
+    by_gate = dict(zip(names, biases, strict=True))
+    return Named(
+        "recurrent product",
+        {g: lambda v, g=g: _LastProduct.apply(v, matrices[g], by_gate[g]) for g in names},
+    )
+
+
+class _LastProduct(torch.autograd.Function):
+    """``v R^T + b`` whose R counts in the way back of the error, and nowhere else."""
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.matrix = matrix
+        return F.linear(v, matrix, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return grads[0].detach() @ ctx.matrix, None, None

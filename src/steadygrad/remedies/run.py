@@ -1,0 +1,86 @@
+"""What a penalty gets to see: the model, the loss, and every call of a recurrent layer."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from steadygrad.flow.capture import Call, Capture
+from steadygrad.flow.replay import OutputGradient
+from steadygrad.remedies.journey import Leg, legs
+from steadygrad.remedies.recurrences import Recurrence, recurrences
+
+MOST_CALLS = 256  # kept at once: a bound on memory where no penalty is ever asked for
+
+
+@dataclass(frozen=True)
+class Run:
+    r"""One training step, between the forward pass and ``backward``.
+
+    Attributes:
+        model: The treated model.
+        loss: The loss of this step, a scalar with its graph.
+        calls: Calls of recurrent layers in training mode since the last step, oldest first, with
+            their graphs; empty where the remedy did not ask for them (`Remedy.sees_calls`).
+        step: How many penalties were asked for before this one.
+    """
+
+    model: nn.Module
+    loss: Tensor
+    calls: tuple[Call, ...]
+    step: int
+
+    @property
+    def recurrences(self) -> Iterator[Recurrence]:
+        """Every recurrence in the model, called or not."""
+        return recurrences(self.model)
+
+    @cached_property
+    def output_gradients(self) -> tuple[OutputGradient, ...]:
+        r"""Per call the gradients of the loss at its output and last states, None where none is.
+
+        What reaches a state through later time steps is not in it; see `legs`.
+        """
+        outs = [t for call in self.calls for t in (call.output, *call.last) if t.requires_grad]
+        found = (
+            torch.autograd.grad(self.loss, outs, retain_graph=True, allow_unused=True)
+            if outs
+            else ()
+        )
+        by_id = {id(t): g for t, g in zip(outs, found, strict=True)}
+        return tuple(
+            (by_id.get(id(c.output)), tuple(by_id.get(id(s)) for s in c.last)) for c in self.calls
+        )
+
+    @cached_property
+    def legs(self) -> tuple[Leg, ...]:
+        r"""States and total gradients :math:`\partial L/\partial s_t`, per layer and direction.
+
+        Found by walking each call again outside of autograd: one forward and one backward pass
+        more. Calls that the loss does not depend on are left out.
+        """
+        return tuple(
+            leg
+            for call, grad in zip(self.calls, self.output_gradients, strict=True)
+            if grad[0] is not None or any(g is not None for g in grad[1])
+            for leg in legs(call, grad)
+        )
+
+
+class TrainingCalls(Capture):
+    """The calls of one training step; those in evaluation mode are not kept."""
+
+    def _hook(self, name: str) -> Any:
+        caught = super()._hook(name)
+
+        def in_training(layer: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
+            if not layer.training:
+                return
+            if len(self.calls) >= MOST_CALLS:
+                self.clear()
+            caught(layer, args, kwargs, result)
+
+        return in_training
