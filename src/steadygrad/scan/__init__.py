@@ -10,6 +10,8 @@ from steadygrad.scan.backend import choose
 from steadygrad.scan.clips import LoopClip as LoopClip
 from steadygrad.scan.function import Scan
 from steadygrad.scan.layout import Layout as Layout
+from steadygrad.scan.linear import Linearised as Linearised
+from steadygrad.scan.linear import StepJacobian as StepJacobian
 from steadygrad.scan.observe import Observed as Observed
 from steadygrad.scan.observe import observe as observe
 from steadygrad.scan.taps import OnTap as OnTap
