@@ -6,11 +6,11 @@ from steadygrad.flow.capture import Capture as Capture
 from steadygrad.flow.capture import recurrent_layers as recurrent_layers
 from steadygrad.flow.gate_health import GateHealth as GateHealth
 from steadygrad.flow.gate_health import gate_health as gate_health
-from steadygrad.flow.lstm_bound import LSTMBound as LSTMBound
-from steadygrad.flow.lstm_bound import lstm_bound as lstm_bound
 from steadygrad.flow.jacobian import singular_values as singular_values
 from steadygrad.flow.jacobian import step_jacobians as step_jacobians
 from steadygrad.flow.linearise import linearise as linearise
+from steadygrad.flow.lstm_bound import LSTMBound as LSTMBound
+from steadygrad.flow.lstm_bound import lstm_bound as lstm_bound
 from steadygrad.flow.lyapunov import LyapunovChain as LyapunovChain
 from steadygrad.flow.lyapunov import advance as advance
 from steadygrad.flow.lyapunov import lyapunov_exponents as lyapunov_exponents
