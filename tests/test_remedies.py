@@ -4,7 +4,7 @@ import ast
 import copy
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -62,10 +62,14 @@ CASES = [
     for family in FAMILIES
     for kind in suitable(name)
 ]
+# Of the loss in the steps of one training: steady, then a spike, then small.
+SCALES = (1e3, 1.1e3, 0.9e3, 1.2e3, 3e4, 1e3, 1e5, 1.0)
 # One other value for every option there is, and a layer on which it matters.
 OTHER: dict[tuple[str, str], tuple[Any, str]] = {
     ("chrono-init", "lag"): (20.0, "LSTM"),
     ("clip-norm", "max_norm"): (0.5, "RNN"),
+    ("clip-norm", "scope"): ("layer", "RNN"),
+    ("clip-norm", "norm_type"): (1.0, "RNN"),
     ("clip-value", "max_value"): (0.5, "RNN"),
     ("forget-bias", "value"): (-2.0, "GRU"),
     ("gated", "cell"): ("lstm", "RNN"),
@@ -76,6 +80,7 @@ OTHER: dict[tuple[str, str], tuple[Any, str]] = {
     ("identity-init", "zero_bias"): (False, "RNN"),
     ("irnn", "scale"): (0.5, "RNN"),
     ("irnn", "input_std"): (0.1, "RNN"),
+    ("nonfinite", "action"): ("zero", "RNN"),
     ("orthogonal-init", "gain"): (0.5, "GRU"),
     ("orthogonal-init", "glorot"): (False, "GRU"),
     ("orthogonal-init", "zero_bias"): (True, "GRU"),
@@ -127,6 +132,11 @@ def backward(
     return list(model.parameters())
 
 
+def treat(remedy: Remedy, params: Iterable[nn.Parameter]) -> Mapping[str, Tensor]:
+    """One step of a remedy on the gradients of ``params``."""
+    return remedy.begin(nn.ParameterList(params))()
+
+
 # Being complete.
 
 
@@ -175,9 +185,14 @@ def test_every_option_changes_the_result(name: str, option: str, x: Tensor) -> N
         model = build(kind)
         torch.manual_seed(7)
         applied = remedy.apply(model)
-        params = backward(model, x, applied=applied)
-        remedy.on_gradients(params)
-        grads = [p.grad for p in params if p.grad is not None]
+        treatment = remedy.begin(model, torch.optim.SGD(model.parameters()))
+        grads: list[Tensor] = []
+        for scale in SCALES:
+            params = backward(model, x, scale, applied=applied)
+            if name == "nonfinite":
+                _entry(params, float("nan"))
+            treatment()
+            grads += [p.grad.clone() for p in params if p.grad is not None]
         outcomes.append((model.state_dict(), grads))
     (state, grads), (other_state, other_grads) = outcomes
     same_state = list(state) == list(other_state) and all(
@@ -217,7 +232,7 @@ def test_text_is_read_back(name: str, option: str) -> None:
         ("orthogonal-init:gain=0", "gain must be a finite number above 0"),
         ("identity-init:scale=inf", "scale must be a finite number above 0"),
         ("chrono-init:lag=2", "lag must be a finite number of steps above 2"),
-        ("skip-nonfinite:often=true", "no option 'often'; options of skip-nonfinite: none"),
+        ("nonfinite:often=true", r"no option 'often'; options of nonfinite: action \('skip' or"),
         ("irnn:input_std=0", "input_std must be a finite number above 0"),
     ],
 )
@@ -402,7 +417,7 @@ def clipped(remedy: Remedy, family: str, scale: float) -> tuple[np.ndarray, np.n
     x = torch.randn(T, B, I, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     params = [*backward(model, x, scale), nn.Parameter(torch.zeros(2))]  # the last: no gradient
     before = vector([p.grad.clone() for p in params if p.grad is not None])
-    report = remedy.on_gradients(params)
+    report = treat(remedy, params)
     return before, vector([p.grad for p in params if p.grad is not None]), report
 
 
@@ -434,31 +449,44 @@ def clip_value_bounds_every_entry(family: str) -> None:
     assert report["clipped"].item() is False
     many = nn.Parameter(torch.zeros(100))
     many.grad = torch.full((100,), 0.2)  # long, but no entry of it is
-    assert remedies.ClipValue(0.25).on_gradients([many])["clipped"].item() is False
+    assert treat(remedies.ClipValue(0.25), [many])["clipped"].item() is False
     p = nn.Parameter(torch.zeros(3))
     p.grad = torch.tensor([float("inf"), -float("inf"), float("nan")])
-    remedies.ClipValue(2.0).on_gradients([p])
+    treat(remedies.ClipValue(2.0), [p])
     np.testing.assert_array_equal(p.grad.numpy(), [2.0, -2.0, np.nan])
 
 
-@claim("skip-nonfinite")
-def skip_nonfinite_zeroes_a_broken_gradient(family: str) -> None:
-    remedy = remedies.SkipNonfinite()
-    before, after, report = clipped(remedy, family, 1e3)
-    np.testing.assert_array_equal(after, before)
-    assert report["skipped"].item() is False
-    assert report["grad_norm"].item() == pytest.approx(np.linalg.norm(before))
+def _entry(params: list[nn.Parameter], value: float) -> None:
+    grad = params[0].grad
+    assert grad is not None
+    grad.view(-1)[0] = value
+
+
+@claim("nonfinite")
+def nonfinite_lets_no_broken_entry_through(family: str) -> None:
+    for action in ("skip", "zero", "raise"):
+        before, after, report = clipped(remedies.Nonfinite(action), family, 1e3)
+        np.testing.assert_array_equal(after, before)
+        assert report["nonfinite"].item() is False
     for broken in (float("nan"), float("inf"), -float("inf")):
         params = [nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(3))]
         params[0].grad = torch.ones(2)
         params[1].grad = torch.tensor([1.0, broken, 2.0])
-        report = remedy.on_gradients(params)
-        assert report["skipped"].item() is True and not report["grad_norm"].isfinite()
+        with pytest.raises(FloatingPointError, match=r"in 1 of 2 parameters: 1;"):
+            treat(remedies.Nonfinite("raise"), params)
+        zero = [nn.Parameter(p.detach().clone()) for p in params]
+        for copy_, p in zip(zero, params, strict=True):
+            copy_.grad = None if p.grad is None else p.grad.clone()
+        assert treat(remedies.Nonfinite("zero"), zero)["nonfinite"].item() is True
+        torch.testing.assert_close(zero[0].grad, torch.ones(2), rtol=0, atol=0)
+        torch.testing.assert_close(zero[1].grad, torch.tensor([1.0, 0.0, 2.0]), rtol=0, atol=0)
+        report = treat(remedies.Nonfinite("skip"), params)
+        assert report["skipped"].item() is True and report["nonfinite"].item() is True
         for p in params:
             torch.testing.assert_close(p.grad, torch.zeros_like(p), rtol=0, atol=0)
     large = nn.Parameter(torch.zeros(2))
     large.grad = torch.tensor([1e30, 1e30])  # finite, though its square is not
-    assert remedy.on_gradients([large])["skipped"].item() is False
+    assert treat(remedies.Nonfinite("skip"), [large])["skipped"].item() is False
     torch.testing.assert_close(large.grad, torch.tensor([1e30, 1e30]), rtol=0, atol=0)
 
 

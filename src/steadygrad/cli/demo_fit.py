@@ -95,7 +95,7 @@ def fit(
         task: The images.
         recipe: Batch size, step size, momentum, seed.
         model: A remedy's `apply` has been at it already; the optimiser is made here.
-        remedy: Its `on_gradients` is called at every step.
+        remedy: Treats the gradients at every step.
         epochs: Passes through the training images.
         tell: Receives the number of epochs done.
         record: Where the training is watched into; not watched if not given.
@@ -103,8 +103,8 @@ def fit(
     Returns:
         The best validation score, and the watch, closed.
     """
-    parameters = list(model.parameters())
-    optimizer = torch.optim.SGD(parameters, recipe.learning_rate, recipe.momentum)
+    optimizer = torch.optim.SGD(model.parameters(), recipe.learning_rate, recipe.momentum)
+    treatment = remedy.begin(model, optimizer) if remedy is not None else None
     lag = task.required_lag
     watching = watch(model, optimizer, record=record, lag=lag, budget=WATCHING) if record else None
     best, weights = -1.0, {}
@@ -114,8 +114,8 @@ def fit(
             loss = task.loss(model(batch.inputs), batch.targets)
             optimizer.zero_grad()
             loss.backward()
-            if remedy is not None:
-                remedy.on_gradients(parameters)
+            if treatment is not None:
+                treatment()
             optimizer.step()
             step += 1
             if record is not None:

@@ -19,7 +19,7 @@ RANKED: dict[str, tuple[str, ...]] = {
     "exploding": ("clip-norm", "orthogonal-init", "clip-value", "gated"),
     "saturated": ("orthogonal-init", "gated"),
     "dead": ("identity-init", "orthogonal-init", "gated"),
-    "nonfinite": ("skip-nonfinite", "clip-norm", "orthogonal-init", "clip-value"),
+    "nonfinite": ("nonfinite", "clip-norm", "orthogonal-init", "clip-value"),
 }
 """What is worth a trial, most promising first. A reader's own remedies that name the fault follow;
 of the house's there are too many to try them all, and docs/choose.md says when to take which."""

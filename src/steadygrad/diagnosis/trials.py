@@ -14,7 +14,7 @@ from steadygrad.diagnosis.diagnose import Diagnosis
 from steadygrad.remedies import Remedy
 
 Fit = Callable[[nn.Module, Remedy | None], float]
-"""Trains a model under the remedy's `on_gradients` for the budget of a trial; returns a score."""
+"""Trains a model, its gradients treated by the remedy, for the budget; returns a score."""
 Probe = Callable[[nn.Module], Diagnosis]
 """Diagnoses a model, on the same batch every time."""
 

@@ -10,10 +10,11 @@ from steadygrad.remedies.gated import Gated as Gated
 from steadygrad.remedies.identity_init import IdentityInit as IdentityInit
 from steadygrad.remedies.irnn import IRNN as IRNN
 from steadygrad.remedies.omega import Omega as Omega
+from steadygrad.remedies.nonfinite import Nonfinite as Nonfinite
 from steadygrad.remedies.orthogonal_init import OrthogonalInit as OrthogonalInit
 from steadygrad.remedies.parse import known
 from steadygrad.remedies.parse import parse as parse
-from steadygrad.remedies.skip_nonfinite import SkipNonfinite as SkipNonfinite
+from steadygrad.remedies.treatment import Treatment as Treatment
 
 REMEDIES: dict[str, type[Remedy]] = known()
 """Every remedy of the house, by its name on the command line."""

@@ -1,13 +1,17 @@
 """What a remedy may touch, in the order of a training step, and what it owes in return."""
 
 from abc import ABC
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import Field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
+import torch
 from torch import Tensor, nn
 
 from steadygrad.remedies.applied import Applied
+from steadygrad.remedies.gradients import Gradients
+from steadygrad.remedies.parameters import Parameters
+from steadygrad.remedies.treatment import Treatment
 from steadygrad.spec import write_spec
 
 if TYPE_CHECKING:
@@ -24,7 +28,9 @@ class Remedy(ABC):
     - `unsuitable`, to refuse a model before anything is done to it;
     - `change`, before training: initialise, reparametrise, replace a layer;
     - `penalty`, between the forward and the backward pass: a term to add to the loss;
-    - `on_gradients`, after the backward pass and before the optimiser's step.
+    - `on_gradients`, after the backward pass and before the optimiser's step, and `remember`,
+      if it has to remember something from one step to the next. `begin` makes a `Treatment`
+      of the two, which a training calls at every step.
 
     A remedy that changes the model is applied *before the optimiser is made*: a layer that is
     replaced brings new parameters, and an optimiser keeps the ones it was given.
@@ -53,13 +59,47 @@ class Remedy(ABC):
         """
         return None
 
-    def on_gradients(self, params: Sequence[nn.Parameter]) -> Mapping[str, Tensor]:
-        """Change ``.grad`` in place; return what to record, as tensors on their own device.
+    def remember(self, parameters: Parameters) -> Mapping[str, Tensor]:
+        """Return the tensors that `on_gradients` keeps from step to step, as they begin."""
+        return {}
+
+    def on_gradients(self, gradients: Gradients, memory: dict[str, Tensor]) -> Mapping[str, Tensor]:
+        """Change the gradients in place; return what to record, as tensors on their own device.
 
         Called after backward and before the step, on unscaled gradients: under a gradient
         scaler after ``unscale_``. Nothing in it waits for the device.
+
+        Args:
+            gradients: Those there are.
+            memory: What `remember` returned; changed in place, and kept in checkpoints. Its
+                tensors keep their shapes.
         """
         return {}
+
+    @final
+    def begin(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer | None = None,
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> Treatment:
+        """Begin to treat the gradients of a training; call the result at every step.
+
+        Args:
+            model: Whose gradients.
+            optimizer: If given, its parameters are treated, in its groups.
+            scaler: The gradient scaler, if one is used.
+
+        Example:
+            >>> model = torch.nn.LSTM(4, 16)
+            >>> optimizer = torch.optim.SGD(model.parameters(), 0.1)
+            >>> clip = ClipNorm(0.01).begin(model, optimizer)
+            >>> model(torch.randn(5, 2, 4))[0].sum().backward()
+            >>> clip()["clipped"]
+            tensor(True)
+            >>> optimizer.step()
+        """
+        return Treatment(self, model, optimizer, scaler)
 
     @final
     def applicable(self, model: nn.Module) -> bool:
@@ -91,6 +131,11 @@ class Remedy(ABC):
             applied.undo()  # never leave a model half treated
             raise
         return applied
+
+    @property
+    def acts_on_gradients(self) -> bool:
+        """Whether there is anything to do at every step."""
+        return type(self).on_gradients is not Remedy.on_gradients
 
     @property
     def options(self) -> dict[str, Any]:

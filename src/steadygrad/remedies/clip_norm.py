@@ -1,14 +1,16 @@
-"""Clipping by global norm: a bound on the step, the classic remedy for explosion."""
+"""Clipping by norm: a bound on the step, the classic remedy for explosion."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
 from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.gradients import Gradients
+from steadygrad.remedies.parameters import SCOPES, Scope
 from steadygrad.remedies.reasons import no_trainable_parameter
+from steadygrad.remedies.shrink import shrink_
 
 
 @final
@@ -17,39 +19,46 @@ class ClipNorm(Remedy):
     r"""Shrink the gradient to ``max_norm`` when it is longer.
 
     .. math::
-        g \leftarrow g \, \min(1, \theta / \lVert g \rVert_2)
+        g \leftarrow g \, \min(1, \theta / (\lVert g \rVert_p + 10^{-6}))
 
-    The direction is kept. A vanished gradient stays vanished. A gradient that holds NaN or inf
-    has no length to shrink: it stays non-finite, and ``grad_norm`` shows it.
+    The direction is kept, within each scope. A vanished gradient stays vanished. A gradient that
+    holds NaN or inf has no length to shrink: it stays non-finite, and ``grad_norm`` shows it; see
+    the remedy ``nonfinite``. Norms of float16 and bfloat16 gradients are taken in float32.
 
     Args:
-        max_norm: The bound :math:`\theta` on the norm over all parameters together. ``inf``
-            only measures.
+        max_norm: The bound :math:`\theta` on each norm. ``inf`` only measures.
+        scope: What a norm is taken over: ``"all"`` parameters together (which keeps the direction
+            of the step), each parameter ``"group"`` of the optimiser, each ``"layer"`` (a module,
+            or one layer and direction of a recurrent stack), or each ``"parameter"``.
+        norm_type: :math:`p` of the norm; ``inf`` for the largest entry.
 
     References:
         Pascanu, Mikolov and Bengio, *On the Difficulty of Training Recurrent Neural Networks*,
-        2013, algorithm 1.
+        2013, algorithm 1 (all parameters; the 1e-6 is torch's).
     """
 
     name: ClassVar[str] = "clip-norm"
-    claim: ClassVar[str] = "The global norm of the gradient is at most max_norm, its direction kept"
+    claim: ClassVar[str] = (
+        "The norm of the gradient over its scope is at most max_norm, its direction there kept"
+    )
     helps: ClassVar[tuple[str, ...]] = ("exploding",)
 
     max_norm: float = 1.0
+    scope: Scope = "all"
+    norm_type: float = 2.0
 
     def __post_init__(self) -> None:
         self.expect("max_norm", self.max_norm > 0, "a number above 0")
+        self.expect("scope", self.scope in SCOPES, " or ".join(map(repr, SCOPES)))
+        self.expect("norm_type", self.norm_type > 0, "a number above 0, or inf")
 
     def unsuitable(self, model: nn.Module) -> str | None:
         return no_trainable_parameter(model)
 
-    def on_gradients(self, params: Sequence[nn.Parameter]) -> Mapping[str, Tensor]:
-        """Clip, and return ``grad_norm`` before, ``grad_norm_clipped`` after, ``clipped``."""
-        grads = [p.grad for p in params if p.grad is not None]
-        grad_norm = get_total_norm(grads)
-        clip_grads_with_norm_(params, self.max_norm, grad_norm)
-        return {
-            "grad_norm": grad_norm,
-            "grad_norm_clipped": grad_norm.clamp(max=self.max_norm),
-            "clipped": grad_norm > self.max_norm,
-        }
+    def on_gradients(self, gradients: Gradients, memory: dict[str, Tensor]) -> Mapping[str, Tensor]:
+        """Clip; return ``grad_norm`` before, ``grad_norm_clipped`` after, ``clipped``.
+
+        With a scope, ``norms`` too: before, in the order of ``parameters.labels(scope)``.
+        """
+        norms = gradients.norms(self.norm_type)
+        return shrink_(gradients, norms, self.max_norm, self.scope, self.norm_type)

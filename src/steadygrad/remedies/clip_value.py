@@ -1,14 +1,14 @@
 """Clipping by value: a bound on every single entry of the gradient."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
 
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.gradients import Gradients
 from steadygrad.remedies.reasons import no_trainable_parameter
 
 
@@ -42,19 +42,19 @@ class ClipValue(Remedy):
     def unsuitable(self, model: nn.Module) -> str | None:
         return no_trainable_parameter(model)
 
-    @torch.no_grad()
-    def on_gradients(self, params: Sequence[nn.Parameter]) -> Mapping[str, Tensor]:
+    def on_gradients(self, gradients: Gradients, memory: dict[str, Tensor]) -> Mapping[str, Tensor]:
         """Clip, and return ``grad_norm`` before, ``grad_norm_clipped`` after, ``clipped``.
 
-        ``clipped`` says whether any entry was beyond the bound.
+        ``clipped`` says whether the norm of any gradient fell.
         """
-        grads = [p.grad for p in params if p.grad is not None]
-        grad_norm = get_total_norm(grads)
-        largest = get_total_norm(grads, norm_type=float("inf"))
-        for grad in grads:
+        norms = gradients.norms()
+        for grad in gradients.local:
             grad.clamp_(-self.max_value, self.max_value)
+        after = gradients.norms()
+        before = torch.linalg.vector_norm(norms)
         return {
-            "grad_norm": grad_norm,
-            "grad_norm_clipped": get_total_norm(grads),
-            "clipped": largest > self.max_value,
+            "grad_norm": before,
+            "grad_norm_clipped": torch.linalg.vector_norm(after),
+            "clipped": (after < norms).any(),
+            "nonfinite": before.isfinite().logical_not(),
         }

@@ -25,7 +25,7 @@ class Checkpoint:
 
     Args:
         tensors: ``model/...``, ``best/...``, ``optimizer/<parameter>/...``, ``rng/...``,
-            ``state/<n>``: on the CPU.
+            ``state/<n>``, ``remedy/<n>/...``: on the CPU.
         facts: JSON-able: the run's options, its progress, the fingerprint of its data.
     """
 

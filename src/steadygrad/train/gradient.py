@@ -1,13 +1,15 @@
 """What is done to the gradient between backward pass and optimiser step, and what is seen."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 from torch import nn
 
 from steadygrad.diagnosis import Watch
-from steadygrad.remedies import Remedy
+from steadygrad.remedies import Treatment
+
+NOTED = ("threshold", "clipped", "skipped", "nonfinite")  # of a treatment's report, written down
 
 
 @final
@@ -17,32 +19,44 @@ class Gradient:
     Args:
         model: Whose gradients.
         clip: Bound on the norm; 0 clips nothing.
-        remedies: Each may change gradients; those that do not, do nothing here.
+        treatments: The remedies at work, in their order; most do nothing to gradients.
         watch: Clips, measures the gradient through time, and writes that into the record itself.
     """
 
     def __init__(
-        self, model: nn.Module, clip: float, remedies: tuple[Remedy, ...], watch: Watch
+        self, model: nn.Module, clip: float, treatments: Sequence[Treatment], watch: Watch
     ) -> None:
         self.parameters = list(model.parameters())
         self.bound = clip or math.inf
-        self.remedies = remedies
+        self.treatments = treatments
         self.watch = watch
         self._norms: dict[str, float] = {}
+        self._done: dict[str, float] = {}
 
     def clip(self) -> float:
-        """Change the gradients in place, and return their norm before."""
-        before = self._norm() if self.remedies else None
-        for remedy in self.remedies:
-            remedy.on_gradients([p for p in self.parameters if p.grad is not None])
+        """Change the gradients in place; return the norm that the remedies left, before the bound.
+
+        NaN if a remedy refuses to go on.
+        """
+        before = self._norm() if self.treatments else None
+        try:
+            reports = {treatment.remedy.name: treatment() for treatment in self.treatments}
+        except FloatingPointError:
+            return math.nan
         norm = float(self.watch.clip_(self.bound))
         first = norm if before is None else before
         self._norms = {"grad_norm": first, "grad_norm_clipped": min(norm, self.bound)}
-        return first
+        self._done = {
+            f"{name} {key}": float(report[key])
+            for name, report in reports.items()
+            for key in NOTED
+            if key in report
+        }
+        return norm
 
     def norms(self) -> Mapping[str, float]:
-        """Return the norm of this step before and after."""
-        return self._norms
+        """Return the norm of this step before and after, and what the remedies did."""
+        return self._norms | self._done
 
     def latest(self) -> Mapping[str, Any]:
         """Return all that is known of the gradient at present."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from steadygrad.record import Record
 from steadygrad.remedies import Applied, Remedy
-from steadygrad.tasks import Batch, Split, Task
+from steadygrad.tasks import Batch, InputError, Split, Task
 from steadygrad.train import checkpoint
 from steadygrad.train.checkpoint import Checkpoint
 from steadygrad.train.config import TrainConfig
@@ -61,6 +61,7 @@ class Loop:
         self.device = next(model.parameters()).device
         self.optimizer = torch.optim.Adam(model.parameters(), lr=self.start_rate)
         self.remedies, self.applied = remedies, applied
+        self.treatments = [r.begin(model, self.optimizer) for r in remedies if r.acts_on_gradients]
         self.progress = Progress()
         self.state: Carried | None = None
         self.best: dict[str, Tensor] = {}
@@ -78,6 +79,11 @@ class Loop:
             moments.setdefault(names.index(name), {})[quantity] = tensor
         whole = self.optimizer.state_dict()
         self.optimizer.load_state_dict(whole | {"state": moments})
+        for number, treatment in enumerate(self.treatments):
+            try:
+                treatment.load_state_dict(saved.group(f"remedy/{number}"))
+            except ValueError as error:
+                raise InputError(f"--resume: {error}; start again with --overwrite") from None
         parts = [part.to(self.device) for _, part in sorted(saved.group("state").items())]
         self.state = (tuple(parts) if len(parts) > 1 else parts[0]) if parts else None
         torch.set_rng_state(saved.tensors["rng/cpu"])
@@ -216,6 +222,8 @@ class Loop:
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer/{name}/{key}"] = torch.as_tensor(value)
+        for number, treatment in enumerate(self.treatments):
+            tensors |= {f"remedy/{number}/{k}": t for k, t in treatment.state_dict().items()}
         state = (self.state,) if isinstance(self.state, Tensor) else self.state or ()
         tensors |= {f"state/{number}": part for number, part in enumerate(state)}
         tensors["rng/cpu"] = torch.get_rng_state()

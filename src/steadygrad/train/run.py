@@ -88,7 +88,7 @@ def _train(loop: Loop) -> Outcome:
     )
     with Interrupt() as interrupt:
         with seen:
-            gradient = Gradient(loop.model, loop.config.clip, loop.remedies, seen)
+            gradient = Gradient(loop.model, loop.config.clip, loop.treatments, seen)
             end = loop.run(gradient, interrupt)
         if end == "interrupted":
             step = loop.progress.step

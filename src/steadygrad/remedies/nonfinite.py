@@ -1,0 +1,84 @@
+"""What to do about a gradient that is no number: skip the step, zero the entries, or raise."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor, nn
+
+from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.gradients import Gradients
+from steadygrad.remedies.reasons import no_trainable_parameter
+
+
+@final
+@dataclass(frozen=True)
+class Nonfinite(Remedy):
+    r"""Keep NaN and infinite entries of the gradient away from the weights.
+
+    .. math::
+        \text{skip:}\quad g \leftarrow \begin{cases} g & \text{if every } g_k \text{ is finite} \\
+        0 & \text{otherwise} \end{cases} \qquad
+        \text{zero:}\quad g_k \leftarrow \begin{cases} g_k & \text{if } g_k \text{ is finite} \\
+        0 & \text{otherwise} \end{cases}
+
+    One broken batch then cannot write NaN into every weight. It hides no fault: ``nonfinite``
+    tells of each, and a training in which most steps are skipped has to be repaired elsewhere.
+    Momentum and weight decay of the optimiser still act in a skipped step. Put it before any
+    clip: clipping by norm turns one NaN into many.
+
+    Under a gradient scaler an overflow now and then is normal: the scaler itself skips such a
+    step, and so ``"raise"`` leaves it to the scaler.
+
+    Args:
+        action: ``"skip"`` sets the whole gradient to zero, ``"zero"`` the entries that are not
+            finite, ``"raise"`` raises `FloatingPointError`, which names the parameters; to know
+            whether to, it waits for the device at every step, as the others do not.
+
+    References:
+        Micikevicius et al., *Mixed Precision Training*, 2018, section 3.2 (skip the update when
+        an overflow is detected).
+    """
+
+    name: ClassVar[str] = "nonfinite"
+    claim: ClassVar[str] = "No entry of the gradient that reaches the optimiser is NaN or infinite"
+    helps: ClassVar[tuple[str, ...]] = ("nonfinite",)
+
+    action: Literal["skip", "zero", "raise"] = "skip"
+
+    def __post_init__(self) -> None:
+        holds = self.action in ("skip", "zero", "raise")
+        self.expect("action", holds, "'skip', 'zero' or 'raise'")
+
+    def unsuitable(self, model: nn.Module) -> str | None:
+        return no_trainable_parameter(model)
+
+    def on_gradients(self, gradients: Gradients, memory: dict[str, Tensor]) -> Mapping[str, Tensor]:
+        """Treat a broken gradient; return ``nonfinite``, and ``skipped`` if it was."""
+        # Not from the 2-norm: squares overflow where no entry has.
+        largest = gradients.norms(float("inf"))
+        broken = largest.isfinite().logical_not().any()
+        if self.action == "skip":
+            gradients.zero_where_(broken)
+            return {"nonfinite": broken, "skipped": broken}
+        if self.action == "zero":
+            for grad in gradients.local:
+                grad.nan_to_num_(0.0, 0.0, 0.0)
+        elif not gradients.is_scaled and bool(broken):
+            self._raise(gradients, largest)
+        return {"nonfinite": broken}
+
+    @staticmethod
+    def _raise(gradients: Gradients, largest: Tensor) -> None:
+        rows = [
+            row
+            for row, value in zip(gradients.rows, largest.tolist(), strict=True)
+            if not torch.isfinite(torch.tensor(value))
+        ]
+        names = [gradients.parameters.names[row] for row in rows]
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        raise FloatingPointError(
+            f"the gradient is not finite in {len(names)} of {len(largest)} parameters: {shown}; "
+            "sg.watch names the first bad layer, gate and time step"
+        )

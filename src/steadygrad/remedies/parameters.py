@@ -1,0 +1,82 @@
+"""What a remedy on gradients treats: parameters with their names, layers and groups."""
+
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Literal, final, overload
+
+import torch
+from torch import Tensor, nn
+
+Scope = Literal["all", "group", "layer", "parameter"]
+"""What one norm is taken over: everything, a group of the optimiser, a layer, a tensor."""
+SCOPES: tuple[Scope, ...] = ("all", "group", "layer", "parameter")
+
+
+@final
+class Parameters(Sequence[nn.Parameter]):
+    """The parameters of a training, each once, in a fixed order.
+
+    Args:
+        model: Names them.
+        optimizer: If given, its parameters are meant, in its groups; else all of the model's, in
+            one group.
+
+    Attributes:
+        names: As in ``named_parameters``; ``group0.1`` for one that the model does not hold.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
+        named = {p: name for name, p in model.named_parameters()}
+        groups = [list(named)] if optimizer is None else _groups(optimizer)
+        self._all = [p for group in groups for p in group]
+        self._group_of = [number for number, group in enumerate(groups) for _ in group]
+        outside = {
+            p: f"group{n}.{i}" for n, group in enumerate(groups) for i, p in enumerate(group)
+        }
+        self.names = tuple(named.get(p, outside[p]) for p in self._all)
+        self._ids: dict[Scope, Tensor] = {}
+
+    @overload
+    def __getitem__(self, index: int) -> nn.Parameter: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[nn.Parameter]: ...
+    def __getitem__(self, index: int | slice) -> nn.Parameter | list[nn.Parameter]:
+        return self._all[index]
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @property
+    def device(self) -> torch.device:
+        """Where norms and decisions live: the device of the first parameter."""
+        return self._all[0].device if self._all else torch.device("cpu")
+
+    def labels(self, scope: Scope) -> tuple[str, ...]:
+        """Name what the norms of ``scope`` are taken over, in their order."""
+        return tuple(dict.fromkeys(map(str, self._keys(scope))))
+
+    def ids(self, scope: Scope) -> Tensor:
+        """For each parameter the index of its label in `labels`, on `device`."""
+        if scope not in self._ids:
+            order = {label: number for number, label in enumerate(self.labels(scope))}
+            ids = [order[str(key)] for key in self._keys(scope)]
+            self._ids[scope] = torch.tensor(ids, dtype=torch.long, device=self.device)
+        return self._ids[scope]
+
+    def _keys(self, scope: Scope) -> Iterable[Hashable]:
+        if scope == "parameter":
+            return self.names
+        if scope == "layer":
+            return map(_layer, self.names)
+        return (f"group{n}" for n in self._group_of) if scope == "group" else ["all"] * len(self)
+
+
+def _layer(name: str) -> str:
+    """``lstm.weight_hh_l0_reverse`` belongs to ``lstm.l0_reverse``, ``head.bias`` to ``head``."""
+    path, _, own = name.rpartition(".")
+    stem, mark, suffix = own.rpartition("_l")
+    is_stacked = bool(stem and mark) and suffix[:1].isdigit()
+    return ".".join(part for part in (path, f"l{suffix}" if is_stacked else "") if part) or "model"
+
+
+def _groups(optimizer: torch.optim.Optimizer) -> list[list[nn.Parameter]]:
+    return [list(group["params"]) for group in optimizer.param_groups]

@@ -1,0 +1,117 @@
+"""A remedy at work on the gradients of one training, with what it remembers between steps."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, final
+
+import torch
+from torch import Tensor, nn
+
+from steadygrad.remedies.gradients import Gradients
+from steadygrad.remedies.parameters import Parameters
+
+if TYPE_CHECKING:
+    from steadygrad.remedies.base import Remedy
+
+COUNTED = ("clipped", "skipped", "nonfinite")
+"""Flags of a report whose steps are counted."""
+
+
+@final
+class Treatment:
+    """A remedy at work; made by `Remedy.begin`, called once between backward pass and step.
+
+    The remedy itself is frozen options. All that it learns while it works, such as a history of
+    norms, is here, as tensors that a checkpoint can keep.
+
+    Args:
+        remedy: The options.
+        model: Whose gradients.
+        optimizer: If given, its parameters are treated, in its groups.
+        scaler: The gradient scaler, if one is used. Gradients that it has scaled and not yet
+            unscaled are unscaled first, so that scaled gradients are never clipped.
+
+    Attributes:
+        report: What the last call returned.
+        memory: What is remembered, by name.
+
+    Raises:
+        ValueError: A scaler without the optimiser that it steps.
+    """
+
+    def __init__(
+        self,
+        remedy: "Remedy",
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer | None = None,
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> None:
+        if scaler is not None and optimizer is None:
+            raise ValueError(
+                f"{remedy.name}: a gradient scaler unscales the gradients of an optimiser; "
+                "give begin() the optimizer too"
+            )
+        self.remedy = remedy
+        self.parameters = Parameters(model, optimizer)
+        self.optimizer, self.scaler = optimizer, scaler
+        self.memory = dict(remedy.remember(self.parameters))
+        self.report: Mapping[str, Tensor] = {}
+        self._counts = torch.zeros(1 + len(COUNTED), dtype=torch.long)
+        self._counts = self._counts.to(self.parameters.device)
+
+    @torch.no_grad()
+    def __call__(self) -> Mapping[str, Tensor]:
+        """Treat the gradients in place.
+
+        Returns:
+            What was done, as tensors on their device: reading one waits for it, this call does
+            not.
+        """
+        is_scaled = self.scaler is not None and self.scaler.is_enabled()
+        if self.scaler is not None and self.optimizer is not None:
+            unscale_once(self.scaler, self.optimizer)
+        gradients = Gradients(self.parameters, is_scaled)
+        self.report = dict(self.remedy.on_gradients(gradients, self.memory))
+        self._count()
+        return self.report
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Steps so far, and how many of them were clipped, skipped, not finite; waits."""
+        return dict(zip(("steps", *COUNTED), self._counts.tolist(), strict=True))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return all that the next step depends on, and the counts; resuming is bit-equal."""
+        return {name: t.clone() for name, t in (self.memory | {"counts": self._counts}).items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take up what `state_dict` returned.
+
+        Raises:
+            ValueError: It is of another remedy, or of other parameters; nothing is changed.
+        """
+        own = self.memory | {"counts": self._counts}
+        wanted = {name: tuple(t.shape) for name, t in own.items()}
+        given = {name: tuple(t.shape) for name, t in state.items()}
+        if wanted != given:
+            raise ValueError(
+                f"{self.remedy.spec}: the saved state does not fit: expected tensors {wanted}, "
+                f"got {given}; it is of other options or of another model"
+            )
+        for name, tensor in own.items():
+            tensor.copy_(state[name])
+
+    def _count(self) -> None:
+        flags = [self.report.get(name) for name in COUNTED]
+        self._counts[0] += 1
+        for place, flag in enumerate(flags, start=1):
+            if flag is not None:
+                self._counts[place] += flag.to(self._counts.device)
+
+
+def unscale_once(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> None:
+    """Unscale the gradients of ``optimizer`` if that was not done since the last update."""
+    try:
+        scaler.unscale_(optimizer)
+    except RuntimeError as error:
+        if "already been called" not in str(error):
+            raise
