@@ -9,8 +9,8 @@ from steadygrad.remedies.forget_bias import ForgetBias as ForgetBias
 from steadygrad.remedies.gated import Gated as Gated
 from steadygrad.remedies.identity_init import IdentityInit as IdentityInit
 from steadygrad.remedies.irnn import IRNN as IRNN
-from steadygrad.remedies.omega import Omega as Omega
 from steadygrad.remedies.nonfinite import Nonfinite as Nonfinite
+from steadygrad.remedies.omega import Omega as Omega
 from steadygrad.remedies.orthogonal_init import OrthogonalInit as OrthogonalInit
 from steadygrad.remedies.parse import known
 from steadygrad.remedies.parse import parse as parse
