@@ -100,9 +100,9 @@ def attempt(steps: int, method: str, cap: int, seed: int) -> dict[str, Any]:
     model = Classifier()
     form = "norm" if "norm form" in method else "squared"
     applied = Omega(options["alpha"], form).apply(model) if "omega" in method else Applied()
-    clip = ClipNorm(options["clip"]) if "clip" in method else None
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=options["learning_rate"])
+    clip = ClipNorm(options["clip"]).begin(model, optimizer) if "clip" in method else None
     began, solved, update, losses = time.perf_counter(), False, 0, []
     for update in range(1, cap + 1):
         x, target = sequences(steps, options["batch"])
@@ -111,7 +111,7 @@ def attempt(steps: int, method: str, cap: int, seed: int) -> dict[str, Any]:
         (loss + applied.penalty(loss)).backward()
         _guard(model, parameters)
         if clip:
-            clip.on_gradients(parameters)
+            clip()
         optimizer.step()
         if update % options["check_every"] == 0:
             model.eval()
