@@ -3,17 +3,29 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 import steadygrad.nn as sg
 from steadygrad import remedies
+from steadygrad.remedies import Applied
 
 Claim = Callable[[str], None]
 CLAIMS: dict[str, Claim] = {}
 FAMILIES: dict[str, Any] = {"torch": nn, "ours": sg}
 # One other value for every option, and a layer on which it matters.
 OTHER: dict[tuple[str, str], tuple[Any, str]] = {
+    ("activation-penalty", "alpha"): (0.0, "RNN"),
+    ("activation-penalty", "beta"): (0.0, "LSTM"),
+    ("activation-penalty", "layers"): ("all", "TWO"),
+    ("gradient-penalty", "weight"): (1.0, "RNN"),
+    ("gradient-penalty", "norm"): ("l1", "GRU"),
+    ("norm-stabiliser", "beta"): (1.0, "GRU"),
+    ("recurrent-decay", "l2"): (1.0, "RNN"),
+    ("recurrent-decay", "l1"): (1.0, "LSTM"),
+    ("soft-orthogonal", "weight"): (1.0, "LSTM"),
+    ("soft-orthogonal", "directions"): (50, "RNN"),
     ("omega", "alpha"): (4.0, "GRU"),
     ("omega", "form"): ("norm", "RNN"),
 }
@@ -60,6 +72,86 @@ def gradients(model: nn.Module, value: Tensor) -> dict[str, Tensor]:
     return {n: g for n, g in zip(names, found, strict=True) if g is not None}
 
 
+def descend(model: nn.Module, applied: Applied, steps: int, rate: float) -> tuple[float, float]:
+    """Descend a penalty alone; return it before and after."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+    values = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        penalty = applied.penalty(loss_of(model))
+        penalty.backward()
+        optimizer.step()
+        values.append(penalty.item())
+    return values[0], values[-1]
+
+
+@claim("recurrent-decay")
+def recurrent_decay_draws_recurrent_matrices_alone(family: str) -> None:
+    for kind in ("RNN", "LSTM"):
+        model = Reader(family, kind, bidirectional=False, num_layers=2)
+        applied = remedies.RecurrentDecay(l2=0.5, l1=0.25).apply(model)
+        found = gradients(model, applied.penalty(loss_of(model)))
+        assert set(found) == {"layer.weight_hh_l0", "layer.weight_hh_l1"}
+        for name, grad in found.items():
+            weight = model.get_parameter(name).detach()
+            torch.testing.assert_close(grad, 0.25 * weight.sign() + weight)
+
+
+@claim("soft-orthogonal")
+def soft_orthogonal_brings_singular_values_to_one(family: str) -> None:
+    for kind, gates in (("RNN", 1), ("GRU", 3)):
+        for directions in (None, 3):
+            model = Reader(family, kind)
+            applied = remedies.SoftOrthogonal(1.0, directions).apply(model)
+            descend(model, applied, 400, 0.02)
+            blocks = model.get_parameter("layer.weight_hh_l0").view(gates, H, H)
+            sigma = torch.linalg.svdvals(blocks)
+            torch.testing.assert_close(sigma, torch.ones_like(sigma), rtol=0, atol=0.02)
+
+
+@claim("gradient-penalty")
+def gradient_penalty_shortens_the_gradient(family: str) -> None:
+    model = Reader(family)
+
+    def length() -> float:
+        return sum(g.square().sum().item() for g in gradients(model, loss_of(model)).values())
+
+    before = length()
+    applied = remedies.GradientPenalty(weight=1.0).apply(model)
+    assert applied.penalty(loss_of(model)).item() == pytest.approx(before)
+    descend(model, applied, 50, 0.01)
+    assert length() < 0.5 * before
+
+
+def states(model: Reader) -> Tensor:
+    return model.layer(data()[0])[0].detach()
+
+
+@claim("norm-stabiliser")
+def norm_stabiliser_makes_the_length_of_the_state_constant(family: str) -> None:
+    model = Reader(family)
+    lengths = states(model).norm(dim=-1)
+    change = (lengths[1:] - lengths[:-1]).square().mean().item()
+    applied = remedies.NormStabiliser(beta=2.0).apply(model)
+    first, _ = descend(model, applied, 200, 0.01)
+    assert first == pytest.approx(2 * change)
+    lengths = states(model).norm(dim=-1)
+    assert lengths.mean() > 0.1  # and not by being nothing
+    assert (lengths[1:] - lengths[:-1]).square().mean().item() < 0.1 * change
+
+
+@claim("activation-penalty")
+def activation_penalty_makes_outputs_smaller_and_slower(family: str) -> None:
+    for alpha, beta in ((1.0, 0.0), (0.0, 1.0)):
+        model = Reader(family)
+        h = states(model)
+        size, change = h.square().mean().item(), (h[1:] - h[:-1]).square().mean().item()
+        applied = remedies.ActivationPenalty(alpha, beta).apply(model)
+        first, last = descend(model, applied, 100, 0.01)
+        assert first == pytest.approx(size if alpha else change)
+        assert last < 0.3 * first
+
+
 @claim("omega")
 def omega_brings_the_growth_of_the_error_to_one(family: str) -> None:
     model = Reader(family)
@@ -67,10 +159,5 @@ def omega_brings_the_growth_of_the_error_to_one(family: str) -> None:
     start = loss_of(model)
     first = applied.penalty(start)
     assert set(gradients(model, first)) == {"layer.weight_hh_l0"}
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(200):
-        optimizer.zero_grad()
-        applied.penalty(loss_of(model)).backward()
-        optimizer.step()
-    last = applied.penalty(loss_of(model)).item()
+    _, last = descend(model, applied, 200, 0.01)
     assert first.item() > 0.3 and last < first.item() / 4

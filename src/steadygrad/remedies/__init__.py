@@ -1,5 +1,6 @@
 """Remedies for gradients that vanish, explode or stop: one file each, options as fields."""
 
+from steadygrad.remedies.activation import ActivationPenalty as ActivationPenalty
 from steadygrad.remedies.applied import Applied as Applied
 from steadygrad.remedies.base import Remedy as Remedy
 from steadygrad.remedies.chrono_init import ChronoInit as ChronoInit
@@ -7,13 +8,17 @@ from steadygrad.remedies.clip_norm import ClipNorm as ClipNorm
 from steadygrad.remedies.clip_value import ClipValue as ClipValue
 from steadygrad.remedies.forget_bias import ForgetBias as ForgetBias
 from steadygrad.remedies.gated import Gated as Gated
+from steadygrad.remedies.gradient_penalty import GradientPenalty as GradientPenalty
 from steadygrad.remedies.identity_init import IdentityInit as IdentityInit
 from steadygrad.remedies.irnn import IRNN as IRNN
 from steadygrad.remedies.nonfinite import Nonfinite as Nonfinite
+from steadygrad.remedies.norm_stabiliser import NormStabiliser as NormStabiliser
 from steadygrad.remedies.omega import Omega as Omega
 from steadygrad.remedies.orthogonal_init import OrthogonalInit as OrthogonalInit
 from steadygrad.remedies.parse import known
 from steadygrad.remedies.parse import parse as parse
+from steadygrad.remedies.recurrent_decay import RecurrentDecay as RecurrentDecay
+from steadygrad.remedies.soft_orthogonal import SoftOrthogonal as SoftOrthogonal
 from steadygrad.remedies.treatment import Treatment as Treatment
 
 REMEDIES: dict[str, type[Remedy]] = known()

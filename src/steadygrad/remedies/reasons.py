@@ -17,10 +17,12 @@ def no_trainable_parameter(model: nn.Module) -> str | None:
 
 def no_recurrence(model: nn.Module) -> str | None:
     """Return why no recurrent weight of ``model`` can be set, or None."""
-    hidden = _parametrised(model)
-    if hidden is not None:
-        return hidden
-    if any(True for _ in recurrences(model)):
+    return _parametrised(model) or no_recurrence_at_all(model)
+
+
+def no_recurrence_at_all(model: nn.Module) -> str | None:
+    """Return why there is no recurrent weight in ``model``, or None; parametrised ones count."""
+    if any(blocks_of(module) is not None for module in model.modules()):
         return None
     return f"it holds no recurrent layer (known are {RECURRENT})"
 
@@ -35,15 +37,19 @@ def no_keeping_gate(model: nn.Module) -> str | None:
     return "its recurrence has no gate that keeps; see the remedy 'gated'"
 
 
+def no_layer_to_see(model: nn.Module) -> str | None:
+    """Return why no call of a recurrent layer of ``model`` can be seen, or None."""
+    if any(True for _ in recurrent_layers(model)):
+        return None
+    return (
+        "it holds no recurrent layer whose calls could be seen (a loop over a cell is none; "
+        "put the cell into steadygrad.Recurrent)"
+    )
+
+
 def not_walkable(model: nn.Module) -> str | None:
     """Return why the way of the error through ``model`` cannot be walked again, or None."""
-    layers = dict(recurrent_layers(model))
-    if not layers:
-        return (
-            "it holds no recurrent layer whose calls could be seen (a loop over a cell is none; "
-            "put the cell into steadygrad.Recurrent)"
-        )
-    for path, layer in layers.items():
+    for path, layer in recurrent_layers(model):
         if getattr(layer, "dropout", 0) and getattr(layer, "num_layers", 1) != 1:
             return (
                 f"{path} drops at random between its layers, which cannot be repeated; set its "
@@ -51,7 +57,7 @@ def not_walkable(model: nn.Module) -> str | None:
             )
         if getattr(layer, "truncate", None):
             return f"{path} cuts its gradient (truncate={layer.truncate}); set truncate=None"
-    return None
+    return no_layer_to_see(model)
 
 
 def _parametrised(model: nn.Module) -> str | None:

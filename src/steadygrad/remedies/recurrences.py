@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
-from torch import nn
+from torch import Tensor, nn
 
 from steadygrad.cells import Elman
 from steadygrad.nn import Recurrent
@@ -63,6 +63,12 @@ class Recurrence:
         # Not getattr: where a weight is parametrised getattr returns a fresh tensor, and what
         # is written into that is lost.
         return self.module._parameters.get(stem + self.suffix)
+
+    def value(self, stem: str) -> Tensor:
+        """Return the weight called ``stem`` as the layer uses it, parametrised or not."""
+        found = getattr(self.module, stem + self.suffix)
+        assert isinstance(found, Tensor)
+        return found
 
     def parameter(self, stem: str) -> nn.Parameter:
         """Return the parameter called ``stem`` in this layer.

@@ -7,13 +7,42 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from steadygrad.flow.capture import Call, Capture
 from steadygrad.flow.replay import OutputGradient
 from steadygrad.remedies.journey import Leg, legs
 from steadygrad.remedies.recurrences import Recurrence, recurrences
+from steadygrad.scan import Layout
 
 MOST_CALLS = 256  # kept at once: a bound on memory where no penalty is ever asked for
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What one recurrent layer put out in one call, with its graph.
+
+    Attributes:
+        layer: The module.
+        rows: ``(N, D*P)``, time first.
+        batch_sizes: Rows at each time step.
+    """
+
+    layer: nn.Module
+    rows: Tensor
+    batch_sizes: tuple[int, ...]
+
+    @property
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """Rows ``(M, D*P)`` that have one before them in their sequence, and those before."""
+        rows = len(self.rows)
+        later = self.rows[self.batch_sizes[0] :]
+        if self.batch_sizes[-1] == self.batch_sizes[0]:
+            return later, self.rows[: rows - self.batch_sizes[0]]
+        offsets = Layout(self.batch_sizes).offsets
+        counts = self.batch_sizes[1:]
+        earlier = [self.rows[o : o + n] for o, n in zip(offsets, counts, strict=False)]
+        return later, torch.cat(earlier)
 
 
 @dataclass(frozen=True)
@@ -37,6 +66,11 @@ class Run:
     def recurrences(self) -> Iterator[Recurrence]:
         """Every recurrence in the model, called or not."""
         return recurrences(self.model)
+
+    @property
+    def outputs(self) -> tuple[Outputs, ...]:
+        """What each call put out, time first, with its graph."""
+        return tuple(map(_outputs, self.calls))
 
     @cached_property
     def output_gradients(self) -> tuple[OutputGradient, ...]:
@@ -68,6 +102,17 @@ class Run:
             if grad[0] is not None or any(g is not None for g in grad[1])
             for leg in legs(call, grad)
         )
+
+
+def _outputs(call: Call) -> Outputs:
+    x, rows = call.input, call.output
+    if isinstance(x, PackedSequence):
+        return Outputs(call.layer, rows, tuple(x.batch_sizes.tolist()))
+    if rows.dim() == 2:
+        rows = rows.unsqueeze(1)
+    elif getattr(call.layer, "batch_first", False):
+        rows = rows.transpose(0, 1)
+    return Outputs(call.layer, rows.flatten(0, 1), (rows.shape[1],) * rows.shape[0])
 
 
 class TrainingCalls(Capture):

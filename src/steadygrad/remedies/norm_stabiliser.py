@@ -1,0 +1,54 @@
+"""The norm stabiliser: a hidden state whose length does not change from step to step."""
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.reasons import no_layer_to_see
+from steadygrad.remedies.run import Run
+
+
+@final
+@dataclass(frozen=True)
+class NormStabiliser(Remedy):
+    r"""Penalise every change of the length of the hidden state.
+
+    .. math::
+        \beta \, \operatorname{mean}_t \left(
+        \lVert h_t \rVert_2 - \lVert h_{t-1} \rVert_2 \right)^2
+
+    over neighbouring outputs of every recurrent layer in the model (of a stack in one module: of
+    its top layer), and over the batch. Activations then neither grow nor fade along a sequence,
+    longer ones than the network was trained on included. The step from the initial state is left
+    out: it starts at zero.
+
+    Args:
+        beta: Weight of the penalty; 50 for character language models.
+
+    References:
+        Krueger and Memisevic, *Regularizing RNNs by Stabilizing Activations*, 2016, equation 1.
+    """
+
+    name: ClassVar[str] = "norm-stabiliser"
+    claim: ClassVar[str] = "Descending it makes the length of the hidden state constant in time"
+    helps: ClassVar[tuple[str, ...]] = ("exploding",)
+    sees_calls: ClassVar[bool] = True
+
+    beta: float = 50.0
+
+    def __post_init__(self) -> None:
+        self.expect("beta", 0 < self.beta < float("inf"), "a finite number above 0")
+
+    def unsuitable(self, model: nn.Module) -> str | None:
+        return no_layer_to_see(model)
+
+    def penalty(self, run: Run) -> Tensor:
+        total = run.loss.new_zeros(())
+        for outputs in run.outputs:
+            later, earlier = (torch.linalg.vector_norm(h, dim=1) for h in outputs.pairs)
+            if len(later):
+                total = total + (later - earlier).square().mean()
+        return self.beta * total

@@ -1,0 +1,56 @@
+"""Decay of the recurrent weights alone: a spectral radius kept small, and memory kept short."""
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+from torch import Tensor, nn
+
+from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.reasons import no_recurrence_at_all
+from steadygrad.remedies.run import Run
+
+
+@final
+@dataclass(frozen=True)
+class RecurrentDecay(Remedy):
+    r"""Add an L1 and an L2 penalty on the recurrent matrices, and on nothing else.
+
+    .. math::
+        \lambda_1 \sum_{ij} |R_{ij}| + \lambda_2 \sum_{ij} R_{ij}^2
+
+    Weights that start small stay small: where the largest singular value is below one over the
+    steepest slope, the gradient cannot explode. The price is printed with it: the network then
+    has a single point attractor, and its memory decays exponentially. It trades an exploding
+    gradient for a vanishing one.
+
+    Args:
+        l2: :math:`\lambda_2`.
+        l1: :math:`\lambda_1`; it sets weights to zero, where L2 makes all of them smaller.
+
+    References:
+        Pascanu, Mikolov and Bengio, *On the Difficulty of Training Recurrent Neural Networks*,
+        2013, section 3.1.
+    """
+
+    name: ClassVar[str] = "recurrent-decay"
+    claim: ClassVar[str] = "Its gradient is l1 sign(R) + 2 l2 R at recurrent matrices, else nothing"
+    helps: ClassVar[tuple[str, ...]] = ("exploding",)
+
+    l2: float = 1e-4
+    l1: float = 0.0
+
+    def __post_init__(self) -> None:
+        for option in ("l2", "l1"):
+            value = getattr(self, option)
+            self.expect(option, 0 <= value < float("inf"), "a finite number, 0 or above")
+        self.expect("l2", self.l1 + self.l2 > 0, "above 0 where l1 is 0: it would do nothing")
+
+    def unsuitable(self, model: nn.Module) -> str | None:
+        return no_recurrence_at_all(model)
+
+    def penalty(self, run: Run) -> Tensor:
+        total = run.loss.new_zeros(())
+        for layer in run.recurrences:
+            weight = layer.value("weight_hh")
+            total = total + self.l2 * weight.square().sum() + self.l1 * weight.abs().sum()
+        return total

@@ -1,0 +1,69 @@
+"""Soft orthogonality: recurrent matrices drawn towards those that keep every length."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from steadygrad.init.blocks import row_blocks
+from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.reasons import no_recurrence_at_all
+from steadygrad.remedies.run import Run
+
+
+@final
+@dataclass(frozen=True)
+class SoftOrthogonal(Remedy):
+    r"""Penalise each recurrent gate block for what it lacks to be orthogonal.
+
+    .. math::
+        \lambda \lVert R_k^\top R_k - I \rVert_F^2 \qquad\text{or}\qquad
+        \lambda \frac{H}{m} \sum_{j=1}^{m} \lVert R_k^\top R_k u_j - u_j \rVert^2,
+        \quad \lVert u_j \rVert = 1
+
+    Singular values are drawn to one and not held there, so the network may leave a direction
+    where forgetting pays. The second form asks only :math:`m` random directions, drawn anew at
+    every step; its mean is the first.
+
+    Args:
+        weight: :math:`\lambda`.
+        directions: :math:`m` of the second form, 50 as published; the first form if not given.
+
+    References:
+        Henaff, Szlam and LeCun, *Recurrent Orthogonal Networks and Long-Memory Tasks*, 2016,
+        section 3 (50 random unit vectors).
+        Vorontsov, Trabelsi, Kadoury and Pal, *On Orthogonality and Learning Recurrent Networks
+        with Long Term Dependencies*, 2017 (the Frobenius form).
+    """
+
+    name: ClassVar[str] = "soft-orthogonal"
+    claim: ClassVar[str] = "Descending it brings all singular values of recurrent gate blocks to 1"
+    helps: ClassVar[tuple[str, ...]] = ("vanishing", "exploding")
+    also_try: ClassVar[tuple[Mapping[str, Any], ...]] = ({"weight": 0.1},)
+
+    weight: float = 0.01
+    directions: int | None = None
+
+    def __post_init__(self) -> None:
+        self.expect("weight", 0 < self.weight < float("inf"), "a finite number above 0")
+        holds = self.directions is None or self.directions >= 1
+        self.expect("directions", holds, "a whole number above 0, or none")
+
+    def unsuitable(self, model: nn.Module) -> str | None:
+        return no_recurrence_at_all(model)
+
+    def penalty(self, run: Run) -> Tensor:
+        total = run.loss.new_zeros(())
+        for layer in run.recurrences:
+            for block in row_blocks(layer.value("weight_hh"), len(layer.recurrent)):
+                total = total + self._lack(block)
+        return self.weight * total
+
+    def _lack(self, block: Tensor) -> Tensor:
+        columns = block.shape[1]
+        if self.directions is None:
+            return (block.t() @ block - torch.eye(columns).to(block)).square().sum()
+        u = nn.functional.normalize(torch.randn(columns, self.directions).to(block), dim=0)
+        return (block.t() @ (block @ u) - u).square().sum(0).mean() * columns
