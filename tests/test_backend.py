@@ -267,4 +267,5 @@ def test_the_exact_mode_changes_the_result_and_is_nearer_to_eager(
 def test_one_file_serves_every_shape() -> None:
     assert kernel.printed(CELLS["lstm"](), torch.float32, False).text.count("steadygrad_forward")
     texts = {kernel.printed(c, torch.float32, False).text for c in ALL}
-    assert len(texts) == len(ALL)
+    # Cells that differ in the form of their matrix alone share a step, and so a kernel.
+    assert len(texts) == len({str(trace(c).graph) for c in ALL})

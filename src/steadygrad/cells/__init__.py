@@ -8,9 +8,12 @@ from steadygrad.cells.base import PerUnit as PerUnit
 from steadygrad.cells.base import Recur as Recur
 from steadygrad.cells.base import State as State
 from steadygrad.cells.elman import Elman as Elman
+from steadygrad.cells.exprnn import ExpRNN as ExpRNN
 from steadygrad.cells.gru import GRU as GRU
 from steadygrad.cells.gru_original import GRUOriginal as GRUOriginal
 from steadygrad.cells.lstm import LSTM as LSTM
+from steadygrad.cells.mod_relu import ModReLU as ModReLU
+from steadygrad.cells.scornn import ScoRNN as ScoRNN
 
 CELLS: dict[str, type[Cell]] = {
     value.name: value

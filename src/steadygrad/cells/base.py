@@ -79,6 +79,7 @@ class Cell(ABC):
     - `constants`, values per unit that are not learnt;
     - `noise`, masks that are drawn in training;
     - `reset_`, where its weights start, if not where torch starts them;
+    - `recurrent_matrix`, where R has a form of its own;
 
     and one method, `step`, written as the paper writes it.
 
@@ -141,6 +142,19 @@ class Cell(ABC):
                 drawn as torch draws them (those of `per_unit` at their start).
         """
         return
+
+    def stored_shape(self, hidden_size: int) -> tuple[int, int] | None:
+        """Shape of ``weight_hh`` where it differs from that of R; see `recurrent_matrix`."""
+        return None
+
+    def recurrent_matrix(self, stored: Tensor) -> Tensor:
+        """The matrix R, ``(G*H, H)``, that the products use, from the trained ``weight_hh``.
+
+        The same tensor, unless a cell is defined by the form of its matrix: orthogonal, skew,
+        block diagonal. The form then holds at every step of training, whatever the optimiser
+        does. Evaluated once a sequence; must be differentiable twice.
+        """
+        return stored
 
     @abstractmethod
     def step(self, x: Gates, recur: Recur, state: State, unit: PerUnit) -> State:

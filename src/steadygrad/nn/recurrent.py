@@ -156,7 +156,8 @@ class Recurrent(nn.Module):
         inputs = self.input_size if layer == 0 else self.output_size * self.num_directions
         shapes: dict[str, tuple[int, ...]] = {
             "weight_ih": (rows, inputs),
-            "weight_hh": (recurrent_rows, self.output_size),
+            "weight_hh": self.cell.stored_shape(self.hidden_size)
+            or (recurrent_rows, self.output_size),
         }
         if self.bias:
             shapes |= {"bias_ih": (rows,), "bias_hh": (recurrent_rows,)}
@@ -182,13 +183,14 @@ class Recurrent(nn.Module):
                     self.cell.reset_({name: getattr(self, name + suffix) for name in names})
 
     def weights(self, layer: int, reverse: bool = False) -> Weights:
-        """The weights of one direction of one layer."""
+        """The weights of one direction of one layer, R in the form that its cell gives it."""
         suffix = self._suffixes(layer)[reverse]
         fixed = {
             name: getattr(self, name + suffix)
             for name in self._shapes(layer)
             if name not in self.cell.per_unit
         }
+        fixed["weight_hh"] = self.cell.recurrent_matrix(fixed["weight_hh"])
         constants = {
             name.removeprefix("constant_"): value
             for name, value in self.named_buffers(recurse=False)
