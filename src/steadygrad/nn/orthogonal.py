@@ -63,9 +63,7 @@ class Orthogonal(nn.Module):
         return f"blocks={len(self.base)}, map={self.map!r}"
 
 
-def orthogonal_(
-    layer: nn.Module, map: Literal["matrix_exp", "cayley"] = "matrix_exp"
-) -> nn.Module:
+def orthogonal_(layer: nn.Module, map: Literal["matrix_exp", "cayley"] = "matrix_exp") -> nn.Module:
     r"""Keep every recurrent gate block of ``layer`` orthogonal through its whole training.
 
     .. math::
