@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 from steadygrad.cells import CELLS, Cell, Elman, Gates, PerUnit, Recur, State
 from steadygrad.nn import Recurrent
-from steadygrad.scan import BackendError, BackendWarning, LoopClip
+from steadygrad.scan import BackendError, BackendWarning, LoopClip, trace
 from steadygrad.scan.c import build, kernel
 from steadygrad.scan.c.preamble import preamble
 

@@ -101,7 +101,7 @@ def test_one_block_agrees_with_torchs_own_parametrisation(map: Any) -> None:
     start = nn.init.orthogonal_(torch.empty(H, H, dtype=torch.float64))
     a = Recurrent("elman", I, H, dtype=torch.float64)
     with torch.no_grad():
-        a.weight_hh_l0.copy_(start)
+        a.get_parameter("weight_hh_l0").copy_(start)
     b = copy.deepcopy(a)
     orthogonal_(a, map)
     parametrizations.orthogonal(b, "weight_hh_l0", map)
@@ -203,9 +203,9 @@ def test_a_matrix_inside_the_margin_is_kept() -> None:
     u, _, v = torch.linalg.svd(torch.randn(H, H, dtype=torch.float64))
     inside = (u * torch.linspace(0.7, 1.4, H, dtype=torch.float64)) @ v
     with torch.no_grad():
-        layer.weight_hh_l0.copy_(inside)
+        layer.get_parameter("weight_hh_l0").copy_(inside)
     spectral_margin_(layer, 0.5)
-    torch.testing.assert_close(layer.weight_hh_l0.detach(), inside)
+    torch.testing.assert_close(layer.weights(0).weight_hh.detach(), inside)
 
 
 def trained_linear(name: str) -> Tensor:
@@ -233,7 +233,7 @@ def test_the_layer_itself_keeps_the_gradient_over_a_thousand_steps() -> None:
     layer = Recurrent("exprnn", I, H)
     train(layer, 100)
     with torch.no_grad():
-        layer.mod_bias_l0.zero_()
+        layer.get_parameter("mod_bias_l0").zero_()
     seen = []
     layer.on_tap = lambda layer, reverse, tap: seen.append(tap)
     layer(torch.randn(1000, 1, I))[0][-1].sum().backward()

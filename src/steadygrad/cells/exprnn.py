@@ -1,5 +1,6 @@
 """An orthogonal recurrence by construction: the matrix exponential of a skew matrix."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -49,7 +50,7 @@ class ExpRNN(Cell):
 
     name: ClassVar[str] = "exprnn"
     gates: ClassVar[tuple[str, ...]] = ("candidate",)
-    per_unit: ClassVar[dict[str, float]] = {"mod_bias": 0.0}
+    per_unit: ClassVar[Mapping[str, float]] = {"mod_bias": 0.0}
 
     def recurrent_matrix(self, stored: Tensor) -> Tensor:
         return torch.matrix_exp(skew(stored)).to(stored.dtype)

@@ -1,5 +1,6 @@
 """The plain recurrence with modReLU: a nonlinearity that keeps the sign and moves the size."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -37,7 +38,7 @@ class ModReLU(Cell):
 
     name: ClassVar[str] = "modrelu"
     gates: ClassVar[tuple[str, ...]] = ("candidate",)
-    per_unit: ClassVar[dict[str, float]] = {"mod_bias": 0.0}
+    per_unit: ClassVar[Mapping[str, float]] = {"mod_bias": 0.0}
 
     def step(self, x: Gates, recur: Recur, state: State, unit: PerUnit) -> State:
         (h,) = state

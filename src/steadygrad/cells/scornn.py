@@ -1,5 +1,6 @@
 """An orthogonal recurrence by construction: the scaled Cayley transform of a skew matrix."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -52,7 +53,7 @@ class ScoRNN(Cell):
 
     name: ClassVar[str] = "scornn"
     gates: ClassVar[tuple[str, ...]] = ("candidate",)
-    per_unit: ClassVar[dict[str, float]] = {"mod_bias": 0.0}
+    per_unit: ClassVar[Mapping[str, float]] = {"mod_bias": 0.0}
 
     negative: float = 0.5
 
