@@ -29,11 +29,11 @@ class ExpRNN(Cell):
     r"""Orthogonal recurrence, the matrix an exponential.
 
     .. math::
-        R &= \exp A, \qquad A = L - L^\top \quad (L \text{ the strict lower triangle of weight\_hh})  \\
+        R &= \exp A, \qquad A = L - L^\top  \\
         z_t &= W x_t + b_{ih} + R h_{t-1} + b_{hh}  \\
         h_t &= \operatorname{sgn}(z_t) \max(0, |z_t| + b)
 
-    :math:`R` is a rotation (determinant one) whatever the optimiser does to :math:`A`, so the
+    :math:`L` is the strict lower triangle of ``weight_hh``. :math:`R` is a rotation (determinant one) whatever the optimiser does to :math:`A`, so the
     gradient :math:`R^\top \delta` keeps its length at every step and can only lose in units that
     are silent: it cannot explode, and while :math:`b \ge 0` it does not vanish. Any optimiser
     will do; the paper gives :math:`A` a tenth of the learning rate of the rest, and no weight

@@ -14,7 +14,7 @@ INSIDE = 1 - 1e-6
 
 @final
 class SpectralMargin(nn.Module):
-    r"""Parametrisation of each block by its singular values, :math:`R = U \operatorname{diag}(s) V`.
+    r"""Parametrisation of each block, :math:`R = U \operatorname{diag}(s) V`, s near one.
 
     Stored ``(G, 2H+1, H)``: two skew matrices that turn the orthogonal bases of :math:`U` and
     :math:`V`, and one row :math:`p` for the singular values.
