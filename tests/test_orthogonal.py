@@ -271,3 +271,100 @@ def test_a_stream_follows_an_orthogonal_layer() -> None:
         pushed = torch.stack([stream.push(sample) for sample in x])
         torch.testing.assert_close(pushed, layer(x)[0])
         train(layer, 2)
+
+
+@pytest.mark.parametrize("start", ["torus", "cayley"])
+def test_exprnn_starts_with_rotations_of_pairs(start: Any) -> None:
+    r = sg.cells.ExpRNN(start)
+    layer = Recurrent(r, I, 200, dtype=torch.float64)
+    angles = torch.linalg.eigvals(layer.weights(0).weight_hh.detach()).angle()
+    paired = angles.sort().values
+    torch.testing.assert_close(paired, -paired.flip(0))  # conjugate pairs
+    # torus: uniform up to pi; cayley: tan(t/2), t below pi/2, used as an angle: below 1
+    assert (angles.abs().max() > 2.8) if start == "torus" else (0.9 < angles.abs().max() < 1)
+
+
+def test_scornn_starts_with_rotations_up_to_a_quarter_turn() -> None:
+    # Helfrich et al. 2018: the blocks of A are made so that the Cayley transform turns by t.
+    layer = Recurrent(sg.cells.ScoRNN(negative=0.0), I, 200, dtype=torch.float64)
+    angles = torch.linalg.eigvals(layer.weights(0).weight_hh.detach()).angle().abs()
+    assert 1.5 < angles.max() <= torch.pi / 2
+    assert abs(float(angles.mean()) - torch.pi / 4) < 0.1
+    assert layer.get_parameter("weight_ih_l0").abs().max() <= 0.01
+
+
+def test_mod_relu_keeps_the_sign_and_moves_the_size() -> None:
+    mod_relu = sg.cells.mod_relu.mod_relu
+    z = torch.tensor([-3.0, -1.0, 0.0, 1.0, 3.0])
+    torch.testing.assert_close(mod_relu(z, torch.tensor(0.0)), z)
+    torch.testing.assert_close(mod_relu(z, torch.tensor(-2.0)), torch.tensor([-1.0, 0, 0, 0, 1]))
+    torch.testing.assert_close(mod_relu(z, torch.tensor(1.0)), torch.tensor([-4.0, -2, 0, 2, 4]))
+
+
+@pytest.mark.parametrize("name", ["antisymmetric", "antisymmetric-gated"])
+def test_the_eigenvalues_of_an_antisymmetric_matrix_stay_imaginary(name: str) -> None:
+    layer = Recurrent(name, I, H)
+    train(layer, 50)
+    r = layer.weights(0).weight_hh.detach()
+    assert torch.equal(r, -r.t())
+    assert torch.linalg.eigvals(r.double()).real.abs().max() < 1e-6
+
+
+def test_antisymmetric_cells_agree_with_plain_loops_of_the_paper() -> None:
+    # Second formulation of Chang et al. 2019, equations 10 to 12, with W - W^T - gamma I written out.
+    eps, gamma = 0.3, 0.2
+    x = torch.randn(T, B, I, dtype=torch.float64)
+    for gated in (False, True):
+        cell = (sg.cells.GatedAntisymmetric if gated else sg.cells.Antisymmetric)(eps, gamma)
+        layer = Recurrent(cell, I, H, bias=False, dtype=torch.float64)
+        w, v = layer.get_parameter("weight_hh_l0"), layer.get_parameter("weight_ih_l0")
+        m = w - w.t() - gamma * torch.eye(H)
+        h = torch.zeros(B, H, dtype=torch.float64)
+        for t in range(T):
+            step = torch.tanh(h @ m.t() + x[t] @ v[-H:].t())
+            h = h + eps * step * (torch.sigmoid(h @ m.t() + x[t] @ v[:H].t()) if gated else 1)
+        torch.testing.assert_close(layer(x)[0][-1], h)
+
+
+@pytest.mark.parametrize("start", ["orthogonal", "identity"])
+def test_a_linear_transition_carries_what_the_input_left(start: Any) -> None:
+    # Closed form: h_T = sum_t R^(T-t) phi(W x_t + b).
+    cell = sg.cells.LinearTransition(start, "tanh")
+    layer = Recurrent(cell, I, H, dtype=torch.float64)
+    r = layer.weights(0).weight_hh.detach()
+    assert defect(r) < 1e-12 and (start == "orthogonal" or torch.equal(r, torch.eye(H).double()))
+    x = torch.randn(T, B, I, dtype=torch.float64)
+    own = layer.weights(0)
+    assert own.bias_ih is not None
+    parts = torch.tanh(x @ own.weight_ih.t() + own.bias_ih)
+    wanted = sum(p @ torch.linalg.matrix_power(r.t(), T - 1 - t) for t, p in enumerate(parts))
+    torch.testing.assert_close(layer(x)[0][-1], wanted)
+    relu = Recurrent(sg.cells.LinearTransition(start), I, H, dtype=torch.float64)
+    relu.load_state_dict(layer.state_dict())
+    assert not torch.allclose(relu(x)[0], layer(x)[0])
+
+
+def test_henaffs_unit_adds_in_closed_form() -> None:
+    # Henaff et al. 2016: one unit with U = [1 1], b = -1, V = 1 and ReLU solves adding exactly.
+    layer = Recurrent(sg.cells.LinearTransition("identity"), 2, 1)
+    for name, value in (("weight_ih_l0", 1.0), ("weight_hh_l0", 1.0), ("bias_ih_l0", -1.0)):
+        nn.init.constant_(layer.get_parameter(name), value)
+    nn.init.zeros_(layer.get_parameter("bias_hh_l0"))
+    values, marks = torch.rand(50), torch.zeros(50)
+    marks[[7, 33]] = 1
+    out = layer(torch.stack([values, marks], 1).unsqueeze(1))[0]
+    torch.testing.assert_close(out[-1, 0, 0], values[7] + values[33])
+
+
+def test_options_out_of_range_are_refused() -> None:
+    cells: Any = sg.cells
+    with pytest.raises(ValueError, match="epsilon must be a finite number above 0, got -1"):
+        cells.Antisymmetric(epsilon=-1)
+    with pytest.raises(ValueError, match="negative must be a share"):
+        cells.ScoRNN(negative=2)
+    with pytest.raises(ValueError, match="start must be torus or cayley, got 'x'"):
+        cells.ExpRNN("x")
+    with pytest.raises(ValueError, match="no start 'x'"):
+        cells.LinearTransition("x")
+    with pytest.raises(ValueError, match="no nonlinearity 'x'"):
+        cells.LinearTransition(nonlinearity="x")

@@ -1,5 +1,7 @@
 """Recurrent cells: one file per recurrence."""
 
+from steadygrad.cells.antisymmetric import Antisymmetric as Antisymmetric
+from steadygrad.cells.antisymmetric import GatedAntisymmetric as GatedAntisymmetric
 from steadygrad.cells.base import Cell as Cell
 from steadygrad.cells.base import Gates as Gates
 from steadygrad.cells.base import Named as Named
@@ -11,6 +13,7 @@ from steadygrad.cells.elman import Elman as Elman
 from steadygrad.cells.exprnn import ExpRNN as ExpRNN
 from steadygrad.cells.gru import GRU as GRU
 from steadygrad.cells.gru_original import GRUOriginal as GRUOriginal
+from steadygrad.cells.linear_transition import LinearTransition as LinearTransition
 from steadygrad.cells.lstm import LSTM as LSTM
 from steadygrad.cells.mod_relu import ModReLU as ModReLU
 from steadygrad.cells.scornn import ScoRNN as ScoRNN

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from steadygrad.cells.base import Cell, Gates, PerUnit, Recur, State
-from steadygrad.cells.exprnn import skew
+from steadygrad.cells.exprnn import pair_, reset_biases_, skew
 from steadygrad.cells.mod_relu import mod_relu
 
 
@@ -37,7 +37,9 @@ class ScoRNN(Cell):
     rate of the rest.
 
     This is the paper's form, for column vectors; the released code multiplies row vectors, and
-    its :math:`R` is the transpose of this one.
+    its :math:`R` is the transpose of this one. It starts as there: rotations of pairs of units by
+    angles from :math:`U(0, \pi/2)`, input weights from :math:`U(\pm 0.01)` (set for inputs that
+    are one-hot or pixels), biases and :math:`b` zero.
 
     Args:
         negative: Share of the diagonal :math:`D` that is -1; 0.5 in the paper's copy task.
@@ -60,6 +62,13 @@ class ScoRNN(Cell):
     def __post_init__(self) -> None:
         if not 0 <= self.negative <= 1:
             raise ValueError(f"ScoRNN: negative must be a share from 0 to 1, got {self.negative}")
+
+    def reset_(self, weights: Mapping[str, Tensor]) -> None:
+        reset_biases_(weights)
+        nn.init.uniform_(weights["weight_ih"], -0.01, 0.01)
+        # The paper's -sqrt((1 - cos t) / (1 + cos t)) above the diagonal, t from U(0, pi/2), is
+        # tan(t/2) below it.
+        pair_(weights["weight_hh"], lambda t: torch.tan(t * torch.pi / 4))
 
     def recurrent_matrix(self, stored: Tensor) -> Tensor:
         size = len(stored)

@@ -276,7 +276,8 @@ class _Way:
             stage, prepared = self.program.stages[level], self.prepared[level]
             if stage is None or prepared is None:
                 continue
-            sliced = [p[at] if isinstance(p, Tensor) else p for p in prepared]
+            # A constant of the step, such as torch.where takes, has no rows.
+            sliced = [p[at] if isinstance(p, Tensor) and p.dim() else p for p in prepared]
             incoming = [self.value(cot, o, grad_state[0]) for o in stage.outputs]
             for name, grad in zip(stage.inputs, stage.backward(*sliced, *incoming), strict=True):
                 _add(cot, name, grad)
