@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import steadygrad as sg
+from steadygrad.cells.mod_relu import mod_relu
 from steadygrad.nn import Recurrent, free_, orthogonal_, rebase_, spectral_margin_
 
 H, I, B, T = 6, 3, 4, 5
@@ -294,7 +295,7 @@ def test_scornn_starts_with_rotations_up_to_a_quarter_turn() -> None:
 
 
 def test_mod_relu_keeps_the_sign_and_moves_the_size() -> None:
-    mod_relu = sg.cells.mod_relu.mod_relu
+
     z = torch.tensor([-3.0, -1.0, 0.0, 1.0, 3.0])
     torch.testing.assert_close(mod_relu(z, torch.tensor(0.0)), z)
     torch.testing.assert_close(mod_relu(z, torch.tensor(-2.0)), torch.tensor([-1.0, 0, 0, 0, 1]))
@@ -311,7 +312,7 @@ def test_the_eigenvalues_of_an_antisymmetric_matrix_stay_imaginary(name: str) ->
 
 
 def test_antisymmetric_cells_agree_with_plain_loops_of_the_paper() -> None:
-    # Second formulation of Chang et al. 2019, equations 10 to 12, with W - W^T - gamma I written out.
+    # Second formulation: Chang et al. 2019, equations 10 to 12, W - W^T - gamma I written out.
     eps, gamma = 0.3, 0.2
     x = torch.randn(T, B, I, dtype=torch.float64)
     for gated in (False, True):
