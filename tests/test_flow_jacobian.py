@@ -1,6 +1,7 @@
 """The step Jacobian and its products, against finite differences of torch's own layers."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn, sigmoid, tanh
 from torch.nn import functional as F
 
 import steadygrad as sg
-from steadygrad.cells import CELLS, Cell, Gates, PerUnit, Recur, State
+from steadygrad.cells import CELLS, Cell, Gates, Noise, PerUnit, Recur, State
 from steadygrad.flow import (
     linearise,
     product,
@@ -27,15 +28,23 @@ T, B, I, H = 4, 3, 2, 5
 @final
 @dataclass(frozen=True)
 class Normed(Cell):
-    """A cell whose units see each other inside a step, and two products, one behind the other."""
+    """Units that see each other, two products one behind the other, a constant, and noise."""
 
     name: ClassVar[str] = "normed"
     gates: ClassVar[tuple[str, ...]] = ("input", "candidate")
     states: ClassVar[tuple[str, ...]] = ("h", "c")
+    per_unit: ClassVar[Mapping[str, float]] = {"peep": 0.3}
+
+    @property
+    def noise(self) -> Mapping[str, Noise]:
+        return {"keep": Noise(0.7)}
+
+    def constants(self, hidden_size: int) -> Mapping[str, Tensor]:
+        return {"speed": torch.linspace(0.5, 1.5, hidden_size)}
 
     def step(self, x: Gates, recur: Recur, state: State, unit: PerUnit) -> State:
         h, c = state
-        i = sigmoid(x.input + recur.input(tanh(c) * h))
+        i = x.keep * sigmoid(x.input + recur.input(tanh(c) * h) * unit.speed + unit.peep * c)
         a = x.candidate + recur.candidate(h)
         centred = a - a.mean(-1, keepdim=True)
         g = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
@@ -85,7 +94,7 @@ LAYERS: dict[str, Any] = {
     "nn.LSTM": lambda: nn.LSTM(I, H, dtype=F64),
     "nn.LSTM projected": lambda: nn.LSTM(I, H, proj_size=3, dtype=F64),
     "nn.GRU": lambda: nn.GRU(I, H, dtype=F64),
-    "normed": lambda: sg.Recurrent(Normed(), I, H, dtype=F64, backend="eager"),
+    "normed": lambda: sg.Recurrent(Normed(), I, H, dtype=F64, backend="eager").eval(),
     **{n: lambda n=n: sg.Recurrent(n, I, H, dtype=F64) for n in sorted(CELLS)},
 }
 

@@ -95,16 +95,23 @@ def _states(
 
 
 def weights_of(layer: nn.Module, index: int = 0, reverse: bool = False) -> Weights:
-    """The weights of one direction of one layer as they are used, in float64, graph and all."""
+    """The weights of one direction of one layer as they are used, in float64, graph and all.
+
+    A cell's noise is at its mean, as in evaluation: what a draw does is not the network's doing.
+    """
     suffix = f"_l{index}" + ("_reverse" if reverse else "")
 
     def get(name: str) -> Tensor | None:
         value = getattr(layer, name + suffix, None)
         return value.double() if isinstance(value, Tensor) else None
 
-    units = [get(name) for name in cell_of(layer).per_unit]
+    cell = cell_of(layer)
+    units = [get(name) for name in cell.per_unit]
     weight_ih, weight_hh = get("weight_ih"), get("weight_hh")
     assert weight_ih is not None and weight_hh is not None
+    hidden = len(weight_ih) // len(cell.gates)
+    constants = {n: v.to(weight_ih) for n, v in cell.constants(hidden).items()}
+    noise = {n: weight_ih.new_full((hidden,), v.mean) for n, v in cell.noise.items()}
     return Weights(
         weight_ih,
         weight_hh,
@@ -112,4 +119,6 @@ def weights_of(layer: nn.Module, index: int = 0, reverse: bool = False) -> Weigh
         get("bias_hh"),
         get("weight_hr"),
         tuple(u for u in units if u is not None),
+        constants,
+        noise,
     )

@@ -90,10 +90,8 @@ class Linearised:
         trip = eager.forward(cell, layout, projected, weights, state, keep=True)
         self.hidden, self.final = trip.hidden, trip.final
         self._size = projected.shape[1] // len(cell.gates)
-        units = {
-            f"u.{name}": unit.expand(len(x), self._size)
-            for name, unit in zip(cell.per_unit, weights.per_unit, strict=True)
-        }
+        beside = weights.per_step(cell, layout)
+        units = {name: value.expand(len(x), self._size) for name, value in beside.items()}
         self._cell, self._program, self._squeeze = cell, trace(cell), weights.weight_hr
         values = trip.saved | units
         self._stages = [stage and _LinearStage(stage, values) for stage in self._program.stages]
