@@ -45,6 +45,21 @@ class LagCurve:
             return None
         return float(np.polyfit(lags[finite], self.log10_ratio[finite], 1)[0])
 
+    @property
+    def mean_lag(self) -> float | None:
+        r"""Effective memory: the mean lag at which the gradient lives, in steps.
+
+        .. math:: \bar k = \frac{\sum_k k\, r(k)}{\sum_k r(k)}
+
+        For a gradient that decays as :math:`a^k` this is :math:`a / (1 - a)`; for one that is
+        carried on unchanged, half the longest lag. None if there is no lag, or no number.
+        """
+        ratio = self.log10_ratio
+        if self.max_lag < 1 or np.isnan(ratio).any() or np.isposinf(ratio).any():
+            return None
+        share = 10.0 ** (ratio - ratio.max())  # the largest is 1: no overflow
+        return float((np.arange(len(share)) * share).sum() / share.sum())
+
     def horizon(self, log10_threshold: float = -4.0) -> int | None:
         """The longest lag up to which the ratio never falls below the threshold.
 

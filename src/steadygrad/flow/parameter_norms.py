@@ -24,6 +24,14 @@ def update_ratio(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
     return float(step / size) if float(size) > 0 else float("nan")
 
 
+def update_ratios(
+    names: Sequence[str], before: Sequence[Tensor], after: Sequence[Tensor]
+) -> dict[str, float]:
+    """`update_ratio` of every parameter by itself: one group may stand still beside the others."""
+    triples = zip(names, before, after, strict=True)
+    return {name: update_ratio([old], [new]) for name, old, new in triples}
+
+
 class NormBeforeClip:
     """The global gradient norm as the backward pass left it, before anybody clips.
 

@@ -137,6 +137,16 @@ class Replay:
         self._output = output.data
         self._last = last if isinstance(last, tuple) else (last,)
 
+    @property
+    def x(self) -> Tensor:
+        """The input, ``(N, I)``."""
+        return self._x.detach()
+
+    @property
+    def state(self) -> tuple[Tensor, ...]:
+        """The initial state, each ``(L*D, B, ·)``."""
+        return self._state or self.twin._initial(self.x, self.rows.batch_sizes[0], None)
+
     def _keep(self, layer: int, reverse: bool, tap: Tap) -> None:
         self._taps[layer, reverse] = tap
 
@@ -162,9 +172,8 @@ class Replay:
     def observe(self) -> dict[tuple[int, bool], Observed]:
         """Look into every layer and direction on the way forward."""
         seen: dict[tuple[int, bool], Observed] = {}
-        x = self._x.detach()
+        x, state = self.x, self.state
         twin, batch = self.twin, self.rows.batch_sizes[0]
-        state = self._state or twin._initial(x, batch, None)
         noise = iter(twin.fixed_noise or list(twin.noise(len(x), batch, None)))
         for layer in range(twin.num_layers):
             for reverse in (False, True)[: twin.num_directions]:

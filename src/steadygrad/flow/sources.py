@@ -49,13 +49,14 @@ def choose(found: Tensor, count: int, lag: int | None, both_ways: bool) -> list[
     length = found.shape[0]
     steps = found.any(1).nonzero().flatten().tolist()
     depth = max(lag or 0, length // 2)
-    chosen = _spread([s for s in steps if s >= depth] or steps[-1:], count)
+    chosen = spread([s for s in steps if s >= depth] or steps[-1:], count)
     if both_ways:
-        chosen += _spread([s for s in steps if length - 1 - s >= depth] or steps[:1], count)
+        chosen += spread([s for s in steps if length - 1 - s >= depth] or steps[:1], count)
     return sorted(set(chosen))
 
 
-def _spread(steps: list[int], count: int) -> list[int]:
+def spread(steps: list[int], count: int) -> list[int]:
+    """At most ``count`` of the steps, evenly, first and last among them."""
     if len(steps) <= count:
         return steps
     if count == 1:
@@ -105,3 +106,44 @@ def _last_part(call: Call, grad: Tensor | None, step: int, ends: Tensor) -> Tens
     if directions == 2 and step == 0:
         masked[1::2] = grad[1::2]
     return masked
+
+
+def is_reached(grad: OutputGradient) -> bool:
+    """Whether any gradient arrived at the results of a call."""
+    return grad[0] is not None or any(g is not None for g in grad[1])
+
+
+def top_of(index: int, calls: list[Call], grads: list[OutputGradient]) -> int:
+    """The last call above, in the graph, at which the loss enters."""
+    for top in range(len(calls) - 1, index, -1):
+        if not is_reached(grads[top]):
+            continue
+        tops = [t for t in (calls[top].output, *calls[top].last) if t.requires_grad]
+        below = [t for t in (calls[index].output, *calls[index].last) if t.requires_grad]
+        ones = [torch.zeros_like(t) for t in tops]
+        found = torch.autograd.grad(tops, below, ones, retain_graph=True, allow_unused=True)
+        if any(g is not None for g in found):
+            return top
+    return index
+
+
+def part_of(
+    calls: list[Call], grads: list[OutputGradient], index: int, top: int, step: int
+) -> OutputGradient:
+    """Gradient at one call of what enters the top call at one step."""
+    masked = only_from(calls[top], grads[top], step)
+    if index == top:
+        return masked
+    pairs = [
+        (t, g)
+        for t, g in zip((calls[top].output, *calls[top].last), (masked[0], *masked[1]), strict=True)
+        if g is not None and t.requires_grad
+    ]
+    below = (calls[index].output, *calls[index].last)
+    wanted = [t for t in below if t.requires_grad]
+    found = torch.autograd.grad(
+        [t for t, _ in pairs], wanted, [g for _, g in pairs], retain_graph=True, allow_unused=True
+    )
+    by_id = {id(t): g for t, g in zip(wanted, found, strict=True)}
+    output, *last = (by_id.get(id(t)) for t in below)
+    return output, tuple(last)

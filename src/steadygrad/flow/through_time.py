@@ -12,9 +12,19 @@ from torch import Tensor, nn
 from steadygrad.flow.by_lag import LagCurve, curve, median_curve
 from steadygrad.flow.capture import Call, Capture, recurrent_layers
 from steadygrad.flow.gate_health import GateHealth, gate_health
+from steadygrad.flow.layer_names import direction_name
 from steadygrad.flow.replay import OutputGradient, Replay, rows_of
-from steadygrad.flow.sources import at_step, choose, entries, last_entry, only_from
-from steadygrad.scan import Tap
+from steadygrad.flow.sources import (
+    at_step,
+    choose,
+    entries,
+    is_reached,
+    last_entry,
+    part_of,
+    top_of,
+)
+from steadygrad.flow.state_growth import StateGrowth, state_growth
+from steadygrad.scan import Layout, Observed, Tap
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,7 @@ class TimeFlow:
         log10_grad_by_state: The same for every state, h and c for an LSTM.
         by_lag: Share of the gradient left after so many steps.
         gates: Health of every gate.
+        growth: Size of every state over time.
         nonfinite: ``(T,)``, elements of dL/dh_t that are not finite, over the batch.
         how: ``"replay"``, ``"taps"``, ``"input probe"`` or ``"boundary probe"``.
         exactness: How exact that is, in words.
@@ -48,6 +59,7 @@ class TimeFlow:
     exactness: str
     reverse: bool = False
     time_steps: int = field(default=0)
+    growth: dict[str, StateGrowth] = field(default_factory=dict)
 
     @property
     def horizon(self) -> int | None:
@@ -170,40 +182,22 @@ def flows_of(
     """
     flows: dict[str, TimeFlow] = {}
     for index, (call, grad) in enumerate(zip(calls, grads, strict=True)):
-        if not _reached(grad):
+        if not is_reached(grad):
             continue
-        top = _top_of(index, calls, grads) if graph else index
+        top = top_of(index, calls, grads) if graph else index
         steps = _source_steps(calls[top], grads[top], sources, lag)
         if steps and not graph and _is_below_one_entry(index, calls, grads):
             steps = []
-        parts = {s: _part(calls, grads, index, top, s) for s in steps}
+        parts = {s: part_of(calls, grads, index, top, s) for s in steps}
         replay = Replay(call.layer, rows_of(call, grad, limit))
         flows |= _walk(call, replay, parts, grad)
     return flows
 
 
-def _reached(grad: OutputGradient) -> bool:
-    return grad[0] is not None or any(g is not None for g in grad[1])
-
-
 def _is_below_one_entry(index: int, calls: list[Call], grads: list[OutputGradient]) -> bool:
     """Whether the last call, above this one, is entered at a single step."""
-    last = max(i for i, grad in enumerate(grads) if _reached(grad))
+    last = max(i for i, grad in enumerate(grads) if is_reached(grad))
     return index < last and not _source_steps(calls[last], grads[last], 1, None)
-
-
-def _top_of(index: int, calls: list[Call], grads: list[OutputGradient]) -> int:
-    """The last call above, in the graph, at which the loss enters."""
-    for top in range(len(calls) - 1, index, -1):
-        if not _reached(grads[top]):
-            continue
-        tops = [t for t in (calls[top].output, *calls[top].last) if t.requires_grad]
-        below = [t for t in (calls[index].output, *calls[index].last) if t.requires_grad]
-        ones = [torch.zeros_like(t) for t in tops]
-        found = torch.autograd.grad(tops, below, ones, retain_graph=True, allow_unused=True)
-        if any(g is not None for g in found):
-            return top
-    return index
 
 
 def _source_steps(call: Call, grad: OutputGradient, count: int, lag: int | None) -> list[int]:
@@ -213,28 +207,6 @@ def _source_steps(call: Call, grad: OutputGradient, count: int, lag: int | None)
     return [] if int(found.sum(0).max()) <= 1 else choose(found, count, lag, both_ways)
 
 
-def _part(
-    calls: list[Call], grads: list[OutputGradient], index: int, top: int, step: int
-) -> OutputGradient:
-    """Gradient at one call of what enters the top call at one step."""
-    masked = only_from(calls[top], grads[top], step)
-    if index == top:
-        return masked
-    pairs = [
-        (t, g)
-        for t, g in zip((calls[top].output, *calls[top].last), (masked[0], *masked[1]), strict=True)
-        if g is not None and t.requires_grad
-    ]
-    below = (calls[index].output, *calls[index].last)
-    wanted = [t for t in below if t.requires_grad]
-    found = torch.autograd.grad(
-        [t for t, _ in pairs], wanted, [g for _, g in pairs], retain_graph=True, allow_unused=True
-    )
-    by_id = {id(t): g for t, g in zip(wanted, found, strict=True)}
-    output, *last = (by_id.get(id(t)) for t in below)
-    return output, tuple(last)
-
-
 def _walk(
     call: Call, replay: Replay, parts: dict[int, OutputGradient], whole: OutputGradient
 ) -> dict[str, TimeFlow]:
@@ -242,7 +214,7 @@ def _walk(
     limit = replay.rows.batch_sizes[0]
     directions = replay.twin.num_directions
     total = dict(replay.backward())
-    health = {key: gate_health(seen) for key, seen in replay.observe().items()}
+    seen = replay.observe()
     curves: dict[tuple[int, bool], list[NDArray[np.float64]]] = {key: [] for key in total}
     for step, part in (parts or {-1: whole}).items():
         rows = rows_of(call, part, limit)
@@ -257,17 +229,10 @@ def _walk(
     difference = replay.reproduces(call, limit)
     flows = {}
     for key, tap in total.items():
-        name = _name(call.name, key, replay)
+        name = direction_name(call.name, key, replay.twin)
         by_lag = median_curve(curves[key], mode)
-        flows[name] = _time_flow(name, replay, key, tap, by_lag, health[key], difference)
+        flows[name] = _time_flow(name, replay, key, tap, by_lag, seen[key], difference)
     return flows
-
-
-def _name(name: str, key: tuple[int, bool], replay: Replay) -> str:
-    layer, reverse = key
-    if replay.twin.num_layers == 1 and replay.twin.num_directions == 1:
-        return name
-    return f"{name}.l{layer}" + ("_reverse" if reverse else "")
 
 
 def _time_flow(
@@ -276,7 +241,7 @@ def _time_flow(
     key: tuple[int, bool],
     tap: Tap,
     by_lag: LagCurve,
-    gates: dict[str, GateHealth],
+    seen: Observed,
     difference: float,
 ) -> TimeFlow:
     by_state = {s: tap.log10_over_batch(s).cpu().numpy() for s in tap.states}
@@ -288,12 +253,13 @@ def _time_flow(
         by_state["h"],
         by_state,
         by_lag,
-        gates,
+        gate_health(seen),
         tap.nonfinite[0].sum(-1).cpu().numpy(),
         "replay",
         _exactness(batch, difference),
         key[1],
         len(by_state["h"]),
+        state_growth(seen, Layout(replay.rows.batch_sizes, key[1])),
     )
 
 

@@ -21,10 +21,12 @@ class Observed:
     Attributes:
         hidden: h after every step, ``(N, P)``.
         preactivations: Per gate its activation's name and the argument of it, ``(N, H)``.
+        states: Per state its value before every step, ``(N, ·)``.
     """
 
     hidden: Tensor
     preactivations: dict[str, tuple[str, Tensor]]
+    states: dict[str, Tensor]
 
 
 @torch.no_grad()
@@ -44,7 +46,8 @@ def observe(cell: Cell, x: Tensor, weights: Weights, state: State, layout: Layou
         gate: (activation, known.value(name))
         for gate, (activation, name) in program.activations.items()
     }
-    return Observed(trip.hidden, found)
+    states = {s: trip.saved[f"s.{s}"] for s in cell.states if f"s.{s}" in trip.saved}
+    return Observed(trip.hidden, found, states)
 
 
 class _Known:
