@@ -11,6 +11,7 @@ from steadygrad.cells.base import Recur as Recur
 from steadygrad.cells.base import State as State
 from steadygrad.cells.elman import Elman as Elman
 from steadygrad.cells.exprnn import ExpRNN as ExpRNN
+from steadygrad.cells.fuzzy_lstm import FuzzyLSTM as FuzzyLSTM
 from steadygrad.cells.gru import GRU as GRU
 from steadygrad.cells.gru_original import GRUOriginal as GRUOriginal
 from steadygrad.cells.linear_transition import LinearTransition as LinearTransition

@@ -30,6 +30,8 @@ from steadygrad.flow.replay import Replay as Replay
 from steadygrad.flow.replay import rows_of as rows_of
 from steadygrad.flow.state_growth import StateGrowth as StateGrowth
 from steadygrad.flow.state_growth import state_growth as state_growth
+from steadygrad.flow.step_gradients import step_gradients as step_gradients
+from steadygrad.flow.through_depth import gradient_through_depth as gradient_through_depth
 from steadygrad.flow.through_time import Measured as Measured
 from steadygrad.flow.through_time import TimeFlow as TimeFlow
 from steadygrad.flow.through_time import gradient_through_time as gradient_through_time

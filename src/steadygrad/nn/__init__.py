@@ -2,6 +2,19 @@
 
 from steadygrad.nn.orthogonal import orthogonal_ as orthogonal_
 from steadygrad.nn.orthogonal import rebase_ as rebase_
+from steadygrad.nn.attention import LuongAttention as LuongAttention
+from steadygrad.nn.bilstm import BiLSTM as BiLSTM
+from steadygrad.nn.cnn_lstm import CNNLSTM as CNNLSTM
+from steadygrad.nn.conv_lstm import ConvLSTM as ConvLSTM
+from steadygrad.nn.deep_net import DeepNet as DeepNet
+from steadygrad.nn.encoder_decoder import EncoderDecoder as EncoderDecoder
+from steadygrad.nn.encoder_decoder import reverse_in_time as reverse_in_time
+from steadygrad.nn.levenberg_marquardt import Fit as Fit
+from steadygrad.nn.levenberg_marquardt import levenberg_marquardt as levenberg_marquardt
+from steadygrad.nn.md_lstm import MDLSTM as MDLSTM
+from steadygrad.nn.narx import NARX as NARX
+from steadygrad.nn.narx import Delays as Delays
+from steadygrad.nn.narx_fit import fit_narx as fit_narx
 from steadygrad.nn.packed import Packed as Packed
 from steadygrad.nn.packed import pack as pack
 from steadygrad.nn.packed import unpack_ as unpack_
@@ -12,6 +25,7 @@ from steadygrad.nn.quantise import quantise_ as quantise_
 from steadygrad.nn.recurrent import LayerTap as LayerTap
 from steadygrad.nn.recurrent import Recurrent as Recurrent
 from steadygrad.nn.spectrum import spectral_margin_ as spectral_margin_
+from steadygrad.nn.step_gradient import StepGradient as StepGradient
 from steadygrad.nn.stream import Stream as Stream
 from steadygrad.nn.torch_twins import GRU as GRU
 from steadygrad.nn.torch_twins import LSTM as LSTM

@@ -11,6 +11,7 @@ from steadygrad.tasks.copy_memory import CopyMemory as CopyMemory
 from steadygrad.tasks.delayed_xor import DelayedXOR as DelayedXOR
 from steadygrad.tasks.forecast import Forecast as Forecast
 from steadygrad.tasks.from_csv import read_forecast as read_forecast
+from steadygrad.tasks.fuzzy_sets import FuzzySets as FuzzySets
 from steadygrad.tasks.memorisation import Memorisation as Memorisation
 from steadygrad.tasks.multiplication import Multiplication as Multiplication
 from steadygrad.tasks.parity import Parity as Parity
