@@ -1,7 +1,5 @@
 """The torch.nn surface: drop-in layers, and any cell as a layer."""
 
-from steadygrad.nn.orthogonal import orthogonal_ as orthogonal_
-from steadygrad.nn.orthogonal import rebase_ as rebase_
 from steadygrad.nn.attention import LuongAttention as LuongAttention
 from steadygrad.nn.bilstm import BiLSTM as BiLSTM
 from steadygrad.nn.cnn_lstm import CNNLSTM as CNNLSTM
@@ -15,6 +13,8 @@ from steadygrad.nn.md_lstm import MDLSTM as MDLSTM
 from steadygrad.nn.narx import NARX as NARX
 from steadygrad.nn.narx import Delays as Delays
 from steadygrad.nn.narx_fit import fit_narx as fit_narx
+from steadygrad.nn.orthogonal import orthogonal_ as orthogonal_
+from steadygrad.nn.orthogonal import rebase_ as rebase_
 from steadygrad.nn.packed import Packed as Packed
 from steadygrad.nn.packed import pack as pack
 from steadygrad.nn.packed import unpack_ as unpack_
