@@ -110,6 +110,9 @@ def _weight_gradients(
     for name in ("weight_hh", "bias_hh"):
         if not needed.get(name):
             continue
+        if not cell.recurrent:  # no products: no rows, and torch would cut them into one part
+            grads[name] = torch.zeros_like(getattr(weights, name))
+            continue
         rows: dict[str, Tensor] = {}
         for item, grad in found.products.items():
             whole = large.outer(grad, found.arguments[item]) if name == "weight_hh" else grad.sum(0)

@@ -49,10 +49,11 @@ class StepCall:
         for k, value in enumerate(self.state):
             call.tensor(f"s{k}", value)
             call.tensor(f"e{k}", value)
-        recurrent = dict(zip(cell.recurrent, weights.weight_hh.detach().split(size), strict=True))
-        biases = dict(
-            zip(cell.recurrent, _bias(weights.bias_hh, weights.weight_hh).split(size), strict=True)
-        )
+        names = cell.recurrent  # none: torch cuts a matrix of no rows into one part all the same
+        parts = weights.weight_hh.detach().split(size)[: len(names)]
+        recurrent = dict(zip(names, parts, strict=True))
+        parts = _bias(weights.bias_hh, weights.weight_hh).split(size)[: len(names)]
+        biases = dict(zip(names, parts, strict=True))
         for i, item in enumerate(file.products):
             call.packed(f"r{i}", library, torch.cat([recurrent[g] for g in item.gates]).t())
             call.tensor(f"b{i}", torch.cat([biases[g] for g in item.gates]))
