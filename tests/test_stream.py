@@ -32,7 +32,7 @@ def pushed(stream: sg.Stream, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", ["elman", "gru", "gru-original", "lstm"])  # others: test_cells
 def test_a_stream_equals_the_whole_sequence(
     name: str, bias: bool, layers: int, dtype: torch.dtype, backend: str
 ) -> None:

@@ -26,8 +26,9 @@ class Elman(Cell):
         h_t = \phi(W x_t + b_{ih} + R h_{t-1} + b_{hh})
 
     Its step Jacobian is :math:`\operatorname{diag}(\phi'(a_t)) R`. With
-    :math:`|\phi'| \le \gamma` (tanh, ReLU and identity 1, sigmoid 1/4) the gradient vanishes where the
-    largest singular value of :math:`R` is below :math:`1/\gamma`, and can explode only above.
+    :math:`|\phi'| \le \gamma` (tanh, ReLU and identity 1, sigmoid 1/4) the gradient vanishes
+    where the largest singular value of :math:`R` is below :math:`1/\gamma`, and can explode only
+    above.
     With the identity the gradient is multiplied by the same matrix at every step: the linear
     system on which the analysis is done.
 

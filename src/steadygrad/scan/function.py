@@ -12,6 +12,7 @@ from steadygrad.scan.backend import exact
 from steadygrad.scan.c import kernel, large
 from steadygrad.scan.clips import LoopClip
 from steadygrad.scan.layout import Layout
+from steadygrad.scan.products import by_gate
 from steadygrad.scan.taps import OnTap
 from steadygrad.scan.weights import Weights
 
@@ -110,18 +111,15 @@ def _weight_gradients(
     for name in ("weight_hh", "bias_hh"):
         if not needed.get(name):
             continue
-        if not cell.recurrent:  # no products: no rows, and torch would cut them into one part
-            grads[name] = torch.zeros_like(getattr(weights, name))
-            continue
         rows: dict[str, Tensor] = {}
         for item, grad in found.products.items():
             whole = large.outer(grad, found.arguments[item]) if name == "weight_hh" else grad.sum(0)
             for gate, part in zip(item.gates, whole.split(size), strict=True):
                 rows[gate] = rows[gate] + part if gate in rows else part
-        blocks = getattr(weights, name).split(size)
-        grads[name] = torch.cat(
-            [rows.get(g, torch.zeros_like(b)) for g, b in zip(cell.recurrent, blocks, strict=True)]
-        )
+        stacked = getattr(weights, name)
+        parts = by_gate(cell, stacked, size).items()
+        found_rows = [rows.get(g, torch.zeros_like(b)) for g, b in parts]
+        grads[name] = torch.cat(found_rows) if found_rows else torch.zeros_like(stacked)
     return grads
 
 

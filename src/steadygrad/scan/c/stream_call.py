@@ -9,6 +9,7 @@ from torch import Tensor
 from steadygrad.cells import Cell
 from steadygrad.scan.c import build, kernel
 from steadygrad.scan.layout import Layout
+from steadygrad.scan.products import by_gate
 from steadygrad.scan.weights import Weights
 
 
@@ -49,11 +50,8 @@ class StepCall:
         for k, value in enumerate(self.state):
             call.tensor(f"s{k}", value)
             call.tensor(f"e{k}", value)
-        names = cell.recurrent  # none: torch cuts a matrix of no rows into one part all the same
-        parts = weights.weight_hh.detach().split(size)[: len(names)]
-        recurrent = dict(zip(names, parts, strict=True))
-        parts = _bias(weights.bias_hh, weights.weight_hh).split(size)[: len(names)]
-        biases = dict(zip(names, parts, strict=True))
+        recurrent = by_gate(cell, weights.weight_hh.detach(), size)
+        biases = by_gate(cell, _bias(weights.bias_hh, weights.weight_hh), size)
         for i, item in enumerate(file.products):
             call.packed(f"r{i}", library, torch.cat([recurrent[g] for g in item.gates]).t())
             call.tensor(f"b{i}", torch.cat([biases[g] for g in item.gates]))
