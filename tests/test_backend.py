@@ -19,10 +19,10 @@ from steadygrad.nn import Recurrent
 from steadygrad.scan import BackendError, BackendWarning, LoopClip, trace
 from steadygrad.scan.c import build, kernel
 from steadygrad.scan.c.preamble import preamble
+from tests.few import FEW
 
 pytestmark = pytest.mark.skipif(build.compiler() is None, reason="no C compiler on this machine")
-# Every other cell is compared with eager in test_cells.
-ALL: list[Cell] = [CELLS[n]() for n in ("elman", "gru", "gru-original", "lstm")] + [Elman("relu"), Elman("sigmoid")]
+ALL: list[Cell] = [*(CELLS[name]() for name in FEW), Elman("relu"), Elman("sigmoid")]
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import steadygrad as sg
-from steadygrad.cells import CELLS
 from steadygrad.scan import BackendError
 from steadygrad.scan.c import build
+from tests.few import FEW
 
 F64 = torch.float64
 BACKENDS = ["eager"] + ["c"] * (build.compiler() is not None)
@@ -32,7 +32,7 @@ def pushed(stream: sg.Stream, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("name", ["elman", "gru", "gru-original", "lstm"])  # others: test_cells
+@pytest.mark.parametrize("name", FEW)
 def test_a_stream_equals_the_whole_sequence(
     name: str, bias: bool, layers: int, dtype: torch.dtype, backend: str
 ) -> None:
