@@ -1,6 +1,6 @@
 """Layer normalisation of the pre-activations of one step, alone or several gates together."""
 
-from torch import Tensor, rsqrt
+from torch import Tensor
 
 
 def normalise(*values: Tensor, epsilon: float = 1e-5) -> tuple[Tensor, ...]:
@@ -22,5 +22,5 @@ def normalise(*values: Tensor, epsilon: float = 1e-5) -> tuple[Tensor, ...]:
     mean = sum(v.mean(-1, keepdim=True) for v in values) / count
     centred = [v - mean for v in values]
     variance = sum((v * v).mean(-1, keepdim=True) for v in centred) / count
-    scale = rsqrt(variance + epsilon)
+    scale = (variance + epsilon) ** -0.5
     return tuple(v * scale for v in centred)
