@@ -6,6 +6,7 @@ from steadygrad.remedies.base import Remedy as Remedy
 from steadygrad.remedies.chrono_init import ChronoInit as ChronoInit
 from steadygrad.remedies.clip_norm import ClipNorm as ClipNorm
 from steadygrad.remedies.clip_value import ClipValue as ClipValue
+from steadygrad.remedies.flossing import Flossing as Flossing
 from steadygrad.remedies.forget_bias import ForgetBias as ForgetBias
 from steadygrad.remedies.gated import Gated as Gated
 from steadygrad.remedies.gradient_penalty import GradientPenalty as GradientPenalty
