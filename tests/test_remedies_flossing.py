@@ -81,7 +81,9 @@ def test_a_linear_network_has_the_loss_in_closed_form() -> None:
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_layouts_do_not_matter(family: str, batch_first: bool) -> None:
     x = data()[0]
-    plain, other, packed = (Reader(family, batch_first=flag) for flag in (False, batch_first, False))
+    plain, other, packed = (
+        Reader(family, batch_first=flag) for flag in (False, batch_first, False)
+    )
     for model, given in (
         (plain, x),
         (other, x.transpose(0, 1) if batch_first else x),
