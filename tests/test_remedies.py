@@ -17,7 +17,7 @@ import steadygrad.nn as sg
 from steadygrad import remedies
 from steadygrad.remedies import REMEDIES, Applied, Remedy, parse
 from steadygrad.remedies.hidden_only import HiddenOnly
-from tests import remedy_penalties
+from tests import remedy_clips, remedy_penalties
 
 T, B, I, H = 7, 3, 4, 5  # all different, so that no axis can pass for another
 FAULTS = {"vanishing", "exploding", "saturated", "dead", "nonfinite"}
@@ -33,7 +33,7 @@ class Tagger(nn.Module):
 
     def __init__(self, layer: nn.Module, width: int) -> None:
         super().__init__()
-        self.embed = nn.Linear(I, I)
+        self.embed: nn.Module = nn.Linear(I, I)
         self.layer = layer
         self.head = nn.Linear(width, 2)
 
@@ -41,9 +41,15 @@ class Tagger(nn.Module):
         return self.head(self.layer(self.embed(x))[0])
 
 
-def make(name: str, **options: Any) -> Remedy:
-    """The remedy with its defaults, or quicker ones where those take long."""
-    return REMEDIES[name](**(remedy_penalties.QUICK.get(name, {}) | options))
+class Symbols(nn.Module):
+    """An embedding of the sign of the first feature."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(2, I)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.embedding((x[..., 0] > 0).long())
 
 
 class InARow(nn.Module):
@@ -64,6 +70,10 @@ def build(kind: str, family: str = "torch", **options: Any) -> Tagger:
     torch.manual_seed(0)
     if kind == "TWO":  # two layers in two modules
         return Tagger(InARow(nn.RNN(I, H), nn.RNN(H, H)), H).double()
+    if kind == "EMBED":
+        model = Tagger(nn.RNN(I, H), H)
+        model.embed = Symbols()
+        return model.double()
     options = {"num_layers": 2, "bidirectional": True} | options
     layer = getattr(FAMILIES[family], kind)(I, H, **options)
     return Tagger(layer, H * (1 + options["bidirectional"])).double()
@@ -104,6 +114,7 @@ OTHER: dict[tuple[str, str], tuple[Any, str]] = {
     ("orthogonal-init", "gain"): (0.5, "GRU"),
     ("orthogonal-init", "glorot"): (False, "GRU"),
     ("orthogonal-init", "zero_bias"): (True, "GRU"),
+    **remedy_clips.OTHER,
     **remedy_penalties.OTHER,
 }
 
@@ -201,7 +212,8 @@ def test_there_is_a_remedy_for_every_fault(fault: str) -> None:
 def test_every_option_changes_the_result(name: str, option: str, x: Tensor) -> None:
     value, kind = OTHER[name, option]
     outcomes = []
-    for remedy in (make(name), make(name, **{option: value})):
+    base = remedy_clips.BASE.get(name, {})
+    for remedy in (REMEDIES[name](**base), REMEDIES[name](**base | {option: value})):
         model = build(kind)
         torch.manual_seed(7)
         applied = remedy.apply(model)
@@ -275,7 +287,7 @@ def test_variants_are_the_defaults_and_others(remedy: type[Remedy]) -> None:
 def test_apply_and_undo_leave_no_trace(name: str, family: str, kind: str, x: Tensor) -> None:
     model = build(kind, family)
     before, output = snapshot(model), model(x)
-    applied = make(name).apply(model)
+    applied = REMEDIES[name]().apply(model)
     model(x)
     if name in UNCHANGING:
         assert applied.changed == "nothing before training"
@@ -292,19 +304,18 @@ def test_apply_and_undo_leave_no_trace(name: str, family: str, kind: str, x: Ten
 @pytest.mark.parametrize(("first", "second"), list(itertools.product(REMEDIES, REMEDIES)))
 def test_two_remedies_are_undone_in_reverse(first: str, second: str, x: Tensor) -> None:
     model = build("LSTM" if first in KEEPING else "RNN")
-    if not make(first).applicable(model):
+    if not REMEDIES[first]().applicable(model):
         pytest.fail(f"{first} was expected to suit the model")
     before = snapshot(model)
-    a = make(first).apply(model)
-    for _ in range(2):
-        model(x)  # a remedy may act in the first calls
+    a = REMEDIES[first]().apply(model)
     between = snapshot(model)
-    if not make(second).applicable(model):
-        assert second in (*PLAIN, *KEEPING)
+    if not REMEDIES[second]().applicable(model):
+        # What is cut cannot be walked back over.
+        assert second in (*PLAIN, *KEEPING) or (first, second) == ("truncate", "omega")
         a.undo()
         assert_same(before, snapshot(model))
         return
-    b = make(second).apply(model)
+    b = REMEDIES[second]().apply(model)
     model(x)
     b.undo()
     assert_same(between, snapshot(model))
@@ -370,9 +381,9 @@ def test_a_layer_used_twice_is_replaced_at_both_places() -> None:
 def test_an_unsuitable_model_is_refused_and_left_alone(name: str) -> None:
     model = nn.Sequential(nn.Linear(I, H)).requires_grad_(False)
     before = snapshot(model)
-    remedy = make(name)
+    remedy = REMEDIES[name]()
     assert not remedy.applicable(model)
-    with pytest.raises(ValueError, match=f"^{name}(:.*)? does not suit this Sequential: "):
+    with pytest.raises(ValueError, match=f"^{name} does not suit this Sequential: "):
         remedy.apply(model)
     assert_same(before, snapshot(model))
 
@@ -394,21 +405,21 @@ def test_an_unsuitable_model_is_refused_and_left_alone(name: str) -> None:
 )
 def test_the_reason_is_given(name: str, model: nn.Module, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        make(name).apply(model)
+        REMEDIES[name]().apply(model)
 
 
-@pytest.mark.parametrize("name", sorted(set(REMEDIES) - set(UNCHANGING) - {"flossing"}))
+@pytest.mark.parametrize("name", sorted(set(REMEDIES) - set(UNCHANGING)))
 def test_parametrised_weights_are_refused(name: str) -> None:
     model = build("LSTM" if name in KEEPING else "RNN")
     nn.utils.parametrizations.weight_norm(model.layer, "weight_hh_l0")
     with pytest.raises(ValueError, match="parametrised"):
-        make(name).apply(model)
+        REMEDIES[name]().apply(model)
 
 
 # Claims, each measured on torch's layers and on ours.
 
 Claim = Callable[[str], None]
-CLAIMS: dict[str, Claim] = dict(remedy_penalties.CLAIMS)
+CLAIMS: dict[str, Claim] = remedy_clips.CLAIMS | remedy_penalties.CLAIMS
 
 
 def claim(name: str) -> Callable[[Claim], Claim]:
@@ -669,7 +680,7 @@ def test_hidden_only_is_its_lstm(x: Tensor) -> None:
 def test_cells_of_torch_are_treated_too(kind: str, name: str) -> None:
     model = nn.Sequential(getattr(nn, kind)(I, H))
     before = snapshot(model)
-    applied = make(name).apply(model)
+    applied = REMEDIES[name]().apply(model)
     assert differs(before, snapshot(model))
     h = torch.ones(B, H)
     if name == "irnn":
@@ -685,7 +696,7 @@ def test_torch_and_ours_are_treated_alike(kind: str, name: str, x: Tensor) -> No
     for family in FAMILIES:
         model = build(kind, family)
         torch.manual_seed(3)
-        make(name).apply(model)
+        REMEDIES[name]().apply(model)
         outputs.append(model(x))
     torch.testing.assert_close(outputs[0], outputs[1])
 
@@ -694,7 +705,7 @@ def test_torch_and_ours_are_treated_alike(kind: str, name: str, x: Tensor) -> No
 def test_a_second_application_is_fine(name: str, family: str, kind: str, x: Tensor) -> None:
     model = build(kind, family)
     before = snapshot(model)
-    remedy = make(name)
+    remedy = REMEDIES[name]()
     first = remedy.apply(model)
     if name == "gated":  # nothing plain is left, and it says so
         assert not remedy.applicable(model)

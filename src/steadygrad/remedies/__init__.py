@@ -1,12 +1,16 @@
 """Remedies for gradients that vanish, explode or stop: one file each, options as fields."""
 
 from steadygrad.remedies.activation import ActivationPenalty as ActivationPenalty
+from steadygrad.remedies.ada_gc import AdaGC as AdaGC
+from steadygrad.remedies.agc import AGC as AGC
 from steadygrad.remedies.applied import Applied as Applied
+from steadygrad.remedies.auto_clip import AutoClip as AutoClip
 from steadygrad.remedies.base import Remedy as Remedy
 from steadygrad.remedies.chrono_init import ChronoInit as ChronoInit
 from steadygrad.remedies.clip_norm import ClipNorm as ClipNorm
+from steadygrad.remedies.clip_through_time import ClipThroughTime as ClipThroughTime
 from steadygrad.remedies.clip_value import ClipValue as ClipValue
-from steadygrad.remedies.flossing import Flossing as Flossing
+from steadygrad.remedies.derivative_clip import DerivativeClip as DerivativeClip
 from steadygrad.remedies.forget_bias import ForgetBias as ForgetBias
 from steadygrad.remedies.gated import Gated as Gated
 from steadygrad.remedies.gradient_penalty import GradientPenalty as GradientPenalty
@@ -19,8 +23,12 @@ from steadygrad.remedies.orthogonal_init import OrthogonalInit as OrthogonalInit
 from steadygrad.remedies.parse import known
 from steadygrad.remedies.parse import parse as parse
 from steadygrad.remedies.recurrent_decay import RecurrentDecay as RecurrentDecay
+from steadygrad.remedies.skip_spike import SkipSpike as SkipSpike
 from steadygrad.remedies.soft_orthogonal import SoftOrthogonal as SoftOrthogonal
+from steadygrad.remedies.spam_clip import SpamClip as SpamClip
 from steadygrad.remedies.treatment import Treatment as Treatment
+from steadygrad.remedies.truncate import Truncate as Truncate
+from steadygrad.remedies.z_clip import ZClip as ZClip
 
 REMEDIES: dict[str, type[Remedy]] = known()
 """Every remedy of the house, by its name on the command line."""

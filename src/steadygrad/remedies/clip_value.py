@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-import torch
 from torch import Tensor, nn
 
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.batches import FOREACH
 from steadygrad.remedies.gradients import Gradients
 from steadygrad.remedies.reasons import no_trainable_parameter
+from steadygrad.remedies.shrink import account
 
 
 @final
@@ -48,13 +49,13 @@ class ClipValue(Remedy):
         ``clipped`` says whether the norm of any gradient fell.
         """
         norms = gradients.norms()
-        for grad in gradients.local:
-            grad.clamp_(-self.max_value, self.max_value)
+        for batch in gradients.batches:
+            own = batch.take(gradients.local)
+            if batch.is_stack:
+                FOREACH._foreach_clamp_min_(own, -self.max_value)
+                FOREACH._foreach_clamp_max_(own, self.max_value)
+            else:  # one pass over a large tensor costs less than two
+                for grad in own:
+                    grad.clamp_(-self.max_value, self.max_value)
         after = gradients.norms()
-        before = torch.linalg.vector_norm(norms)
-        return {
-            "grad_norm": before,
-            "grad_norm_clipped": torch.linalg.vector_norm(after),
-            "clipped": (after < norms).any(),
-            "nonfinite": before.isfinite().logical_not(),
-        }
+        return account(norms, after, (after < norms).any())

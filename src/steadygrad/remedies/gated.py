@@ -89,6 +89,8 @@ class Gated(Remedy):
         sizes: Any = (old.input_size, old.hidden_size)
         new = kind(*sizes, **options, device=weight.device, dtype=weight.dtype)
         new.train(old.training)
+        if isinstance(old, Recurrent):  # what bounds or cuts its gradient is part of what it does
+            new.truncate, new.loop_clip = old.truncate, old.loop_clip
         for source, target in zip(recurrences(old), recurrences(new), strict=True):
             if self.carry:
                 _carry(source, target)

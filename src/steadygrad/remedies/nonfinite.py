@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.batches import FOREACH
 from steadygrad.remedies.gradients import Gradients
 from steadygrad.remedies.reasons import no_trainable_parameter
+from steadygrad.remedies.shards import whole_norms
 
 
 @final
@@ -56,29 +58,39 @@ class Nonfinite(Remedy):
 
     def on_gradients(self, gradients: Gradients, memory: dict[str, Tensor]) -> Mapping[str, Tensor]:
         """Treat a broken gradient; return ``nonfinite``, and ``skipped`` if it was."""
-        # Not from the 2-norm: squares overflow where no entry has.
-        largest = gradients.norms(float("inf"))
-        broken = largest.isfinite().logical_not().any()
+        broken = _is_broken(gradients)
         if self.action == "skip":
             gradients.zero_where_(broken)
             return {"nonfinite": broken, "skipped": broken}
         if self.action == "zero":
-            for grad in gradients.local:
-                grad.nan_to_num_(0.0, 0.0, 0.0)
+            gradients.change_(lambda grad: grad.nan_to_num_(0.0, 0.0, 0.0))
         elif not gradients.is_scaled and bool(broken):
-            self._raise(gradients, largest)
+            _raise(gradients)
         return {"nonfinite": broken}
 
-    @staticmethod
-    def _raise(gradients: Gradients, largest: Tensor) -> None:
-        rows = [
-            row
-            for row, value in zip(gradients.rows, largest.tolist(), strict=True)
-            if not torch.isfinite(torch.tensor(value))
-        ]
-        names = [gradients.parameters.names[row] for row in rows]
-        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        raise FloatingPointError(
-            f"the gradient is not finite in {len(names)} of {len(largest)} parameters: {shown}; "
-            "sg.watch names the first bad layer, gate and time step"
-        )
+
+def _is_broken(gradients: Gradients) -> Tensor:
+    """Whether any entry, in any process, is not finite; a scalar on the device."""
+    # Not from the 2-norm: squares overflow where no entry has. torch's own check for gradient
+    # scalers is one pass in one call; it multiplies by 1, which changes nothing.
+    found = torch.zeros((), device=gradients.parameters.device)
+    for batch in gradients.batches:
+        own = batch.take(gradients.local)
+        here = torch.zeros((), device=own[0].device)
+        one = torch.ones((), device=own[0].device)
+        FOREACH._amp_foreach_non_finite_check_and_unscale_(own, here, one)
+        found += here.to(found.device)
+    for mesh, split in dict(gradients.sharding.values()).items():
+        found = whole_norms(found, float("inf"), mesh, (True,) * len(split))
+    return found > 0
+
+
+def _raise(gradients: Gradients) -> None:
+    largest = gradients.norms(float("inf")).isfinite().tolist()
+    broken = [row for row, finite in zip(gradients.rows, largest, strict=True) if not finite]
+    names = [gradients.parameters.names[row] for row in broken]
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    raise FloatingPointError(
+        f"the gradient is not finite in {len(names)} of {len(largest)} parameters: {shown}; "
+        "sg.watch names the first bad layer, gate and time step"
+    )

@@ -1,7 +1,7 @@
 """What a remedy on gradients treats: parameters with their names, layers and groups."""
 
-from collections.abc import Hashable, Iterable, Sequence
-from typing import Literal, final, overload
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, final, overload
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ class Parameters(Sequence[nn.Parameter]):
 
     Attributes:
         names: As in ``named_parameters``; ``group0.1`` for one that the model does not hold.
+        model, optimizer: As given.
+        known: What was found out about the gradients and stays from step to step.
     """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
@@ -33,7 +35,11 @@ class Parameters(Sequence[nn.Parameter]):
             p: f"group{n}.{i}" for n, group in enumerate(groups) for i, p in enumerate(group)
         }
         self.names = tuple(named.get(p, outside[p]) for p in self._all)
+        self.model, self.optimizer = model, optimizer
+        self.known: dict[str, Any] = {}
         self._ids: dict[Scope, Tensor] = {}
+        self._host_ids: dict[Scope, list[int]] = {}
+        self._labels: dict[Scope, tuple[str, ...]] = {}
 
     @overload
     def __getitem__(self, index: int) -> nn.Parameter: ...
@@ -50,19 +56,31 @@ class Parameters(Sequence[nn.Parameter]):
         """Where norms and decisions live: the device of the first parameter."""
         return self._all[0].device if self._all else torch.device("cpu")
 
+    def __iter__(self) -> Iterator[nn.Parameter]:
+        return iter(self._all)
+
     def labels(self, scope: Scope) -> tuple[str, ...]:
         """Name what the norms of ``scope`` are taken over, in their order."""
-        return tuple(dict.fromkeys(map(str, self._keys(scope))))
+        if scope not in self._labels:
+            self._labels[scope] = tuple(dict.fromkeys(self._keys(scope)))
+        return self._labels[scope]
+
+    def host_ids(self, scope: Scope) -> list[int]:
+        """For each parameter the index of its label in `labels`."""
+        if scope not in self._host_ids:
+            order = {label: number for number, label in enumerate(self.labels(scope))}
+            self._host_ids[scope] = [order[key] for key in self._keys(scope)]
+        return self._host_ids[scope]
 
     def ids(self, scope: Scope) -> Tensor:
-        """For each parameter the index of its label in `labels`, on `device`."""
-        if scope not in self._ids:
-            order = {label: number for number, label in enumerate(self.labels(scope))}
-            ids = [order[str(key)] for key in self._keys(scope)]
-            self._ids[scope] = torch.tensor(ids, dtype=torch.long, device=self.device)
+        """The same as a tensor on `device`."""
+        if scope not in self._ids or self._ids[scope].device != self.device:
+            self._ids[scope] = torch.tensor(
+                self.host_ids(scope), dtype=torch.long, device=self.device
+            )
         return self._ids[scope]
 
-    def _keys(self, scope: Scope) -> Iterable[Hashable]:
+    def _keys(self, scope: Scope) -> Iterable[str]:
         if scope == "parameter":
             return self.names
         if scope == "layer":

@@ -1,7 +1,5 @@
 """Shrinking gradients to a bound on their norms, and the account of it that all clips give."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -34,29 +32,20 @@ def shrink_(
     of_scope = gradients.combined(norms, scope, norm_type)
     # Written as torch writes it: NaN passes through both, and makes every gradient NaN.
     factors = (bound / (of_scope + EPSILON)).clamp(max=1.0)
-    if scope == "all":
-        gradients.scale_(factors[0])
-    elif len(gradients):
-        gradients.scale_(factors[gradients.ids(scope)])
-    return _account(of_scope, factors, norm_type, scope)
+    gradients.scale_(factors, scope)
+    is_long = (of_scope > bound).any()
+    return account(of_scope, of_scope * factors, is_long, scope, norm_type)
 
 
-def _account(of_scope: Tensor, factors: Tensor, norm_type: float, scope: Scope) -> dict[str, Any]:
-    after = of_scope * factors
-    is_long = (factors < 1).any()
-    if scope == "all":
-        before, after = of_scope[0], after[0]
-        return {
-            "grad_norm": before,
-            "grad_norm_clipped": after,
-            "clipped": is_long,
-            "nonfinite": before.isfinite().logical_not(),
-        }
-    before = torch.linalg.vector_norm(of_scope, norm_type)
-    return {
-        "grad_norm": before,
+def account(
+    before: Tensor, after: Tensor, clipped: Tensor, scope: Scope = "all", norm_type: float = 2.0
+) -> dict[str, Tensor]:
+    """Say what a clip did, from the norms of its scopes before and after."""
+    whole = torch.linalg.vector_norm(before, norm_type)
+    report = {
+        "grad_norm": whole,
         "grad_norm_clipped": torch.linalg.vector_norm(after, norm_type),
-        "clipped": is_long,
-        "nonfinite": before.isfinite().logical_not(),
-        "norms": of_scope,
+        "clipped": clipped,
+        "nonfinite": whole.isfinite().logical_not(),
     }
+    return report if scope == "all" else report | {"norms": before}

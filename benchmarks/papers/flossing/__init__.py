@@ -1,1 +1,0 @@
-"""Engelken 2023: gradient flossing on delayed exclusive or."""

@@ -1,0 +1,83 @@
+"""Adaptive gradient clipping: each unit's gradient is bounded by the size of its weights."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.gradients import Gradients
+from steadygrad.remedies.parameters import Parameters
+from steadygrad.remedies.reasons import no_trainable_parameter
+from steadygrad.remedies.unit_norms import alike
+
+LEAST_WEIGHT = 1e-3  # so that a unit that begins at 0 can leave it
+LEAST_GRADIENT = 1e-6
+
+
+@final
+@dataclass(frozen=True)
+class AGC(Remedy):
+    r"""Shrink the gradient of each unit that is long for the size of the unit's weights.
+
+    .. math::
+        g_i \leftarrow g_i \, \min\Bigl(1, \lambda
+        \frac{\max(\lVert w_i \rVert, 10^{-3})}{\max(\lVert g_i \rVert, 10^{-6})}\Bigr)
+
+    A unit is a row of a weight matrix (all that leads into one gate of one hidden feature, in a
+    recurrent layer), a filter of a convolution, and a bias or any other vector as a whole.
+
+    Args:
+        ratio: :math:`\lambda`, the largest gradient relative to the weights; the paper takes
+            0.01 for large batches, more for small ones.
+        clip_last: Whether the last linear layer is clipped too. The paper leaves it alone.
+        clip_embeddings: Whether embeddings are clipped too. Their rows see few gradients.
+
+    References:
+        Brock, De, Smith and Simonyan, *High-Performance Large-Scale Image Recognition Without
+        Normalization*, 2021, section 4.
+    """
+
+    name: ClassVar[str] = "agc"
+    claim: ClassVar[str] = "No unit's gradient is longer than ratio times the norm of its weights"
+    helps: ClassVar[tuple[str, ...]] = ("exploding",)
+
+    ratio: float = 0.01
+    clip_last: bool = False
+    clip_embeddings: bool = False
+
+    def __post_init__(self) -> None:
+        self.expect("ratio", self.ratio > 0, "a number above 0")
+
+    def unsuitable(self, model: nn.Module) -> str | None:
+        return no_trainable_parameter(model)
+
+    def remember(self, parameters: Parameters) -> Mapping[str, Tensor]:
+        left = {id(p) for module in self._left_alone(parameters.model) for p in module.parameters()}
+        # By the host: which tensors to touch is decided before anything is sent to the device.
+        return {"treated": torch.tensor([id(p) not in left for p in parameters], dtype=torch.bool)}
+
+    def on_gradients(self, gradients: Gradients, memory: dict[str, Tensor]) -> Mapping[str, Tensor]:
+        """Clip; return ``clipped``, and ``clipped_share``: of the units that are treated."""
+        treated = memory["treated"].tolist()
+        clipped = torch.zeros((), device=gradients.parameters.device)
+        units = 0
+        for part in alike(gradients, treated):
+            grads = [gradients.local[row] for row in part.rows]
+            own = part.norms(gradients, grads)
+            weights = part.norms(gradients, part.held(gradients))
+            longest = self.ratio * weights.clamp(min=LEAST_WEIGHT)
+            factors = (longest / own.clamp(min=LEAST_GRADIENT)).clamp(max=1.0)
+            part.scale_(grads, factors)
+            clipped += (own > longest).sum().to(clipped.device)
+            units += own.numel()
+        return {"clipped": clipped > 0, "clipped_share": clipped / max(units, 1)}
+
+    def _left_alone(self, model: nn.Module) -> Iterator[nn.Module]:
+        linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+        if linear and not self.clip_last:
+            yield linear[-1]
+        if not self.clip_embeddings:
+            yield from (m for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag))

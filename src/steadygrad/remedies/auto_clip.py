@@ -1,0 +1,87 @@
+"""AutoClip: the bound on the norm is a percentile of the norms seen so far."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.gradients import Gradients
+from steadygrad.remedies.parameters import SCOPES, Parameters, Scope
+from steadygrad.remedies.percentile import percentile
+from steadygrad.remedies.reasons import no_trainable_parameter
+from steadygrad.remedies.shrink import shrink_
+
+FRESH = 100  # a history is read anew when one part in so many of it is new
+
+
+@final
+@dataclass(frozen=True)
+class AutoClip(Remedy):
+    r"""Shrink the gradient to a percentile of its own past norms.
+
+    .. math::
+        \theta_t = \operatorname{percentile}_p(\lVert g_1 \rVert, \dots, \lVert g_t \rVert), \qquad
+        g_t \leftarrow g_t \, \min(1, \theta_t / \lVert g_t \rVert)
+
+    The norms are those before clipping, the present one among them, so that the bound follows a
+    gradient that grows or fades. With the paper's p = 10 nine steps in ten are clipped, and the
+    length of a step says little any more; with p = 90 only the longest are. Percentiles are
+    interpolated linearly. Norms that are zero or not finite do not enter the history.
+
+    Args:
+        percentile: :math:`p`, from 0 to 100.
+        history: Norms kept, the last so many. (The paper keeps all.) A long history is read anew
+            only when a hundredth of it is new.
+        scope: What a norm is taken over, each with a history of its own: ``"all"`` as in the
+            paper, ``"group"``, ``"layer"``, or ``"parameter"``.
+
+    References:
+        Seetharaman, Wichern, Pardo and Le Roux, *AutoClip: Adaptive Gradient Clipping for Source
+        Separation Networks*, 2020, algorithm 1.
+    """
+
+    name: ClassVar[str] = "auto-clip"
+    claim: ClassVar[str] = (
+        "The norm of the gradient is at most the chosen percentile of the norms seen so far"
+    )
+    helps: ClassVar[tuple[str, ...]] = ("exploding",)
+    also_try: ClassVar[tuple[Mapping[str, float], ...]] = ({"percentile": 90.0},)
+
+    percentile: float = 10.0
+    history: int = 1000
+    scope: Scope = "all"
+
+    def __post_init__(self) -> None:
+        self.expect("percentile", 0 <= self.percentile <= 100, "a number from 0 to 100")
+        self.expect("history", self.history >= 1, "a whole number above 0")
+        self.expect("scope", self.scope in SCOPES, " or ".join(map(repr, SCOPES)))
+
+    def unsuitable(self, model: nn.Module) -> str | None:
+        return no_trainable_parameter(model)
+
+    def remember(self, parameters: Parameters) -> Mapping[str, Tensor]:
+        count, device = len(parameters.labels(self.scope)), parameters.device
+        return {
+            "history": torch.full((count, self.history), torch.inf, device=device),
+            "threshold": torch.full((count,), torch.inf, device=device),
+            # Kept by the host, which has to know where to write: reading it waits for nothing.
+            "steps": torch.zeros((), dtype=torch.long),
+        }
+
+    def on_gradients(self, gradients: Gradients, memory: dict[str, Tensor]) -> Mapping[str, Tensor]:
+        """Clip; return ``threshold`` (of a scope that is not all: the median), and the norms."""
+        norms = gradients.norms()
+        of_scope = gradients.combined(norms, self.scope).float()
+        threshold, step = memory["threshold"], int(memory["steps"])
+        # In place of a norm that does not count, the percentile itself: it moves nothing.
+        counts = of_scope.isfinite() & (of_scope > 0)
+        memory["history"][:, step % self.history] = of_scope.where(counts, threshold)
+        memory["steps"] += 1
+        if step < FRESH or step % max(1, self.history // FRESH) == 0:
+            seen = memory["history"][:, : min(step + 1, self.history)]
+            threshold.copy_(percentile(seen, self.percentile))
+        report = shrink_(gradients, norms, threshold, self.scope)
+        return report | {"threshold": threshold.median()}

@@ -1,0 +1,67 @@
+"""Clipping inside backpropagation through time: a bound on the gradient while it travels."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final
+
+from torch import nn
+
+from steadygrad.remedies.applied import Applied
+from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.own_layers import no_loop, own_layers
+from steadygrad.scan import LoopClip
+
+PLACES = ("recurrent", "total", "preactivation")
+
+
+@final
+@dataclass(frozen=True)
+class ClipThroughTime(Remedy):
+    r"""Bound the gradient at every time step of the backward pass, in every recurrent layer.
+
+    .. math::
+        \delta_t \leftarrow \delta_t \, \min(1, \theta / \lVert \delta_t \rVert)
+        \quad\text{(norm)}, \qquad
+        \delta_{t,k} \leftarrow \min(\theta, \max(-\theta, \delta_{t,k})) \quad\text{(value)}
+
+    A clip after the backward pass bounds the step, but the gradient inside it may have exploded
+    long before, and then one time step has drowned all others. This one acts on the way: what is
+    too long is cut before it is handed to the step before. The gradient is no longer that of the
+    loss. A row, one sequence of the batch, is clipped by itself, and each state by itself.
+
+    Layers of torch.nn are replaced by ours, which share their parameters: undoing puts the old
+    layers back, and keeps what was learned. A layer has one such clip: of two, the later holds.
+
+    Args:
+        bound: :math:`\theta`.
+        by: ``"norm"`` of a row, which keeps its direction, or ``"value"``, each entry.
+        place: ``"recurrent"`` bounds what arrives from step t+1, before the loss of step t is
+            added; ``"total"`` the sum of both; ``"preactivation"`` what enters the weights'
+            products at step t.
+
+    References:
+        Graves, *Generating Sequences With Recurrent Neural Networks*, 2013, section 2.1
+        (by value, at the pre-activations); the other places and the norm are ours.
+    """
+
+    name: ClassVar[str] = "clip-through-time"
+    claim: ClassVar[str] = "At its place no gradient inside backpropagation is beyond the bound"
+    helps: ClassVar[tuple[str, ...]] = ("exploding",)
+
+    bound: float = 1.0
+    by: Literal["norm", "value"] = "norm"
+    place: Literal["recurrent", "total", "preactivation"] = "recurrent"
+
+    def __post_init__(self) -> None:
+        self.expect("bound", self.bound > 0, "a number above 0")
+        self.expect("by", self.by in ("norm", "value"), "'norm' or 'value'")
+        self.expect("place", self.place in PLACES, " or ".join(map(repr, PLACES)))
+
+    def unsuitable(self, model: nn.Module) -> str | None:
+        return no_loop(model)
+
+    def change(self, model: nn.Module, applied: Applied) -> None:
+        clip = LoopClip(self.bound, self.by, self.place)
+        for path, layer in own_layers(model, applied):
+            applied.assign(layer, "loop_clip", clip)
+            where = path or type(layer).__name__
+            applied.note(f"{where}: {self.place} gradient clipped by {self.by} at {self.bound:g}")

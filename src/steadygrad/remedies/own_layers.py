@@ -1,0 +1,58 @@
+"""Our layer in the place of torch's, with the very same parameters."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from steadygrad.nn import GRU, LSTM, RNN, Recurrent
+from steadygrad.remedies.applied import Applied
+from steadygrad.remedies.reasons import no_recurrence
+
+
+def no_loop(model: nn.Module) -> str | None:
+    """Return why backpropagation through time in ``model`` cannot be reached, or None."""
+    reason = no_recurrence(model)
+    if reason is not None:
+        return reason
+    if isinstance(model, nn.RNNBase):
+        return "it is itself the layer to replace; put it inside a module, such as a Sequential"
+    if any(isinstance(m, nn.RNNBase | Recurrent) for m in model.modules()):
+        return None
+    return (
+        "its loop over time is its own, around single cells; "
+        "put the cell into steadygrad.Recurrent, which brings the loop"
+    )
+
+
+def own_layers(model: nn.Module, applied: Applied) -> Iterator[tuple[str, Recurrent]]:
+    """Yield every recurrent layer with its path, torch's replaced by ours on the way.
+
+    The parameters are not copied but shared: an optimiser that holds them goes on, and what they
+    learn stays when the layer is put back. Hooks on the old layer do not follow.
+    """
+    for path, layer in list(model.named_modules()):
+        if isinstance(layer, nn.RNNBase):
+            twin = _sharing(layer)
+            applied.replace(model, layer, twin)
+            yield path, twin
+        elif isinstance(layer, Recurrent):
+            yield path, layer
+
+
+def _sharing(layer: nn.RNNBase) -> Recurrent:
+    kinds: dict[type[nn.Module], Any] = {nn.LSTM: LSTM, nn.GRU: GRU, nn.RNN: RNN}
+    kind = next(ours for theirs, ours in kinds.items() if isinstance(layer, theirs))
+    options: dict[str, Any] = {
+        name: getattr(layer, name)
+        for name in ("num_layers", "bias", "batch_first", "bidirectional")
+    }
+    if isinstance(layer, nn.RNN):
+        options["nonlinearity"] = layer.nonlinearity
+    if layer.proj_size:
+        options["proj_size"] = layer.proj_size
+    twin = kind(layer.input_size, layer.hidden_size, **options, device="meta")
+    twin.dropout = layer.dropout  # set, not given: torch has warned of it already where it does
+    for name in list(twin._parameters):
+        twin._parameters[name] = layer._parameters[name]
+    return twin.train(layer.training)

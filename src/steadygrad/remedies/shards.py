@@ -1,0 +1,41 @@
+"""Gradients that are spread over processes: DTensors, as FSDP2 and tensor parallel make them."""
+
+from typing import Any
+
+from torch import Tensor
+
+Sharding = tuple[Any, tuple[int | None, ...]]
+"""The mesh, and for each of its dimensions the tensor's that is split along it, or None."""
+
+
+def summed(grad: Any) -> Any:
+    """Take the sums that are still to be taken of a DTensor; others are returned as they are."""
+    if not any(place.is_partial() for place in grad.placements):
+        return grad
+    from torch.distributed.tensor import Replicate
+
+    places = [Replicate() if place.is_partial() else place for place in grad.placements]
+    return grad.redistribute(placements=places)
+
+
+def sharding_of(grad: Any) -> Sharding | None:
+    """Say how a DTensor is split, or None if each process holds all of it."""
+    split = tuple(place.dim if place.is_shard() else None for place in grad.placements)
+    return None if all(s is None for s in split) else (grad.device_mesh, split)
+
+
+def whole_norms(norms: Tensor, norm_type: float, mesh: Any, is_split: tuple[bool, ...]) -> Tensor:
+    """Combine the norms of shards over the mesh dimensions that they are split along."""
+    from torch import distributed as dist
+
+    is_max = norm_type == float("inf")
+    powers = norms.double() if is_max else norms.double().pow(norm_type)
+    for dim in (d for d, holds in enumerate(is_split) if holds):
+        op = dist.ReduceOp.MAX if is_max else dist.ReduceOp.SUM
+        dist.all_reduce(powers, op=op, group=mesh.get_group(dim))
+    return (powers if is_max else powers.pow(1 / norm_type)).to(norms.dtype)
+
+
+def local(tensor: Any) -> Tensor:
+    """Return what this process holds of a tensor."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor

@@ -1,0 +1,89 @@
+"""Skipping a step whose gradient is far longer than the recent ones."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.gradients import Gradients
+from steadygrad.remedies.parameters import Parameters
+from steadygrad.remedies.reasons import no_trainable_parameter
+from steadygrad.remedies.shrink import account
+
+
+@final
+@dataclass(frozen=True)
+class SkipSpike(Remedy):
+    r"""Set the gradient to zero when its norm is above the mean of the log norms by k deviations.
+
+    .. math::
+        g_t \leftarrow 0 \quad\text{if}\quad \log \lVert g_t \rVert > \mu + k \sigma
+
+    :math:`\mu` and :math:`\sigma` are moving averages of :math:`\log \lVert g \rVert`, a spike
+    counting as if it stood at the threshold, so that a lasting change of level is learned. The
+    first ``warmup`` steps are only measured, and their averages are plain ones. A gradient that is
+    zero is not counted; one that is not finite is skipped and not counted, in the warm-up too.
+    Momentum and weight decay of the optimiser still act in a skipped step.
+
+    Args:
+        k: Deviations above the mean.
+        decay: Weight of the past in the averages.
+        warmup: Steps in which no finite gradient is skipped.
+
+    References:
+        PyTorch issue 12189 (skip a step whose log norm is above its moving mean by four moving
+        standard deviations).
+    """
+
+    name: ClassVar[str] = "skip-spike"
+    claim: ClassVar[str] = (
+        "A gradient whose log norm is above the moving mean by k deviations moves nothing"
+    )
+    helps: ClassVar[tuple[str, ...]] = ("exploding", "nonfinite")
+
+    k: float = 4.0
+    decay: float = 0.99
+    warmup: int = 25
+
+    def __post_init__(self) -> None:
+        self.expect("k", self.k > 0, "a number above 0")
+        self.expect("decay", 0 <= self.decay < 1, "a number from 0 to below 1")
+        self.expect("warmup", self.warmup >= 2, "a whole number above 1")
+
+    def unsuitable(self, model: nn.Module) -> str | None:
+        return no_trainable_parameter(model)
+
+    def remember(self, parameters: Parameters) -> Mapping[str, Tensor]:
+        names = ("mean", "variance", "counted")
+        state = {name: torch.zeros((), device=parameters.device) for name in names}
+        return state | {"steps": torch.zeros((), dtype=torch.long)}
+
+    def on_gradients(self, gradients: Gradients, memory: dict[str, Tensor]) -> Mapping[str, Tensor]:
+        """Skip or not; return ``skipped``, ``threshold``, and the norm before and after."""
+        norm = torch.linalg.vector_norm(gradients.norms()).float()
+        log = norm.log()
+        threshold = memory["mean"] + self.k * memory["variance"].sqrt()
+        if int(memory["steps"]) < self.warmup:
+            threshold = torch.full_like(threshold, torch.inf)
+        memory["steps"] += 1
+        # Not "above": a comparison with NaN is false, and NaN is to be skipped.
+        skipped = (log <= threshold).logical_and(norm.isfinite()).logical_not()
+        gradients.zero_where_(skipped)
+        self._follow(torch.minimum(log, threshold), norm.isfinite() & (norm > 0), memory)
+        report = account(norm, norm.masked_fill(skipped, 0.0), torch.zeros_like(skipped))
+        del report["clipped"]
+        return report | {"skipped": skipped, "threshold": threshold.exp()}
+
+    def _follow(self, log: Tensor, counts: Tensor, memory: Mapping[str, Tensor]) -> None:
+        mean, variance, counted = memory["mean"], memory["variance"], memory["counted"]
+        counted += counts
+        # Plain averages until the past weighs what it is to weigh.
+        past = (1 - 1 / counted.clamp(min=1)).clamp(max=self.decay)
+        off = log - mean
+        new = mean + (1 - past) * off
+        spread = past * (variance + (1 - past) * off.square())
+        mean.copy_(torch.where(counts, new, mean))
+        variance.copy_(torch.where(counts, spread, variance))

@@ -1,0 +1,119 @@
+"""SPAM's spike-aware clip: each entry is bounded by its own running size."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.batches import FOREACH, Batch
+from steadygrad.remedies.gradients import Gradients
+from steadygrad.remedies.parameters import Parameters
+from steadygrad.remedies.reasons import no_trainable_parameter
+from steadygrad.remedies.shards import local
+
+SQUARES = "exp_avg_sq"  # what torch's Adam and its kin call the second moment
+
+
+@final
+@dataclass(frozen=True)
+class SpamClip(Remedy):
+    r"""Bound every entry of the gradient by the square root of its running mean square.
+
+    .. math::
+        g_k \leftarrow \operatorname{sign}(g_k) \sqrt{\theta v_k}
+        \quad\text{if } g_k^2 > \theta v_k, \qquad
+        v_k \leftarrow \beta_2 v_k + (1 - \beta_2) g_k^2
+
+    with the clipped entry in the second equation, and :math:`v` of before the step in the first.
+    Where the optimiser is Adam or one of its kin, its own :math:`v` is read, and nothing is
+    stored; elsewhere one tensor per parameter is kept. The published method also sets Adam's
+    moments to zero now and then and warms the learning rate up again; that is the optimiser's
+    part, and not done here.
+
+    Args:
+        threshold: :math:`\theta`: 5000 lets entries through that are up to 70 times their
+            running size.
+        beta2: :math:`\beta_2`, where no optimiser keeps :math:`v`.
+        warmup: Steps in which nothing is clipped, while :math:`v` fills.
+
+    References:
+        Huang et al., *SPAM: Spike-Aware Adam with Momentum Reset for Stable LLM Training*, 2025,
+        spike-aware clipping; defaults of the published code.
+    """
+
+    name: ClassVar[str] = "spam-clip"
+    claim: ClassVar[str] = "No entry of the gradient is larger than sqrt(threshold * v)"
+    helps: ClassVar[tuple[str, ...]] = ("exploding",)
+
+    threshold: float = 5000.0
+    beta2: float = 0.999
+    warmup: int = 20
+
+    def __post_init__(self) -> None:
+        self.expect("threshold", self.threshold > 0, "a number above 0")
+        self.expect("beta2", 0 <= self.beta2 < 1, "a number from 0 to below 1")
+        self.expect("warmup", self.warmup >= 1, "a whole number above 0")
+
+    def unsuitable(self, model: nn.Module) -> str | None:
+        return no_trainable_parameter(model)
+
+    def remember(self, parameters: Parameters) -> Mapping[str, Tensor]:
+        state: dict[str, Tensor] = {"steps": torch.zeros((), dtype=torch.long)}
+        if _keeps_squares(parameters.optimizer):
+            return state
+        for name, parameter in zip(parameters.names, parameters, strict=True):
+            state[f"squares.{name}"] = torch.zeros_like(local(parameter.detach()))
+        return state
+
+    def on_gradients(self, gradients: Gradients, memory: dict[str, Tensor]) -> Mapping[str, Tensor]:
+        """Clip; nothing is measured, since that would cost more than the clip."""
+        step = int(memory["steps"])
+        memory["steps"] += 1
+        is_own = not _keeps_squares(gradients.parameters.optimizer)
+        squares = _own(gradients, memory) if is_own else _of_optimizer(gradients)
+        if step >= self.warmup:
+            for batch in gradients.batches:
+                self._bound(batch, gradients.local, squares)
+        if is_own:
+            FOREACH._foreach_mul_(squares, self.beta2)
+            FOREACH._foreach_addcmul_(
+                squares, gradients.local, gradients.local, value=1 - self.beta2
+            )
+        return {}
+
+    def _bound(self, batch: Batch, grads: list[Tensor], squares: list[Any]) -> None:
+        pairs = [(grads[row], squares[row]) for row in batch.rows if squares[row] is not None]
+        if not batch.is_stack:
+            for grad, square in pairs:
+                _clamp_(grad, square, self.threshold)
+        elif pairs:
+            stack = torch.stack([grad for grad, _ in pairs])
+            _clamp_(stack, torch.stack([square for _, square in pairs]), self.threshold)
+            FOREACH._foreach_copy_([grad for grad, _ in pairs], list(stack.unbind()))
+
+
+def _own(gradients: Gradients, memory: Mapping[str, Tensor]) -> list[Tensor]:
+    """Running squares that this remedy keeps, in the order of the gradients."""
+    names = gradients.parameters.names
+    return [memory[f"squares.{names[row]}"] for row in gradients.rows]
+
+
+def _of_optimizer(gradients: Gradients) -> list[Any]:
+    """Running squares that the optimiser keeps; None before its first step."""
+    state: Mapping[Any, Any] = getattr(gradients.parameters.optimizer, "state", {})
+    own = [state.get(gradients.parameter(row), {}) for row in range(len(gradients))]
+    found = [of_one.get(SQUARES) for of_one in own]
+    return [None if v is None else local(v) for v in found] if gradients.sharding else found
+
+
+def _clamp_(grad: Tensor, square: Tensor, threshold: float) -> None:
+    bound = square.sqrt().mul_(math.sqrt(threshold))
+    torch.clamp(grad, bound.neg(), bound, out=grad)
+
+
+def _keeps_squares(optimizer: torch.optim.Optimizer | None) -> bool:
+    return optimizer is not None and "betas" in optimizer.defaults and "eps" in optimizer.defaults

@@ -1,0 +1,53 @@
+"""Truncated backpropagation: the gradient is cut every so many steps."""
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+from torch import nn
+
+from steadygrad.remedies.applied import Applied
+from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.own_layers import no_loop, own_layers
+
+
+@final
+@dataclass(frozen=True)
+class Truncate(Remedy):
+    r"""Cut the gradient every ``steps`` time steps; the state is handed on by value.
+
+    .. math::
+        \frac{\partial h_t}{\partial h_{t-1}} \leftarrow 0 \quad\text{for every } t
+        \text{ that is a multiple of } k
+
+    What the network computes stays the same. A gradient cannot explode over more than k steps, and
+    cannot teach over more either: nothing that lies further back than the last cut is learned
+    from. Choose k well above the lag that the task needs.
+
+    Layers of torch.nn are replaced by ours, which share their parameters; undoing puts the old
+    ones back, and keeps what was learned.
+
+    Args:
+        steps: :math:`k`, counted from the first step of each call.
+
+    References:
+        Williams and Peng, *An Efficient Gradient-Based Algorithm for On-Line Training of
+        Recurrent Network Trajectories*, 1990.
+    """
+
+    name: ClassVar[str] = "truncate"
+    claim: ClassVar[str] = "No gradient passes a cut, and values stay as they are"
+    helps: ClassVar[tuple[str, ...]] = ("exploding",)
+
+    steps: int = 35
+
+    def __post_init__(self) -> None:
+        self.expect("steps", self.steps >= 1, "a whole number above 0")
+
+    def unsuitable(self, model: nn.Module) -> str | None:
+        return no_loop(model)
+
+    def change(self, model: nn.Module, applied: Applied) -> None:
+        for path, layer in own_layers(model, applied):
+            applied.assign(layer, "truncate", self.steps)
+            where = path or type(layer).__name__
+            applied.note(f"{where}: gradient cut every {self.steps} steps")
