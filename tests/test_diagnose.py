@@ -210,4 +210,4 @@ def test_the_page_and_the_plain_values(tmp_path: Path) -> None:
 def test_a_layer_that_cuts_its_gradient_is_seen_to_cut_it() -> None:
     layer = sg.LSTM(3, 8, truncate=5)
     found = sg.diagnose(layer, reader(layer), lag=20)
-    assert found.verdict == "vanishing" and found.flow["lstm"].by_lag.at(20) == -math.inf
+    assert found.verdict == "truncated" and found.flow["lstm"].by_lag.at(20) == -math.inf

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from steadygrad.diagnosis import rendering
+from steadygrad.diagnosis.data_rules import padding
 from steadygrad.diagnosis.finding import Finding, Thresholds, verdict, worst_first
 from steadygrad.diagnosis.judge import judge
 from steadygrad.diagnosis.prescribe import prescribe
@@ -73,6 +74,8 @@ class Diagnosis:
             lines += ["", f"{finding.fault}: {finding.text}"]
             if finding.remedies:
                 lines.append(f"  may help: {', '.join(finding.remedies)}")
+            if finding.advice:
+                lines.append(f"  also: {'; '.join(finding.advice)}")
         return "\n".join(lines)
 
     def _lag_text(self) -> str:
@@ -156,11 +159,9 @@ def diagnose(
         raise ValueError(f"lag counts steps back and must be at least 1, got {lag}")
     thresholds = thresholds or Thresholds()
     measured = gradient_through_time(model, loss_fn, lag=lag, sources=sources, rows=rows)
-    findings = [
-        prescribe(finding, model)
-        for flow in measured.flows.values()
-        for finding in judge(flow, lag, thresholds)
-    ]
+    found = [f for flow in measured.flows.values() for f in judge(flow, lag, thresholds)]
+    found += [f for call, g in measured.borders if (f := padding(call, g, thresholds))]
+    findings = [prescribe(finding, model) for finding in found]
     return Diagnosis(
         verdict(findings),
         worst_first(findings),

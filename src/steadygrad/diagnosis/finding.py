@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-FAULTS = ("nonfinite", "exploding", "vanishing", "saturated", "dead")
-"""Faults, the worst first; `Diagnosis.verdict` is the worst that was found, or ``healthy``."""
+from steadygrad.diagnosis.faults import FAULTS
+
+WORST_FIRST = tuple(FAULTS)
 
 
 @dataclass(frozen=True)
@@ -16,11 +17,23 @@ class Thresholds:
         vanishing: At the required lag, a ratio |dL/dh_(t-lag)| / |dL/dh_t| below this.
         exploding: A ratio above this.
         dead_share: Share of a gate's units, stuck where the derivative is dead, to report it from.
+        growing: Root mean square of a state, at the end of a sequence over which it still grows.
+        update_high: Size of a step relative to the weights from which it is too large.
+        update_low: The same, below which it is too small.
+        clip_tight: A norm before over the norm after clipping, in the median, from this on.
+        spike: A norm over the median norm from this on.
+        padding: Share of the loss's gradient that enters at padded steps, from this on.
     """
 
     vanishing: float = 1e-4
     exploding: float = 1e3
     dead_share: float = 0.5
+    growing: float = 100.0
+    update_high: float = 0.1
+    update_low: float = 1e-5
+    clip_tight: float = 10.0
+    spike: float = 100.0
+    padding: float = 0.05
 
     def __post_init__(self) -> None:
         if not 0 < self.vanishing < 1 < self.exploding:
@@ -30,6 +43,16 @@ class Thresholds:
             )
         if not 0 < self.dead_share <= 1:
             raise ValueError(f"dead_share must lie in (0, 1], got {self.dead_share}")
+        for name in ("growing", "clip_tight", "spike"):
+            if not getattr(self, name) > 1:
+                raise ValueError(f"{name} must be above 1, got {getattr(self, name)}")
+        if not 0 < self.update_low < self.update_high:
+            raise ValueError(
+                "thresholds must satisfy 0 < update_low < update_high, "
+                f"got {self.update_low} and {self.update_high}"
+            )
+        if not 0 < self.padding <= 1:
+            raise ValueError(f"padding must lie in (0, 1], got {self.padding}")
 
 
 @dataclass(frozen=True)
@@ -37,7 +60,7 @@ class Finding:
     """One fault.
 
     Attributes:
-        fault: One of `FAULTS`.
+        fault: One of `steadygrad.diagnosis.FAULTS`.
         layer: Name of the layer, or of the tensor's owner.
         text: In plain words.
         gate: Name of the gate, if one is meant.
@@ -45,6 +68,9 @@ class Finding:
         step: Training step at which it was first seen.
         evidence: The numbers and the threshold that decided.
         remedies: What may help, the most promising first, as `steadygrad.remedies.parse` reads it.
+        confidence: 0.5 where a number just reaches its threshold, 0.95 a decade beyond; halved
+            where the measurement is not exact.
+        advice: What else helps, in words.
     """
 
     fault: str
@@ -55,6 +81,8 @@ class Finding:
     step: int | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
     remedies: tuple[str, ...] = ()
+    confidence: float | None = None
+    advice: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, str, str | None]:
@@ -63,15 +91,25 @@ class Finding:
 
     def to_record(self) -> dict[str, Any]:
         """The finding as plain values."""
-        return asdict(self) | {"remedies": list(self.remedies), "evidence": dict(self.evidence)}
+        return asdict(self) | {
+            "remedies": list(self.remedies),
+            "evidence": dict(self.evidence),
+            "advice": list(self.advice),
+        }
+
+
+def confidence(decades_beyond: float, exact: bool = True) -> float:
+    """How sure a number makes: 0.5 at its threshold, 0.95 a decade beyond, 0.995 two."""
+    sure = 1 - 0.5 * 10.0 ** -min(max(decades_beyond, 0.0), 6.0)
+    return round(sure if exact else sure / 2, 4)
 
 
 def verdict(findings: list[Finding]) -> str:
     """The worst fault, or ``"healthy"``."""
     found = {f.fault for f in findings}
-    return next((fault for fault in FAULTS if fault in found), "healthy")
+    return next((fault for fault in WORST_FIRST if fault in found), "healthy")
 
 
 def worst_first(findings: list[Finding]) -> list[Finding]:
     """Sort by fault; within one fault keep the order."""
-    return sorted(findings, key=lambda f: FAULTS.index(f.fault))
+    return sorted(findings, key=lambda f: WORST_FIRST.index(f.fault))

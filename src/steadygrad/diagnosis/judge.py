@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from steadygrad.diagnosis.finding import Finding, Thresholds
+from steadygrad.diagnosis.finding import Finding, Thresholds, confidence
 from steadygrad.flow import TimeFlow
 
 KEEPS_MEMORY = {"forget", "update"}
@@ -21,8 +21,61 @@ def judge(flow: TimeFlow, lag: int | None, thresholds: Thresholds) -> list[Findi
     bad = np.flatnonzero(flow.nonfinite)
     if len(bad):
         return [_nonfinite(flow, bad)]
-    travel = _travel(flow, lag, thresholds)
-    return ([travel] if travel else []) + _gates(flow, thresholds, travel)
+    cut = _truncated(flow, lag)
+    # Where the layer itself cuts the gradient, that nothing arrives beyond is no other fault.
+    travel = None if cut and flow.truncate else _travel(flow, lag, thresholds)
+    found = [f for f in (cut, travel) if f]
+    return found + _growing(flow, thresholds) + _gates(flow, thresholds, travel)
+
+
+def _truncated(flow: TimeFlow, lag: int | None) -> Finding | None:
+    """The gradient's way is cut before the lag, by the layer or by the end of the sequence."""
+    reach = min(flow.truncate or flow.time_steps, flow.time_steps) - 1
+    if lag is None or reach >= lag or reach < 1 or flow.goes_on:
+        return None
+    by_layer = bool(flow.truncate) and reach < flow.time_steps - 1
+    why = (
+        f"it is truncated every {flow.truncate} steps"
+        if by_layer
+        else (f"one call of the layer has {flow.time_steps} steps")
+    )
+    return Finding(
+        "truncated",
+        flow.name,
+        f"The gradient in {flow.name} gets {reach} steps back at most, for {why}; the task needs "
+        f"{lag}.",
+        lag=lag,
+        evidence={"reach": reach, "truncate": flow.truncate, "time_steps": flow.time_steps},
+        confidence=1.0,
+    )
+
+
+def _growing(flow: TimeFlow, thresholds: Thresholds) -> list[Finding]:
+    """States that are large at the end of the sequence, and on their way up."""
+    findings = []
+    for state, growth in flow.growth.items():
+        steps = len(growth.log10_rms)
+        beyond = growth.last - math.log10(thresholds.growing)
+        # Over the later half at least by half as much again: a large state may be a steady one.
+        if growth.slope is None or beyond < 0 or growth.slope * steps / 2 < math.log10(1.5):
+            continue
+        findings.append(
+            Finding(
+                "growing",
+                flow.name,
+                f"The state {state} of {flow.name} grows over the sequence, to "
+                f"{_times(growth.last)} in the root mean square after {steps} steps.",
+                evidence={
+                    "state": state,
+                    "log10_rms_last": growth.last,
+                    "slope_decades_per_step": growth.slope,
+                    "threshold": thresholds.growing,
+                    **_how(flow),
+                },
+                confidence=confidence(beyond),
+            )
+        )
+    return findings
 
 
 def _nonfinite(flow: TimeFlow, bad: np.ndarray) -> Finding:
@@ -51,6 +104,7 @@ def _travel(flow: TimeFlow, lag: int | None, thresholds: Thresholds) -> Finding 
     top = int(np.argmax(by_lag.log10_ratio))
     at = min(lag, by_lag.max_lag) if lag is not None else top
     ratio = by_lag.at(at)
+    exact = not flow.exactness.startswith("statistical")
     evidence: dict[str, Any] = {
         "log10_ratio": ratio,
         "lag_measured": at,
@@ -68,6 +122,7 @@ def _travel(flow: TimeFlow, lag: int | None, thresholds: Thresholds) -> Finding 
             f"{_times(ratio)} times as large.",
             lag=at,
             evidence=evidence | {"threshold": thresholds.exploding},
+            confidence=confidence(ratio - high, exact),
         )
     if lag is not None and ratio < low:
         horizon = by_lag.horizon(low)
@@ -79,6 +134,7 @@ def _travel(flow: TimeFlow, lag: int | None, thresholds: Thresholds) -> Finding 
             f"the task needs {lag}.",
             lag=lag,
             evidence=evidence | {"threshold": thresholds.vanishing},
+            confidence=confidence(low - ratio, exact),
         )
     return None
 
@@ -108,6 +164,7 @@ def _gates(flow: TimeFlow, thresholds: Thresholds, travel: Finding | None) -> li
                     "units": health.stuck_units[:32],
                     **_how(flow),
                 },
+                confidence=confidence(share / thresholds.dead_share - 1),
             )
         )
     return findings

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from torch import nn
 
+from steadygrad.diagnosis.faults import FAULTS
 from steadygrad.diagnosis.finding import Finding
 from steadygrad.remedies import REMEDIES
 
@@ -20,13 +21,16 @@ RANKED: dict[str, tuple[str, ...]] = {
     "saturated": ("orthogonal-init", "gated"),
     "dead": ("identity-init", "orthogonal-init", "gated"),
     "nonfinite": ("nonfinite", "clip-norm", "orthogonal-init", "clip-value"),
+    "likelihood": ("clip-norm", "clip-value"),
+    "growing": ("gated",),
+    "clip-loose": ("clip-norm",),
 }
 """What is worth a trial, most promising first. A reader's own remedies that name the fault follow;
 of the house's there are too many to try them all, and docs/choose.md says when to take which."""
 
 
 def prescribe(finding: Finding, model: nn.Module) -> Finding:
-    """Fill in the remedies that suit ``model``."""
+    """Fill in the remedies that suit ``model``, and what else helps."""
     first = [n for n in RANKED.get(finding.fault, ()) if n in REMEDIES]
     rest = [
         name
@@ -36,4 +40,5 @@ def prescribe(finding: Finding, model: nn.Module) -> Finding:
         and not remedy.__module__.startswith("steadygrad.")
     ]
     suiting = [n for n in first + rest if REMEDIES[n]().applicable(model)]
-    return replace(finding, remedies=tuple(suiting))
+    advice = finding.advice or FAULTS[finding.fault].advice
+    return replace(finding, remedies=tuple(suiting), advice=advice)

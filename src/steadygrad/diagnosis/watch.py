@@ -1,7 +1,6 @@
 """The watch over a running training: measures, names, records, within a budget of time."""
 
 from collections import deque
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,14 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_
 
 from steadygrad.diagnosis.budget import Budget
+from steadygrad.diagnosis.data_rules import Leak, padding
 from steadygrad.diagnosis.finding import Finding, Thresholds, verdict, worst_first
+from steadygrad.diagnosis.history import History, judge_history
 from steadygrad.diagnosis.judge import judge
 from steadygrad.diagnosis.nonfinite import locate
 from steadygrad.diagnosis.prescribe import prescribe
 from steadygrad.diagnosis.recording import describe, write_flow
+from steadygrad.diagnosis.register import Register
 from steadygrad.flow.input_probe import InputProbe
 from steadygrad.flow.live import LiveCapture
 from steadygrad.flow.parameter_norms import NormBeforeClip, gradient_norm, update_ratio
@@ -23,6 +25,7 @@ from steadygrad.nn import cell_of
 from steadygrad.record import Record
 from steadygrad.scan import trace
 
+HISTORY = 512  # sampled steps that rules on the training as a whole look back on
 CLIPPED_BEYOND = 1 + 1e-4  # a norm before over a norm after from which a step counts as clipped
 
 
@@ -70,7 +73,11 @@ class Watch:
         }
         self._before_clip = NormBeforeClip(self._parameters)
         self._clips: deque[bool] = deque(maxlen=100)
-        self._found: dict[tuple[str, str, str | None], Finding] = {}
+        self._register = Register(model, record)
+        kept = [deque[float](maxlen=HISTORY) for _ in range(3)]
+        self._history = History(*kept, optimizer=type(optimizer).__name__)
+        self._leak = Leak()
+        self._leaks: dict[str, Finding] = {}
         self._broken: Finding | None = None
         self._weights: list[Tensor] | None = None
         self._clip_norm: Tensor | None = None
@@ -88,7 +95,7 @@ class Watch:
     def findings(self) -> list[Finding]:
         """What is wrong as of the last measurement, worst first."""
         broken = [self._broken] if self._broken else []
-        return worst_first(broken + list(self._found.values()))
+        return worst_first(broken + self._register.findings)
 
     @property
     def verdict(self) -> str:
@@ -142,6 +149,7 @@ class Watch:
         with self.budget.spend("step"):
             norm = gradient_norm(self._parameters)
             finite = bool(torch.isfinite(norm))
+            self._see_states()
         if not finite:
             self._nonfinite(norm)
         elif self._before_clip.is_on or self._clip_norm is not None:
@@ -152,11 +160,20 @@ class Watch:
                 self._measure()
                 self._weights = [p.detach().clone() for p in self._parameters]
 
+    def _see_states(self) -> None:
+        for call in self._capture.calls:
+            found = self._leak.see(call)
+            if found:
+                self._leaks[call.name] = found
+            else:
+                self._leaks.pop(call.name, None)
+
     def _after_step(self, *_: Any) -> None:
         if self._weights is not None:
             with self.budget.spend("update"):
                 ratio = update_ratio(self._weights, [p.detach() for p in self._parameters])
                 self._weights = None
+                self._history.update.append(ratio)
                 self._note_scalars({"update_ratio": ratio})
         self._capture.clear()
         self._sample_next()
@@ -169,6 +186,8 @@ class Watch:
         before = self._clip_norm if self._clip_norm is not None else noted
         self._clip_norm = None
         before = after if before is None else before
+        self._history.before.append(float(before))
+        self._history.after.append(float(after))
         self._clips.append(bool(before > after * CLIPPED_BEYOND))
         self._note_scalars(
             {
@@ -197,20 +216,17 @@ class Watch:
         if not flows:
             return
         self.flow = flows
-        found: dict[tuple[str, str, str | None], Finding] = {}
-        for flow in flows.values():
-            if self.record:
+        if self.record:
+            for flow in flows.values():
                 write_flow(self.record, self.step, flow)
-            for finding in judge(flow, self.lag, self.thresholds):
-                first = self._found.get(finding.key)
-                since = self.step if first is None else first.step
-                finding = replace(prescribe(finding, self.model), step=since)
-                found[finding.key] = finding
-                if first is None and self.record:
-                    self.record.finding(self.step, finding.to_record())
-        for key in set(self._found) - set(found):
-            self._event("resolved", f"{key[0]} in {key[1]} is gone")
-        self._found = found
+        self._history.grows = any(
+            float(f.by_lag.log10_ratio.max(initial=0)) > 1 for f in flows.values()
+        )
+        found = [f for flow in flows.values() for f in judge(flow, self.lag, self.thresholds)]
+        found += judge_history(self._history, self.thresholds)
+        pairs = zip(self._capture.calls, gradients, strict=True)
+        found += [f for call, g in pairs if (f := padding(call, g, self.thresholds))]
+        self._register.update([*found, *self._leaks.values()], self.step)
         horizons = [f.horizon for f in flows.values() if f.horizon is not None]
         slopes = [f.slope for f in flows.values() if f.slope is not None]
         if horizons:
@@ -247,6 +263,7 @@ class Watch:
             return
         self.record.note("verdict", self.verdict)
         self.record.note("lag", self.lag)
+        self.record.note("optimizer", self._history.optimizer)
         self.record.note("layers", [describe(flow) for flow in self.flow.values()])
         self.record.note("thresholds", vars(self.thresholds))
         share = self.budget.spent / max(self.budget.elapsed, 1e-9)

@@ -1,7 +1,7 @@
 """Calls of recurrent layers, caught in the act: what went in and what came out."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -25,6 +25,7 @@ class Call:
         output: Its first result, the data of it if packed.
         last: The final state as a tuple.
         noise_seed: Where the layer's own draws began, if its cell draws any.
+        goes_on: Whether the initial state carries a graph: a gradient passes on to what made it.
     """
 
     name: str
@@ -34,6 +35,23 @@ class Call:
     output: Tensor
     last: tuple[Tensor, ...]
     noise_seed: int | None = None
+    goes_on: bool = False
+
+    def detached(self) -> "Call":
+        """The same values, without the graph that made them."""
+        x = self.input
+        if isinstance(x, PackedSequence):
+            x = PackedSequence(x.data.detach(), x.batch_sizes, x.sorted_indices, x.unsorted_indices)
+        else:
+            x = x.detach()
+        with torch.no_grad():
+            return replace(
+                self,
+                input=x,
+                state=tuple(s.detach() for s in self.state),
+                output=self.output.detach(),
+                last=tuple(s.detach() for s in self.last),
+            )
 
 
 def recurrent_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -110,6 +128,7 @@ class Capture:
                     output.data if isinstance(output, PackedSequence) else output,
                     _as_tuple(last),
                     getattr(layer, "noise_seed", None),
+                    any(s.grad_fn is not None for s in _as_tuple(given.get("hx"))),
                 )
             )
 

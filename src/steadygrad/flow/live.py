@@ -1,13 +1,10 @@
 """Calls of recurrent layers in a running training: the latest ones, with their gradients."""
 
-from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
-from steadygrad.flow.capture import Call, Capture
+from steadygrad.flow.capture import Capture
 from steadygrad.flow.replay import OutputGradient
 
 MOST_CALLS = 64  # kept at once: a bound on memory if forward passes come without backward ones
@@ -55,7 +52,7 @@ class LiveCapture(Capture):
             for index, value in enumerate((call.output, *call.last)):
                 if value.requires_grad:
                     value.register_hook(self._keeper(found, index))
-            self.calls[-1] = _detached(call)
+            self.calls[-1] = call.detached()
 
         return live
 
@@ -65,19 +62,3 @@ class LiveCapture(Capture):
             self._went_back = True
 
         return keep
-
-
-def _detached(call: Call) -> Call:
-    x = call.input
-    if isinstance(x, PackedSequence):
-        x = PackedSequence(x.data.detach(), x.batch_sizes, x.sorted_indices, x.unsorted_indices)
-    else:
-        x = x.detach()
-    with torch.no_grad():
-        return replace(
-            call,
-            input=x,
-            state=tuple(s.detach() for s in call.state),
-            output=call.output.detach(),
-            last=tuple(s.detach() for s in call.last),
-        )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -45,6 +45,8 @@ class TimeFlow:
         nonfinite: ``(T,)``, elements of dL/dh_t that are not finite, over the batch.
         how: ``"replay"``, ``"taps"``, ``"input probe"`` or ``"boundary probe"``.
         exactness: How exact that is, in words.
+        truncate: Steps after which the layer cuts the gradient, or None.
+        goes_on: Whether the gradient passes on to what made the initial state.
     """
 
     name: str
@@ -60,6 +62,8 @@ class TimeFlow:
     reverse: bool = False
     time_steps: int = field(default=0)
     growth: dict[str, StateGrowth] = field(default_factory=dict)
+    truncate: int | None = None
+    goes_on: bool = False
 
     @property
     def horizon(self) -> int | None:
@@ -80,11 +84,13 @@ class Measured:
         loss: Its value.
         flows: Per layer and direction, in the order of the calls.
         parameter_norms: Norm of the gradient of each parameter by name; None where unused.
+        borders: The calls of the layers and the gradients at their results, without a graph.
     """
 
     loss: float
     flows: dict[str, TimeFlow]
     parameter_norms: dict[str, float | None]
+    borders: list[tuple[Call, OutputGradient]] = field(default_factory=list)
 
 
 def gradient_through_time(
@@ -130,7 +136,8 @@ def gradient_through_time(
         ]
         flows = flows_of(calls, grads, lag, sources, rows)
     norms = [None if g is None else float(g.norm()) for g in found[len(inner) :]]
-    return Measured(float(loss.detach()), flows, dict(zip(names, norms, strict=True)))
+    borders = [(call.detached(), grad) for call, grad in zip(calls, grads, strict=True)]
+    return Measured(float(loss.detach()), flows, dict(zip(names, norms, strict=True)), borders)
 
 
 def _check(model: nn.Module, loss: Tensor, calls: list[Call]) -> None:
@@ -231,7 +238,8 @@ def _walk(
     for key, tap in total.items():
         name = direction_name(call.name, key, replay.twin)
         by_lag = median_curve(curves[key], mode)
-        flows[name] = _time_flow(name, replay, key, tap, by_lag, seen[key], difference)
+        flow = _time_flow(name, replay, key, tap, by_lag, seen[key], difference)
+        flows[name] = replace(flow, goes_on=call.goes_on)
     return flows
 
 
@@ -260,6 +268,7 @@ def _time_flow(
         key[1],
         len(by_state["h"]),
         state_growth(seen, Layout(replay.rows.batch_sizes, key[1])),
+        replay.twin.truncate,
     )
 
 

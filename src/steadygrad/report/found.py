@@ -13,6 +13,15 @@ MEANING = {
     "saturated": "A gate sits at the end of its range and no longer reacts, so no gradient passes.",
     "dead": "Units give the same output whatever comes in; they have stopped learning.",
     "nonfinite": "A number became infinite or NaN; all that is computed from it is lost.",
+    "truncated": "One backward pass spans fewer steps than the task needs.",
+    "lr-high": "Each step replaces a large part of the weights.",
+    "lr-low": "The steps are too small to get anywhere.",
+    "likelihood": "The loss itself throws large gradients, not the way through time.",
+    "growing": "A state grows over the sequence without bound.",
+    "leaking": "A batch starts from a state that belongs to other sequences.",
+    "padding": "The loss reads padded steps: the network is taught to answer padding.",
+    "clip-tight": "Clipping cuts nearly every gradient to a small part of itself.",
+    "clip-loose": "Gradients far beyond the usual pass unclipped.",
 }
 _MOST = 40
 _HOW = ("how", "exactness")
@@ -67,7 +76,7 @@ def _card(finding: Mapping[str, Any], is_first: bool) -> Html:
     text = finding.get("text") or MEANING.get(fault, "")
     explained = MEANING.get(fault) if finding.get("text") and is_first else None
     evidence = finding.get("evidence")
-    remedies = finding.get("remedies")
+    remedies, advice = finding.get("remedies"), finding.get("advice")
     return el(
         "article",
         el(
@@ -80,6 +89,7 @@ def _card(finding: Mapping[str, Any], is_first: bool) -> Html:
         el("p", explained, class_="quiet") if explained and explained != text else None,
         _facts(evidence) if isinstance(evidence, Mapping) and evidence else None,
         _advice(remedies) if isinstance(remedies, list) and remedies else None,
+        el("p", f"Also: {'; '.join(map(str, advice))}.", class_="advice") if advice else None,
         class_="finding",
     )
 

@@ -31,6 +31,9 @@ def verdict(chapter: Chapter) -> str:
         return _nonfinite(chapter)
     if kind in ("saturated", "dead"):
         return f"{_stuck(chapter, kind)}; {_reach(chapter)}{_need(chapter)}."
+    told = [f.get("text") for f in chapter.findings if f.get("fault") == kind and f.get("text")]
+    if told:
+        return str(told[-1])
     if kind == "healthy" and chapter.at_lag is None:
         return f"No fault was found; {_reach(chapter)}."
     if kind == "healthy":
@@ -164,8 +167,7 @@ def _times(log10_ratio: float) -> str:
 
 
 def _is_faulty(chapter: Chapter) -> bool:
-    faults = ("vanishing", "exploding", "saturated", "dead", "nonfinite")
-    return (chapter.verdict or _judged(chapter)) in faults
+    return (chapter.verdict or _judged(chapter)) not in ("healthy", "", "not measured yet")
 
 
 def _judged(chapter: Chapter) -> str:
