@@ -7,6 +7,7 @@ from collections.abc import Callable
 import tyro
 
 from steadygrad import __version__
+from steadygrad.cli.bench import bench
 from steadygrad.cli.demo import demo
 from steadygrad.cli.optional import registry
 from steadygrad.cli.report import report
@@ -14,7 +15,12 @@ from steadygrad.cli.train import train
 from steadygrad.record import RecordError
 from steadygrad.tasks import InputError
 
-COMMANDS: dict[str, Callable[..., int]] = {"demo": demo, "train": train, "report": report}
+COMMANDS: dict[str, Callable[..., int]] = {
+    "demo": demo,
+    "train": train,
+    "bench": bench,
+    "report": report,
+}
 """Every command by name; its docstring is its help, its parameters are its options."""
 
 DESCRIPTION = """\

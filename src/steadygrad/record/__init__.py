@@ -7,6 +7,7 @@ values are numbers, arrays and JSON, so a record is read on any machine, without
 from steadygrad.record.errors import RecordError as RecordError
 from steadygrad.record.reader import Run as Run
 from steadygrad.record.reader import read as read
+from steadygrad.record.results import Results as Results
 from steadygrad.record.writer import Record as Record
 
-__all__ = ["Record", "RecordError", "Run", "read"]
+__all__ = ["Record", "RecordError", "Results", "Run", "read"]

@@ -30,7 +30,8 @@ def html(runs: Run | Sequence[Run], *, title: str | None = None) -> str:
         RecordError: If a record is damaged.
     """
     told = chapters([runs] if isinstance(runs, Run) else list(runs))
-    return "<!doctype html>\n" + _page(told, title or _title(told))
+    title = title or _title(told)
+    return document(f"{sentence.headline(told)} \u2013 {title}", _body(told, title))
 
 
 def write(runs: Run | Sequence[Run], path: str | Path, *, title: str | None = None) -> Path:
@@ -65,7 +66,8 @@ def put(text: str, path: str | Path) -> Path:
     return path
 
 
-def _page(told: list[Chapter], title: str) -> Html:
+def document(title: str, body: Html) -> str:
+    """Return a page around ``body``, with the style and the script of every report in it."""
     style, script = _asset("page.css"), _asset("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
@@ -78,10 +80,11 @@ def _page(told: list[Chapter], title: str) -> Html:
         el("meta", http_equiv="Content-Security-Policy", content=policy),
         el("meta", name="viewport", content="width=device-width, initial-scale=1"),
         el("meta", name="color-scheme", content="light dark"),
-        el("title", f"{sentence.headline(told)} \u2013 {title}"),
+        el("title", title),
         el("style", Html(style)),
     )
-    return el("html", head, el("body", _body(told, title), el("script", Html(script))), lang="en")
+    page = el("html", head, el("body", body, el("script", Html(script))), lang="en")
+    return "<!doctype html>\n" + page
 
 
 def _body(told: list[Chapter], title: str) -> Html:

@@ -1,0 +1,206 @@
+"""``steadygrad bench TASK``: a grid of runs, live, resumable, as a table and as a page."""
+
+import json as json_format
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from rich.console import Console
+
+from steadygrad.cli.bench_display import GridLines, GridLive, print_table
+from steadygrad.cli.plain_json import plain
+from steadygrad.record import Results
+from steadygrad.report.bootstrap import difference
+from steadygrad.report.grid_page import write_grid
+from steadygrad.report.grid_table import Row, as_csv, as_latex, rows
+from steadygrad.tasks import InputError
+from steadygrad.train import Grid, Local, OnRay, Trial, run_grid
+from steadygrad.train.executors import Executor
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """Options of a grid.
+
+    Args:
+        cells: Cells with their options, commas between: lstm,gru,elman:nonlinearity=relu.
+        lengths: Lengths that the task is given, commas between; its own if not given.
+        remedies: Sets of remedies, commas between, a plus within: none,forget-bias+clip-value.
+        seeds: How many seeds.
+        hidden: Hidden features.
+        layers: Recurrent layers.
+        batch_size: Sequences in a batch.
+        updates: Training steps at most; a run ends where it solves the task.
+        learning_rate: Step size of Adam.
+        clip: Bound on the gradient's norm; 0 clips nothing.
+        validate_every: Training steps between two validations.
+        out: Folder of the grid: results.db, table.csv, table.tex, grid.html.
+        executor: Processes of this machine, or tasks of a Ray cluster.
+        address: Of the Ray cluster; "auto" for the one that this machine belongs to.
+        workers: Processes of this machine; one per core if not given.
+        again: Do the runs once more that failed.
+        compare: Two rows, a comma between, told apart by bootstrap over the seeds.
+    """
+
+    cells: str = "elman,lstm,gru"
+    lengths: str = ""
+    remedies: str = "none"
+    seeds: int = 3
+    hidden: int = 64
+    layers: int = 1
+    batch_size: int = 50
+    updates: int = 3000
+    learning_rate: float = 2e-3
+    clip: float = 1.0
+    validate_every: int = 100
+    out: Path | None = None
+    executor: Literal["local", "ray"] = "local"
+    address: str | None = None
+    workers: int | None = None
+    again: bool = False
+    compare: str = ""
+
+
+def bench(
+    subject: str,
+    options: tyro.conf.OmitArgPrefixes[BenchOptions] = BenchOptions(),  # frozen
+    json: bool = False,
+) -> int:
+    """Train every combination of cells, remedies, lengths and seeds on a task, and compare them.
+
+    Finished runs are kept in the folder --out; a grid that was stopped goes on where it stopped,
+    with the same command. A run that diverges or fails is a result like any other.
+
+    Args:
+        subject: A task with its options (adding:form=le), several with a comma between, or a
+            TOML file with the options of this command by name.
+        options: Options of the grid.
+        json: Print one JSON document at the end, and nothing else.
+    """
+    tasks, options = _read(subject, options)
+    grid = _grid(tasks, options)
+    folder = options.out or Path("runs") / f"bench-{Path(subject).stem.replace(':', '-')}"
+    total = len(grid.trials())  # refuses what cannot be run, before anything is written
+    executor = _executor(options)
+    console = Console()
+    with Results(folder / "results.db") as results:
+        if json:
+            finished = run_grid(grid, results, executor, again=options.again)
+        elif console.is_terminal:
+            with GridLive(console, total) as live:
+                finished = run_grid(grid, results, executor, live.tell, again=options.again)
+        else:
+            finished = run_grid(
+                grid, results, executor, GridLines(console).tell, again=options.again
+            )
+    found = rows((vars(trial), result) for trial, result in finished)
+    (folder / "table.csv").write_text(as_csv(found))
+    (folder / "table.tex").write_text(as_latex(found))
+    page = write_grid(found, f"{', '.join(tasks)}: {options.cells}", folder / "grid.html")
+    differences = _compared(found, options.compare)
+    if json:
+        document = {
+            "rows": [vars(row) | {"median": row.median} for row in found],
+            "differences": differences,
+            "folder": str(folder),
+        }
+        print(json_format.dumps(plain(document), indent=2, allow_nan=False))
+    else:
+        print_table(console, found, differences)
+        console.print(f"table and page: {page}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _read(subject: str, options: BenchOptions) -> tuple[tuple[str, ...], BenchOptions]:
+    """Tasks and options, those of a TOML file under those of the command line."""
+    path = Path(subject)
+    if path.suffix != ".toml":
+        return tuple(_split(subject)), options
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as TOML ({error})") from None
+    names = {option.name for option in fields(BenchOptions)}
+    tasks = given.pop("tasks", None)
+    if not isinstance(tasks, list) or not tasks:
+        raise InputError(f'{path}: expected tasks = ["adding", ...], got {tasks!r}')
+    unknown = set(given) - names
+    if unknown:
+        raise InputError(
+            f"{path}: no option {', '.join(sorted(unknown))}; there are: {', '.join(sorted(names))}"
+        )
+    plain_options = BenchOptions()
+    read: dict[str, Any] = {}
+    for option in fields(BenchOptions):
+        typed, default = getattr(options, option.name), getattr(plain_options, option.name)
+        if option.name in given and typed == default:  # the command line decides where it speaks
+            value = given[option.name]
+            text = ",".join(map(str, value)) if isinstance(value, list) else value
+            read[option.name] = Path(text) if option.name == "out" else text
+            if default is not None and type(read[option.name]) is not type(default):
+                raise InputError(
+                    f"{path}: {option.name} = {value!r}: expected {type(default).__name__}"
+                )
+    return tuple(map(str, tasks)), replace(options, **read)
+
+
+def _grid(tasks: Sequence[str], options: BenchOptions) -> Grid:
+    shared = {f.name for f in fields(BenchOptions)} & {f.name for f in fields(Trial)}
+    shared -= {"remedies"}
+    try:
+        lengths = tuple(int(n) for n in _split(options.lengths))
+    except ValueError:
+        raise InputError(
+            f"--lengths {options.lengths}: expected whole numbers with commas between"
+        ) from None
+    sets = [() if s == "none" else tuple(s.split("+")) for s in _split(options.remedies)]
+    return Grid(
+        tasks=tuple(tasks),
+        cells=tuple(_split(options.cells)),
+        remedies=tuple(sets) or ((),),
+        lengths=lengths,
+        seeds=options.seeds,
+        base=Trial(task=tasks[0], cell="lstm", **{n: getattr(options, n) for n in shared}),
+    )
+
+
+def _split(text: str) -> list[str]:
+    """Parts between commas; a comma within options (``name:a=1,b=2``) belongs to them."""
+    parts: list[str] = []
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        if parts and ":" in parts[-1] and "=" in part and ":" not in part:
+            parts[-1] += "," + part
+        else:
+            parts.append(part)
+    return parts
+
+
+def _executor(options: BenchOptions) -> Executor:
+    if options.executor == "ray":
+        return OnRay(options.address)
+    if options.workers is not None and options.workers < 1:
+        raise InputError(f"--workers {options.workers}: expected at least 1")
+    return Local(options.workers)
+
+
+def _compared(found: Sequence[Row], compare: str) -> list[dict[str, Any]]:
+    if not compare:
+        return []
+    names = _split(compare)
+    labels = {row.label for row in found}
+    if len(names) != 2 or not set(names) <= labels:
+        raise InputError(f"--compare {compare}: expected two of: {'; '.join(sorted(labels))}")
+    told = []
+    for task in dict.fromkeys(row.task for row in found):
+        by_label = {row.label: row for row in found if row.task == task}
+        first, second = (by_label[name] for name in names)
+        apart = difference(first.values, second.values)
+        told.append(
+            {"task": task, "first": names[0], "second": names[1], "unit": first.unit}
+            | vars(apart)
+            | {"beyond_chance": apart.is_beyond_chance}
+        )
+    return told

@@ -1,0 +1,109 @@
+"""Finished runs of a grid: one row each, written once, in one SQLite file."""
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, final
+
+from steadygrad.record import codec
+from steadygrad.record.errors import RecordError, explained
+from steadygrad.record.filesystem import is_network
+
+APPLICATION = 0x53475247  # "SGRG", where SQLite's header has room for the owner of a file
+VERSION = 1
+_WAIT = 30.0  # seconds that a writer waits for another
+
+
+@final
+class Results:
+    """A table of results by key. Several processes may read it while one writes.
+
+    A row is there whole or not at all, whenever the writer is killed; a key that is there is
+    never written again.
+
+    Args:
+        path: The file; made if missing, with its folder.
+
+    Raises:
+        RecordError: The file is something else, or cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with Results(tempfile.mkdtemp() + "/bench.db") as results:
+        ...     added = results.add("a", {"seed": 0}, {"score": float("inf")})
+        ...     again = results.add("a", {"seed": 0}, {"score": 1.0})
+        >>> added, again
+        (True, False)
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if self.path.is_dir():
+            raise RecordError(f"{path}: this is a folder; results are one file. Name a file in it")
+        with explained(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self.path, timeout=_WAIT, isolation_level=None)
+            try:
+                self._open()
+            except BaseException:
+                self._db.close()
+                raise
+
+    def _open(self) -> None:
+        (owner,) = self._db.execute("PRAGMA application_id").fetchone()
+        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables and owner != APPLICATION:
+            raise RecordError(
+                f"{self.path}: an SQLite file, but no table of results. Name another file"
+            )
+        mode = "DELETE" if is_network(self.path) else "WAL"
+        self._db.execute(f"PRAGMA journal_mode = {mode}")
+        # A power cut may take the last rows with it, never half of one; those are run again.
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        if not tables:
+            self._db.executescript(
+                f"BEGIN; PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};"
+                "CREATE TABLE IF NOT EXISTS result (id INTEGER PRIMARY KEY, key TEXT NOT NULL"
+                " UNIQUE, trial TEXT NOT NULL, result TEXT NOT NULL); COMMIT;"
+            )
+
+    def add(self, key: str, trial: Mapping[str, Any], result: Mapping[str, Any]) -> bool:
+        """Write one finished run; False if its key is there already, which then stays."""
+        with explained(self.path):
+            cursor = self._db.execute(
+                "INSERT OR IGNORE INTO result (key, trial, result) VALUES (?, ?, ?)",
+                (key, codec.to_json(dict(trial)), codec.to_json(dict(result))),
+            )
+        return cursor.rowcount == 1
+
+    def keys(self) -> set[str]:
+        """Keys of all finished runs."""
+        with explained(self.path):
+            return {key for (key,) in self._db.execute("SELECT key FROM result")}
+
+    def forget(self, keys: set[str]) -> None:
+        """Remove rows, so that their runs are done again."""
+        with explained(self.path):
+            self._db.executemany("DELETE FROM result WHERE key = ?", [(k,) for k in sorted(keys)])
+
+    def rows(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """All finished runs, trial and result, in the order in which they were written."""
+        with explained(self.path):
+            found = self._db.execute("SELECT trial, result FROM result ORDER BY id").fetchall()
+        return ((codec.from_json(t), codec.from_json(r)) for t, r in found)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
