@@ -1,6 +1,7 @@
 """Penalties: another value for every option, and the measure of every claim."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 import steadygrad.nn as sg
 from steadygrad import remedies
+from steadygrad.flow import lyapunov_exponents
 from steadygrad.remedies import Applied
 
 Claim = Callable[[str], None]
@@ -19,6 +21,15 @@ OTHER: dict[tuple[str, str], tuple[Any, str]] = {
     ("activation-penalty", "alpha"): (0.0, "RNN"),
     ("activation-penalty", "beta"): (0.0, "LSTM"),
     ("activation-penalty", "layers"): ("all", "TWO"),
+    ("flossing", "before"): (2, "RNN"),
+    ("flossing", "bout"): (2, "GRU"),
+    ("flossing", "bouts"): (3, "RNN"),
+    ("flossing", "every"): (2, "RNN"),
+    ("flossing", "exponents"): (2, "LSTM"),
+    ("flossing", "steps"): (3, "RNN"),
+    ("flossing", "discard"): (3, "RNN"),
+    ("flossing", "rate"): (0.02, "RNN"),
+    ("flossing", "target"): (-0.5, "RNN"),
     ("gradient-penalty", "weight"): (1.0, "RNN"),
     ("gradient-penalty", "norm"): ("l1", "GRU"),
     ("norm-stabiliser", "beta"): (1.0, "GRU"),
@@ -28,6 +39,10 @@ OTHER: dict[tuple[str, str], tuple[Any, str]] = {
     ("soft-orthogonal", "directions"): (50, "RNN"),
     ("omega", "alpha"): (4.0, "GRU"),
     ("omega", "form"): ("norm", "RNN"),
+}
+# Defaults that would take long over all combinations; every bout is in reach of a few calls.
+QUICK: dict[str, dict[str, Any]] = {
+    "flossing": {"before": 1, "bout": 1, "bouts": 1, "every": 1, "rate": 0.01, "discard": 1}
 }
 T, B, I, H = 9, 4, 3, 6
 
@@ -150,6 +165,29 @@ def activation_penalty_makes_outputs_smaller_and_slower(family: str) -> None:
         first, last = descend(model, applied, 100, 0.01)
         assert first == pytest.approx(size if alpha else change)
         assert last < 0.3 * first
+
+
+@claim("flossing")
+def flossing_draws_the_exponents_to_the_target(family: str) -> None:
+    for target in (0.0, -0.2):
+        model = Reader(family)
+        flossing = remedies.Flossing(target=target, rate=0.01, discard=2, bout=10, every=2)
+        x = data()[0]
+
+        def away(model: Reader = model, x: Tensor = x, target: float = target) -> float:
+            with torch.no_grad():
+                found = lyapunov_exponents(model.layer, x, discard=2)
+            return (found - target).square().mean().item()
+
+        start = away()
+        flossing.apply(model)
+        seen = []
+        for _ in range(6):
+            loss_of(model)
+            seen.append(away())
+        # Before the first update, and before the second and the fourth after it.
+        assert seen[0] < 0.3 * start
+        assert [after < before for before, after in pairwise(seen)] == [False, True] * 2 + [False]
 
 
 @claim("omega")

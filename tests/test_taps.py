@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import steadygrad as sg
-from steadygrad.cells import CELLS
 from steadygrad.scan import LoopClip, Tap, log10_sum_squares
+from tests.few import FEW
 
 F64 = torch.float64
 Key = tuple[int, bool]
@@ -26,7 +26,7 @@ def tapped(layer: sg.Recurrent) -> dict[Key, Tap]:
     return taps
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", FEW)
 def test_taps_are_the_gradients_of_an_unrolled_scan(name: str) -> None:
     layer = sg.Recurrent(name, 3, 4, dtype=F64)
     x, weight = torch.randn(6, 2, 3, dtype=F64), torch.randn(6, 2, 4, dtype=F64)
@@ -148,7 +148,7 @@ def test_zero_infinite_and_nan_norms_stay_apart_over_the_batch() -> None:
 
 @pytest.mark.parametrize("by", ["value", "norm"])
 @pytest.mark.parametrize("place", ["recurrent", "total", "preactivation"])
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", FEW)
 def test_every_clip_equals_the_tape_and_changes_the_gradient(
     name: str, place: str, by: str
 ) -> None:

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 import steadygrad as sg
-from steadygrad.cells import CELLS
 from steadygrad.scan import LoopClip, Tap
 from steadygrad.scan.c import build
+from tests.few import FEW
 
 F64 = torch.float64
 BACKENDS = ["eager"] + ["c"] * (build.compiler() is not None)
@@ -71,7 +71,7 @@ def in_chunks(layer: sg.Recurrent, k: int, first: int | None = None) -> Run:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", FEW)
 def test_truncation_is_the_loop_with_detached_states(name: str, layers: int, backend: str) -> None:
     for steps, k in [(7, 3), (6, 2), (5, 1), (4, 9)]:
         layer = sg.Recurrent(name, 3, 4, layers, dtype=F64, backend=backend)
@@ -163,7 +163,7 @@ def test_options_are_shown() -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("truncate", [None, 4])
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", FEW)
 def test_a_checkpointed_scan_has_the_same_gradients(
     name: str, truncate: int | None, backend: str
 ) -> None:

@@ -13,10 +13,25 @@ from steadygrad.cells.elman import Elman as Elman
 from steadygrad.cells.exprnn import ExpRNN as ExpRNN
 from steadygrad.cells.fuzzy_lstm import FuzzyLSTM as FuzzyLSTM
 from steadygrad.cells.gru import GRU as GRU
+from steadygrad.cells.gru_layer_norm import GRULayerNorm as GRULayerNorm
 from steadygrad.cells.gru_original import GRUOriginal as GRUOriginal
+from steadygrad.cells.gru_zoneout import GRUZoneout as GRUZoneout
+from steadygrad.cells.ind_rnn import IndRNN as IndRNN
+from steadygrad.cells.irnn import IRNN as IRNN
 from steadygrad.cells.linear_transition import LinearTransition as LinearTransition
 from steadygrad.cells.lstm import LSTM as LSTM
+from steadygrad.cells.lstm_1997 import LSTM1997 as LSTM1997
+from steadygrad.cells.lstm_coupled import LSTMCoupled as LSTMCoupled
+from steadygrad.cells.lstm_dropout import LSTMDropout as LSTMDropout
+from steadygrad.cells.lstm_greff import LSTMGreff as LSTMGreff
+from steadygrad.cells.lstm_layer_norm import LSTMLayerNorm as LSTMLayerNorm
+from steadygrad.cells.lstm_peephole import LSTMPeephole as LSTMPeephole
+from steadygrad.cells.lstm_zoneout import LSTMZoneout as LSTMZoneout
+from steadygrad.cells.mgu import MGU as MGU
 from steadygrad.cells.mod_relu import ModReLU as ModReLU
+from steadygrad.cells.mut1 import MUT1 as MUT1
+from steadygrad.cells.mut2 import MUT2 as MUT2
+from steadygrad.cells.mut3 import MUT3 as MUT3
 from steadygrad.cells.scornn import ScoRNN as ScoRNN
 
 CELLS: dict[str, type[Cell]] = {

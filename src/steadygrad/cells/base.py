@@ -81,7 +81,9 @@ class Cell(ABC):
     - `reset_`, where its weights start, if not where torch starts them;
     - `recurrent_matrix`, where R has a form of its own;
 
-    and one method, `step`, written as the paper writes it.
+    and one method, `step`, written as the paper writes it. Its docstring (equations, what
+    becomes of the gradient, options, References) and `choose_when` are the page of cells in the
+    documentation.
 
     Example:
         An RNN that keeps a unit's old value with probability 0.2 (zoneout), its recurrent matrix
@@ -107,6 +109,8 @@ class Cell(ABC):
     """
 
     name: ClassVar[str]
+    choose_when: ClassVar[str] = ""
+    """One or two sentences for the page of cells: when this one is the right choice."""
     gates: ClassVar[tuple[str, ...]]
     states: ClassVar[tuple[str, ...]] = ("h",)
     per_unit: ClassVar[Mapping[str, float]] = {}

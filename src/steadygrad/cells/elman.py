@@ -1,13 +1,20 @@
 """The plain recurrence: the baseline whose gradient is known to vanish or explode."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
 import torch
+from torch import Tensor
 
 from steadygrad.cells.base import Cell, Gates, PerUnit, Recur, State
 
-NONLINEARITIES = {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid}
+NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "sigmoid": torch.sigmoid,
+    "identity": lambda a: a,
+}
 
 
 @final
@@ -19,11 +26,14 @@ class Elman(Cell):
         h_t = \phi(W x_t + b_{ih} + R h_{t-1} + b_{hh})
 
     Its step Jacobian is :math:`\operatorname{diag}(\phi'(a_t)) R`. With
-    :math:`|\phi'| \le \gamma` (tanh and ReLU 1, sigmoid 1/4) the gradient vanishes where the
-    largest singular value of :math:`R` is below :math:`1/\gamma`, and can explode only above.
+    :math:`|\phi'| \le \gamma` (tanh, ReLU and identity 1, sigmoid 1/4) the gradient vanishes
+    where the largest singular value of :math:`R` is below :math:`1/\gamma`, and can explode only
+    above.
+    With the identity the gradient is multiplied by the same matrix at every step: the linear
+    system on which the analysis is done.
 
     Args:
-        nonlinearity: :math:`\phi`: ``"tanh"``, ``"relu"`` or ``"sigmoid"``.
+        nonlinearity: :math:`\phi`: ``"tanh"``, ``"relu"``, ``"sigmoid"`` or ``"identity"``.
 
     Shapes:
         ``x (T, B, I)``; ``h (B, H)``; ``weight_ih (H, I)``; ``weight_hh (H, H)``; biases ``(H,)``.
@@ -35,9 +45,13 @@ class Elman(Cell):
     """
 
     name: ClassVar[str] = "elman"
+    choose_when: ClassVar[str] = (
+        "As the baseline, and for dependencies of a few steps. Anything longer needs a gate, an "
+        "orthogonal matrix or a skip through time."
+    )
     gates: ClassVar[tuple[str, ...]] = ("candidate",)
 
-    nonlinearity: Literal["tanh", "relu", "sigmoid"] = "tanh"
+    nonlinearity: Literal["tanh", "relu", "sigmoid", "identity"] = "tanh"
 
     def __post_init__(self) -> None:
         if self.nonlinearity not in NONLINEARITIES:

@@ -35,6 +35,10 @@ class GRU(Cell):
     """
 
     name: ClassVar[str] = "gru"
+    choose_when: ClassVar[str] = (
+        "Short to middling dependencies with fewer weights than an LSTM; the form to take when "
+        "weights are exchanged with torch or cuDNN."
+    )
     gates: ClassVar[tuple[str, ...]] = ("reset", "update", "candidate")
 
     def step(self, x: Gates, recur: Recur, state: State, unit: PerUnit) -> State:

@@ -38,6 +38,10 @@ class LSTM(Cell):
     """
 
     name: ClassVar[str] = "lstm"
+    choose_when: ClassVar[str] = (
+        "The first choice for dependencies of tens to a few hundred steps. Start its forget gate "
+        "open (the remedies `forget-bias` or `chrono-init`), or its gradient halves at every step."
+    )
     gates: ClassVar[tuple[str, ...]] = ("input", "forget", "candidate", "output")
     states: ClassVar[tuple[str, ...]] = ("h", "c")
     can_project: ClassVar[bool] = True

@@ -11,6 +11,7 @@ from steadygrad.remedies.clip_norm import ClipNorm as ClipNorm
 from steadygrad.remedies.clip_through_time import ClipThroughTime as ClipThroughTime
 from steadygrad.remedies.clip_value import ClipValue as ClipValue
 from steadygrad.remedies.derivative_clip import DerivativeClip as DerivativeClip
+from steadygrad.remedies.flossing import Flossing as Flossing
 from steadygrad.remedies.forget_bias import ForgetBias as ForgetBias
 from steadygrad.remedies.gated import Gated as Gated
 from steadygrad.remedies.gradient_penalty import GradientPenalty as GradientPenalty

@@ -17,11 +17,16 @@ class Applied:
     A remedy goes through `keep`, `assign` and `replace`, so that `undo` can restore the model
     bit for bit: values, modules and flags. Parameters get their old values back in place, so
     an optimiser or a hook that holds them still holds the right ones.
+
+    Attributes:
+        memory: What the remedy keeps from step to step, by name; a checkpoint keeps it too, and
+            copies it back in place.
     """
 
     def __init__(self) -> None:
         self._restore: list[Callable[[], None]] = []
         self._changed: list[str] = []
+        self.memory: dict[str, Tensor] = {}
         self._is_undone = False
         self._penalty: Callable[[Tensor], Tensor] | None = None
 
@@ -60,6 +65,11 @@ class Applied:
                 if child is old:
                     self._restore.append(_setter(parent, name, old))
                     parent._modules[name] = new
+
+    def remember(self, name: str, value: Tensor) -> Tensor:
+        """Keep ``value``, which is changed in place later on, in `memory`; return it."""
+        self.memory[name] = value
+        return value
 
     def on_undo(self, restore: Callable[[], None]) -> None:
         """Call ``restore`` when the remedy is undone."""

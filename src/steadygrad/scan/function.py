@@ -9,9 +9,10 @@ from torch.nn import functional as F
 from steadygrad.cells import Cell
 from steadygrad.scan import eager, tape
 from steadygrad.scan.backend import exact
-from steadygrad.scan.c import kernel, large
+from steadygrad.scan.c import kernel
 from steadygrad.scan.clips import LoopClip
 from steadygrad.scan.layout import Layout
+from steadygrad.scan.products import by_gate
 from steadygrad.scan.taps import OnTap
 from steadygrad.scan.weights import Weights
 
@@ -38,8 +39,7 @@ class Scan(torch.autograd.Function):
         x, weights, state = _unpack(names, tensors)
         keep = any(ctx.needs_input_grad)
         if backend == "c":
-            projected = large.linear(x, weights.weight_ih, weights.bias_ih)
-            trip = kernel.forward(cell, layout, projected, weights, state, keep, exact())
+            trip = kernel.forward(cell, layout, x, weights, state, keep, exact())
         else:
             projected = F.linear(x, weights.weight_ih, weights.bias_ih)
             trip = eager.forward(cell, layout, projected, weights, state, keep)
@@ -64,13 +64,13 @@ class Scan(torch.autograd.Function):
         saved = dict(zip(ctx.saved_names, kept[count:], strict=True))
         x, weights, state = _unpack(names, tensors)
         outer = (grads[0].contiguous(), grads[1:], clip, on_tap)
+        wanted = dict(zip(names, needed, strict=False))
         if ctx.backend == "c":
-            found = kernel.backward(cell, layout, saved, weights, state, *outer, exact())
+            found = kernel.backward(cell, layout, x, saved, weights, state, wanted, *outer, exact())
+            by_name = found.by_name
         else:
             found = eager.backward(cell, layout, saved, weights, *outer)
-        by_name = _weight_gradients(
-            cell, weights, x, saved, found, dict(zip(names, needed, strict=False))
-        )
+            by_name = _weight_gradients(cell, weights, x, saved, found, wanted)
         states = iter(found.state)
         units = iter(found.per_unit)
         out: list[Tensor | None] = []
@@ -99,9 +99,9 @@ def _weight_gradients(
     """One matrix product or sum for each weight, over all time steps at once."""
     grads: dict[str, Tensor] = {}
     if needed.get("x"):
-        grads["x"] = large.product(found.pre, weights.weight_ih)
+        grads["x"] = found.pre @ weights.weight_ih
     if needed.get("weight_ih"):
-        grads["weight_ih"] = large.outer(found.pre, x)
+        grads["weight_ih"] = found.pre.t() @ x
     if needed.get("bias_ih"):
         grads["bias_ih"] = found.pre.sum(0)
     if needed.get("weight_hr") and found.squeezed is not None:
@@ -112,13 +112,13 @@ def _weight_gradients(
             continue
         rows: dict[str, Tensor] = {}
         for item, grad in found.products.items():
-            whole = large.outer(grad, found.arguments[item]) if name == "weight_hh" else grad.sum(0)
+            whole = grad.t() @ found.arguments[item] if name == "weight_hh" else grad.sum(0)
             for gate, part in zip(item.gates, whole.split(size), strict=True):
                 rows[gate] = rows[gate] + part if gate in rows else part
-        blocks = getattr(weights, name).split(size)
-        grads[name] = torch.cat(
-            [rows.get(g, torch.zeros_like(b)) for g, b in zip(cell.recurrent, blocks, strict=True)]
-        )
+        stacked = getattr(weights, name)
+        parts = by_gate(cell, stacked, size).items()
+        found_rows = [rows.get(g, torch.zeros_like(b)) for g, b in parts]
+        grads[name] = torch.cat(found_rows) if found_rows else torch.zeros_like(stacked)
     return grads
 
 

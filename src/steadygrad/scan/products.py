@@ -8,13 +8,21 @@ from steadygrad.scan.trace import Product, Program
 from steadygrad.scan.weights import Weights
 
 
+def by_gate(cell: Cell, stacked: Tensor, size: int) -> dict[str, Tensor]:
+    """Row blocks of ``weight_hh`` or ``bias_hh`` by name; none for a cell without products."""
+    # Torch cuts a matrix of no rows into one part, of no rows.
+    return dict(zip(cell.recurrent, stacked.split(size)[: len(cell.recurrent)], strict=True))
+
+
 def blocks(cell: Cell, weights: Weights, item: Product, size: int) -> tuple[Tensor, Tensor | None]:
     """Rows of R, ``(g*H, P)``, and of its bias, that one product multiplies by."""
     matrix, bias = weights.weight_hh, weights.bias_hh
     if item.gates != cell.recurrent:
-        index = [cell.recurrent.index(g) for g in item.gates]
-        matrix = torch.cat([matrix.split(size)[i] for i in index])
-        bias = None if bias is None else torch.cat([bias.split(size)[i] for i in index])
+        rows = by_gate(cell, matrix, size)
+        matrix = torch.cat([rows[gate] for gate in item.gates])
+        if bias is not None:
+            rows = by_gate(cell, bias, size)
+            bias = torch.cat([rows[gate] for gate in item.gates])
     return matrix, bias
 
 

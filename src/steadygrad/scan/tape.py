@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from steadygrad.cells import Cell, Named
 from steadygrad.scan.clips import LoopClip
 from steadygrad.scan.layout import Layout
+from steadygrad.scan.products import by_gate
 from steadygrad.scan.trace import trace
 from steadygrad.scan.weights import Weights
 
@@ -49,11 +50,11 @@ def replay(
         clip.at(p) if clip else None for p in ("preactivation", "recurrent", "total")
     )
     projected = _clipped(F.linear(x, weights.weight_ih, weights.bias_ih), preactivation)
-    blocks = dict(zip(cell.recurrent, weights.weight_hh.split(size), strict=True))
+    blocks = by_gate(cell, weights.weight_hh, size)
     biases = (
         dict.fromkeys(cell.recurrent)
         if weights.bias_hh is None
-        else dict(zip(cell.recurrent, weights.bias_hh.split(size), strict=True))
+        else by_gate(cell, weights.bias_hh, size)
     )
     rows_read = dict(zip(cell.gates, projected.split(size, 1), strict=True))
     units_read: dict[str, Tensor] = {}

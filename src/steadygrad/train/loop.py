@@ -84,6 +84,9 @@ class Loop:
                 treatment.load_state_dict(saved.group(f"remedy/{number}"))
             except ValueError as error:
                 raise InputError(f"--resume: {error}; start again with --overwrite") from None
+        for number, applied in enumerate(self.applied):
+            for name, tensor in saved.group(f"applied/{number}").items():
+                applied.memory[name].copy_(tensor)
         parts = [part.to(self.device) for _, part in sorted(saved.group("state").items())]
         self.state = (tuple(parts) if len(parts) > 1 else parts[0]) if parts else None
         torch.set_rng_state(saved.tensors["rng/cpu"])
@@ -224,6 +227,8 @@ class Loop:
                 tensors[f"optimizer/{name}/{key}"] = torch.as_tensor(value)
         for number, treatment in enumerate(self.treatments):
             tensors |= {f"remedy/{number}/{k}": t for k, t in treatment.state_dict().items()}
+        for number, applied in enumerate(self.applied):
+            tensors |= {f"applied/{number}/{name}": t for name, t in applied.memory.items()}
         state = (self.state,) if isinstance(self.state, Tensor) else self.state or ()
         tensors |= {f"state/{number}": part for number, part in enumerate(state)}
         tensors["rng/cpu"] = torch.get_rng_state()

@@ -2,18 +2,21 @@
 
 import array
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from steadygrad.cells import Cell
-from steadygrad.scan.c import build
+from steadygrad.scan.c import build, pool
 from steadygrad.scan.c.source import Printed, Slots, print_cell
 from steadygrad.scan.c.tools import openmp
 from steadygrad.scan.clips import LoopClip
-from steadygrad.scan.eager import Gradients, Trip
+from steadygrad.scan.eager import Trip
 from steadygrad.scan.layout import Layout
 from steadygrad.scan.products import blocks, shares
 from steadygrad.scan.taps import LOG10_2, OnTap, Tap
@@ -31,57 +34,72 @@ def printed(cell: Cell, dtype: torch.dtype, exact: bool) -> Printed:
     return print_cell(cell, "float" if dtype == torch.float32 else "double", exact, shared)
 
 
+class Kernel:
+    """A loaded cell: its file and its functions."""
+
+    def __init__(self, file: Printed) -> None:
+        self.file = file
+        library = build.load(file.text)
+        self.forward = _function(library.steadygrad_forward, None)
+        self.backward = _function(library.steadygrad_backward, None)
+        self.forward_room = _function(library.steadygrad_forward_room, ctypes.c_int64)
+        self.backward_room = _function(library.steadygrad_backward_room, ctypes.c_int64)
+
+
+def _function(function: Any, result: Any) -> Callable[[int], int]:
+    function.argtypes, function.restype = (ctypes.c_void_p,), result
+    return function
+
+
+@lru_cache(maxsize=128)
+def loaded(cell: Cell, dtype: torch.dtype, exact: bool) -> Kernel:
+    """The kernel of a cell, built at its first use."""
+    return Kernel(printed(cell, dtype, exact))
+
+
 class Call:
     """One call of a kernel: its argument words, and what must live until it returns."""
 
-    def __init__(self, slots: Slots, layout: Layout, size: int) -> None:
-        self._slots = slots
+    def __init__(self, slots: Slots, layout: Layout, inputs: int, size: int, gates: int) -> None:
+        self.index = slots.index
         self._rows = sum(layout.batch_sizes)
-        self._words = array.array("q", bytes(8 * len(slots.names)))
+        self.words = array.array("q", bytes(8 * len(slots.names)))
         self._alive: list[object] = []
         entry = openmp()
-        self.threads = max(1, min(torch.get_num_threads(), layout.batch)) if entry else 1
-        if entry:
-            self.number("parallel", entry[0])
-            self.number("number", entry[1])
-        for name, value in (
-            ("T", len(layout.batch_sizes)),
-            ("B", layout.batch),
-            ("H", size),
-            ("threads", self.threads),
-            ("reverse", int(layout.reverse)),
-        ):
-            self.number(name, value)
+        batch, steps = layout.batch, len(layout.batch_sizes)
+        work = steps * batch * size * gates * (size + inputs)
+        self.threads = max(1, min(torch.get_num_threads(), batch)) if work > SMALL else 1
+        self.threads = self.threads if entry else 1
         frame = _frame(layout, self.threads)
-        for name, block in zip(("sizes", "offsets", "bounds"), frame, strict=True):
-            self.number(name, block.buffer_info()[0])
-        self._alive += frame
-        self.bounds = frame[2]
+        if entry:
+            self.numbers(parallel=entry[0], number=entry[1], team=entry[2])
+        self._alive.append(frame)
+        self.numbers(
+            T=steps,
+            B=batch,
+            H=size,
+            I=inputs,
+            threads=self.threads,
+            reverse=int(layout.reverse),
+            most=frame.most,
+            bounds=frame.bounds.buffer_info()[0],
+            sizes=frame.sizes.buffer_info()[0] if frame.sizes else 0,
+            offsets=frame.offsets.buffer_info()[0] if frame.offsets else 0,
+        )
 
-    def number(self, name: str, value: int) -> None:
-        self._words[self._slots.index[name]] = value
+    def numbers(self, **values: int) -> None:
+        for name, value in values.items():
+            self.words[self.index[name]] = value
 
     def tensor(self, name: str, value: Tensor) -> Tensor:
         value = value.contiguous()
         self._alive.append(value)
-        self.number(name, value.data_ptr())
+        self.words[self.index[name]] = value.data_ptr()
         return value
 
-    def packed(self, name: str, library: ctypes.CDLL, factor: Tensor) -> None:
-        """A right factor ``(k, n)`` of a product, in the panels that the kernel reads."""
-        k, n = factor.shape
-        words = [ctypes.c_int64(v) for v in (k, n, *factor.stride())]
-        library.steadygrad_packed.restype = ctypes.c_int64
-        panels = factor.new_empty(library.steadygrad_packed(words[0], words[1]))
-        library.steadygrad_pack(
-            words[0],
-            words[1],
-            ctypes.c_void_p(factor.data_ptr()),
-            words[2],
-            words[3],
-            ctypes.c_void_p(panels.data_ptr()),
-        )
-        self.tensor(name, panels)
+    def scratch(self, room: Callable[[int], int], like: Tensor) -> None:
+        """Scratch memory, as much as the kernel says."""
+        self.tensor("work", pool.empty((room(self.address),), like))
 
     def beside(self, file: Printed, weights: Weights) -> None:
         """Constants and noise; for noise also whether it is per row (1) or per step (2)."""
@@ -90,29 +108,51 @@ class Call:
         for k, name in enumerate(file.noise):
             value = self.tensor(f"n{k}", weights.noise[name[2:]])
             per_step = value.dim() == 2 and len(value) == self._rows
-            self.number(f"m{k}", 2 if per_step else value.dim() - 1)
+            self.numbers(**{f"m{k}": 2 if per_step else value.dim() - 1})
 
-    def scratch(self, rows: int, spills: int, size: int, like: Tensor) -> None:
-        most = max(b - a for a, b in zip(self.bounds, self.bounds[1:], strict=False))
-        each = (most * rows + spills) * size + 64
-        self.number("work_size", each)
-        self.tensor("work", like.new_empty(each * self.threads))
+    @property
+    def address(self) -> int:
+        """Where the words stand, in an array that never grows."""
+        return self.words.buffer_info()[0]
 
-    def run(self, function: Callable[[ctypes.c_void_p], object]) -> None:
-        function(ctypes.c_void_p(self._words.buffer_info()[0]))
+
+SMALL = 1 << 20  # multiplications from which a second thread is worth waking
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How a call's rows lie, as the kernel reads it: no sizes and offsets for a dense batch."""
+
+    bounds: "array.array[int]"
+    most: int
+    sizes: "array.array[int] | None" = None
+    offsets: "array.array[int] | None" = None
+
+
+def _frame(layout: Layout, threads: int) -> Frame:
+    if layout.is_dense:
+        return _dense_frame(layout.batch, threads)
+    return _packed_frame(layout, threads)
 
 
 @lru_cache(maxsize=64)
-def _frame(layout: Layout, threads: int) -> "tuple[array.array[int], ...]":
-    """Sizes and offsets of all time steps, and rows of each thread, as the kernel reads them."""
-    lists = (layout.batch_sizes, layout.offsets, _bounds(layout, threads))
-    return tuple(array.array("q", values) for values in lists)
+def _dense_frame(batch: int, threads: int) -> Frame:
+    return _framed([batch * i // threads for i in range(threads + 1)])
+
+
+@lru_cache(maxsize=64)
+def _packed_frame(layout: Layout, threads: int) -> Frame:
+    lists = (array.array("q", values) for values in (layout.batch_sizes, layout.offsets))
+    return _framed(_bounds(layout, threads), *lists)
+
+
+def _framed(bounds: list[int], *rest: "array.array[int]") -> Frame:
+    most = max(b - a for a, b in pairwise(bounds))
+    return Frame(array.array("q", bounds), most, *rest)
 
 
 def _bounds(layout: Layout, threads: int) -> list[int]:
     """Rows of each thread, contiguous, with about the same number of steps."""
-    if layout.is_dense:
-        return [layout.batch * i // threads for i in range(threads + 1)]
     lengths = layout.present().sum(0).cumsum(0).tolist()
     total = lengths[-1]
     inner = [sum(done <= total * i / threads for done in lengths) for i in range(1, threads)]
@@ -122,119 +162,158 @@ def _bounds(layout: Layout, threads: int) -> list[int]:
 def forward(
     cell: Cell,
     layout: Layout,
-    projected: Tensor,
+    x: Tensor,
     weights: Weights,
     state: Sequence[Tensor],
     keep: bool,
     exact: bool = False,
 ) -> Trip:
-    """As `steadygrad.scan.eager.forward`; ``projected`` is overwritten if ``keep``."""
-    file = printed(cell, projected.dtype, exact)
-    size = projected.shape[1] // len(cell.gates)
-    library = build.load(file.text)
-    call = Call(file.forward, layout, size)
-    count = projected.shape[0]
-    hidden = projected.new_empty(count, size)
-    saved = projected.new_empty(count if keep else 0, file.beside, size)
-    call.number("keep", int(keep))
-    projected = call.tensor("xp", projected)
-    call.tensor("hidden", hidden)
-    call.tensor("saved", saved)
-    final = []
-    arguments: dict[str, Tensor] = {}
+    """As `steadygrad.scan.eager.forward`, the projection of ``x``, ``(N, I)``, included."""
+    kernel = loaded(cell, x.dtype, exact)
+    file = kernel.file
+    count, inputs = x.shape
+    gates = len(cell.gates)
+    size = weights.weight_ih.shape[0] // gates
+    call = Call(file.forward, layout, inputs, size, gates)
+    call.numbers(keep=int(keep))
+    call.tensor("x", x)
+    call.tensor("w", weights.weight_ih)
+    if weights.bias_ih is not None:
+        call.tensor("bias", weights.bias_ih)
+    hidden = call.tensor("hidden", pool.empty((count, size), x))
+    kept = {"hidden": hidden}
+    if keep:
+        kept["projected"] = call.tensor("xp", pool.empty((count, size * gates), x))
+        kept["kernel"] = call.tensor("saved", pool.empty((count, file.beside, size), x))
+    final = [torch.empty_like(value) for value in state]
     for k, value in enumerate(state):
         call.tensor(f"s{k}", value)
-        final.append(call.tensor(f"e{k}", torch.empty_like(value)))
+        call.tensor(f"e{k}", final[k])
     for i, item in enumerate(file.products):
         matrix, bias = blocks(cell, weights, item, size)
-        call.packed(f"r{i}", library, matrix.t())
+        call.tensor(f"r{i}", matrix)
         call.tensor(f"b{i}", matrix.new_zeros(matrix.shape[0]) if bias is None else bias)
         if keep and not _is_h(cell, item):
-            arguments[f"argument {i}"] = call.tensor(f"k{i}", projected.new_empty(count, size))
+            kept[f"argument {i}"] = call.tensor(f"k{i}", pool.empty((count, size), x))
     for k, unit in enumerate(weights.per_unit):
         call.tensor(f"u{k}", unit)
     call.beside(file, weights)
-    call.scratch(file.forward_rows, file.spills, size, projected)
-    call.run(library.steadygrad_forward)
-    kept = {"kernel": saved, "projected": projected, "hidden": hidden, **arguments}
+    call.scratch(kernel.forward_room, x)
+    kernel.forward(call.address)
     return Trip(hidden, tuple(final), kept if keep else {})
+
+
+@dataclass(frozen=True)
+class Found:
+    """Gradients: of the input and the weights by name, of per-unit parameters, of the state."""
+
+    by_name: dict[str, Tensor]
+    per_unit: tuple[Tensor, ...]
+    state: tuple[Tensor, ...]
 
 
 def backward(
     cell: Cell,
     layout: Layout,
+    x: Tensor,
     saved: dict[str, Tensor],
     weights: Weights,
     state: Sequence[Tensor],
+    needed: Mapping[str, bool],
     grad_hidden: Tensor,
     grad_final: Sequence[Tensor],
     clip: LoopClip | None = None,
     on_tap: OnTap | None = None,
     exact: bool = False,
-) -> Gradients:
-    """As `steadygrad.scan.eager.backward`."""
-    file = printed(cell, grad_hidden.dtype, exact)
-    count, size = grad_hidden.shape
-    library = build.load(file.text)
-    call = Call(file.backward, layout, size)
+) -> Found:
+    """As `steadygrad.scan.eager.backward`, up to the gradients of input and weights."""
+    kernel = loaded(cell, grad_hidden.dtype, exact)
+    file = kernel.file
+    size = grad_hidden.shape[1]
+    call = Call(file.backward, layout, x.shape[1], size, len(cell.gates))
+    call.tensor("x", x)
     call.tensor("xp", saved["projected"])
     call.tensor("saved", saved["kernel"])
+    call.tensor("hidden", saved["hidden"])
+    call.tensor("h0", state[0])
     call.tensor("grad", grad_hidden)
-    pre = call.tensor("pre", grad_hidden.new_empty(count, size * len(cell.gates)))
-    grads = []
+    found = _outputs(call, file, cell, x, weights, needed)
+    grads = [torch.empty_like(value) for value in grad_final]
     for k, value in enumerate(grad_final):
         call.tensor(f"g{k}", value)
-        grads.append(call.tensor(f"d{k}", torch.empty_like(value)))
-    own: dict[Product, Tensor] = {}
+        call.tensor(f"d{k}", grads[k])
     for i, item in enumerate(file.products):
-        call.packed(f"r{i}", library, blocks(cell, weights, item, size)[0])
-        own[item] = (
-            pre
-            if file.shared[i]
-            else call.tensor(f"q{i}", pre.new_empty(count, size * len(item.gates)))
-        )
+        call.tensor(f"r{i}", blocks(cell, weights, item, size)[0])
+        if not _is_h(cell, item):
+            call.tensor(f"k{i}", saved[f"argument {i}"])
     units = []
     for k, unit in enumerate(weights.per_unit):
         call.tensor(f"u{k}", unit)
         units.append(call.tensor(f"du{k}", unit.new_zeros(call.threads, size)))
     call.beside(file, weights)
-    _clip_words(call, clip)
+    if clip:
+        _clip_words(call, clip)
     taps = _tap_words(call, cell, layout, grad_hidden, clip) if on_tap else None
-    call.scratch(file.backward_rows, file.spills, size, grad_hidden)
-    call.run(library.steadygrad_backward)
+    call.scratch(kernel.backward_room, grad_hidden)
+    kernel.backward(call.address)
     if on_tap and taps:
         on_tap(taps.read(cell, layout))
-    before = _before(layout, saved["hidden"], state[0])
-    arguments = {
-        item: before if _is_h(cell, item) else saved[f"argument {i}"]
-        for i, item in enumerate(file.products)
-    }
-    return Gradients(pre, own, None, arguments, tuple(u.sum(0) for u in units), tuple(grads))
+    return Found(
+        _by_gate(found, file, cell, weights, size), tuple(u.sum(0) for u in units), tuple(grads)
+    )
+
+
+def _outputs(
+    call: Call, file: Printed, cell: Cell, x: Tensor, weights: Weights, needed: Mapping[str, bool]
+) -> dict[str, Tensor]:
+    """Make what the kernel fills: the gradients that are needed, one a product for R."""
+    found: dict[str, Tensor] = {}
+    rows = weights.weight_ih.shape[0]
+    size = rows // len(cell.gates)
+    if needed.get("x"):
+        call.tensor("w", weights.weight_ih)
+        found["x"] = call.tensor("dx", pool.empty(tuple(x.shape), x))
+    if needed.get("weight_ih"):
+        found["weight_ih"] = call.tensor("dw", x.new_empty(weights.weight_ih.shape))
+    if needed.get("bias_ih"):
+        found["bias_ih"] = call.tensor("db", x.new_empty(rows))
+    for i, item in enumerate(file.products):
+        own = len(item.gates) * size
+        if needed.get("weight_hh"):
+            found[f"weight_hh {i}"] = call.tensor(f"dr{i}", x.new_empty(own, size))
+        if needed.get("bias_hh"):
+            found[f"bias_hh {i}"] = call.tensor(f"dbr{i}", x.new_empty(own))
+    return found
+
+
+def _by_gate(
+    found: dict[str, Tensor], file: Printed, cell: Cell, weights: Weights, size: int
+) -> dict[str, Tensor]:
+    """Put the rows of all products where they belong in ``weight_hh`` and ``bias_hh``."""
+    for name in ("weight_hh", "bias_hh"):
+        parts = [found.pop(f"{name} {i}", None) for i in range(len(file.products))]
+        if parts and parts[0] is None:
+            continue
+        if len(parts) == 1 and file.products[0].gates == cell.recurrent and parts[0] is not None:
+            found[name] = parts[0]
+            continue
+        whole = torch.zeros_like(getattr(weights, name))
+        by_gate = dict(zip(cell.recurrent, whole.split(size), strict=True))
+        for part, item in zip(parts, file.products, strict=True):
+            assert part is not None
+            for gate, rows in zip(item.gates, part.split(size), strict=True):
+                by_gate[gate] += rows
+        found[name] = whole
+    return found
 
 
 def _is_h(cell: Cell, item: Product) -> bool:
     return item.argument == f"s.{cell.states[0]}"
 
 
-def _before(layout: Layout, hidden: Tensor, start: Tensor) -> Tensor:
-    """Stack h before every step, ``(N, H)``."""
-    if layout.is_dense:
-        if layout.reverse:
-            return torch.cat([hidden[layout.batch :], start])
-        return torch.cat([start, hidden[: -layout.batch]])
-    before = torch.empty_like(hidden)
-    current = start.clone()
-    for offset, rows in layout.steps():
-        before[offset : offset + rows] = current[:rows]
-        current[:rows] = hidden[offset : offset + rows]
-    return before
-
-
-def _clip_words(call: Call, clip: LoopClip | None) -> None:
-    bound = torch.tensor([clip.bound if clip else 0.0], dtype=torch.float64)
-    call.tensor("bound", bound)
-    call.number("place", PLACES[clip.place] if clip else 0)
-    call.number("by", int(clip is not None and clip.by == "norm"))
+def _clip_words(call: Call, clip: LoopClip) -> None:
+    call.tensor("bound", torch.tensor([clip.bound], dtype=torch.float64))
+    call.numbers(place=PLACES[clip.place], by=int(clip.by == "norm"))
 
 
 class _Taps:
@@ -275,5 +354,5 @@ def _tap_words(
     exponents = None
     if clip is None:  # a clip compares true values, so rows cannot be scaled under it
         exponents = call.tensor("exponents", torch.zeros(cells + layout.batch, dtype=torch.int32))
-    call.number("tapped", 1)
+    call.numbers(tapped=1)
     return _Taps(squares, bad, gates, exponents)

@@ -8,6 +8,7 @@ steps: no thread ever waits for another.
 from dataclasses import dataclass
 
 from steadygrad.cells import Cell
+from steadygrad.scan.c.around import Room, entry, part_head, prepare, room_function
 from steadygrad.scan.c.operations import Unprintable
 from steadygrad.scan.c.preamble import preamble
 from steadygrad.scan.c.stage_print import StagePrinter
@@ -23,6 +24,10 @@ class Slots:
 
     def __getitem__(self, name: str) -> str:
         return f"a[{self.index[name]}]"
+
+    def words(self) -> dict[str, str]:
+        """C expressions of all words."""
+        return {name: self[name] for name in self.names}
 
     def pointer(self, name: str, constant: bool = True) -> str:
         """C expression of a pointer argument."""
@@ -43,9 +48,6 @@ class Printed:
         noise: Names of the noise that the step reads, ``n.<name>``.
         products: All products, in the order of their numbers in the file.
         shared: Per product, whether its gradient is that of the projected input.
-        forward_rows: Rows of scratch per row of the batch in the forward loop.
-        backward_rows: The same in the backward loop.
-        spills: Rows of scratch per thread for sums over units.
     """
 
     text: str
@@ -56,13 +58,10 @@ class Printed:
     noise: tuple[str, ...]
     products: tuple[Product, ...]
     shared: tuple[bool, ...]
-    forward_rows: int
-    backward_rows: int
-    spills: int
 
 
-HEAD = ("T", "B", "H", "threads", "reverse", "sizes", "offsets", "bounds")
-TOOLS = ("parallel", "number", "work", "work_size")
+HEAD = ("T", "B", "H", "I", "threads", "reverse", "sizes", "offsets", "bounds", "most")
+TOOLS = ("parallel", "number", "team", "work", "shared_size", "work_size")
 
 
 def print_cell(cell: Cell, dtype: str, exact: bool, shared: tuple[bool, ...]) -> Printed:
@@ -110,16 +109,17 @@ class _File:
         beside = [f"z{k}" for k in range(len(self.constants))]
         beside += [f"{which}{k}" for k in range(len(self.noise)) for which in ("n", "m")]
         self.f = Slots(
-            *HEAD, "keep", "xp", "hidden", "saved",
+            *HEAD, "keep", "packed", "x", "w", "bias", "xp", "hidden", "saved",
             *(f"s{k}" for k in states), *(f"e{k}" for k in states),
             *(f"r{i}" for i in range(count)), *(f"b{i}" for i in range(count)),
             *(f"k{i}" for i in range(count)),
             *(f"u{k}" for k in units), *beside, *TOOLS,
         )  # fmt: skip
         self.b = Slots(
-            *HEAD, "xp", "saved", "grad", "pre",
+            *HEAD, "x", "w", "xp", "saved", "hidden", "h0", "grad", "pre", "dx", "dw", "db",
             *(f"g{k}" for k in states), *(f"d{k}" for k in states),
-            *(f"r{i}" for i in range(count)), *(f"q{i}" for i in range(count)),
+            *(f"r{i}" for i in range(count)), *(f"k{i}" for i in range(count)),
+            *(f"dr{i}" for i in range(count)), *(f"dbr{i}" for i in range(count)),
             *(f"u{k}" for k in units), *(f"du{k}" for k in units), *beside,
             "tapped", "squares", "bad", "gates", "exponents", "place", "by", "bound", *TOOLS,
         )  # fmt: skip
@@ -212,32 +212,64 @@ class _File:
 
     # ---- forward --------------------------------------------------------------------------
 
+    def _panels(self, forward: bool) -> list[Room]:
+        """Right factors, packed: of the input, and of the state for every product."""
+        G = len(self.cell.gates)
+        few = f"I <= FEW ? I * {G} * H : panels_of({G} * H, I)"
+        rooms = [Room("wp", f"panels_of(I, {G} * H)" if forward else few)]
+        for i, item in enumerate(self.products):
+            k, n = "H", f"{len(item.gates)} * H"
+            rooms.append(Room(f"rp{i}", f"panels_of({k if forward else n}, {n if forward else k})"))
+        return rooms
+
+    def _forward_rooms(self) -> tuple[list[Room], list[Room]]:
+        G = len(self.cell.gates)
+        own = [Room(f"cur{k}", "most * H") for k in range(len(self.cell.states))]
+        own += [Room(f"w_{name}", "most * H") for name in self.inner]
+        own += [
+            Room(f"out{i}", f"most * {len(item.gates)} * H") for i, item in enumerate(self.products)
+        ]
+        chunk = "(I ? MOST(LINES, most) : 0)"
+        own += [
+            Room("lines", f"{chunk} * LEAD(I)"),
+            Room("to", f"2 * {chunk}", "real*"),
+            Room("short_xp", f"({self.f['keep']} ? 0 : {chunk}) * {G} * H"),
+            Room("spill", f"{self.spills} * H"),
+        ]
+        return self._panels(True), own
+
+    def _forward_packs(self) -> list[tuple[str, str]]:
+        f, G = self.f, len(self.cell.gates)
+        packs = [(f["x"], f"pack(I, {G} * H, {f.pointer('w')}, 1, I, wp")]
+        for i, item in enumerate(self.products):
+            n = len(item.gates)
+            packs.append(("1", f"pack(H, {n} * H, {f.pointer(f'r{i}')}, 1, H, rp{i}"))
+        return packs
+
     def _forward(self) -> list[str]:
         f, G, S = self.f, len(self.cell.gates), len(self.cell.states)
         lines = [
-            "static void forward_part(const word* a, word thread) {",
-            f"    const word H = {f['H']}, T = {f['T']}, keep = {f['keep']};",
-            f"    const word from = ((const word*){f['bounds']})[thread];",
-            f"    const word rows = ((const word*){f['bounds']})[thread + 1] - from;",
-            f"    real* work = {f.pointer('work', False)} + thread * {f['work_size']};",
-        ]
-        for k in range(S):
-            lines.append(f"    real* const cur{k} = work; work += rows * H;")
-            lines.append(
+            *part_head("forward", f.words(), *self._forward_rooms()),
+            f"    const word keep = {f['keep']};",
+            f"    const real* const input = {f.pointer('x')};",
+            "    const int chunked = input && !keep;  /* projected rows are read once: not kept */",
+            "    word until = input ? 0 : T, done = 0;",
+            *(
                 f"    memcpy(cur{k}, {f.pointer(f's{k}')} + from * H, rows * H * sizeof(real));"
-            )
-        for name in self.inner:
-            lines.append(f"    real* const w_{name} = work; work += rows * H;")
-        for i, item in enumerate(self.products):
-            lines.append(f"    real* const out{i} = work; work += rows * {len(item.gates)} * H;")
-        lines += [
-            "    real* const spill = work;",
-            "    (void)spill; (void)keep;",
+                for k in range(S)
+            ),
             "    for (word step = 0; step < T; step++) {",
-            f"        const word t = {f['reverse']} ? T - 1 - step : step;",
-            f"        word m = ((const word*){f['sizes']})[t] - from;",
-            "        m = m < 0 ? 0 : (m > rows ? rows : m);",
-            f"        const word at = ((const word*){f['offsets']})[t] + from;",
+            "        const word t = step_of(&sp, step), m = rows_at(&sp, t);",
+            "        const word at = place_of(&sp, t);",
+            "        if (step == until) {",
+            f"            until = project(&sp, step, I, {G} * H, input, wp, {f.pointer('bias')},",
+            f"                            chunked ? short_xp : {f.pointer('xp', False)}, !chunked,"
+            " lines, to);",
+            "            done = 0;",
+            "        }",
+            f"        real* const xt = chunked ? short_xp + done * {G} * H : "
+            f"{f.pointer('xp', False)} + at * {G} * H;",
+            "        done += m;",
         ]
         for level, stage in enumerate(self.program.stages):
             if stage:
@@ -247,8 +279,8 @@ class _File:
                     i = self.products.index(item)
                     argument = self._argument(item)
                     lines.append(
-                        f"        product(m, {len(item.gates)} * H, H, {argument}, "
-                        f"{f.pointer(f'r{i}')}, 0, out{i});"
+                        f"        product(m, {len(item.gates)} * H, H, {argument}, H, rp{i}, 0, 0, "
+                        f"rowwise(out{i}, {len(item.gates)} * H));"
                     )
         lines.append("    }")
         for k in range(S):
@@ -298,7 +330,7 @@ class _File:
         }
         head = [
             "        for (word b = 0; b < m; b++) {",
-            f"            real* const x = {f.pointer('xp', False)} + (at + b) * {G} * H;",
+            f"            real* const x = xt + b * {G} * H;",
             f"            real* const h = {f.pointer('hidden', False)} + (at + b) * H;",
             f"            real* const sv = {f.pointer('saved', False)}"
             f" + (at + b) * {self.beside} * H;",
@@ -325,40 +357,33 @@ class _File:
     def _backward(self) -> list[str]:
         b, G, S = self.b, len(self.cell.gates), len(self.cell.states)
         lines = [
-            "static void backward_part(const word* a, word thread) {",
-            f"    const word H = {b['H']}, T = {b['T']};",
-            f"    const word from = ((const word*){b['bounds']})[thread];",
-            f"    const word rows = ((const word*){b['bounds']})[thread + 1] - from;",
-            f"    real* work = {b.pointer('work', False)} + thread * {b['work_size']};",
-        ]
-        for k in range(S):
-            lines += [
-                f"    real* const cur{k} = work; work += rows * H;",
-                f"    real* const new{k} = work; work += rows * H;",
-                f"    memcpy(cur{k}, {b.pointer(f'g{k}')} + from * H, rows * H * sizeof(real));",
-            ]
-        for name in self.inner:
-            lines.append(f"    real* const w_{name} = work; work += rows * H;")
-        lines.append(f"    real* const px = work; work += rows * {G} * H;")
-        for i, item in enumerate(self.products):
-            if self.shared[i]:
-                lines.append(f"    real* const q{i} = px;")
-            else:
-                lines.append(f"    real* const q{i} = work; work += rows * {len(item.gates)} * H;")
-        lines += [
-            "    real* const factor = work; work += rows;",
-            "    real* const spill = work;",
-            "    (void)spill;",
+            *part_head("backward", b.words(), *self._backward_rooms()),
+            *(
+                f"    memcpy(cur{k}, {b.pointer(f'g{k}')} + from * H, rows * H * sizeof(real));"
+                for k in range(S)
+            ),
+            *self._collected(),
             "    int scaled = 0;",
             "    for (word i = 0; i < rows; i++) factor[i] = 1;",
             "    int32_t* const ex = (int32_t*)" + b["exponents"] + " ;",
             "    int32_t* const now = ex ? ex + " + f"{b['T']} * {b['B']} + from : 0;",
-            "    for (word step = 0; step < T; step++) {",
-            f"        const word t = {b['reverse']} ? step : T - 1 - step;",
-            f"        word m = ((const word*){b['sizes']})[t] - from;",
-            "        m = m < 0 ? 0 : (m > rows ? rows : m);",
-            f"        const word at = ((const word*){b['offsets']})[t] + from;",
+            "    for (word step = 0;; step++) {",
+            "        const word t = step_of(&sp, T - 1 - step);",
+            "        const word m = step < T ? rows_at(&sp, t) : 0;",
+            "        if (step < T ? filled + m > cap : filled || !add) {",
+            *self._settle(),
+            "            filled = 0;",
+            "            add = 1;",
+            "        }",
+            "        if (step == T) break;",
+            "        const word at = place_of(&sp, t);",
             f"        const real* const grad = {b.pointer('grad')} + at * H;",
+            f"        real* const px = seen + filled * LEAD({G} * H);",
+            *(
+                f"        real* const q{i} = "
+                + ("px;" if self.shared[i] else f"seen{i} + filled * LEAD({len(p.gates)} * H);")
+                for i, p in enumerate(self.products)
+            ),
         ]
         lines += self._enter(S)
         lines += self._stages(G, S)
@@ -437,8 +462,9 @@ class _File:
         assigned.add(item.argument)
         return [
             f"        if ({b['place']} == 3) for (word i = 0; i < m; i++)",
-            f"            clip(q{i} + i * {n} * H, {n} * H, {b['by']}, {self._bound()});",
-            f"        product(m, H, {n} * H, q{i}, {b.pointer(f'r{i}')}, {beta}, {target});",
+            f"            clip(q{i} + i * LEAD({n} * H), {n} * H, {b['by']}, {self._bound()});",
+            f"        product(m, H, {n} * H, q{i}, LEAD({n} * H), rp{i}, 0, {beta}, "
+            f"rowwise({target}, H));",
         ]
 
     def _backward_stage(
@@ -472,12 +498,12 @@ class _File:
             f"            const real* const x = {b.pointer('xp')} + (at + b) * {G} * H;",
             f"            const real* const sv = {b.pointer('saved')}"
             f" + (at + b) * {self.beside} * H;",
-            "            real* const dx = px + b * " + f"{G} * H;",
+            f"            real* const dx = px + b * LEAD({G} * H);",
             "            const real f = factor[b];",
             *(f"            const real* const g{k} = cur{k} + b * H;" for k in range(S)),
             *(f"            real* const n{k} = new{k} + b * H;" for k in range(S)),
             *(
-                f"            real* const y{i} = q{i} + b * {len(item.gates)} * H;"
+                f"            real* const y{i} = q{i} + b * LEAD({len(item.gates)} * H);"
                 for i, item in enumerate(self.products)
             ),
             *(f"            real* const v_{n} = w_{n} + b * H;" for n in self.inner),
@@ -514,23 +540,32 @@ class _File:
         if not any(self.shared):
             lines += [
                 f"        if ({b['place']} == 3) for (word i = 0; i < m; i++)",
-                f"            clip(px + i * {G} * H, {G} * H, {b['by']}, {self._bound()});",
+                f"            clip(px + i * LEAD({G} * H), {G} * H, {b['by']}, {self._bound()});",
             ]
         lines += [
             "        for (word i = 0; i < m; i++) {",
             f"            if ({b['tapped']}) for (int k = 0; k < {G}; k++)",
-            f"                look(px + (i * {G} + k) * H, H,",
+            f"                look(px + i * LEAD({G} * H) + k * H, H,",
             f"                     (double*){b['gates']} + k * {b['B']} * T + at + i, 0);",
-            f"            put({b.pointer('pre', False)} + (at + i) * {G} * H, px + i * {G} * H, "
-            f"{G} * H, now ? now[i] : 0);",
+            f"            unscale(px + i * LEAD({G} * H), {G} * H, now ? now[i] : 0);",
+            f"            if ({b['pre']}) memcpy({b.pointer('pre', False)} + (at + i) * {G} * H,",
+            f"                    px + i * LEAD({G} * H), {G} * H * sizeof(real));",
+            f"            x_rows[filled + i] = {b.pointer('x')} + (at + i) * I;",
+            f"            if ({b['dx']})",
+            f"                dx_rows[filled + i] = {b.pointer('dx', False)} + (at + i) * I;",
+            f"            h_rows[filled + i] = before(&sp, t, i, H, {b.pointer('hidden')}, "
+            f"{b.pointer('h0')});",
         ]
         for i in alone:
             n = len(self.products[i].gates)
             lines.append(
-                f"            put({b.pointer(f'q{i}', False)} + (at + i) * {n} * H, "
-                f"q{i} + i * {n} * H, {n} * H, now ? now[i] : 0);"
+                f"            unscale(q{i} + i * LEAD({n} * H), {n} * H, now ? now[i] : 0);"
             )
-        lines.append("        }")
+        for i in self._others():
+            lines.append(
+                f"            k_rows{i}[filled + i] = {b.pointer(f'k{i}')} + (at + i) * H;"
+            )
+        lines += ["        }", "        filled += m;"]
         for k in range(S):
             lines += [
                 f"        if ({b['place']} == 1) for (word i = 0; i < m; i++)",
@@ -539,44 +574,123 @@ class _File:
             ]
         return lines
 
+    def _others(self) -> list[int]:
+        """Products of something else than h."""
+        name = f"s.{self.cell.states[0]}"
+        return [i for i, item in enumerate(self.products) if item.argument != name]
+
+    def _outputs(self) -> list[tuple[str, str]]:
+        """What all rows add to: gradients of weights and biases, and their sizes."""
+        G = len(self.cell.gates)
+        found = [("dw", f"{G} * H * I"), ("db", f"{G} * H")]
+        for i, item in enumerate(self.products):
+            n = len(item.gates)
+            found += [(f"dr{i}", f"{n} * H * H"), (f"dbr{i}", f"{n} * H")]
+        return found
+
+    def _backward_rooms(self) -> tuple[list[Room], list[Room]]:
+        G = len(self.cell.gates)
+        apart = [Room(f"{name}_apart", f"(threads - 1) * ({n})") for name, n in self._outputs()]
+        own = [
+            Room(f"{name}{k}", "most * H")
+            for k in range(len(self.cell.states))
+            for name in ("cur", "new")
+        ]
+        own += [Room(f"w_{name}", "most * H") for name in self.inner]
+        own.append(Room("seen", f"cap * LEAD({G} * H)"))
+        own += [
+            Room(f"seen{i}", f"cap * LEAD({len(item.gates)} * H)")
+            for i, item in enumerate(self.products)
+            if not self.shared[i]
+        ]
+        widest = max([G, *(len(item.gates) for item in self.products)])
+        lists = ["x_rows", "h_rows", *(f"k_rows{i}" for i in self._others())]
+        own += [
+            Room("factor", "most"),
+            Room("spill", f"{self.spills} * H"),
+            Room("left", f"cap * UP({widest} * H, MR)"),
+            Room("right", "cap * UP(MOST(H, I), NR)"),
+            Room("dx_rows", "2 * cap", "real*"),
+            *(Room(name, "2 * cap", "const real*") for name in lists),
+        ]
+        return self._panels(False) + apart, own
+
+    def _backward_packs(self) -> list[tuple[str, str]]:
+        b, G = self.b, len(self.cell.gates)
+        w = b.pointer("w")
+        packs = [
+            (f"{b['dx']} && I > FEW", f"pack({G} * H, I, {w}, I, 1, wp"),
+            (f"{b['dx']} && I <= FEW", f"lay({G} * H, I, {w}, wp"),
+        ]
+        for i, item in enumerate(self.products):
+            packs.append(("1", f"pack({len(item.gates)} * H, H, {b.pointer(f'r{i}')}, H, 1, rp{i}"))
+        return packs
+
+    def _collected(self) -> list[str]:
+        """Where this thread adds up the gradients of weights: the first one in their place."""
+        lines = ["    word filled = 0, add = 0;"]
+        for name, size in self._outputs():
+            lines.append(
+                f"    real* const {name} = !{self.b[name]} ? 0 : thread ? "
+                f"{name}_apart + (thread - 1) * {size} : {self.b.pointer(name, False)};"
+            )
+        return lines
+
+    def _settle(self) -> list[str]:
+        """Multiply what has been seen."""
+        b, G = self.b, len(self.cell.gates)
+        lines = [
+            f"            const int ready = settle_input(filled, {G} * H, seen, left, right, I, "
+            f"x_rows, dw, db, {b['dx']} ? wp : 0, dx_rows, add);",
+            "            (void)ready;",
+        ]
+        for i, item in enumerate(self.products):
+            n = len(item.gates)
+            rows = f"k_rows{i}" if i in self._others() else "h_rows"
+            seen, ready = ("seen", "ready") if self.shared[i] else (f"seen{i}", "0")
+            lines.append(
+                f"            settle_recurrent(filled, {n} * H, {seen}, left, right, H, {rows}, "
+                f"dr{i}, dbr{i}, add, {ready});"
+            )
+        return lines
+
+    def _join(self) -> list[str]:
+        b = self.b
+        head = prepare("backward", b.words(), self._backward_rooms()[0], ())
+        head[0] = "static void backward_join(const word* a, word thread) {"
+        return [
+            *head[:-1],
+            *(
+                f"    join({b.pointer(name, False)}, {name}_apart, {size}, "
+                f"{size}, thread, threads);"
+                for name, size in self._outputs()
+            ),
+            "}",
+        ]
+
     # ---- the whole ------------------------------------------------------------------------
 
     def printed(self) -> Printed:
-        forward, backward = self._forward(), self._backward()
-        entries = []
-        for way, slots in (("forward", self.f), ("backward", self.b)):
-            entries += [
-                f"static void {way}_thread(void* p) {{",
-                "    const word* const a = (const word*)p;",
-                f"    {way}_part(a, ((number_t){slots['number']})());",
-                "}",
-                f"void steadygrad_{way}(const word* a) {{",
-                f"    if ({slots['threads']} > 1) {{",
-                f"        ((parallel_t){slots['parallel']})({way}_thread, (void*)a, "
-                f"(unsigned){slots['threads']}, 0);",
-                "        return;",
-                "    }",
-                f"    {way}_part(a, 0);",
-                "}",
-            ]
-        text = "\n".join(
-            [preamble(self.dtype, self.exact), LOOP, *forward, *backward, *entries, ""]
-        )
-        widths = [len(item.gates) for item in self.products]
-        S = len(self.cell.states)
-        return Printed(
-            text,
-            self.f,
-            self.b,
-            self.beside,
-            self.constants,
-            self.noise,
-            self.products,
-            self.shared,
-            S + len(self.inner) + sum(widths),
-            2 * S + len(self.inner) + len(self.cell.gates) + sum(widths) + 1,
-            self.spills,
-        )
+        f, b = self.f, self.b
+        _ = self._forward(), self._backward()  # once before: what they spill needs room
+        forward, backward = self._forward_rooms(), self._backward_rooms()
+        loops = [*self._forward(), *self._backward()]
+        around = [
+            *prepare("forward", f.words(), forward[0], self._forward_packs()),
+            *prepare("backward", b.words(), backward[0], self._backward_packs()),
+            *self._join(),
+            *room_function("forward", f.words(), *forward),
+            *room_function("backward", b.words(), *backward),
+            *entry("forward", f.words(), (("prepare", f"!{f['packed']}"), ("part", "1"))),
+            *entry(
+                "backward",
+                b.words(),
+                (("prepare", "1"), ("part", "1"), ("join", f"{b['threads']} > 1")),
+            ),
+        ]
+        text = "\n".join([preamble(self.dtype, self.exact), LOOP, *loops, *around, ""])
+        kinds = (self.constants, self.noise)
+        return Printed(text, f, b, self.beside, *kinds, self.products, self.shared)
 
 
 LOOP = r"""
@@ -646,8 +760,8 @@ static void look(const real* g, word n, double* square, word* bad) {
         *bad = count;
     }
 }
-static void put(real* to, const real* from, word n, int e) {
-    if (e == 0) { memcpy(to, from, n * sizeof(real)); return; }
-    for (word u = 0; u < n; u++) to[u] = times(from[u], -e);
+static void unscale(real* g, word n, int e) {
+    if (e)
+        for (word u = 0; u < n; u++) g[u] = times(g[u], -e);
 }
 """

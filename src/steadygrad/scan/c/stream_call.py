@@ -1,14 +1,14 @@
 """One time step of one layer, compiled, with every buffer and argument word made once."""
 
-import ctypes
 from typing import final
 
 import torch
 from torch import Tensor
 
 from steadygrad.cells import Cell
-from steadygrad.scan.c import build, kernel
+from steadygrad.scan.c import kernel
 from steadygrad.scan.layout import Layout
+from steadygrad.scan.products import by_gate
 from steadygrad.scan.weights import Weights
 
 
@@ -36,39 +36,38 @@ class StepCall:
 
     def _prepare(self, cell: Cell, weights: Weights, batch: int, exact: bool) -> None:
         matrix = weights.weight_ih.detach()
-        size = matrix.shape[0] // len(cell.gates)
-        file = kernel.printed(cell, matrix.dtype, exact)
-        library = build.load(file.text)
-        self._matrix = matrix.t().clone(memory_format=torch.contiguous_format)
-        self._bias = _bias(weights.bias_ih, matrix)
-        self._call = call = kernel.Call(file.forward, Layout((batch,)), size)
-        self._projected = call.tensor("xp", matrix.new_empty(batch, matrix.shape[0]))
+        gates = len(cell.gates)
+        size = matrix.shape[0] // gates
+        loaded = kernel.loaded(cell, matrix.dtype, exact)
+        file = loaded.file
+        self._call = call = kernel.Call(
+            file.forward, Layout((batch,)), matrix.shape[1], size, gates
+        )
+        call.tensor("w", matrix.clone(memory_format=torch.contiguous_format))
+        call.tensor("bias", _bias(weights.bias_ih, matrix))
         self._hidden = call.tensor("hidden", matrix.new_empty(batch, size))
-        call.tensor("saved", matrix.new_empty(0))
         self.state = tuple(matrix.new_zeros(batch, size) for _ in cell.states)
         for k, value in enumerate(self.state):
             call.tensor(f"s{k}", value)
             call.tensor(f"e{k}", value)
-        recurrent = dict(zip(cell.recurrent, weights.weight_hh.detach().split(size), strict=True))
-        biases = dict(
-            zip(cell.recurrent, _bias(weights.bias_hh, weights.weight_hh).split(size), strict=True)
-        )
+        recurrent = by_gate(cell, weights.weight_hh.detach(), size)
+        biases = by_gate(cell, _bias(weights.bias_hh, weights.weight_hh), size)
         for i, item in enumerate(file.products):
-            call.packed(f"r{i}", library, torch.cat([recurrent[g] for g in item.gates]).t())
+            call.tensor(f"r{i}", torch.cat([recurrent[g] for g in item.gates]))
             call.tensor(f"b{i}", torch.cat([biases[g] for g in item.gates]))
         for k, unit in enumerate(weights.per_unit):
             call.tensor(f"u{k}", unit.detach().clone())
         call.beside(file, weights)
-        call.number("keep", 0)
-        call.scratch(file.forward_rows, file.spills, size, self._projected)
-        # The words stand in one array that never grows, so that its address holds.
-        self._function = library.steadygrad_forward
-        self._words = ctypes.c_void_p(call._words.buffer_info()[0])
+        call.scratch(loaded.forward_room, matrix)
+        self._function, self._address = loaded.forward, call.address
+        self._words, self._x, self._packed = call.words, call.index["x"], call.index["packed"]
 
     def run(self, x: Tensor) -> Tensor:
         """Advance by ``x``, ``(B, I)``; return h, ``(B, H)``, in a buffer the next call reuses."""
-        torch.addmm(self._bias, x, self._matrix, out=self._projected)
-        self._function(self._words)
+        x = x.contiguous()
+        self._words[self._x] = x.data_ptr()
+        self._function(self._address)
+        self._words[self._packed] = 1  # the weights stay: packed by the first step
         return self._hidden
 
 

@@ -24,11 +24,12 @@ def _address(name: str) -> int:
 
 
 @lru_cache(maxsize=1)
-def openmp() -> tuple[int, int] | None:
-    """Addresses of GNU OpenMP's entry and thread number inside torch; None if not exported.
+def openmp() -> tuple[int, int, int] | None:
+    """Addresses of GNU OpenMP's entry, thread number and team size; None if not exported.
 
     That they are reachable is an accident of how torch is built, so their absence is an answer
     and no error: kernels then run on one thread.
     """
-    found = _address("GOMP_parallel"), _address("omp_get_thread_num")
-    return found if all(found) else None
+    names = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
+    entry, number, team = map(_address, names)
+    return (entry, number, team) if entry and number and team else None

@@ -1,0 +1,1 @@
+"""Engelken 2023: gradient flossing on delayed exclusive or."""

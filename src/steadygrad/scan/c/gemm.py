@@ -1,0 +1,277 @@
+"""Matrix products of printed kernels: packed right factors, tiles that live in registers.
+
+All products of a layer are done here, not by a library: rows of a few time steps at once while
+they are in the cache, without a pass over memory for each, a buffer for each, and a call for each.
+"""
+
+TILES = r"""
+#if defined(__AVX512F__)
+#define WIDTH 64
+#define MR 12
+#elif defined(__AVX__)
+#define WIDTH 32
+#define MR 6
+#elif defined(__aarch64__)
+#define WIDTH 16
+#define MR 12
+#else
+#define WIDTH 16
+#define MR 6
+#endif
+#define NV 2
+#define VL ((int)(WIDTH / sizeof(real)))
+#define NR (VL * NV)
+#define DEEP 192                       /* rows of a right factor that stay in the first cache */
+#define LEAD(n) ((n) + 16)             /* rows a power of two apart would share cache lines */
+#define UP(n, by) (((n) + (by) - 1) / (by) * (by))
+#define INLINE static inline __attribute__((always_inline))
+typedef real vec __attribute__((vector_size(WIDTH), aligned(sizeof(real)), may_alias));
+
+/* Where the rows of a result go: one after another, or each where a list says. */
+typedef struct { real* at; word lead; real* const* list; } target;
+
+/* mr rows of a, nv vectors of columns. Element (i, q) of a is a[i * row + q * next]; row q of the
+   right factor begins at p + q * lead, and every NV vectors stand `panel` further on. */
+INLINE void tile(const int mr, const int nv, word k, const real* a, word row, word next,
+                 const real* p, word lead, word panel, const real* start, int add,
+                 target c, word i0, word rows, word j, word left) {
+    vec s[MR][8];
+    for (int i = 0; i < mr; i++)
+        for (int v = 0; v < nv; v++) s[i][v] = (vec){0};
+    for (word q = 0; q < k; q++) {
+        vec b[8];
+        for (int v = 0; v < nv; v++)
+            b[v] = *(const vec*)(p + q * lead + (v / NV) * panel + (v % NV) * VL);
+        for (int i = 0; i < mr; i++) {
+            const real x = a[i * row + q * next];
+            for (int v = 0; v < nv; v++) s[i][v] += x * b[v];
+        }
+    }
+    for (int i = 0; i < mr; i++) {
+        if (i >= rows) break;
+        real* const to = (c.list ? c.list[i0 + i] : c.at + (i0 + i) * c.lead) + j;
+        if (left >= nv * VL) {
+            for (int v = 0; v < nv; v++) {
+                if (start) s[i][v] += *(const vec*)(start + j + v * VL);
+                if (add) s[i][v] += *(const vec*)(to + v * VL);
+                *(vec*)(to + v * VL) = s[i][v];
+            }
+        } else
+            for (word u = 0; u < left; u++)
+                to[u] = s[i][u / VL][u % VL] + (start ? start[j + u] : 0) + (add ? to[u] : 0);
+    }
+}
+
+/* A right factor (k, n), element (i, j) at b[i * row + j * column], in panels of NR columns;
+   the share of one of several threads. */
+static inline word panels_of(word k, word n) { return UP(n, NR) * k; }
+static void pack(word k, word n, const real* b, word row, word column, real* to, word part,
+                 word parts) {
+    const word panels = UP(n, NR) / NR;
+    for (word panel = panels * part / parts; panel < panels * (part + 1) / parts; panel++) {
+        const word j = panel * NR;
+        real* const p = to + j * k;
+        if (column == 1 && j + NR <= n) {
+            for (word i = 0; i < k; i++) memcpy(p + i * NR, b + i * row + j, NR * sizeof(real));
+            continue;
+        }
+        for (word i0 = 0; i0 < k; i0 += 16)      /* a cache line of each of eight rows at a time */
+            for (word c0 = 0; c0 < NR; c0 += 8)
+                for (word i = i0; i < i0 + 16 && i < k; i++)
+                    for (word c = c0; c < c0 + 8; c++)
+                        p[i * NR + c] = j + c < n ? b[i * row + (j + c) * column] : 0;
+    }
+}
+
+#define ALONE static __attribute__((noinline)) void
+#define ASKED                                                                                  \
+    word mr, word k, const real *a, word lead, const real *p, word panel, const real *start,   \
+        int add, target c, word i, word j, word left
+#define CASE(mr, nv)                                                                           \
+    case mr:                                                                                   \
+        tile(mr, nv, k, a, lead, 1, p, NR, panel, start, add, c, i, mr, j, left);              \
+        break;
+ALONE wide(ASKED) {
+    switch (mr) { CASE(1, 8) }
+}
+ALONE broad(ASKED) {
+    switch (mr) {
+        CASE(1, 4) CASE(2, 4) CASE(3, 4)
+#if MR > 6
+        CASE(4, 4) CASE(5, 4) CASE(6, 4)
+#endif
+    }
+}
+ALONE narrow(ASKED) {
+    switch (mr) {
+        CASE(1, 2) CASE(2, 2) CASE(3, 2) CASE(4, 2) CASE(5, 2) CASE(6, 2)
+#if MR > 6
+        CASE(7, 2) CASE(8, 2) CASE(9, 2) CASE(10, 2) CASE(11, 2) CASE(12, 2)
+#endif
+    }
+}
+
+/* C[m, n] = A[m, k] B[k, n] (+ start in every row) (+ C), B packed. */
+static void product(word m, word n, word k, const real* a, word lead, const real* packed,
+                    const real* start, int add, target c) {
+    if (m <= 0) return;
+    const word count = (m + MR - 1) / MR;
+    const word deep = count == 1 ? k : DEEP;     /* one pass over a panel: no need to keep it */
+    word j = 0;
+    for (; m == 1 && j + 4 * NR <= n; j += 4 * NR)
+        wide(1, k, a, lead, packed + j * k, NR * k, start, add, c, 0, j, n - j);
+    for (; m <= MR / 2 && j + 2 * NR <= n; j += 2 * NR)
+        broad(m, k, a, lead, packed + j * k, NR * k, start, add, c, 0, j, n - j);
+    for (; j < n; j += NR)
+        for (word q = 0; q < k; q += deep)
+            for (word t = 0; t < count; t++) {
+                const word i = m * t / count, mr = m * (t + 1) / count - i;
+                narrow(mr, q + deep < k ? deep : k - q, a + i * lead + q, lead,
+                       packed + j * k + q * NR, 0, q ? 0 : start, q ? 1 : add, c, i, j, n - j);
+            }
+}
+static inline target rowwise(real* at, word lead) { return (target){at, lead, 0}; }
+
+/* A left factor transposed, count rows of n columns: panels of MR columns. */
+static void pack_left(word count, word n, const real* a, word lead, real* to) {
+    for (word j = 0; j + MR <= n; j += MR)
+        for (word q = 0; q < count; q++)
+            memcpy(to + j * count + q * MR, a + q * lead + j, MR * sizeof(real));
+    const word j = n / MR * MR;
+    if (j < n)
+        for (word q = 0; q < count; q++)
+            for (word i = 0; i < MR; i++)
+                to[j * count + q * MR + i] = j + i < n ? a[q * lead + j + i] : 0;
+}
+/* A right factor whose rows stand anywhere. */
+static void pack_right(word count, word n, const real* const* rows, real* to) {
+    for (word j = 0; j < n; j += NR)
+        for (word q = 0; q < count; q++)
+            if (j + NR <= n) memcpy(to + j * count + q * NR, rows[q] + j, NR * sizeof(real));
+            else
+                for (word c = 0; c < NR; c++)
+                    to[j * count + q * NR + c] = j + c < n ? rows[q][j + c] : 0;
+}
+ALONE outer_tile(word k, const real* a, const real* p, int add, target c, word i, word rows,
+                 word j, word left) {
+    tile(MR, NV, k, a, 1, MR, p, NR, 0, 0, add, c, i, rows, j, left);
+}
+/* C[m, n] = A^T B (+ C) over `count` rows, both packed as above. */
+static void outer(word count, word m, word n, const real* a, const real* b, int add, target c) {
+    for (word j = 0; j < n; j += NR) {
+        word q = 0;
+        do {
+            const word k = count - q < DEEP ? count - q : DEEP;
+            for (word i = 0; i < m; i += MR)
+                outer_tile(k, a + i * count + q * MR, b + j * count + q * NR, q ? 1 : add, c, i,
+                           m - i, j, n - j);
+            q += DEEP;
+        } while (q < count);
+    }
+}
+/* to[u * step] = sum over rows of a[q, u] * rows[q][i] (+ itself); without rows, of a alone */
+static void weigh(word count, word n, const real* a, word lead, const real* const* rows, word i,
+                  real* to, word step, int add) {
+    word u = 0;
+    for (; u + 4 * VL <= n; u += 4 * VL) {
+        vec s[4] = {{0}};
+        for (word q = 0; q < count; q++) {
+            const real f = rows ? rows[q][i] : 1;
+            for (int v = 0; v < 4; v++) s[v] += f * *(const vec*)(a + q * lead + u + v * VL);
+        }
+        for (int w = 0; w < 4 * VL; w++)
+            to[(u + w) * step] = s[w / VL][w % VL] + (add ? to[(u + w) * step] : 0);
+    }
+    for (; u < n; u++) {
+        real s = 0;
+        for (word q = 0; q < count; q++) s += (rows ? rows[q][i] : 1) * a[q * lead + u];
+        to[u * step] = s + (add ? to[u * step] : 0);
+    }
+}
+"""
+
+AROUND = r"""
+/* ---- what is multiplied over a few steps at once: input, input's gradient, weights' gradients */
+#define LINES 96                       /* rows that are projected at once */
+#define FEW 4                          /* inputs of so few features need no tiles */
+#define MOST(a, b) ((a) > (b) ? (a) : (b))
+/* Rows of a thread; a dense batch, where every step has B rows, needs no sizes and offsets. */
+typedef struct { const word *sizes, *offsets; word T, B, reverse, from, rows; } span;
+static inline word step_of(const span* s, word step) { return s->reverse ? s->T - 1 - step : step; }
+static inline word rows_at(const span* s, word t) {
+    const word m = (s->sizes ? s->sizes[t] : s->B) - s->from;
+    return m < 0 ? 0 : (m > s->rows ? s->rows : m);
+}
+static inline word place_of(const span* s, word t) {
+    return (s->offsets ? s->offsets[t] : t * s->B) + s->from;
+}
+/* W of few inputs, transposed: (n, I) -> (I, n); the share of one thread */
+static void lay(word n, word I, const real* w, real* to, word part, word parts) {
+    for (word u = n * part / parts; u < n * (part + 1) / parts; u++)
+        for (word i = 0; i < I; i++) to[i * n + u] = w[u * I + i];
+}
+/* x W^T + b for the rows of this thread from `step` on, to their place in xp or, if it is not
+   whole, one after another; returns the first step that found no room. */
+static word project(const span* s, word step, word I, word n, const real* x, const real* w,
+                    const real* bias, real* xp, int whole, real* lines, real** to) {
+    const word room = MOST(LINES, s->rows);
+    word count = 0;
+    for (; step < s->T; step++) {
+        const word t = step_of(s, step), m = rows_at(s, t), at = place_of(s, t);
+        if (count + m > room) break;
+        for (word b = 0; b < m; b++, count++) {
+            memcpy(lines + count * LEAD(I), x + (at + b) * I, I * sizeof(real));
+            to[count] = whole ? xp + (at + b) * n : xp + count * n;
+        }
+    }
+    product(count, n, I, lines, LEAD(I), w, bias, 0, (target){0, 0, to});
+    return step;
+}
+/* h before step t of row b: of the step before, or of the state at the beginning */
+static inline const real* before(const span* s, word t, word b, word H, const real* hidden,
+                                 const real* start) {
+    const word u = s->reverse ? t + 1 : t - 1;
+    const int inside = u >= 0 && u < s->T && b < rows_at(s, u);
+    return inside ? hidden + (place_of(s, u) + b) * H : start + (s->from + b) * H;
+}
+/* `count` rows g of the gradient at n pre-activations -> gradients of input, W and bias;
+   returns whether `left` now holds g. Whatever is 0 is not wanted. */
+static int settle_input(word count, word n, const real* g, real* left, real* right, word I,
+                        const real* const* x, real* dw, real* db, const real* w, real* const* dx,
+                        int add) {
+    if (db) weigh(count, n, g, LEAD(n), 0, 0, db, 1, add);
+    if (w && I > FEW) product(count, I, n, g, LEAD(n), w, 0, 0, (target){0, 0, dx});
+    if (w && I <= FEW)
+        for (word q = 0; q < count; q++)
+            for (word i = 0; i < I; i++) {
+                real sum = 0;
+#pragma omp simd reduction(+:sum)
+                for (word u = 0; u < n; u++) sum += g[q * LEAD(n) + u] * w[i * n + u];
+                dx[q][i] = sum;
+            }
+    if (!dw) return 0;
+    if (I <= FEW) {
+        for (word i = 0; i < I; i++) weigh(count, n, g, LEAD(n), x, i, dw + i, I, add);
+        return 0;
+    }
+    pack_left(count, n, g, LEAD(n), left);
+    pack_right(count, I, x, right);
+    outer(count, n, I, left, right, add, rowwise(dw, I));
+    return 1;
+}
+/* the same for a recurrent matrix and its bias; `ready` if `left` holds g already */
+static void settle_recurrent(word count, word n, const real* g, real* left, real* right, word H,
+                             const real* const* h, real* dr, real* db, int add, int ready) {
+    if (db) weigh(count, n, g, LEAD(n), 0, 0, db, 1, add);
+    if (!dr) return;
+    if (!ready) pack_left(count, n, g, LEAD(n), left);
+    pack_right(count, H, h, right);
+    outer(count, n, H, left, right, add, rowwise(dr, H));
+}
+/* the part of one of several threads of: to += what every other thread has found */
+static void join(real* to, const real* spare, word apart, word size, word part, word parts) {
+    if (!to) return;
+    for (word t = 1; t < parts; t++, spare += apart)
+        for (word i = size * part / parts; i < size * (part + 1) / parts; i++) to[i] += spare[i];
+}
+"""

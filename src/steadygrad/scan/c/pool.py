@@ -1,0 +1,60 @@
+"""Memory for large buffers, used again: what the system hands out anew costs a fault every 4 KB.
+
+A buffer of a hundred megabytes that is made and dropped in every training step costs more in page
+faults than the arithmetic on it. Here it is made once, in huge pages where the system has them,
+and given to the next who asks for about as much when nobody holds it any more.
+"""
+
+import mmap
+import weakref
+
+import numpy as np
+import torch
+from torch import Tensor
+
+LARGE = 1 << 20  # bytes from which a buffer comes from here
+PAGE = 1 << 21  # a huge page
+KEPT = 1 << 30  # bytes that wait for the next who asks, at most
+SLACK = 1.25  # a waiting block may be larger than what is asked for by so much
+
+_NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.int64: np.int64}
+_idle: list[mmap.mmap] = []
+
+
+def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Uninitialised memory of the dtype of ``like``; whatever holds it keeps it."""
+    count = 1
+    for extent in shape:
+        count *= extent
+    size = count * like.element_size()
+    if size < LARGE or not hasattr(mmap, "MAP_PRIVATE"):
+        return like.new_empty(shape)
+    block = _take(size)
+    values = np.frombuffer(block, _NUMPY[like.dtype], count)
+    # The array lives as long as any tensor on this memory does, views and saved ones included.
+    weakref.finalize(values, _give, block).atexit = False
+    return torch.from_numpy(values).view(shape)
+
+
+def _take(size: int) -> mmap.mmap:
+    fitting = [b for b in _idle if size <= len(b) <= size * SLACK + PAGE]
+    for block in sorted(fitting, key=len):
+        try:
+            _idle.remove(block)
+        except ValueError:  # another thread was faster
+            continue
+        return block
+    # Private: a process that is forked off gets a copy, as of any other memory.
+    block = mmap.mmap(-1, -(-size // PAGE) * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        block.madvise(mmap.MADV_HUGEPAGE)
+    return block
+
+
+def _give(block: mmap.mmap) -> None:
+    _idle.append(block)
+    while sum(map(len, _idle)) > KEPT:
+        try:
+            del _idle[0]  # the one that has waited longest
+        except IndexError:
+            return
