@@ -8,7 +8,10 @@ import tyro
 
 from steadygrad import __version__
 from steadygrad.cli.bench import bench
+from steadygrad.cli.check import check
 from steadygrad.cli.demo import demo
+from steadygrad.cli.diagnose import diagnose
+from steadygrad.cli.explain import explain
 from steadygrad.cli.optional import registry
 from steadygrad.cli.report import report
 from steadygrad.cli.train import train
@@ -19,6 +22,9 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "demo": demo,
     "train": train,
     "bench": bench,
+    "diagnose": diagnose,
+    "check": check,
+    "explain": explain,
     "report": report,
 }
 """Every command by name; its docstring is its help, its parameters are its options."""

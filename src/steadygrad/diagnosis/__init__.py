@@ -1,7 +1,11 @@
 """From measurements to findings to remedies: one look, or a watch over a training."""
 
+from steadygrad.diagnosis.check import Checked as Checked
+from steadygrad.diagnosis.check import check as check
 from steadygrad.diagnosis.diagnose import Diagnosis as Diagnosis
 from steadygrad.diagnosis.diagnose import diagnose as diagnose
+from steadygrad.diagnosis.explain import Explanation as Explanation
+from steadygrad.diagnosis.explain import explain as explain
 from steadygrad.diagnosis.faults import FAULTS as FAULTS
 from steadygrad.diagnosis.faults import Fault as Fault
 from steadygrad.diagnosis.finding import Finding as Finding

@@ -10,6 +10,8 @@ from steadygrad.train.executors import OnRay as OnRay
 from steadygrad.train.grid import Grid as Grid
 from steadygrad.train.grid import Progress as Progress
 from steadygrad.train.grid import run_grid as run_grid
+from steadygrad.train.reload import Reloaded as Reloaded
+from steadygrad.train.reload import reload as reload
 from steadygrad.train.run import train as train
 from steadygrad.train.trial import Result as Result
 from steadygrad.train.trial import Trial as Trial

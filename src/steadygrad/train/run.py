@@ -9,7 +9,6 @@ from safetensors.torch import save
 
 from steadygrad.diagnosis import Watch, watch
 from steadygrad.record import Record
-from steadygrad.remedies import Applied, Remedy, parse
 from steadygrad.tasks import InputError, Score, Task
 from steadygrad.train.checkpoint import Checkpoint, check_fits, replace_file
 from steadygrad.train.config import TrainConfig
@@ -20,6 +19,7 @@ from steadygrad.train.gradient import Gradient
 from steadygrad.train.interrupt import Interrupt
 from steadygrad.train.loop import End, Loop
 from steadygrad.train.model import SequenceModel, describe
+from steadygrad.train.remedied import remedied_model
 
 
 def ignore(event: Event) -> None:
@@ -48,7 +48,7 @@ def train(config: TrainConfig, tell: Listener = ignore) -> Outcome:
     data = fingerprint(config.file)
     saved = earlier_run(folder, config, data)
     with _settings(config, device):
-        model, remedies, applied = _make_model(config, task, device)
+        model, remedies, applied = remedied_model(config, task, device)
         if saved is not None:
             check_fits(folder.checkpoint, saved, model.state_dict())
         folder.make()
@@ -134,25 +134,6 @@ def _outcome(loop: Loop, end: End, seen: Watch, scores: list[Score]) -> Outcome:
         findings=tuple(finding.to_record() for finding in seen.findings),
         notes=loop.task.notes,
     )
-
-
-def _make_model(
-    config: TrainConfig, task: Task, device: torch.device
-) -> tuple[SequenceModel, tuple[Remedy, ...], tuple[Applied, ...]]:
-    """Make the model and apply the remedies, before anything is written."""
-    hidden = config.settled(task.input_kind).hidden
-    model = SequenceModel(task, config.cell, hidden, config.layers, config.dropout)
-    remedies: list[Remedy] = []
-    changes: list[Applied] = []
-    for text in config.remedies:
-        try:
-            remedy = parse(text)
-            applied = remedy.apply(model)
-        except ValueError as error:
-            raise InputError(f"--remedies {text}: {error}") from None
-        remedies.append(remedy)
-        changes.append(applied)
-    return model.to(device), tuple(remedies), tuple(changes)
 
 
 def _open_record(folder: Folder, config: TrainConfig, saved: Checkpoint | None) -> Record:

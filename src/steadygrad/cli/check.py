@@ -1,0 +1,55 @@
+"""``steadygrad check RUN``: does a run have a fault? For pipelines."""
+
+import json as json_format
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from steadygrad.cli.plain_json import plain
+from steadygrad.diagnosis.check import check as check_run
+from steadygrad.record import read
+from steadygrad.tasks import InputError
+
+RECORD = "run.db"
+
+
+def check(run: Path, fail_on: str | None = None, ever: bool = False, json: bool = False) -> int:
+    """Look for faults in the record of a run: exit code 0 none, 1 found, 2 wrong use.
+
+    Args:
+        run: The record of a run (run.db), or its folder; the run may still go on.
+        fail_on: Faults to look for, with commas between: exploding,nonfinite. All if not given;
+            `steadygrad explain` lists them.
+        ever: Count also what was found and was gone again before the end.
+        json: Print one JSON document and nothing else.
+    """
+    path = run / RECORD if run.is_dir() else run
+    wanted = None if fail_on is None else [n.strip() for n in fail_on.split(",") if n.strip()]
+    if wanted == []:
+        raise InputError(
+            "--fail-on: no fault named; give some with commas between, or leave it out"
+        )
+    with read(path) as record:
+        try:
+            checked = check_run(record, wanted, ever=ever)
+        except ValueError as error:
+            raise InputError(f"--fail-on: {error}") from None
+    if json:
+        document = {"run": str(path), "fail_on": wanted or "all", **asdict(checked)}
+        print(json_format.dumps(plain(document), indent=2, allow_nan=False))
+        return int(checked.failed)
+    told = "failed" if checked.failed else "passed"
+    print(f"{told}: {path}, {checked.steps} steps, verdict {checked.verdict}")
+    for finding in checked.findings:
+        print(f"  {_line(finding)}")
+    for finding in checked.others:
+        print(f"  (not counted) {_line(finding)}")
+    return int(checked.failed)
+
+
+def _line(finding: dict[str, Any]) -> str:
+    step = finding.get("step")
+    since = "" if step is None else f", since step {step}"
+    sure = finding.get("confidence")
+    how = "" if sure is None else f" (confidence {sure:.2f}{since})"
+    return f"{finding['fault']}: {finding['text']}{how}"

@@ -1,0 +1,52 @@
+"""``steadygrad diagnose TARGET``: one look at a model, from the command line."""
+
+import json as json_format
+from pathlib import Path
+
+from steadygrad.cli.plain_json import plain
+from steadygrad.cli.report import write_report
+from steadygrad.cli.target import read_target
+from steadygrad.diagnosis import diagnose as diagnose_model
+from steadygrad.tasks import InputError
+
+
+def diagnose(
+    target: str,
+    lag: int | None = None,
+    data: Path | None = None,
+    rows: int | None = None,
+    out: Path | None = None,
+    json: bool = False,
+) -> int:
+    """Measure the gradient at every time step of a model, name what is wrong, and what may help.
+
+    Exit code 0: nothing is wrong; 1: a fault was found.
+
+    Args:
+        target: module:function or file.py:function, which returns (model, loss_fn), with loss_fn()
+            the loss of one batch; or the folder of a run of steadygrad train.
+        lag: Time steps that the gradient has to travel; only with it can vanishing be a fault.
+        data: The data of a run, if it is not where it was.
+        rows: Sequences of the batch to measure at most; all if not given.
+        out: Write a report, one HTML file, here.
+        json: Print one JSON document and nothing else.
+    """
+    if lag is not None and lag < 1:
+        raise InputError(f"--lag {lag}: expected at least 1")
+    if rows is not None and rows < 1:
+        raise InputError(f"--rows {rows}: expected at least 1")
+    found = read_target(target, data)
+    try:
+        diagnosis = diagnose_model(found.model, found.loss_fn, lag or found.lag, rows=rows)
+    except ValueError as error:
+        raise InputError(f"{target}: {error}") from None
+    if json:
+        print(json_format.dumps(plain(diagnosis.to_json()), indent=2, allow_nan=False))
+    else:
+        print(diagnosis)
+    if out is not None:
+        record = diagnosis.record(out.with_suffix(".db"))
+        page = write_report([record], out)
+        if not json:
+            print(f"report: {page}")
+    return int(diagnosis.verdict != "healthy")

@@ -1,0 +1,69 @@
+"""``steadygrad explain FAULT``: what it is, how it is measured, what helps."""
+
+import json as json_format
+import textwrap
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated
+
+import tyro
+
+from steadygrad.cli.plain_json import plain
+from steadygrad.diagnosis import FAULTS
+from steadygrad.diagnosis.explain import Explanation
+from steadygrad.diagnosis.explain import explain as explain_fault
+from steadygrad.tasks import InputError
+
+
+def explain(fault: Annotated[str | None, tyro.conf.Positional] = None, json: bool = False) -> int:
+    """Say what a fault is, how it is measured, which numbers decide, and what helps.
+
+    Args:
+        fault: Name of the fault; without one, all are listed, the worst first.
+        json: Print one JSON document and nothing else.
+    """
+    if fault is None:
+        _list(json)
+        return 0
+    try:
+        found = explain_fault(fault)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    if json:
+        print(json_format.dumps(plain(asdict(found)), indent=2, allow_nan=False))
+    else:
+        print("\n".join(_lines(found)))
+    return 0
+
+
+def _list(json: bool) -> None:
+    if json:
+        print(json_format.dumps({name: f.what for name, f in FAULTS.items()}, indent=2))
+        return
+    width = max(map(len, FAULTS))
+    for name, fault in FAULTS.items():
+        first, *rest = textwrap.wrap(fault.what, 96 - width)
+        print(f"{name:<{width}}  {first}", *(" " * (width + 2) + r for r in rest), sep="\n")
+
+
+def _lines(found: Explanation) -> list[str]:
+    lines = [f"{found.fault}: {found.what}", "", *_wrapped("Measured: " + found.measured)]
+    lines += [f"Threshold {name}: {value:g}" for name, value in found.thresholds.items()]
+    lines += _table("What is tried, the most promising first:", found.remedies)
+    lines += _table("Also meant for it:", found.others)
+    if found.advice:
+        lines += ["", "Besides:", *(f"  {text}" for text in found.advice)]
+    return lines
+
+
+def _table(title: str, claims: Mapping[str, str]) -> list[str]:
+    if not claims:
+        return []
+    lines = ["", title]
+    for name, claim in claims.items():
+        lines += [f"  {name}", *_wrapped(claim, "      ")]
+    return lines
+
+
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(text, 96, initial_indent=indent, subsequent_indent=indent)

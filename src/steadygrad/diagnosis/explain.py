@@ -1,0 +1,54 @@
+"""A fault explained from what the code itself uses: thresholds, ranking, claims."""
+
+from dataclasses import dataclass
+
+from steadygrad.diagnosis.faults import FAULTS
+from steadygrad.diagnosis.finding import Thresholds
+from steadygrad.diagnosis.prescribe import RANKED
+from steadygrad.remedies import REMEDIES
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What is known of one fault.
+
+    Attributes:
+        fault: Its name.
+        what: What it is.
+        measured: From what it is concluded.
+        thresholds: The numbers that decide, by name.
+        remedies: What is tried, the most promising first: name and claim.
+        others: Further remedies of the house that name this fault: name and claim.
+        advice: What else helps, in words.
+    """
+
+    fault: str
+    what: str
+    measured: str
+    thresholds: dict[str, float]
+    remedies: dict[str, str]
+    others: dict[str, str]
+    advice: tuple[str, ...]
+
+
+def explain(name: str) -> Explanation:
+    """Explain a fault.
+
+    Raises:
+        ValueError: No such fault; the message lists what there is.
+    """
+    name = name.replace("_", "-")
+    if name not in FAULTS:
+        raise ValueError(f"no fault {name!r}; there are: {', '.join(FAULTS)}")
+    fault = FAULTS[name]
+    first = [n for n in RANKED.get(name, ()) if n in REMEDIES]
+    rest = sorted(n for n, r in REMEDIES.items() if name in r.helps and n not in first)
+    return Explanation(
+        name,
+        fault.what,
+        fault.measured,
+        {t: getattr(Thresholds(), t) for t in fault.thresholds},
+        {n: REMEDIES[n].claim for n in first},
+        {n: REMEDIES[n].claim for n in rest},
+        fault.advice,
+    )

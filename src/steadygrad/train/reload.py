@@ -1,0 +1,91 @@
+"""A run of ``steadygrad train`` taken up again: its model with its weights, and its data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steadygrad.record import read
+from steadygrad.tasks import InputError, Task
+from steadygrad.train import checkpoint
+from steadygrad.train.config import TrainConfig
+from steadygrad.train.data import read_task
+from steadygrad.train.folder import Folder
+from steadygrad.train.model import SequenceModel
+from steadygrad.train.remedied import remedied_model
+
+
+@dataclass(frozen=True)
+class Reloaded:
+    """A run that can be looked at.
+
+    Attributes:
+        config: Its options.
+        task: Its data.
+        model: With the weights of its latest checkpoint, in evaluation mode.
+        lag: What its task needs, if known.
+    """
+
+    config: TrainConfig
+    task: Task
+    model: SequenceModel
+    lag: int | None
+
+    def loss(self) -> Tensor:
+        """Loss on the first batch of the training part, in its own order."""
+        batch = self.task.batches("train", self.config.batch_size)[0]
+        outputs, _ = self.model(batch.inputs)
+        return self.task.loss(outputs, batch.targets)
+
+
+def reload(path: Path, data: Path | None = None) -> Reloaded:
+    """Take up a run.
+
+    Args:
+        path: Its folder, or a file in it.
+        data: Where its data lies now, if it has moved.
+
+    Raises:
+        InputError: No run, no checkpoint, or its data is not to be found.
+        RecordError: Its record cannot be read.
+    """
+    folder = Folder(path if path.is_dir() else path.parent)
+    if not folder.record.exists():
+        raise InputError(
+            f"{path}: holds no {folder.record.name}; give the folder of a run of steadygrad train"
+        )
+    with read(folder.record) as record:
+        options = record.config
+    config = config_of(options, folder.record)
+    config = replace(config, file=data or config.file)
+    if not config.file.exists():
+        raise InputError(f"{config.file}: the run's data is not there; say where with --data")
+    if not folder.checkpoint.exists():
+        raise InputError(f"{folder.checkpoint}: no such file; the run saved nothing yet")
+    task = read_task(config)
+    with torch.random.fork_rng():
+        model, _, _ = remedied_model(config, task, torch.device("cpu"))
+    saved = checkpoint.read(folder.checkpoint)
+    checkpoint.check_fits(folder.checkpoint, saved, model.state_dict())
+    model.load_state_dict(saved.group("model"))
+    model.eval()
+    return Reloaded(config, task, model, config.lag or task.required_lag)
+
+
+def config_of(options: Mapping[str, Any], where: Path) -> TrainConfig:
+    """Read a run's options back from its record.
+
+    Raises:
+        InputError: The record is not of a run of ``steadygrad train``.
+    """
+    names = {f.name for f in fields(TrainConfig)}
+    if "file" not in options or not set(options) <= names:
+        raise InputError(f"{where}: is not the record of a run of steadygrad train")
+    values: dict[str, Any] = dict(options) | {"remedies": tuple(options.get("remedies", ()))}
+    for name in ("file", "out"):
+        if values.get(name) is not None:
+            values[name] = Path(values[name])
+    return TrainConfig(**values)

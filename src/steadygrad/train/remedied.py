@@ -1,0 +1,27 @@
+"""The model of a run, with its remedies applied."""
+
+import torch
+
+from steadygrad.remedies import Applied, Remedy, parse
+from steadygrad.tasks import InputError, Task
+from steadygrad.train.config import TrainConfig
+from steadygrad.train.model import SequenceModel
+
+
+def remedied_model(
+    config: TrainConfig, task: Task, device: torch.device
+) -> tuple[SequenceModel, tuple[Remedy, ...], tuple[Applied, ...]]:
+    """Make the model and apply the remedies, before anything is written."""
+    hidden = config.settled(task.input_kind).hidden
+    model = SequenceModel(task, config.cell, hidden, config.layers, config.dropout)
+    remedies: list[Remedy] = []
+    changes: list[Applied] = []
+    for text in config.remedies:
+        try:
+            remedy = parse(text)
+            applied = remedy.apply(model)
+        except ValueError as error:
+            raise InputError(f"--remedies {text}: {error}") from None
+        remedies.append(remedy)
+        changes.append(applied)
+    return model.to(device), tuple(remedies), tuple(changes)
