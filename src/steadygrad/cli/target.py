@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -50,7 +50,7 @@ def read_target(text: str, data: Path | None = None) -> Target:
     loss_fn: Any = made[1]
     if not callable(loss_fn):
         raise InputError(f"{text}: loss_fn, the second of the two, cannot be called: {loss_fn!r}")
-    return Target(model, loss_fn)
+    return Target(model, cast(Callable[[], Tensor], loss_fn))
 
 
 def call(text: str) -> Any:
