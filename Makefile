@@ -3,7 +3,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test test-slow check bench clean
+.PHONY: demo test test-slow check bench docs clean
 
 demo: $(READY)
 	$(BIN)/steadygrad demo
@@ -15,10 +15,13 @@ test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
 check: $(READY)
-	$(BIN)/ruff format --check src tests benchmarks examples
-	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples docs
+	$(BIN)/ruff check src tests benchmarks examples docs
 	$(BIN)/lint-imports
 	$(BIN)/pyright
+
+docs: $(READY)
+	$(BIN)/python -m docs.cells
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.init_table

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 import steadygrad as sg
 from steadygrad import cells
-from steadygrad.cells import CELLS, Cell, LSTMGreff, Named, State
+from steadygrad.cells import CELLS, Cell, Clockwork, LSTMGreff, Named, State
 from steadygrad.nn import Recurrent
 from steadygrad.scan import LoopClip, Tap, trace
 from steadygrad.scan.backend import BackendError
@@ -24,7 +24,11 @@ from steadygrad.scan.c import build
 
 T, B, I, H = 7, 3, 4, 5  # all different, so that no axis can pass for another
 F64 = torch.float64
-UNCOMPILED: dict[Cell, str] = {LSTMGreff("FGR"): "it multiplies a state other than h"}
+UNCOMPILED: dict[Cell, str] = {
+    LSTMGreff("FGR"): "it multiplies a state other than h",
+    Clockwork(): "a state is ready before the last stage",
+    Clockwork(modules=4): "a state is ready before the last stage",
+}
 """Cells that `eager` alone can run, and why."""
 
 BACKENDS = ["eager", *(["c"] if build.compiler() else [])]
@@ -39,7 +43,7 @@ def choices(kind: type[Cell], option: str, default: object) -> Sequence[object]:
     if isinstance(default, float):
         return [default / 2 if default else 0.3]
     if isinstance(default, int):
-        return [default + 1]
+        return [default - 1 if default > 1 else 2]
     return [c for c in get_args(hint) if c != default]
 
 

@@ -9,6 +9,7 @@ from steadygrad.cells.base import Noise as Noise
 from steadygrad.cells.base import PerUnit as PerUnit
 from steadygrad.cells.base import Recur as Recur
 from steadygrad.cells.base import State as State
+from steadygrad.cells.clockwork import Clockwork as Clockwork
 from steadygrad.cells.elman import Elman as Elman
 from steadygrad.cells.exprnn import ExpRNN as ExpRNN
 from steadygrad.cells.fuzzy_lstm import FuzzyLSTM as FuzzyLSTM
