@@ -54,6 +54,10 @@ class Antisymmetric(Cell):
     """
 
     name: ClassVar[str] = "antisymmetric"
+    choose_when: ClassVar[str] = (
+        "Long signals that change slowly against the step size; a matrix that cannot explode, "
+        "without a matrix exponential."
+    )
     gates: ClassVar[tuple[str, ...]] = ("candidate",)
 
     epsilon: float = 0.1
@@ -101,6 +105,9 @@ class GatedAntisymmetric(Cell):
     """
 
     name: ClassVar[str] = "antisymmetric-gated"
+    choose_when: ClassVar[str] = (
+        "As `antisymmetric`, where units should be able to ignore an input."
+    )
     gates: ClassVar[tuple[str, ...]] = ("input", "candidate")
 
     epsilon: float = 0.1

@@ -69,6 +69,10 @@ class ExpRNN(Cell):
     """
 
     name: ClassVar[str] = "exprnn"
+    choose_when: ClassVar[str] = (
+        "Copying or counting over hundreds to thousands of steps. It cannot forget at will: "
+        "for text or noisy series take a gated cell."
+    )
     gates: ClassVar[tuple[str, ...]] = ("candidate",)
     per_unit: ClassVar[Mapping[str, float]] = {"mod_bias": 0.0}
 

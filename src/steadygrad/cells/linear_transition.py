@@ -38,6 +38,10 @@ class LinearTransition(Cell):
     """
 
     name: ClassVar[str] = "linear-transition"
+    choose_when: ClassVar[str] = (
+        "To study an exact memory, and tasks that are solved by storing and rotating; start "
+        "it orthogonal for copying, at the identity for adding."
+    )
     gates: ClassVar[tuple[str, ...]] = ("candidate",)
 
     start: Literal["orthogonal", "identity"] = "orthogonal"

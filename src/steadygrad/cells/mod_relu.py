@@ -37,6 +37,10 @@ class ModReLU(Cell):
     """
 
     name: ClassVar[str] = "modrelu"
+    choose_when: ClassVar[str] = (
+        "With a matrix of your own that is kept orthogonal (see `steadygrad.nn.orthogonal_`); "
+        "`exprnn` and `scornn` bring theirs."
+    )
     gates: ClassVar[tuple[str, ...]] = ("candidate",)
     per_unit: ClassVar[Mapping[str, float]] = {"mod_bias": 0.0}
 

@@ -54,6 +54,9 @@ class ScoRNN(Cell):
     """
 
     name: ClassVar[str] = "scornn"
+    choose_when: ClassVar[str] = (
+        "As `exprnn`; the Cayley transform also reaches reflections, by the signs it is given."
+    )
     gates: ClassVar[tuple[str, ...]] = ("candidate",)
     per_unit: ClassVar[Mapping[str, float]] = {"mod_bias": 0.0}
 
