@@ -13,6 +13,7 @@ from steadygrad.cli.demo import demo
 from steadygrad.cli.diagnose import diagnose
 from steadygrad.cli.explain import explain
 from steadygrad.cli.optional import registry
+from steadygrad.cli.replay import replay
 from steadygrad.cli.report import report
 from steadygrad.cli.train import train
 from steadygrad.record import RecordError
@@ -25,6 +26,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "diagnose": diagnose,
     "check": check,
     "explain": explain,
+    "replay": replay,
     "report": report,
 }
 """Every command by name; its docstring is its help, its parameters are its options."""

@@ -10,6 +10,8 @@ from steadygrad.diagnosis.faults import FAULTS as FAULTS
 from steadygrad.diagnosis.faults import Fault as Fault
 from steadygrad.diagnosis.finding import Finding as Finding
 from steadygrad.diagnosis.finding import Thresholds as Thresholds
+from steadygrad.diagnosis.reproduce import Reproduced as Reproduced
+from steadygrad.diagnosis.reproduce import reproduce as reproduce
 from steadygrad.diagnosis.trials import Trial as Trial
 from steadygrad.diagnosis.trials import trials as trials
 from steadygrad.diagnosis.watch import Watch as Watch

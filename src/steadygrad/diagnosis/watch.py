@@ -1,6 +1,7 @@
 """The watch over a running training: measures, names, records, within a budget of time."""
 
 from collections import deque
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_
 
+from steadygrad.diagnosis.black_box import BlackBox
 from steadygrad.diagnosis.budget import Budget
 from steadygrad.diagnosis.data_rules import Leak, padding
 from steadygrad.diagnosis.finding import Finding, Thresholds, verdict, worst_first
@@ -76,6 +78,7 @@ class Watch:
         self._register = Register(model, record)
         kept = [deque[float](maxlen=HISTORY) for _ in range(3)]
         self._history = History(*kept, optimizer=type(optimizer).__name__)
+        self._black_box = BlackBox(model)
         self._leak = Leak()
         self._leaks: dict[str, Finding] = {}
         self._broken: Finding | None = None
@@ -129,6 +132,7 @@ class Watch:
             probe.close()
         self._before_clip.close()
         self._capture.close()
+        self._black_box.close()
         self._write_notes()
 
     def __enter__(self) -> "Watch":
@@ -176,6 +180,7 @@ class Watch:
                 self._history.update.append(ratio)
                 self._note_scalars({"update_ratio": ratio})
         self._capture.clear()
+        self._black_box.clear()
         self._sample_next()
 
     def _sample(self, after: Tensor) -> None:
@@ -242,12 +247,24 @@ class Watch:
             return
         calls, gradients = self._capture.calls, self._capture.gradients
         found = locate(self.model, calls, gradients, self.step, self.rows)
-        self._broken = prescribe(found, self.model)
+        self._broken = self._saved(prescribe(found, self.model))
         self.latest["verdict"] = self.verdict
         if self.record:
             self.record.finding(self.step, self._broken.to_record())
             self._event("nonfinite", self._broken.text)
         self._write_notes()
+
+    def _saved(self, finding: Finding) -> Finding:
+        """Save the step beside the record, and say in the evidence where, or why not."""
+        if self.record is None:
+            return finding
+        path = self.record.path.with_name(f"nonfinite-{self.step}.safetensors")
+        try:
+            why_not = self._black_box.save(path, finding)
+        except OSError as error:  # a full disk must not end a training that is to be explained
+            why_not = str(error)
+        where = {"saved": path.name} if why_not is None else {"not_saved": why_not}
+        return replace(finding, evidence={**finding.evidence, **where})
 
     def _note_scalars(self, values: dict[str, float]) -> None:
         self.latest |= values

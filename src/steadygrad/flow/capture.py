@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +85,7 @@ class Capture:
             )
         self._handles: list[RemovableHandle] = []
 
-    def __enter__(self) -> "Capture":
+    def __enter__(self) -> Self:
         for name, layer in self.layers.items():
             hook = self._hook(name)
             self._handles.append(layer.register_forward_hook(hook, with_kwargs=True))
