@@ -161,6 +161,8 @@ class Recurrent(nn.Module):
         }
         if self.bias:
             shapes |= {"bias_ih": (rows,), "bias_hh": (recurrent_rows,)}
+        if not recurrent_rows:  # a cell without products has no recurrent matrix
+            shapes = {name: shape for name, shape in shapes.items() if name.endswith("ih")}
         if self.proj_size:
             shapes["weight_hr"] = (self.proj_size, self.hidden_size)
         return shapes | dict.fromkeys(self.cell.per_unit, (self.hidden_size,))
@@ -190,7 +192,11 @@ class Recurrent(nn.Module):
             for name in self._shapes(layer)
             if name not in self.cell.per_unit
         }
-        fixed["weight_hh"] = self.cell.recurrent_matrix(fixed["weight_hh"])
+        fixed["weight_hh"] = (
+            self.cell.recurrent_matrix(fixed["weight_hh"])
+            if self.cell.recurrent
+            else fixed["weight_ih"].new_zeros(0, self.output_size)
+        )
         constants = {
             name.removeprefix("constant_"): value
             for name, value in self.named_buffers(recurse=False)

@@ -43,8 +43,9 @@ def choose(asked: str | None, cell: Cell, x: Tensor, weights: Weights) -> str:
         raise BackendError(f"unknown back end {name!r}; there are: {', '.join(BACKENDS)}")
     if name == "eager":
         return name
-    quiet = _unfit(x, weights)
-    loud = None if quiet else _unbuilt(cell, x.dtype, compiler())
+    quiet = _unfit(x)
+    projects = weights.weight_hr is not None
+    loud = None if quiet else _unbuilt(cell, x.dtype, compiler(), projects)
     if quiet is None and loud is None:
         return "c"
     if name == "c":
@@ -54,22 +55,20 @@ def choose(asked: str | None, cell: Cell, x: Tensor, weights: Weights) -> str:
     return "eager"
 
 
-def _unfit(x: Tensor, weights: Weights) -> str | None:
+def _unfit(x: Tensor) -> str | None:
     """What the compiled kernels do not do, by design."""
     if x.device.type != "cpu":
         return f"it runs on the CPU, the input is on {x.device}"
     if x.dtype not in (torch.float32, torch.float64):
         return f"it computes in float32 and float64, the input is {x.dtype}"
-    if weights.weight_hr is not None:
-        return "it has no projection of h (proj_size)"
     return None
 
 
 @lru_cache(maxsize=256)
-def _unbuilt(cell: Cell, dtype: torch.dtype, cc: str | None) -> str | None:
+def _unbuilt(cell: Cell, dtype: torch.dtype, cc: str | None, projects: bool) -> str | None:
     """Build the kernel; say why that did not work, or None. ``cc`` only keys the cache."""
     try:
-        load(kernel.printed(cell, dtype, exact()).text)
+        load(kernel.printed(cell, dtype, exact(), projects).text)
     except Unprintable as error:
         return f"its step uses {error}, which cannot be printed as C"
     except BuildError as error:

@@ -18,9 +18,10 @@ from steadygrad.cells import Cell
 from steadygrad.scan.clips import LoopClip
 from steadygrad.scan.layout import Layout
 from steadygrad.scan.products import blocks, shares
+from steadygrad.scan.program import Product, Program
 from steadygrad.scan.rescale import Rescaler
 from steadygrad.scan.taps import OnTap, tap
-from steadygrad.scan.trace import Product, Program, trace
+from steadygrad.scan.trace import trace
 from steadygrad.scan.weights import Weights
 
 OnStates = Callable[[tuple[Tensor, ...]], None]

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from steadygrad.cells import Cell, State
 from steadygrad.scan import eager
 from steadygrad.scan.layout import Layout
-from steadygrad.scan.trace import product, trace
+from steadygrad.scan.step_graph import product
+from steadygrad.scan.trace import trace
 from steadygrad.scan.weights import Weights
 
 

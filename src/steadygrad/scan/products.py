@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from steadygrad.cells import Cell
-from steadygrad.scan.trace import Product, Program
+from steadygrad.scan.program import Product, Program
 from steadygrad.scan.weights import Weights
 
 

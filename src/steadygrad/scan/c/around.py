@@ -50,10 +50,10 @@ def room_function(way: str, word: dict[str, str], shared: list[Room], own: list[
 def numbers(word: dict[str, str]) -> list[str]:
     """The sizes that expressions of rooms are made of."""
     return [
-        f"    const word H = {word['H']}, T = {word['T']}, I = {word['I']}, most = {word['most']}, "
-        f"threads = {word['threads']};",
+        f"    const word H = {word['H']}, P = {word['P']}, T = {word['T']}, I = {word['I']}, "
+        f"most = {word['most']}, threads = {word['threads']};",
         "    const word cap = MOST(most, DEEP < T * most ? DEEP : T * most);",
-        "    (void)H; (void)T; (void)I; (void)most; (void)threads; (void)cap;",
+        "    (void)H; (void)P; (void)T; (void)I; (void)most; (void)threads; (void)cap;",
     ]
 
 

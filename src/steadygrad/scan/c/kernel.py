@@ -18,7 +18,7 @@ from steadygrad.scan.c.tools import openmp
 from steadygrad.scan.clips import LoopClip
 from steadygrad.scan.eager import Trip
 from steadygrad.scan.layout import Layout
-from steadygrad.scan.products import blocks, shares
+from steadygrad.scan.products import blocks, by_gate, shares
 from steadygrad.scan.taps import LOG10_2, OnTap, Tap
 from steadygrad.scan.trace import Product, trace
 from steadygrad.scan.weights import Weights
@@ -27,11 +27,12 @@ PLACES = {"recurrent": 1, "total": 2, "preactivation": 3}
 
 
 @lru_cache(maxsize=128)
-def printed(cell: Cell, dtype: torch.dtype, exact: bool) -> Printed:
-    """The C file of a cell."""
+def printed(cell: Cell, dtype: torch.dtype, exact: bool, projects: bool = False) -> Printed:
+    """The C file of a cell, with or without a projection of h."""
     program = trace(cell)
     shared = tuple(shares(cell, program, item) for level in program.products for item in level)
-    return print_cell(cell, "float" if dtype == torch.float32 else "double", exact, shared)
+    real = "float" if dtype == torch.float32 else "double"
+    return print_cell(cell, real, exact, shared, projects)
 
 
 class Kernel:
@@ -52,15 +53,17 @@ def _function(function: Any, result: Any) -> Callable[[int], int]:
 
 
 @lru_cache(maxsize=128)
-def loaded(cell: Cell, dtype: torch.dtype, exact: bool) -> Kernel:
+def loaded(cell: Cell, dtype: torch.dtype, exact: bool, projects: bool = False) -> Kernel:
     """The kernel of a cell, built at its first use."""
-    return Kernel(printed(cell, dtype, exact))
+    return Kernel(printed(cell, dtype, exact, projects))
 
 
 class Call:
     """One call of a kernel: its argument words, and what must live until it returns."""
 
-    def __init__(self, slots: Slots, layout: Layout, inputs: int, size: int, gates: int) -> None:
+    def __init__(
+        self, slots: Slots, layout: Layout, inputs: int, size: int, gates: int, width: int
+    ) -> None:
         self.index = slots.index
         self._rows = sum(layout.batch_sizes)
         self.words = array.array("q", bytes(8 * len(slots.names)))
@@ -78,6 +81,7 @@ class Call:
             T=steps,
             B=batch,
             H=size,
+            P=width,
             I=inputs,
             threads=self.threads,
             reverse=int(layout.reverse),
@@ -169,19 +173,25 @@ def forward(
     exact: bool = False,
 ) -> Trip:
     """As `steadygrad.scan.eager.forward`, the projection of ``x``, ``(N, I)``, included."""
-    kernel = loaded(cell, x.dtype, exact)
+    projection = weights.weight_hr
+    kernel = loaded(cell, x.dtype, exact, projection is not None)
     file = kernel.file
     count, inputs = x.shape
     gates = len(cell.gates)
     size = weights.weight_ih.shape[0] // gates
-    call = Call(file.forward, layout, inputs, size, gates)
+    width = state[0].shape[1]
+    call = Call(file.forward, layout, inputs, size, gates, width)
     call.numbers(keep=int(keep))
     call.tensor("x", x)
     call.tensor("w", weights.weight_ih)
     if weights.bias_ih is not None:
         call.tensor("bias", weights.bias_ih)
-    hidden = call.tensor("hidden", pool.empty((count, size), x))
+    hidden = call.tensor("hidden", pool.empty((count, width), x))
     kept = {"hidden": hidden}
+    if projection is not None:
+        call.tensor("hr", projection)
+        if keep:
+            kept["wide"] = call.tensor("wide", pool.empty((count, size), x))
     if keep:
         kept["projected"] = call.tensor("xp", pool.empty((count, size * gates), x))
         kept["kernel"] = call.tensor("saved", pool.empty((count, file.beside, size), x))
@@ -227,10 +237,15 @@ def backward(
     exact: bool = False,
 ) -> Found:
     """As `steadygrad.scan.eager.backward`, up to the gradients of input and weights."""
-    kernel = loaded(cell, grad_hidden.dtype, exact)
+    projection = weights.weight_hr
+    kernel = loaded(cell, grad_hidden.dtype, exact, projection is not None)
     file = kernel.file
-    size = grad_hidden.shape[1]
-    call = Call(file.backward, layout, x.shape[1], size, len(cell.gates))
+    gates, width = len(cell.gates), grad_hidden.shape[1]
+    size = weights.weight_ih.shape[0] // gates
+    call = Call(file.backward, layout, x.shape[1], size, gates, width)
+    if projection is not None:
+        call.tensor("hr", projection)
+        call.tensor("wide", saved["wide"])
     call.tensor("x", x)
     call.tensor("xp", saved["projected"])
     call.tensor("saved", saved["kernel"])
@@ -259,7 +274,7 @@ def backward(
     if on_tap and taps:
         on_tap(taps.read(cell, layout))
     return Found(
-        _by_gate(found, file, cell, weights, size), tuple(u.sum(0) for u in units), tuple(grads)
+        _by_gate(found, file, cell, weights, needed), tuple(u.sum(0) for u in units), tuple(grads)
     )
 
 
@@ -277,32 +292,39 @@ def _outputs(
         found["weight_ih"] = call.tensor("dw", x.new_empty(weights.weight_ih.shape))
     if needed.get("bias_ih"):
         found["bias_ih"] = call.tensor("db", x.new_empty(rows))
+    if needed.get("weight_hr") and weights.weight_hr is not None:
+        found["weight_hr"] = call.tensor("dhr", torch.empty_like(weights.weight_hr))
     for i, item in enumerate(file.products):
         own = len(item.gates) * size
         if needed.get("weight_hh"):
-            found[f"weight_hh {i}"] = call.tensor(f"dr{i}", x.new_empty(own, size))
+            columns = weights.weight_hh.shape[1]
+            found[f"weight_hh {i}"] = call.tensor(f"dr{i}", x.new_empty(own, columns))
         if needed.get("bias_hh"):
             found[f"bias_hh {i}"] = call.tensor(f"dbr{i}", x.new_empty(own))
     return found
 
 
 def _by_gate(
-    found: dict[str, Tensor], file: Printed, cell: Cell, weights: Weights, size: int
+    found: dict[str, Tensor],
+    file: Printed,
+    cell: Cell,
+    weights: Weights,
+    needed: Mapping[str, bool],
 ) -> dict[str, Tensor]:
     """Put the rows of all products where they belong in ``weight_hh`` and ``bias_hh``."""
+    size = weights.weight_ih.shape[0] // len(cell.gates)
     for name in ("weight_hh", "bias_hh"):
-        parts = [found.pop(f"{name} {i}", None) for i in range(len(file.products))]
-        if parts and parts[0] is None:
+        if not needed.get(name):
             continue
-        if len(parts) == 1 and file.products[0].gates == cell.recurrent and parts[0] is not None:
+        parts = [found.pop(f"{name} {i}") for i in range(len(file.products))]
+        if len(parts) == 1 and file.products[0].gates == cell.recurrent:
             found[name] = parts[0]
             continue
         whole = torch.zeros_like(getattr(weights, name))
-        by_gate = dict(zip(cell.recurrent, whole.split(size), strict=True))
+        own = by_gate(cell, whole, size)
         for part, item in zip(parts, file.products, strict=True):
-            assert part is not None
             for gate, rows in zip(item.gates, part.split(size), strict=True):
-                by_gate[gate] += rows
+                own[gate] += rows
         found[name] = whole
     return found
 

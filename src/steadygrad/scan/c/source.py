@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from steadygrad.cells import Cell
 from steadygrad.scan.c.around import Room, entry, part_head, prepare, room_function
+from steadygrad.scan.c.functions import functions
 from steadygrad.scan.c.operations import Unprintable
 from steadygrad.scan.c.preamble import preamble
 from steadygrad.scan.c.stage_print import StagePrinter
@@ -60,11 +61,13 @@ class Printed:
     shared: tuple[bool, ...]
 
 
-HEAD = ("T", "B", "H", "I", "threads", "reverse", "sizes", "offsets", "bounds", "most")
+HEAD = ("T", "B", "H", "P", "I", "threads", "reverse", "sizes", "offsets", "bounds", "most")
 TOOLS = ("parallel", "number", "team", "work", "shared_size", "work_size")
 
 
-def print_cell(cell: Cell, dtype: str, exact: bool, shared: tuple[bool, ...]) -> Printed:
+def print_cell(
+    cell: Cell, dtype: str, exact: bool, shared: tuple[bool, ...], projects: bool = False
+) -> Printed:
     """Print ``cell`` for ``"float"`` or ``"double"``.
 
     Args:
@@ -72,26 +75,25 @@ def print_cell(cell: Cell, dtype: str, exact: bool, shared: tuple[bool, ...]) ->
         dtype: C type of all values.
         exact: Use the system's functions instead of the vectorised ones.
         shared: Per product, whether its gradient is that of the projected input.
+        projects: Whether h is made smaller by ``weight_hr``.
 
     Raises:
         Unprintable: The step holds something that has no line in `operations`.
     """
-    return _File(cell, dtype, exact, shared).printed()
+    return _File(cell, dtype, exact, shared, projects).printed()
 
 
 class _File:
-    def __init__(self, cell: Cell, dtype: str, exact: bool, shared: tuple[bool, ...]) -> None:
-        self.cell, self.program = cell, trace(cell)
+    def __init__(
+        self, cell: Cell, dtype: str, exact: bool, shared: tuple[bool, ...], projects: bool
+    ) -> None:
+        self.cell, self.program, self.projects = cell, trace(cell), projects
         self.dtype, self.exact, self.shared = dtype, exact, shared
         self.products = tuple(p for level in self.program.products for p in level)
         self.made = {o for s in self.program.stages if s for o in s.outputs}
-        if len(set(self.program.results)) != len(self.program.results) or not set(
-            self.program.results
-        ) <= set(self.made):
-            raise Unprintable("a new state that is an old one, or the same as another")
-        final = self.program.stages[-1]
-        if final is None or not set(self.program.results) <= set(final.outputs):
-            raise Unprintable("a state that is ready before the last stage")
+        h = f"s.{cell.states[0]}"
+        if projects and any(h in s.inputs for s in self.program.stages if s):
+            raise Unprintable("h outside of products, while it is projected")
         self.saved = self._saved()
         self.keeps_x = any(
             name.startswith("x.") for s in self.program.stages if s for name in self._crossing(s)
@@ -99,6 +101,7 @@ class _File:
         self.places = self._places()
         self.beside = sum(place.startswith("sv") for place in self.places.values())
         self.inner = [o for o in self.made if o not in self.program.results]
+        self.ends = self._ends()
         self.spills = 0
         count = len(self.products)
         states, units = range(len(cell.states)), range(len(cell.per_unit))
@@ -109,7 +112,7 @@ class _File:
         beside = [f"z{k}" for k in range(len(self.constants))]
         beside += [f"{which}{k}" for k in range(len(self.noise)) for which in ("n", "m")]
         self.f = Slots(
-            *HEAD, "keep", "packed", "x", "w", "bias", "xp", "hidden", "saved",
+            *HEAD, "keep", "packed", "x", "w", "bias", "xp", "hidden", "saved", "hr", "wide",
             *(f"s{k}" for k in states), *(f"e{k}" for k in states),
             *(f"r{i}" for i in range(count)), *(f"b{i}" for i in range(count)),
             *(f"k{i}" for i in range(count)),
@@ -117,12 +120,28 @@ class _File:
         )  # fmt: skip
         self.b = Slots(
             *HEAD, "x", "w", "xp", "saved", "hidden", "h0", "grad", "pre", "dx", "dw", "db",
+            "hr", "wide", "dhr",
             *(f"g{k}" for k in states), *(f"d{k}" for k in states),
             *(f"r{i}" for i in range(count)), *(f"k{i}" for i in range(count)),
             *(f"dr{i}" for i in range(count)), *(f"dbr{i}" for i in range(count)),
             *(f"u{k}" for k in units), *(f"du{k}" for k in units), *beside,
             "tapped", "squares", "bad", "gates", "exponents", "place", "by", "bound", *TOOLS,
         )  # fmt: skip
+
+    def _ends(self) -> set[str]:
+        """Values that no gradient goes back from, such as a detached state."""
+        found = set()
+        for stage in self.program.stages:
+            if stage:
+                incoming = [n for n in stage.loop.nodes if n.op == "placeholder"]
+                incoming = incoming[len(incoming) - len(stage.outputs) :]
+                for name, node in zip(stage.outputs, incoming, strict=True):
+                    if all(
+                        any(k in str(u.target) for k in ("zeros_like", "sym_size"))
+                        for u in node.users
+                    ):
+                        found.add(name)
+        return found
 
     def _crossing(self, stage: Stage) -> list[str]:
         """Names of what a stage's loop reads from the way forward, inputs by their public name."""
@@ -175,7 +194,7 @@ class _File:
                         taken.add(k)
             for key in (key for key in self.saved if key[0] == number):
                 if free:
-                    places[key] = f"xs[{free.pop(0)} * H + u]"
+                    places[key] = f"x[{free.pop(0)} * H + u]"
                 else:
                     places[key] = f"sv[{beside} * H + u]"
                     beside += 1
@@ -218,23 +237,32 @@ class _File:
         few = f"I <= FEW ? I * {G} * H : panels_of({G} * H, I)"
         rooms = [Room("wp", f"panels_of(I, {G} * H)" if forward else few)]
         for i, item in enumerate(self.products):
-            k, n = "H", f"{len(item.gates)} * H"
+            k, n = self._width(item.argument), f"{len(item.gates)} * H"
             rooms.append(Room(f"rp{i}", f"panels_of({k if forward else n}, {n if forward else k})"))
+        if self.projects:
+            rooms.append(Room("hrp", "panels_of(H, P)" if forward else "panels_of(P, H)"))
         return rooms
+
+    def _width(self, name: str) -> str:
+        """Features of a state, or of what a product multiplies."""
+        return "P" if name == f"s.{self.cell.states[0]}" else "H"
+
+    def _widths(self) -> list[str]:
+        """Features of each state."""
+        return [self._width(f"s.{name}") for name in self.cell.states]
 
     def _forward_rooms(self) -> tuple[list[Room], list[Room]]:
         G = len(self.cell.gates)
-        own = [Room(f"cur{k}", "most * H") for k in range(len(self.cell.states))]
-        own += [Room(f"w_{name}", "most * H") for name in self.inner]
+        own = [Room(f"cur{k}", f"most * {width}") for k, width in enumerate(self._widths())]
+        own += [Room(f"w_{name}", "most * H") for name in self._inside()]
         own += [
-            Room(f"out{i}", f"most * LEAD({len(item.gates)} * H)")
-            for i, item in enumerate(self.products)
+            Room(f"out{i}", f"most * {len(item.gates)} * H") for i, item in enumerate(self.products)
         ]
         chunk = "(I ? MOST(LINES, most) : 0)"
         own += [
             Room("lines", f"{chunk} * LEAD(I)"),
             Room("to", f"2 * {chunk}", "real*"),
-            Room("short_xp", f"{chunk} * LEAD({G} * H)"),
+            Room("short_xp", f"({self.f['keep']} ? 0 : {chunk}) * {G} * H"),
             Room("spill", f"{self.spills} * H"),
         ]
         return self._panels(True), own
@@ -244,8 +272,15 @@ class _File:
         packs = [(f["x"], f"pack(I, {G} * H, {f.pointer('w')}, 1, I, wp")]
         for i, item in enumerate(self.products):
             n = len(item.gates)
-            packs.append(("1", f"pack(H, {n} * H, {f.pointer(f'r{i}')}, 1, H, rp{i}"))
+            k = self._width(item.argument)
+            packs.append(("1", f"pack({k}, {n} * H, {f.pointer(f'r{i}')}, 1, {k}, rp{i}"))
+        if self.projects:
+            packs.append(("1", f"pack(H, P, {f.pointer('hr')}, 1, H, hrp"))
         return packs
+
+    def _inside(self) -> list[str]:
+        """Values between stages that have rows of scratch; h before it is projected is one."""
+        return [*self.inner, *(("wide",) if self.projects else ())]
 
     def _forward(self) -> list[str]:
         f, G, S = self.f, len(self.cell.gates), len(self.cell.states)
@@ -253,12 +288,12 @@ class _File:
             *part_head("forward", f.words(), *self._forward_rooms()),
             f"    const word keep = {f['keep']};",
             f"    const real* const input = {f.pointer('x')};",
-            f"    const int chunked = input && !(keep && {int(self.keeps_x)});  /* read once */",
-            f"    const word x_lead = chunked ? LEAD({G} * H) : {G} * H;",
+            "    const int chunked = input && !keep;  /* projected rows are read once: not kept */",
             "    word until = input ? 0 : T, done = 0;",
             *(
-                f"    memcpy(cur{k}, {f.pointer(f's{k}')} + from * H, rows * H * sizeof(real));"
-                for k in range(S)
+                f"    memcpy(cur{k}, {f.pointer(f's{k}')} + from * {width}, "
+                f"rows * {width} * sizeof(real));"
+                for k, width in enumerate(self._widths())
             ),
             "    for (word step = 0; step < T; step++) {",
             "        const word t = step_of(&sp, step), m = rows_at(&sp, t);",
@@ -269,7 +304,7 @@ class _File:
             " lines, to);",
             "            done = 0;",
             "        }",
-            f"        real* const xt = chunked ? short_xp + done * x_lead : "
+            f"        real* const xt = chunked ? short_xp + done * {G} * H : "
             f"{f.pointer('xp', False)} + at * {G} * H;",
             "        done += m;",
         ]
@@ -279,24 +314,35 @@ class _File:
             if level < len(self.program.products):
                 for item in self.program.products[level]:
                     i = self.products.index(item)
-                    argument = self._argument(item)
+                    argument, k = self._argument(item), self._width(item.argument)
                     lines.append(
-                        f"        product(m, {len(item.gates)} * H, H, {argument}, H, rp{i}, 0, 0, "
-                        f"rowwise(out{i}, LEAD({len(item.gates)} * H)));"
+                        f"        product(m, {len(item.gates)} * H, {k}, {argument}, {k}, rp{i}, "
+                        f"0, 0, rowwise(out{i}, {len(item.gates)} * H));"
                     )
+                    if item.argument.startswith("s.") and argument != "cur0":
+                        lines.append(
+                            f"        if (keep) memcpy({f.pointer(f'k{i}', False)} + at * H, "
+                            f"{argument}, m * H * sizeof(real));"
+                        )
+        if self.projects:
+            lines += [
+                "        product(m, P, H, w_wide, H, hrp, 0, 0, rowwise(cur0, P));",
+                f"        memcpy({f.pointer('hidden', False)} + at * P, cur0, "
+                "m * P * sizeof(real));",
+                f"        if (keep) memcpy({f.pointer('wide', False)} + at * H, w_wide, "
+                "m * H * sizeof(real));",
+            ]
         lines.append("    }")
-        for k in range(S):
+        for k, width in enumerate(self._widths()):
             lines.append(
-                f"    memcpy({f.pointer(f'e{k}', False)} + from * H, cur{k}, "
-                "rows * H * sizeof(real));"
+                f"    memcpy({f.pointer(f'e{k}', False)} + from * {width}, cur{k}, "
+                f"rows * {width} * sizeof(real));"
             )
         return [*lines, "}"]
 
     def _argument(self, item: Product) -> str:
-        if item.argument == f"s.{self.cell.states[0]}":
-            return "cur0"
-        if item.argument not in self.inner:
-            raise Unprintable(f"a product of {item.argument}")
+        if item.argument.startswith("s."):
+            return f"cur{self.cell.states.index(item.argument[2:])}"
         return f"w_{item.argument}"
 
     def _keep_argument(self, name: str) -> str:
@@ -314,8 +360,9 @@ class _File:
         for name in stage.outputs:
             if name in self.program.results:
                 k = self.program.results.index(name)
-                store = f"c{k}[u] = {{0}};"
-                stores.append(store + (" h[u] = {0};" if k == 0 else ""))
+                store = "v_wide[u] = {0};" if k == 0 and self.projects else f"c{k}[u] = {{0}};"
+                is_h = k == 0 and not self.projects
+                stores.append(store + (" h[u] = {0};" if is_h else ""))
             else:
                 stores.append(f"v_{name}[u] = {{0}};")
         plain = list(stores) + [None] * len(crossing)
@@ -332,29 +379,27 @@ class _File:
         }
         head = [
             "        for (word b = 0; b < m; b++) {",
-            "            const real* const x = xt + b * x_lead;",
-            f"            real* const h = {f.pointer('hidden', False)} + (at + b) * H;",
-            *(f"            real* const c{k} = cur{k} + b * H;" for k in range(S)),
-            *(
-                f"            const real* const p{i} = out{i} + b * LEAD({len(item.gates)} * H);"
-                for i, item in enumerate(self.products)
-            ),
-            *(f"            real* const v_{n} = w_{n} + b * H;" for n in self.inner),
-            *self._noise_rows(f),
-            "            (void)x; (void)h;",
-        ]
-        kept = [
-            f"            real* const xs = {f.pointer('xp', False)} + (at + b) * {G} * H;",
+            f"            real* const x = xt + b * {G} * H;",
+            f"            real* const h = {f.pointer('hidden', False)} + (at + b) * P;",
             f"            real* const sv = {f.pointer('saved', False)}"
             f" + (at + b) * {self.beside} * H;",
-            "            (void)xs; (void)sv;",
+            *(
+                f"            real* const c{k} = cur{k} + b * {width};"
+                for k, width in enumerate(self._widths())
+            ),
+            *(
+                f"            const real* const p{i} = out{i} + b * {len(item.gates)} * H;"
+                for i, item in enumerate(self.products)
+            ),
+            *(f"            real* const v_{n} = w_{n} + b * H;" for n in self._inside()),
+            *self._noise_rows(f),
+            "            (void)x; (void)h; (void)sv;",
         ]
         lines = ["        if (keep) {"]
         for choice in (keeping, plain):
             printer = StagePrinter(stage.joint, loads, choice)
             self.spills = max(self.spills, printer.spills)
-            begin = head + kept if choice is keeping else head
-            lines += ["    " + h for h in begin] + printer.print(" " * 16) + ["            }"]
+            lines += ["    " + h for h in head] + printer.print(" " * 16) + ["            }"]
             if choice is keeping:
                 lines.append("        } else {")
         return [*lines, "        }"]
@@ -366,9 +411,11 @@ class _File:
         lines = [
             *part_head("backward", b.words(), *self._backward_rooms()),
             *(
-                f"    memcpy(cur{k}, {b.pointer(f'g{k}')} + from * H, rows * H * sizeof(real));"
-                for k in range(S)
+                f"    memcpy(cur{k}, {b.pointer(f'g{k}')} + from * {width}, "
+                f"rows * {width} * sizeof(real));"
+                for k, width in enumerate(self._widths())
             ),
+            f"    const word widths[] = {{{', '.join(self._widths())}}};",
             *self._collected(),
             "    int scaled = 0;",
             "    for (word i = 0; i < rows; i++) factor[i] = 1;",
@@ -384,7 +431,7 @@ class _File:
             "        }",
             "        if (step == T) break;",
             "        const word at = place_of(&sp, t);",
-            f"        const real* const grad = {b.pointer('grad')} + at * H;",
+            f"        const real* const grad = {b.pointer('grad')} + at * P;",
             f"        real* const px = seen + filled * LEAD({G} * H);",
             *(
                 f"        real* const q{i} = "
@@ -396,11 +443,11 @@ class _File:
         lines += self._stages(G, S)
         lines += self._leave(G, S)
         lines.append("    }")
-        for k in range(S):
+        for k, width in enumerate(self._widths()):
             lines += [
-                "    for (word i = 0; i < rows; i++) for (word u = 0; u < H; u++)",
-                f"        {b.pointer(f'd{k}', False)}[(from + i) * H + u] = "
-                f"(scaled ? times(cur{k}[i * H + u], now ? -now[i] : 0) : cur{k}[i * H + u]);",
+                f"    for (word i = 0; i < rows; i++) for (word u = 0; u < {width}; u++)",
+                f"        {b.pointer(f'd{k}', False)}[(from + i) * {width} + u] = scaled ? "
+                f"times(cur{k}[i * {width} + u], now ? -now[i] : 0) : cur{k}[i * {width} + u];",
             ]
         return [*lines, "}"]
 
@@ -412,24 +459,40 @@ class _File:
             f"        real* const all[] = {{{states}}};",
             "        for (word i = 0; i < m; i++) {",
             "            if (now) scaled |= rescale(all, "
-            f"{S}, i, H, step % 8 == 0, grad + i * H, now + i, factor + i);",
-            "            real* const g = cur0 + i * H;",
-            "            const real* const o = grad + i * H;",
+            f"widths, {S}, i, step % 8 == 0, grad + i * P, now + i, factor + i);",
+            "            real* const g = cur0 + i * P;",
+            "            const real* const o = grad + i * P;",
             "            if (now && now[i] != 0)",
-            "                for (word u = 0; u < H; u++) g[u] += times(o[u], now[i]);",
+            "                for (word u = 0; u < P; u++) g[u] += times(o[u], now[i]);",
             "            else",
-            "                for (word u = 0; u < H; u++) g[u] += o[u];",
+            "                for (word u = 0; u < P; u++) g[u] += o[u];",
             f"            if ({b['place']} == 2)",
             f"                for (int k = 0; k < {S}; k++)",
-            f"                    clip(all[k] + i * H, H, {b['by']}, {self._bound()});",
+            "                    clip(all[k] + i * widths[k], widths[k], "
+            f"{b['by']}, {self._bound()});",
             f"            if ({b['tapped']}) {{",
             f"                for (int k = 0; k < {S}; k++)",
-            "                    look(all[k] + i * H, H,",
+            "                    look(all[k] + i * widths[k], widths[k],",
             f"                         (double*){b['squares']} + k * {b['B']} * T + at + i,",
             f"                         (word*){b['bad']} + k * {b['B']} * T + at + i);",
             "                if (now) ex[at + i] = now[i];",
             "            }",
+            *(
+                (
+                    "            real* const y = seen_h + (filled + i) * LEAD(P);",
+                    "            memcpy(y, g, P * sizeof(real));",
+                    "            unscale(y, P, now ? now[i] : 0);",
+                    f"            wide_rows[filled + i] = {b.pointer('wide')} + (at + i) * H;",
+                )
+                if self.projects
+                else ()
+            ),
             "        }",
+            *(
+                ("        product(m, H, P, cur0, P, hrp, 0, 0, rowwise(w_wide, H));",)
+                if self.projects
+                else ()
+            ),
         ]
 
     def _bound(self) -> str:
@@ -446,20 +509,22 @@ class _File:
             stage = self.program.stages[level]
             if stage:
                 lines += self._backward_stage(level, stage, G, S, assigned)
-        for gate in self.cell.gates:
+        for k, gate in enumerate(self.cell.gates):
             if f"x.{gate}" not in assigned:
-                raise Unprintable(f"a gate that is not used, {gate}")
+                lines.append(
+                    f"        for (word i = 0; i < m; i++) memset(px + i * LEAD({G} * H) + {k} * H,"
+                    " 0, H * sizeof(real));"
+                )
         for k, name in enumerate(self.cell.states):
             if f"s.{name}" not in assigned:
-                lines.append(f"        memset(new{k}, 0, m * H * sizeof(real));")
+                width = self._widths()[k]
+                lines.append(f"        memset(new{k}, 0, m * {width} * sizeof(real));")
         return lines
 
     def _product(self, item: Product, assigned: set[str]) -> list[str]:
         b, i = self.b, self.products.index(item)
         n = len(item.gates)
-        for name in item.outputs:
-            if name not in assigned:
-                raise Unprintable("a product that is not used")
+        k = self._width(item.argument)
         target = (
             f"new{self.cell.states.index(item.argument[2:])}"
             if item.argument.startswith("s.")
@@ -470,8 +535,14 @@ class _File:
         return [
             f"        if ({b['place']} == 3) for (word i = 0; i < m; i++)",
             f"            clip(q{i} + i * LEAD({n} * H), {n} * H, {b['by']}, {self._bound()});",
-            f"        product(m, H, {n} * H, q{i}, LEAD({n} * H), rp{i}, 0, {beta}, "
-            f"rowwise({target}, H));",
+            *(
+                ()
+                if item.argument in self.ends
+                else (
+                    f"        product(m, {k}, {n} * H, q{i}, LEAD({n} * H), rp{i}, 0, {beta}, "
+                    f"rowwise({target}, {k}));",
+                )
+            ),
         ]
 
     def _backward_stage(
@@ -490,8 +561,6 @@ class _File:
             if name in self.program.results:
                 loads[node] = f"g{self.program.results.index(name)}[u]"
             else:
-                if name not in assigned:
-                    raise Unprintable(f"a value that is not used, {name}")
                 loads[node] = f"v_{name}[u]"
         stores: list[str | None] = []
         for name in stage.inputs:
@@ -507,16 +576,23 @@ class _File:
             f" + (at + b) * {self.beside} * H;",
             f"            real* const dx = px + b * LEAD({G} * H);",
             "            const real f = factor[b];",
-            *(f"            const real* const g{k} = cur{k} + b * H;" for k in range(S)),
-            *(f"            real* const n{k} = new{k} + b * H;" for k in range(S)),
+            *(
+                "            const real* const g0 = w_wide + b * H;"
+                if k == 0 and self.projects
+                else f"            const real* const g{k} = cur{k} + b * H;"
+                for k in range(S)
+            ),
+            *(
+                f"            real* const n{k} = new{k} + b * {width};"
+                for k, width in enumerate(self._widths())
+            ),
             *(
                 f"            real* const y{i} = q{i} + b * LEAD({len(item.gates)} * H);"
                 for i, item in enumerate(self.products)
             ),
-            *(f"            real* const v_{n} = w_{n} + b * H;" for n in self.inner),
+            *(f"            real* const v_{n} = w_{n} + b * H;" for n in self._inside()),
             *self._noise_rows(b),
-            "            const real* const xs = x;",
-            "            (void)x; (void)xs; (void)sv; (void)f; (void)dx;",
+            "            (void)x; (void)sv; (void)f; (void)dx;",
             *printer.print(" " * 12),
             "        }",
         ]
@@ -561,7 +637,7 @@ class _File:
             f"            x_rows[filled + i] = {b.pointer('x')} + (at + i) * I;",
             f"            if ({b['dx']})",
             f"                dx_rows[filled + i] = {b.pointer('dx', False)} + (at + i) * I;",
-            f"            h_rows[filled + i] = before(&sp, t, i, H, {b.pointer('hidden')}, "
+            f"            h_rows[filled + i] = before(&sp, t, i, P, {b.pointer('hidden')}, "
             f"{b.pointer('h0')});",
         ]
         for i in alone:
@@ -574,11 +650,11 @@ class _File:
                 f"            k_rows{i}[filled + i] = {b.pointer(f'k{i}')} + (at + i) * H;"
             )
         lines += ["        }", "        filled += m;"]
-        for k in range(S):
+        for k, width in enumerate(self._widths()):
             lines += [
                 f"        if ({b['place']} == 1) for (word i = 0; i < m; i++)",
-                f"            clip(new{k} + i * H, H, {b['by']}, {self._bound()});",
-                f"        memcpy(cur{k}, new{k}, m * H * sizeof(real));",
+                f"            clip(new{k} + i * {width}, {width}, {b['by']}, {self._bound()});",
+                f"        memcpy(cur{k}, new{k}, m * {width} * sizeof(real));",
             ]
         return lines
 
@@ -593,19 +669,23 @@ class _File:
         found = [("dw", f"{G} * H * I"), ("db", f"{G} * H")]
         for i, item in enumerate(self.products):
             n = len(item.gates)
-            found += [(f"dr{i}", f"{n} * H * H"), (f"dbr{i}", f"{n} * H")]
-        return found
+            found += [
+                (f"dr{i}", f"{n} * H * {self._width(item.argument)}"),
+                (f"dbr{i}", f"{n} * H"),
+            ]
+        return found + ([("dhr", "P * H")] if self.projects else [])
 
     def _backward_rooms(self) -> tuple[list[Room], list[Room]]:
         G = len(self.cell.gates)
         apart = [Room(f"{name}_apart", f"(threads - 1) * ({n})") for name, n in self._outputs()]
         own = [
-            Room(f"{name}{k}", "most * H")
-            for k in range(len(self.cell.states))
+            Room(f"{name}{k}", f"most * {width}")
+            for k, width in enumerate(self._widths())
             for name in ("cur", "new")
         ]
-        own += [Room(f"w_{name}", "most * H") for name in self.inner]
+        own += [Room(f"w_{name}", "most * H") for name in self._inside()]
         own.append(Room("seen", f"cap * LEAD({G} * H)"))
+        own += [Room("seen_h", "cap * LEAD(P)")] if self.projects else []
         own += [
             Room(f"seen{i}", f"cap * LEAD({len(item.gates)} * H)")
             for i, item in enumerate(self.products)
@@ -613,6 +693,7 @@ class _File:
         ]
         widest = max([G, *(len(item.gates) for item in self.products)])
         lists = ["x_rows", "h_rows", *(f"k_rows{i}" for i in self._others())]
+        lists += ["wide_rows"] if self.projects else []
         own += [
             Room("factor", "most"),
             Room("spill", f"{self.spills} * H"),
@@ -631,7 +712,10 @@ class _File:
             (f"{b['dx']} && I <= FEW", f"lay({G} * H, I, {w}, wp"),
         ]
         for i, item in enumerate(self.products):
-            packs.append(("1", f"pack({len(item.gates)} * H, H, {b.pointer(f'r{i}')}, H, 1, rp{i}"))
+            n, k = len(item.gates), self._width(item.argument)
+            packs.append(("1", f"pack({n} * H, {k}, {b.pointer(f'r{i}')}, {k}, 1, rp{i}"))
+        if self.projects:
+            packs.append(("1", f"pack(P, H, {b.pointer('hr')}, H, 1, hrp"))
         return packs
 
     def _collected(self) -> list[str]:
@@ -657,8 +741,13 @@ class _File:
             rows = f"k_rows{i}" if i in self._others() else "h_rows"
             seen, ready = ("seen", "ready") if self.shared[i] else (f"seen{i}", "0")
             lines.append(
-                f"            settle_recurrent(filled, {n} * H, {seen}, left, right, H, {rows}, "
-                f"dr{i}, dbr{i}, add, {ready});"
+                f"            settle_recurrent(filled, {n} * H, {seen}, left, right, "
+                f"{self._width(item.argument)}, {rows}, dr{i}, dbr{i}, add, {ready});"
+            )
+        if self.projects:
+            lines.append(
+                "            settle_recurrent(filled, P, seen_h, left, right, H, wide_rows, "
+                "dhr, 0, add, 0);"
             )
         return lines
 
@@ -696,7 +785,7 @@ class _File:
                 (("prepare", "1"), ("part", "1"), ("join", f"{b['threads']} > 1")),
             ),
         ]
-        text = "\n".join([preamble(self.dtype, self.exact), LOOP, *loops, *around, ""])
+        text = "\n".join([preamble(self.dtype, self.exact), functions(), LOOP, *loops, *around, ""])
         kinds = (self.constants, self.noise)
         return Printed(text, f, b, self.beside, *kinds, self.products, self.shared)
 
@@ -711,14 +800,14 @@ static inline real times(real x, int e) {
     const int h = e >> 1;
     return x * r_ldexp(1, held(h)) * r_ldexp(1, held(e - h));
 }
-static int rescale(real* const* all, int states, word row, word H, int look, const real* outside,
-                   int32_t* now, real* factor) {
+static int rescale(real* const* all, const word* widths, int states, word row, int look,
+                   const real* outside, int32_t* now, real* factor) {
     int move = 0;
     if (look) {
         real top = 0;
         for (int k = 0; k < states; k++)
-            for (word u = 0; u < H; u++) {
-                const real v = r_abs(all[k][row * H + u]);
+            for (word u = 0; u < widths[k]; u++) {
+                const real v = r_abs(all[k][row * widths[k] + u]);
                 top = v > top ? v : top;
             }
         if (top > 0 && top <= (real)(sizeof(real) == 4 ? 3.4e38 : 1.7e308)) {
@@ -729,12 +818,13 @@ static int rescale(real* const* all, int states, word row, word H, int look, con
     }
     if (now[0] + move > 0) { /* scaled up: brought back where something comes from outside */
         int enters = 0;
-        for (word u = 0; u < H; u++) enters |= outside[u] != 0;
+        for (word u = 0; u < widths[0]; u++) enters |= outside[u] != 0;
         if (enters) move = -now[0];
     }
     if (move) {
         for (int k = 0; k < states; k++)
-            for (word u = 0; u < H; u++) all[k][row * H + u] = times(all[k][row * H + u], move);
+            for (word u = 0; u < widths[k]; u++)
+                all[k][row * widths[k] + u] = times(all[k][row * widths[k] + u], move);
         now[0] += move;
         *factor = times(1, -now[0]);
     }

@@ -2,9 +2,21 @@
 
 from collections.abc import Mapping
 
-from torch import fx
+from torch import Tensor, fx
 
-from steadygrad.scan.c.operations import POINTWISE, REDUCTIONS, SIZE, Line, Unprintable, literal
+from steadygrad.scan.c.operations import (
+    NUMBERS,
+    POINTWISE,
+    REDUCTIONS,
+    SHAPES,
+    Line,
+    Unprintable,
+    literal,
+)
+from steadygrad.scan.step_graph import PLAIN
+
+IGNORED = ("dtype", "layout", "device", "pin_memory", "memory_format", "implicit")
+"""Keyword arguments that change no value."""
 
 
 class StagePrinter:
@@ -43,9 +55,9 @@ class StagePrinter:
 
     def _classify(self) -> None:
         for node in self.needed:
-            if node.target is SIZE:
+            if node.target in NUMBERS:
                 continue
-            inputs = [i for i in node.all_input_nodes if i.target is not SIZE]
+            inputs = [i for i in node.all_input_nodes if i.target not in NUMBERS]
             before = max((self.phase[i] for i in inputs), default=0)
             if node.op == "placeholder":
                 self.is_row[node], self.phase[node] = False, 0
@@ -53,7 +65,8 @@ class StagePrinter:
                 self._check_reduction(node)
                 self.is_row[node], self.phase[node] = True, before + 1
             elif node.target in POINTWISE:
-                rows = bool(inputs) and all(self.is_row[i] for i in inputs)
+                self._check_shape(node)
+                rows = all(self.is_row[i] for i in inputs)  # a number, too
                 is_expand = "expand" in str(node.target)
                 self.is_row[node], self.phase[node] = rows and not is_expand, before
             else:
@@ -61,9 +74,16 @@ class StagePrinter:
 
     def _check_reduction(self, node: fx.Node) -> None:
         axes = node.args[1] if len(node.args) > 1 else None
-        keep = node.args[2] if len(node.args) > 2 else False
-        if axes not in ([-1], [1], (-1,), (1,)) or keep is not True:
-            raise Unprintable(f"{node.target} other than over the last axis with keepdim=True")
+        if axes not in ([-1], [1], (-1,), (1,)) or self.is_row[node.all_input_nodes[0]]:
+            raise Unprintable(f"{node.target} other than over the last axis of a value per unit")
+
+    @staticmethod
+    def _check_shape(node: fx.Node) -> None:
+        """Refuse what is neither one value per unit nor one per row."""
+        value = node.meta.get("val")
+        shape = tuple(int(s) for s in value.shape) if isinstance(value, Tensor) else ()
+        if shape not in (PLAIN, (PLAIN[0], 1), PLAIN[:1], ()):
+            raise Unprintable(f"{node.target} to a value of other shape than (B, H) or (B, 1)")
 
     def print(self, indent: str) -> list[str]:
         """Lines of C for one row: expects ``H`` and what the loads and stores name."""
@@ -87,7 +107,7 @@ class StagePrinter:
             n
             for n in self.needed
             if n.op != "placeholder"
-            and n.target is not SIZE
+            and n.target not in NUMBERS
             and not self.is_row[n]
             and (
                 n in late_stores
@@ -128,27 +148,68 @@ class StagePrinter:
             unit.append(f"const real {node.name} = {self._expression(node)};")
             if node in spilled:
                 unit.append(f"t_{node.name}[u] = {node.name};")
-        unit += [f"a_{n.name} += {self._name(n.args[0])};" for n in sums]
+        unit += [
+            _gathering(REDUCTIONS[n.target]).format(n.name, self._name(n.args[0])) for n in sums
+        ]
         unit += [store.format(node.name) for node, store in stores]
         if not unit:
             return rows
-        lines = rows + [f"real a_{n.name} = 0;" for n in sums]
-        names = ", ".join(f"a_{n.name}" for n in sums)
-        lines.append(f"#pragma omp simd reduction(+:{names})" if sums else "#pragma GCC ivdep")
+        lines = rows + [_start(REDUCTIONS[n.target]).format(n.name) for n in sums]
+        clauses = "".join(_clause(REDUCTIONS[n.target]).format(n.name) for n in sums)
+        lines.append(f"#pragma omp simd{clauses}" if sums else "#pragma GCC ivdep")
         lines += ["for (word u = 0; u < H; u++) {", *("    " + line for line in unit), "}"]
-        for n in sums:
-            scale = " / (real)H" if REDUCTIONS[n.target] == "mean" else ""
-            lines.append(f"const real {n.name} = a_{n.name}{scale};")
+        lines += [_end(REDUCTIONS[n.target]).format(n.name) for n in sums]
         return lines
 
     def _expression(self, node: fx.Node) -> str:
-        operands = [self._name(a) for a in node.args if not isinstance(a, list | tuple)]
-        alpha = node.kwargs.get("alpha")
-        extra = [literal(alpha)] if alpha is not None else []
+        args = node.args[:1] if node.target in SHAPES else node.args
+        operands = [None if a is None else self._name(a) for a in args]
+        named = {
+            name: value if isinstance(value, str) else self._name(value)
+            for name, value in node.kwargs.items()
+            if name not in IGNORED and value is not None
+        }
         line: Line = POINTWISE[node.target]
-        return line(*operands, *extra)
+        return line(*operands, **named)
 
     def _name(self, operand: object) -> str:
-        if isinstance(operand, fx.Node):
-            return "((real)H)" if operand.target is SIZE else operand.name
-        return literal(operand)
+        if not isinstance(operand, fx.Node):
+            return literal(operand)
+        if operand.target not in NUMBERS:
+            return operand.name
+        axis = operand.args[1] if len(operand.args) > 1 else None
+        if "sym_size" in str(operand.target):
+            if axis != 1:
+                raise Unprintable("the number of rows as a value")
+            return "((real)H)"
+        return NUMBERS[operand.target](*(self._name(a) for a in operand.args))
+
+
+# A maximum loses a NaN where it is vectorised, so these are counted beside it.
+
+
+def _start(kind: str) -> str:
+    first = {"max": "-(real)INFINITY", "min": "(real)INFINITY"}.get(kind)
+    return f"real a_{{0}} = {first}, nan_{{0}} = 0;" if first else "real a_{0} = 0;"
+
+
+def _gathering(kind: str) -> str:
+    sign = {"max": ">", "min": "<"}.get(kind)
+    if sign is None:
+        return "a_{0} += {1};"
+    return f"a_{{0}} = {{1}} {sign} a_{{0}} ? {{1}} : a_{{0}}; nan_{{0}} += (real)({{1}} != {{1}});"
+
+
+def _clause(kind: str) -> str:
+    return (
+        f" reduction({kind}:a_{{0}}) reduction(+:nan_{{0}})"
+        if kind in ("max", "min")
+        else (" reduction(+:a_{0})")
+    )
+
+
+def _end(kind: str) -> str:
+    return {
+        "sum": "const real {0} = a_{0};",
+        "mean": "const real {0} = a_{0} / (real)H;",
+    }.get(kind, "const real {0} = nan_{0} != 0 ? (real)NAN : a_{0};")

@@ -38,15 +38,20 @@ class StepCall:
         matrix = weights.weight_ih.detach()
         gates = len(cell.gates)
         size = matrix.shape[0] // gates
-        loaded = kernel.loaded(cell, matrix.dtype, exact)
+        projection = weights.weight_hr
+        loaded = kernel.loaded(cell, matrix.dtype, exact, projection is not None)
         file = loaded.file
+        width = size if projection is None else projection.shape[0]
         self._call = call = kernel.Call(
-            file.forward, Layout((batch,)), matrix.shape[1], size, gates
+            file.forward, Layout((batch,)), matrix.shape[1], size, gates, width
         )
+        if projection is not None:
+            call.tensor("hr", projection.detach().clone())
         call.tensor("w", matrix.clone(memory_format=torch.contiguous_format))
         call.tensor("bias", _bias(weights.bias_ih, matrix))
-        self._hidden = call.tensor("hidden", matrix.new_empty(batch, size))
-        self.state = tuple(matrix.new_zeros(batch, size) for _ in cell.states)
+        self._hidden = call.tensor("hidden", matrix.new_empty(batch, width))
+        widths = [width] + [size] * (len(cell.states) - 1)
+        self.state = tuple(matrix.new_zeros(batch, width) for width in widths)
         for k, value in enumerate(self.state):
             call.tensor(f"s{k}", value)
             call.tensor(f"e{k}", value)
