@@ -27,7 +27,8 @@ from steadygrad.train import TrainConfig, train
 file, out = map(Path, sys.argv[1:])
 torch.set_num_threads(1)
 train(TrainConfig(file, kind=file.stem, hidden=8, batch_size=4, max_steps=60, validate_every=10,
-                  patience=99, layers=2, dropout=0.3, window=8, threads=1, out=out, resume=True,
+                  patience=99, layers=2, dropout=0.3, window=8,
+                  remedies=("auto-clip:percentile=50",), threads=1, out=out, resume=True,
                   checkpoint_every_seconds=1e-6))
 print("done")
 """
@@ -44,6 +45,7 @@ def config(file: Path, out: Path, *, resume: bool = False, overwrite: bool = Fal
         patience=99,
         layers=2,
         dropout=0.3,  # so that the random state is part of what must be kept
+        remedies=("auto-clip:percentile=50",),  # and so is what a remedy has learned
         window=8,
         threads=1,
         out=out,

@@ -10,10 +10,13 @@ from steadygrad import remedies as remedies
 from steadygrad import report as report
 from steadygrad import tasks as tasks
 from steadygrad._version import __version__ as __version__
+from steadygrad.diagnosis import ClipAdvice as ClipAdvice
 from steadygrad.diagnosis import Diagnosis as Diagnosis
 from steadygrad.diagnosis import Finding as Finding
 from steadygrad.diagnosis import Thresholds as Thresholds
 from steadygrad.diagnosis import Watch as Watch
+from steadygrad.diagnosis import clip_advice as clip_advice
+from steadygrad.diagnosis import clip_check as clip_check
 from steadygrad.diagnosis import diagnose as diagnose
 from steadygrad.diagnosis import rendering as _rendering
 from steadygrad.diagnosis import watch as watch

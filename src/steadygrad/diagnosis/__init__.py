@@ -2,6 +2,13 @@
 
 from steadygrad.diagnosis.check import Checked as Checked
 from steadygrad.diagnosis.check import check as check
+from steadygrad.diagnosis.clip_advice import ClipAdvice as ClipAdvice
+from steadygrad.diagnosis.clip_advice import clip_advice as clip_advice
+from steadygrad.diagnosis.clip_advice import share_clipped as share_clipped
+from steadygrad.diagnosis.clip_check import ClipCheck as ClipCheck
+from steadygrad.diagnosis.clip_check import MisplacedClip as MisplacedClip
+from steadygrad.diagnosis.clip_check import MisplacedClipWarning as MisplacedClipWarning
+from steadygrad.diagnosis.clip_check import clip_check as clip_check
 from steadygrad.diagnosis.diagnose import Diagnosis as Diagnosis
 from steadygrad.diagnosis.diagnose import diagnose as diagnose
 from steadygrad.diagnosis.explain import Explanation as Explanation

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_
 
 from steadygrad.diagnosis.black_box import BlackBox
 from steadygrad.diagnosis.budget import Budget
+from steadygrad.diagnosis.clip_check import ClipCheck, MisplacedClip
 from steadygrad.diagnosis.data_rules import Leak, padding
 from steadygrad.diagnosis.finding import Finding, Thresholds, verdict, worst_first
 from steadygrad.diagnosis.history import History, judge_history
@@ -25,10 +25,12 @@ from steadygrad.flow.parameter_norms import NormBeforeClip, gradient_norm, updat
 from steadygrad.flow.through_time import TimeFlow, flows_of
 from steadygrad.nn import cell_of
 from steadygrad.record import Record
+from steadygrad.remedies import ClipNorm, Remedy, Treatment
 from steadygrad.scan import trace
 
 HISTORY = 512  # sampled steps that rules on the training as a whole look back on
 CLIPPED_BEYOND = 1 + 1e-4  # a norm before over a norm after from which a step counts as clipped
+NORMS = 10_000  # kept for an advice on clipping
 
 
 class Watch:
@@ -42,6 +44,9 @@ class Watch:
             ``clipped_share`` (of the last 100 sampled steps), ``update_ratio``, ``horizon``
             (the shortest of all layers), ``slope``, ``verdict``.
         budget: Time spent, and the share allowed.
+        norms: Global gradient norms before clipping of the last sampled steps, for
+            `steadygrad.clip_advice`.
+        treatments: What `clip_` works with, by remedy; each has a ``state_dict``.
     """
 
     def __init__(
@@ -56,8 +61,12 @@ class Watch:
         thresholds: Thresholds,
         input_probe: bool,
         scaler: torch.amp.GradScaler | None,
+        check_clips: bool,
     ) -> None:
         self.model = model
+        self._optimizer = optimizer
+        self.norms: deque[float] = deque(maxlen=NORMS)
+        self.treatments: dict[Remedy, Treatment] = {}
         self._scaler = scaler
         self.lag = lag
         self.step = start_step
@@ -85,6 +94,7 @@ class Watch:
         self._weights: list[Tensor] | None = None
         self._clip_norm: Tensor | None = None
         self._is_closed = False
+        self._check = ClipCheck(optimizer).__enter__() if check_clips else None
         self._handles = [
             optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_step_post_hook(self._after_step),
@@ -105,20 +115,40 @@ class Watch:
         """The worst fault as of the last measurement, or ``"healthy"``."""
         return verdict(self.findings) if self.flow or self._broken else "not measured yet"
 
-    def clip_(self, max_norm: float) -> Tensor:
-        """Clip the gradients by their global norm, in place of `torch.nn.utils.clip_grad_norm_`.
+    @property
+    def misplaced(self) -> list[MisplacedClip]:
+        """Clips found in the wrong place, if ``check_clips`` was asked for."""
+        return [] if self._check is None else self._check.found
+
+    def clip_(self, bound: float | Remedy) -> Tensor:
+        """Clip the gradients, in place of `torch.nn.utils.clip_grad_norm_`.
+
+        Under a gradient scaler that the watch was given they are unscaled first, if need be.
+
+        Args:
+            bound: On the global norm; or any remedy that acts on gradients, such as
+                ``sg.remedies.AutoClip()``.
 
         Returns:
             The norm before clipping.
 
         Raises:
-            ValueError: ``max_norm`` is not positive.
+            ValueError: The bound is not positive.
         """
-        if not max_norm > 0:
-            raise ValueError(f"max_norm must be positive, got {max_norm}")
-        norm = gradient_norm(self._parameters)
-        clip_grads_with_norm_(self._parameters, max_norm, norm)
-        self._clip_norm = norm
+        if not isinstance(bound, Remedy):
+            if not bound > 0:
+                raise ValueError(f"max_norm must be positive, got {bound}")
+            bound = ClipNorm(bound)
+        if bound not in self.treatments:
+            self.treatments[bound] = bound.begin(self.model, self._optimizer, self._scaler)
+        treatment = self.treatments[bound]
+        if isinstance(bound, ClipNorm) and bound.norm_type == 2:
+            norm = treatment()["grad_norm"]
+        else:  # not every remedy takes this norm on its way
+            norm = treatment.norm()
+            treatment()
+        if self._clip_norm is None:  # the first clip of a step saw what backward had left
+            self._clip_norm = norm
         return norm
 
     def close(self) -> None:
@@ -133,6 +163,8 @@ class Watch:
         self._before_clip.close()
         self._capture.close()
         self._black_box.close()
+        if self._check is not None:
+            self._check.close()
         self._write_notes()
 
     def __enter__(self) -> "Watch":
@@ -194,6 +226,7 @@ class Watch:
         self._history.before.append(float(before))
         self._history.after.append(float(after))
         self._clips.append(bool(before > after * CLIPPED_BEYOND))
+        self.norms.append(float(before))
         self._note_scalars(
             {
                 "grad_norm": float(before),
@@ -299,6 +332,7 @@ def watch(
     thresholds: Thresholds | None = None,
     input_probe: bool = True,
     scaler: torch.amp.GradScaler | None = None,
+    check_clips: bool = False,
 ) -> Watch:
     """Watch a training; one line, in any loop, nothing else to call.
 
@@ -320,6 +354,8 @@ def watch(
         thresholds: What counts as vanishing, exploding, dead.
         input_probe: Whether to probe the gradient at the layers' inputs, between replays.
         scaler: The gradient scaler, if one is used: gradients seen on their way back are scaled.
+        check_clips: Whether to look out for clips in the wrong place, see `clip_check`; each is
+            warned of once, and stands in ``misplaced``.
 
     Raises:
         ValueError: The model holds no recurrent layer; the budget is no share.
@@ -349,4 +385,5 @@ def watch(
         thresholds or Thresholds(),
         input_probe,
         scaler,
+        check_clips,
     )

@@ -26,8 +26,8 @@ class AdaGC(Remedy):
 
     with the norm after clipping in the second equation. In the first ``warmup`` steps all
     gradients together are clipped to ``max_norm``, and :math:`\gamma` is the smallest norm so far.
-    A parameter without a gradient, or with one that is zero or not finite, keeps its
-    :math:`\gamma`.
+    A parameter without a gradient, or with one that is zero, keeps its :math:`\gamma`, and so do
+    all when any gradient is not finite.
 
     Args:
         ratio: :math:`\lambda`, how much longer than the recent norm a gradient may be.
@@ -84,5 +84,6 @@ class AdaGC(Remedy):
             left = torch.minimum(of_each, bound)
             # A parameter that was not used in the warm-up begins with its first gradient.
             new = torch.where(average.isinf(), left, torch.lerp(left, average, self.beta))
-        average.copy_(torch.where(of_each.isfinite() & (of_each > 0), new, average))
+        counts = of_each.isfinite() & (of_each > 0) & report["grad_norm"].isfinite()
+        average.copy_(torch.where(counts, new, average))
         return report

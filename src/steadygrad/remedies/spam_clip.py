@@ -29,6 +29,7 @@ class SpamClip(Remedy):
         v_k \leftarrow \beta_2 v_k + (1 - \beta_2) g_k^2
 
     with the clipped entry in the second equation, and :math:`v` of before the step in the first.
+    Entries that are not finite do not enter our :math:`v`; infinite ones are bounded as others.
     Where the optimiser is Adam or one of its kin, its own :math:`v` is read, and nothing is
     stored; elsewhere one tensor per parameter is kept. The published method also sets Adam's
     moments to zero now and then and warms the learning rate up again; that is the optimiser's
@@ -78,11 +79,12 @@ class SpamClip(Remedy):
         if step >= self.warmup:
             for batch in gradients.batches:
                 self._bound(batch, gradients.local, squares)
-        if is_own:
+        if is_own and squares:
+            new = FOREACH._foreach_mul(gradients.local, gradients.local)
+            for square in new:
+                square.nan_to_num_(0.0, 0.0, 0.0)  # one broken entry would stay for good
             FOREACH._foreach_mul_(squares, self.beta2)
-            FOREACH._foreach_addcmul_(
-                squares, gradients.local, gradients.local, value=1 - self.beta2
-            )
+            FOREACH._foreach_add_(squares, new, alpha=1 - self.beta2)
         return {}
 
     def _bound(self, batch: Batch, grads: list[Tensor], squares: list[Any]) -> None:

@@ -66,13 +66,14 @@ class Treatment:
             What was done, as tensors on their device: reading one waits for it, this call does
             not.
         """
-        is_scaled = self.scaler is not None and self.scaler.is_enabled()
-        if self.scaler is not None and self.optimizer is not None:
-            unscale_once(self.scaler, self.optimizer)
-        gradients = Gradients(self.parameters, is_scaled)
-        self.report = dict(self.remedy.on_gradients(gradients, self.memory))
+        self.report = dict(self.remedy.on_gradients(self._gradients(), self.memory))
         self._count()
         return self.report
+
+    @torch.no_grad()
+    def norm(self) -> Tensor:
+        """Return the global norm of the gradients as they are; unscales like a call does."""
+        return torch.linalg.vector_norm(self._gradients().norms())
 
     @property
     def counts(self) -> dict[str, int]:
@@ -99,6 +100,12 @@ class Treatment:
             )
         for name, tensor in own.items():
             tensor.copy_(state[name])
+
+    def _gradients(self) -> Gradients:
+        is_scaled = self.scaler is not None and self.scaler.is_enabled()
+        if self.scaler is not None and self.optimizer is not None:
+            unscale_once(self.scaler, self.optimizer)
+        return Gradients(self.parameters, is_scaled)
 
     def _count(self) -> None:
         flags = [self.report.get(name) for name in COUNTED]
