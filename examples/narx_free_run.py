@@ -42,7 +42,9 @@ def linear_arx(
 ) -> tuple[float, float]:
     """NRMSE of least squares on the same taps: one step ahead, and free."""
     first = max(inputs + outputs)
-    taps = [y[first - k : len(y) - k] for k in outputs] + [u[first - k : len(u) - k] for k in inputs]
+    taps = [y[first - k : len(y) - k] for k in outputs] + [
+        u[first - k : len(u) - k] for k in inputs
+    ]
     x = torch.stack([*taps, torch.ones(len(y) - first)], 1)
     weight = torch.linalg.lstsq(x[: fitted - first], y[first:fitted, None]).solution[:, 0]
     ahead = x[fitted - first :] @ weight
@@ -73,7 +75,9 @@ def main() -> None:
                 _, delays = net(u3[:fitted], y3[:fitted])  # where the open loop ended
                 ahead = net(u3[fitted:], y3[fitted:], delays)[0][:, 0, 0]
                 free = net.free_run(u3[fitted:], delays)[0][:, 0, 0]
-            rows.append((f"NARX, fitted {loop}", (nrmse(ahead, y[fitted:]), nrmse(free, y[fitted:]))))
+            rows.append(
+                (f"NARX, fitted {loop}", (nrmse(ahead, y[fitted:]), nrmse(free, y[fitted:])))
+            )
         print(f"{load.__name__}, {len(y) - fitted} test steps: NRMSE one step ahead, free run")
         for name, (ahead, free) in rows:
             print(f"  {name:<20} {ahead:9.4f} {free:9.4f}")

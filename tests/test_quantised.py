@@ -12,11 +12,22 @@ from torch.nn.utils import parametrize
 
 import steadygrad as sg
 from steadygrad.flow import lstm_bound
-from steadygrad.nn import Packed, Recurrent, dequantise_, follow_adam, pack, quantise_, unpack_
+from steadygrad.nn import (
+    BatchNormLSTM,
+    Packed,
+    QuantisedLSTM,
+    Recurrent,
+    dequantise_,
+    follow_adam,
+    pack,
+    quantise_,
+    unpack_,
+)
 from steadygrad.nn.quantisers import QUANTISERS
 
 T, B, I, H = 6, 3, 4, 5
 METHODS = list(QUANTISERS)
+GATES = ("input", "forget", "candidate", "output")
 
 
 def original(layer: nn.Module, name: str) -> Tensor:
@@ -294,18 +305,42 @@ def test_a_layer_that_does_not_fit_is_left_alone(tmp_path: Path) -> None:
 def gradients(layer: Any, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """dξ/dh_t and dξ/dc_t (all paths) of a random linear loss at the end, unrolled by hand."""
     w_ih, w_hh = layer.weight_ih_l0.detach(), layer.weight_hh_l0.detach()
-    bias = (layer.bias_ih_l0 + layer.bias_hh_l0).detach()
+    by_layer = hasattr(layer, "shift_input_l0")
+    bias = 0 if by_layer else (layer.bias_ih_l0 + layer.bias_hh_l0).detach()
     h = torch.zeros(x.shape[1], H, dtype=x.dtype).requires_grad_()
     c = torch.zeros(x.shape[1], H, dtype=x.dtype).requires_grad_()
     hs, cs = [h], [c]
     for x_t in x:
-        i, f, a, o = (x_t @ w_ih.T + h @ w_hh.T + bias).chunk(4, 1)
-        c = f.sigmoid() * c + i.sigmoid() * a.tanh()
+        a, b = (x_t @ w_ih.T + bias).chunk(4, 1), (h @ w_hh.T).chunk(4, 1)
+        if by_layer:
+            a = [normalised(layer, "x", gate, v) for gate, v in zip(GATES, a, strict=True)]
+            b = [normalised(layer, "h", gate, v) for gate, v in zip(GATES, b, strict=True)]
+        i, f, g, o = (u + v for u, v in zip(a, b, strict=True))
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         h = o.sigmoid() * c.tanh()
         hs.append(h)
         cs.append(c)
     grads = torch.autograd.grad((h * torch.randn_like(h)).sum(), hs + cs)
     return list(grads[: len(hs)]), list(grads[len(hs) :])
+
+
+def normalised(layer: Any, term: str, gate: str, value: Tensor) -> Tensor:
+    centred = value - value.mean(1, keepdim=True)
+    value = centred / (centred.square().mean(1, keepdim=True) + 1e-5).sqrt()
+    shift = getattr(layer, f"shift_{gate}_l0").detach() / 2  # half in either term
+    return getattr(layer, f"gain_{term}_{gate}_l0").detach() * value + shift
+
+
+def share(bound: Any, layer: Any, x: Tensor) -> float:
+    """The largest left side of the bound over its right one."""
+    dh, dc = gradients(layer, x)
+    zero = torch.zeros_like(dh[0])
+    worst = 0.0
+    for t in range(len(x)):  # from h_t (step t's result is dh[t + 1]) to the h before it
+        later = dc[t + 2] if t + 2 < len(dc) else zero
+        right = bound.lambda1[t] * dh[t + 1].norm(dim=1) + bound.lambda2[t] * later.norm(dim=1)
+        worst = max(worst, float((dh[t].norm(dim=1) / right).max()))
+    return worst
 
 
 def largest_share(norm: str, seeds: int) -> float:
@@ -321,12 +356,7 @@ def largest_share(norm: str, seeds: int) -> float:
         x = 2 * torch.randn(4, B, I, dtype=torch.float64)
         bound = lstm_bound(layer, x)
         assert bound.form == (norm if seed % 2 and norm != "none" else "plain")
-        dh, dc = gradients(layer, x)
-        zero = torch.zeros(B, H, dtype=torch.float64)
-        for t in range(4):  # from h_t (step t's result is dh[t + 1]) to the h before it
-            later = dc[t + 2] if t + 2 < len(dc) else zero
-            right = bound.lambda1[t] * dh[t + 1].norm(dim=1) + bound.lambda2[t] * later.norm(dim=1)
-            worst = max(worst, float((dh[t].norm(dim=1) / right).max()))
+        worst = max(worst, share(bound, layer, x))
     return worst
 
 
@@ -363,7 +393,7 @@ def test_a_sign_matrix_has_a_norm_of_at_least_root_d() -> None:
 
 def test_the_bound_refuses_what_it_was_not_derived_for() -> None:
     x = torch.randn(T, B, I)
-    with pytest.raises(TypeError, match="expected an LSTM, got GRU"):
+    with pytest.raises(TypeError, match="expected an LSTM, or"):
         lstm_bound(sg.GRU(I, H), x)
     with pytest.raises(ValueError, match="num_layers=2"):
         lstm_bound(sg.LSTM(I, H, 2), x)
@@ -384,3 +414,253 @@ def test_weight_norm_is_blind_to_the_scale_of_the_weights() -> None:
         outs.append((before, layer(x)[0]))
     torch.testing.assert_close(*outs[0])
     assert not torch.allclose(*outs[1])
+
+
+# ---- the layer with its normalisation
+
+
+@pytest.mark.parametrize("method", ["full", "binary", "ternary"])
+@pytest.mark.parametrize("norm", ["none", "weight", "layer", "batch-shared", "batch-separate"])
+def test_quantised_lstm_is_the_equation_of_the_paper(norm: str, method: str) -> None:
+    length = 3 if norm == "batch-separate" else None
+    layer: Any = QuantisedLSTM(I, H, method, norm, max_length=length).double()
+    rnn = layer.rnn
+    with torch.no_grad():
+        for p in rnn.parameters():
+            if p.requires_grad:
+                p.add_(0.3 * torch.randn_like(p))
+    x = torch.randn(3, B, I, dtype=torch.float64)
+    h = c = torch.zeros(B, H, dtype=torch.float64)
+    for x_t in x:
+        terms = []
+        for kind, value in (("ih", x_t), ("hh", h)):
+            name = f"weight_{kind}_l0"
+            w = original(rnn, name) if hasattr(rnn, "parametrizations") else getattr(rnn, name)
+            for g, (gate, block) in enumerate(zip(GATES, w.chunk(4), strict=True)):
+                if method == "binary":
+                    block = torch.where(block >= 0, 1.0, -1.0).double()
+                if method == "ternary":
+                    block = block.sign() * (block.abs() > 0.7 * block.abs().mean())
+                if norm == "weight":
+                    gain = rnn.parametrizations[name][-1].gain.chunk(4)[g]
+                    norms = block.norm(dim=1, keepdim=True).clamp_min(1e-8)
+                    block = gain[:, None] * block / norms
+                a = value @ block.T
+                if norm == "layer":
+                    a = a - a.mean(1, keepdim=True)
+                    a = a / (a.square().mean(1, keepdim=True) + 1e-5).sqrt()
+                    a = getattr(rnn, f"gain_{'x' if kind == 'ih' else 'h'}_{gate}_l0") * a
+                if norm.startswith("batch"):
+                    a = a - a.mean(0)
+                    a = a / (a.square().mean(0) + 1e-5).sqrt()
+                    a = getattr(rnn, f"gain_{'x' if kind == 'ih' else 'h'}_l0").chunk(4)[g] * a
+                terms.append(a)
+        biases = [getattr(rnn, f"shift_{g}_l0") for g in GATES] if norm == "layer" else None
+        bias = rnn.bias_l0 if norm.startswith("batch") else getattr(rnn, "bias_ih_l0", None)
+        biases = biases or list(bias.chunk(4))
+        i, f, a, o = (u + v + b for u, v, b in zip(terms[:4], terms[4:], biases, strict=True))
+        c = f.sigmoid() * c + i.sigmoid() * a.tanh()
+        h = o.sigmoid() * c.tanh()
+    torch.testing.assert_close(layer(x)[0][-1], h)
+
+
+PUBLISHED = [
+    # characters of Penn Treebank, War and Peace, text8; words of Penn Treebank: poster, KB
+    (50, 512, {"binary": 149, "ternary": 289}, 16),
+    (87, 512, {"binary": 158, "ternary": 308}, 16),
+    (27, 2000, {"binary": 2011, "ternary": 3990}, 62.5),
+    (300, 300, {"binary": 93, "ternary": 180}, 9.375),
+    (650, 650, {"binary": 423, "ternary": 835}, 20.3125),
+]
+
+
+@pytest.mark.parametrize(("inputs", "hidden", "sizes", "gains"), PUBLISHED)
+def test_an_export_has_the_published_size(
+    inputs: int, hidden: int, sizes: dict[str, int], gains: float
+) -> None:
+    """Hou et al., tables of the poster: 1 or 2 bits a weight, one float bias; KB of 1024 bytes."""
+    for method, size in sizes.items():
+        layer = QuantisedLSTM(inputs, hidden, method)
+        kilobytes = layer.pack().nbytes / 1024
+        assert abs(kilobytes - size) <= 0.55  # they round, not always to the nearest
+        normalised = QuantisedLSTM(inputs, hidden, method, "weight").pack().nbytes / 1024
+        assert normalised - kilobytes == gains  # two gains a row: 165 - 149, 174 - 158, ...
+
+
+def test_layer_norm_exports_less_than_published() -> None:
+    """They keep a bias per term and one outside, which add up to one: 8 + 24 instead of 40 KB."""
+    layer = QuantisedLSTM(50, 512, "binary", "layer")
+    with torch.no_grad():
+        for name, p in layer.named_parameters():
+            p.add_(1.0 if "shift" in name else 0.0)
+    plain = QuantisedLSTM(50, 512, "binary").pack().nbytes
+    assert layer.pack().nbytes == plain + 2 * 2048 * 4  # 165 KB
+
+
+def test_bound_of_the_layer_normalised_form() -> None:
+    worst = 0.0
+    for seed in range(100):
+        torch.manual_seed(seed)
+        layer: Any = QuantisedLSTM(I, H, ("binary", "ternary", "full")[seed % 3], "layer").double()
+        with torch.no_grad():
+            for p in layer.parameters():
+                p.mul_(float(torch.empty(1).uniform_(0.5, 12)))
+        x = torch.randn(4, B, I, dtype=torch.float64)
+        bound = lstm_bound(layer.rnn, x)
+        assert bound.form == "layer"
+        worst = max(worst, share(bound, layer.rnn, x))
+    assert 0.01 < worst <= 1.0
+
+
+def test_layer_norm_is_blind_to_the_scale_of_the_weights() -> None:
+    layer: Any = QuantisedLSTM(I, H, "full", "layer").double()
+    x = torch.randn(T, B, I, dtype=torch.float64)
+    outs = []
+    for _ in range(2):
+        with torch.no_grad():
+            layer.rnn.weight_hh_l0.mul_(1e4)
+            layer.rnn.weight_ih_l0.mul_(1e4)
+        outs.append(layer(x)[0])
+    # All but the small number under the root, which no longer counts at that size.
+    torch.testing.assert_close(*outs, rtol=1e-6, atol=1e-8)
+
+
+def test_quantised_lstm_is_diagnosed_and_refuses_unknown_norms() -> None:
+    model = QuantisedLSTM(I, H, "ternary", "layer")
+    x = torch.randn(T, B, I)
+    assert list(sg.diagnose(model, lambda: model(x)[0][-1].sum()).flow) == ["rnn"]
+    with pytest.raises(ValueError, match="norm must be one of none, weight, layer, batch"):
+        QuantisedLSTM(I, H, norm="group")
+
+
+# ---- batch normalisation
+
+
+@pytest.mark.parametrize("statistics", ["shared", "separate"])
+def test_running_averages_by_hand(statistics: str) -> None:
+    layer: Any = BatchNormLSTM(
+        I,
+        H,
+        "separate" if statistics == "separate" else "shared",
+        2 if statistics == "separate" else None,
+    )
+    x = torch.randn(3, 8, I)
+    layer(x)
+    products = [x_t @ layer.weight_ih_l0.T for x_t in x]
+    mean, var = torch.zeros(2, 4 * H), torch.ones(2, 4 * H)
+    for t, value in enumerate(products):
+        at = min(t, 1) if statistics == "separate" else 0
+        mean[at] = 0.9 * mean[at] + 0.1 * value.mean(0)
+        var[at] = 0.9 * var[at] + 0.1 * value.var(0)
+    count = 2 if statistics == "separate" else 1
+    torch.testing.assert_close(layer.running_mean_x, mean[:count])
+    torch.testing.assert_close(layer.running_var_x, var[:count])
+    layer.eval()
+    torch.testing.assert_close(layer(x[:, :1])[0], layer(x)[0][:, :1])  # rows mix no more
+    layer.train()
+    assert not torch.allclose(layer(x[:, :4])[0], layer(x)[0][:, :4])
+
+
+def test_cutting_time_in_evaluation_with_shared_statistics() -> None:
+    layer = BatchNormLSTM(I, H, "shared")
+    x = torch.randn(T, B, I)
+    layer(x)
+    layer.eval()
+    whole, last = layer(x)
+    head, carried = layer(x[:2])
+    tail, end = layer(x[2:], carried)
+    torch.testing.assert_close(torch.cat([head, tail]), whole)
+    torch.testing.assert_close(end, last)
+
+
+def test_the_memory_is_normalised_on_its_way_out() -> None:
+    layer: Any = BatchNormLSTM(I, H, "shared", gain=1.0).double()
+    with torch.no_grad():
+        layer.bias_l0.view(4, -1)[3] = 1e3  # the output gate is open: h = tanh(N(c))
+    output, _ = layer(torch.randn(2, 64, I, dtype=torch.float64))
+    normal = output.atanh()
+    torch.testing.assert_close(normal.mean(1), torch.zeros(2, H).double(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        normal.var(1, correction=0), torch.ones(2, H).double(), atol=1e-2, rtol=0
+    )
+
+
+def test_batch_norm_is_blind_to_the_scale_of_the_weights() -> None:
+    layer: Any = BatchNormLSTM(I, H, "shared").double()
+    x = torch.randn(T, 8, I, dtype=torch.float64)
+    outs = []
+    for _ in range(2):
+        with torch.no_grad():
+            layer.weight_hh_l0.mul_(1e4)
+        outs.append(layer(x)[0])
+    torch.testing.assert_close(*outs, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_bound_of_the_batch_normalised_form(train: bool) -> None:
+    """On squared norms summed over the batch."""
+    worst = 0.0
+    for seed in range(100):
+        torch.manual_seed(seed)
+        method = ("binary", "ternary", "full")[seed % 3]
+        layer: Any = QuantisedLSTM(I, H, method, "batch-shared").double().rnn
+        with torch.no_grad():
+            layer.gain_h_l0.mul_(float(torch.empty(1).uniform_(0.1, 3)))
+        x = torch.randn(4, 6, I, dtype=torch.float64)
+        layer(x)
+        layer.train(train)
+        averages = layer.running_mean_h.clone()
+        bound = lstm_bound(layer, x)
+        assert bound.form == "batch" and bound.squared
+        torch.testing.assert_close(layer.running_mean_h, averages)
+        seen: dict[tuple[str, int], Tensor] = {}
+        layer.on_step_gradient = lambda s, t, g, seen=seen: seen.update({(s, t): g})
+        out = layer(x)[0][-1]
+        (out * torch.randn_like(out)).sum().backward()
+        for t in range(1, 4):
+            later = seen.get(("c", t + 1), torch.zeros(6, H))
+            left = seen["h", t - 1].square().sum()
+            right = bound.lambda1[t, 0] * seen["h", t].square().sum()
+            right = right + bound.lambda2[t, 0] * later.square().sum()
+            worst = max(worst, float(left / right))
+    assert 1e-3 < worst <= 1.0
+
+
+@pytest.mark.parametrize("norm", ["batch-shared", "batch-separate"])
+def test_a_batch_normalised_export_comes_back(norm: str, tmp_path: Path) -> None:
+    length = 5 if norm == "batch-separate" else None
+    layer = QuantisedLSTM(I, H, "ternary", norm, max_length=length)
+    x = torch.randn(T, B, I)
+    layer(x)
+    layer.eval()
+    packed = Packed.load(layer.pack().save(tmp_path / "w.safetensors"))
+    plain = QuantisedLSTM(I, H, "full", norm, max_length=length).rnn.eval()
+    torch.testing.assert_close(unpack_(plain, packed)(x)[0], layer(x)[0], rtol=0, atol=0)
+
+
+def test_separate_statistics_cost_what_is_published() -> None:
+    """3381 KB less 149 KB: 100 steps of mean and variance of both terms, and their γ and β."""
+    layer = QuantisedLSTM(50, 512, "binary", "batch-separate", max_length=100)
+    with torch.no_grad():
+        for name, buffer in layer.named_buffers():
+            buffer.add_(1.0 if "running" in name else 0.0)
+        for p in layer.parameters():
+            p.add_(1e-3)
+    shifts = 2 * 2048 * 4  # theirs has a β per term, which add up to the bias; ours has the bias
+    assert round((layer.pack().nbytes + shifts) / 1024) in (3380, 3381)
+
+
+def test_batch_norm_refuses_what_it_cannot_do() -> None:
+    with pytest.raises(ValueError, match="max_length, at least 1, goes with"):
+        BatchNormLSTM(I, H)
+    with pytest.raises(ValueError, match="'separate' or 'shared'"):
+        BatchNormLSTM(I, H, "none")  # type: ignore[arg-type]
+    layer = BatchNormLSTM(I, H, "shared")
+    with pytest.raises(ValueError, match="at least 2 sequences"):
+        layer(torch.zeros(T, 1, I))
+    with pytest.raises(ValueError, match=r"\(T, B, 4\)"):
+        layer(torch.zeros(T, 2, I + 1))
+    with pytest.raises(ValueError, match="memory=False"):
+        lstm_bound(layer, torch.zeros(T, 2, I))
+    with pytest.raises(ValueError, match="offered for one layer"):
+        QuantisedLSTM(I, H, norm="batch-shared", num_layers=2)

@@ -1,5 +1,6 @@
 r"""How much an LSTM can stretch the gradient in one step: the bound of Hou et al."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from steadygrad.cells import LSTM as LSTMCell
-from steadygrad.nn import cell_of
+from steadygrad.cells import LSTMLayerNorm
+from steadygrad.nn import BatchNormLSTM, cell_of
 from steadygrad.nn.quantise import RowNorm, unit_rows
 
 GATES = LSTMCell.gates
@@ -83,13 +85,17 @@ def lstm_bound(layer: nn.Module, x: Tensor, state: Any = None) -> LSTMBound:
     """
     _check(layer, x)
     x = x.transpose(0, 1) if getattr(layer, "batch_first", False) else x
-    weight = getattr(layer, "weight_hh_l0")  # noqa: B009
-    norms, form = _factors(layer, weight)
-    cells = _cell_states(layer, x, state)
-    gamma = cells.abs().amax(-1)  # (T, B), of c before each step
+    if isinstance(layer, BatchNormLSTM):
+        return _batch(layer, x, state)
+    steps = list(_steps(layer, x, state))
+    gamma = torch.stack([c.abs().amax(-1) for c, _ in steps])  # (T, B), of c before each step
+    norms, form = _factors(layer)
+    scales = [scale for _, scale in steps]
+    if scales[0] is not None:
+        norms = {g: n * torch.stack([s[g] for s in scales if s]) for g, n in norms.items()}
     per_gate = {g: n.expand_as(gamma) for g, n in norms.items()}
     lambda1, lambda2 = lambdas(per_gate, gamma)
-    return LSTMBound(lambda1, lambda2, form, {g: float(n.max()) for g, n in norms.items()})
+    return LSTMBound(lambda1, lambda2, form, {g: float(n.max()) for g, n in per_gate.items()})
 
 
 def lambdas(norms: dict[str, Tensor], gamma: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,16 +111,18 @@ def squared_lambdas(norms: dict[str, Tensor], gamma: Tensor) -> tuple[Tensor, Te
     return lambda2 + o / 4, lambda2
 
 
-def _factors(layer: nn.Module, weight: Tensor) -> tuple[dict[str, Tensor], str]:
+def _factors(layer: Any) -> tuple[dict[str, Tensor], str]:
+    """Per gate the factor that does not depend on time, and the form of the bound."""
+    weight = layer.weight_hh_l0
     steps: Any = getattr(layer, "parametrizations", {})
     rows = [s for s in steps["weight_hh_l0"] if isinstance(s, RowNorm)] if steps else []
     norms = spectral_norms(unit_rows(weight) if rows else weight)
+    if isinstance(cell_of(layer), LSTMLayerNorm):
+        return norms, "layer"
     if not rows:
         return norms, "plain"
-    gains = rows[0].gain.chunk(len(GATES))
-    return {g: n * gain.abs().max() for (g, n), gain in zip(norms.items(), gains, strict=True)}, (
-        "weight"
-    )
+    gains = zip(norms.items(), rows[0].gain.chunk(len(GATES)), strict=True)
+    return {g: n * gain.abs().max() for (g, n), gain in gains}, "weight"
 
 
 def spectral_norms(weight: Tensor) -> dict[str, Tensor]:
@@ -123,24 +131,83 @@ def spectral_norms(weight: Tensor) -> dict[str, Tensor]:
     return {g: torch.linalg.matrix_norm(block, 2) for g, block in blocks}
 
 
-def _cell_states(layer: Any, x: Tensor, state: Any) -> Tensor:
-    """``(T, B, H)``, c before every step, written out from the equations."""
-    steps, batch, _ = x.shape
+def _steps(layer: Any, x: Tensor, state: Any) -> Iterator[tuple[Tensor, dict[str, Tensor] | None]]:
+    """Yield c before every step, and per gate g/σ ``(B,)`` of a layer norm, from the equations."""
+    batch = x.shape[1]
     zeros = x.new_zeros(batch, layer.hidden_size)
     h, c = (zeros, zeros) if state is None else (s.reshape(batch, -1) for s in state)
-    bias = (layer.bias_ih_l0 + layer.bias_hh_l0) if layer.bias else 0
-    before = []
-    for t in range(steps):
-        before.append(c)
-        i, f, a, o = (x[t] @ layer.weight_ih_l0.t() + h @ layer.weight_hh_l0.t() + bias).chunk(4, 1)
-        c = f.sigmoid() * c + i.sigmoid() * a.tanh()
+    b_ih, b_hh = (layer.bias_ih_l0, layer.bias_hh_l0) if layer.bias else (0, 0)
+    normalised = isinstance(cell_of(layer), LSTMLayerNorm)
+    for x_t in x:
+        a = (x_t @ layer.weight_ih_l0.t() + b_ih).chunk(4, 1)
+        b = (h @ layer.weight_hh_l0.t() + b_hh).chunk(4, 1)
+        scales = _scales(layer, b) if normalised else None
+        yield c, scales
+        if normalised:
+            a = [
+                getattr(layer, f"gain_x_{g}_l0") * _normal(v) for g, v in zip(GATES, a, strict=True)
+            ]
+            b = [
+                getattr(layer, f"gain_h_{g}_l0") * _normal(v) + getattr(layer, f"shift_{g}_l0")
+                for g, v in zip(GATES, b, strict=True)
+            ]
+        i, f, g, o = (u + v for u, v in zip(a, b, strict=True))
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         h = o.sigmoid() * c.tanh()
-    return torch.stack(before)
+
+
+def _normal(value: Tensor) -> Tensor:
+    return nn.functional.layer_norm(value, value.shape[-1:])
+
+
+def _scales(layer: Any, products: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Largest gain over σ, by gate; σ with the small number that keeps it from zero."""
+    return {
+        gate: getattr(layer, f"gain_h_{gate}_l0").abs().max()
+        / (value.var(-1, correction=0) + 1e-5).sqrt()
+        for gate, value in zip(GATES, products, strict=True)
+    }
+
+
+def _batch(layer: BatchNormLSTM, x: Tensor, state: Any) -> LSTMBound:
+    """The squared form; statistics of the batch in training, else the running ones."""
+    zeros = x.new_zeros(x.shape[1], layer.hidden_size)
+    h, c = (zeros, zeros) if state is None else (s.reshape(zeros.shape) for s in state)
+    gains = layer.gain_h_l0.abs()
+    before, scales = [], []
+    held = {name: b.clone() for name, b in layer.named_buffers()}  # this look moves no average
+    for t, x_t in enumerate(x):
+        a, b = x_t @ layer.weight_ih_l0.t(), h @ layer.weight_hh_l0.t()
+        at = min(t, len(layer.running_var_h) - 1)
+        var = b.var(0, correction=0) if layer.training else layer.running_var_h[at]
+        before.append(c.abs().max().expand(x.shape[1]))
+        scales.append(torch.stack([s.max() for s in (gains / (var + 1e-5).sqrt()).chunk(4)]))
+        a = layer.normalise("x", a, t) + layer.normalise("h", b, t) + layer.bias_l0
+        i, f, g, o = a.chunk(4, 1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+    for name, value in held.items():
+        layer.get_buffer(name).copy_(value)
+    gamma = torch.stack(before)
+    factors = zip(spectral_norms(layer.weight_hh_l0).items(), torch.stack(scales, 1), strict=True)
+    norms = {g: (n * s)[:, None].expand_as(gamma) for (g, n), s in factors}
+    lambda1, lambda2 = squared_lambdas(norms, gamma)
+    largest = {g: float(n.max()) for g, n in norms.items()}
+    return LSTMBound(lambda1, lambda2, "batch", largest, squared=True)
 
 
 def _check(layer: Any, x: Tensor) -> None:
-    if not isinstance(cell_of(layer), LSTMCell):
-        raise TypeError(f"lstm_bound: expected an LSTM, got {type(layer).__name__}")
+    if isinstance(layer, BatchNormLSTM):
+        if layer.memory:
+            raise ValueError("lstm_bound: derived without a normalised memory; use memory=False")
+        return
+    cell = cell_of(layer)
+    plain_norm = isinstance(cell, LSTMLayerNorm) and not cell.memory and not cell.joint
+    if not isinstance(cell, LSTMCell) and not plain_norm:
+        raise TypeError(
+            "lstm_bound: expected an LSTM, or lstm-layer-norm with memory=False and joint=False; "
+            f"got {cell!r}"
+        )
     if layer.num_layers != 1 or layer.bidirectional or layer.proj_size:
         raise ValueError(
             "lstm_bound: expected one layer, one direction, no projection; got "

@@ -1,6 +1,7 @@
 """The torch.nn surface: drop-in layers, and any cell as a layer."""
 
 from steadygrad.nn.attention import LuongAttention as LuongAttention
+from steadygrad.nn.batch_norm_lstm import BatchNormLSTM as BatchNormLSTM
 from steadygrad.nn.bilstm import BiLSTM as BiLSTM
 from steadygrad.nn.cnn_lstm import CNNLSTM as CNNLSTM
 from steadygrad.nn.conv_lstm import ConvLSTM as ConvLSTM
@@ -22,6 +23,7 @@ from steadygrad.nn.parametrised import free_ as free_
 from steadygrad.nn.quantise import dequantise_ as dequantise_
 from steadygrad.nn.quantise import follow_adam as follow_adam
 from steadygrad.nn.quantise import quantise_ as quantise_
+from steadygrad.nn.quantised_lstm import QuantisedLSTM as QuantisedLSTM
 from steadygrad.nn.recurrent import LayerTap as LayerTap
 from steadygrad.nn.recurrent import Recurrent as Recurrent
 from steadygrad.nn.spectrum import spectral_margin_ as spectral_margin_

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
+from steadygrad.nn.batch_norm_lstm import BatchNormLSTM
 from steadygrad.nn.quantisers import QUANTISERS, LossAware, Quantiser
 from steadygrad.nn.torch_twins import cell_of
 
@@ -82,8 +83,7 @@ def quantise_(
         Hou et al., *Normalization Helps Training of Quantized LSTM*, NeurIPS 2019.
     """
     kind = _check(layer, method, bits, norm)
-    cell = cell_of(layer)
-    blocks = {"weight_ih": len(cell.gates), "weight_hh": len(cell.recurrent)}
+    blocks = _blocks(layer)
     for name in _weights(layer):
         if not inputs and name.startswith("weight_ih_l0"):
             continue
@@ -162,8 +162,15 @@ def _weights(layer: nn.Module) -> list[str]:
     return [n for n, _ in layer.named_parameters(recurse=False) if n.startswith(_KINDS)]
 
 
+def _blocks(layer: nn.Module) -> dict[str, int]:
+    if isinstance(layer, BatchNormLSTM):
+        return dict.fromkeys(_KINDS, 4)
+    cell = cell_of(layer)
+    return {"weight_ih": len(cell.gates), "weight_hh": len(cell.recurrent)}
+
+
 def _check(layer: nn.Module, method: str, bits: int | None, norm: str) -> type[Quantiser]:
-    cell_of(layer)  # refuses what is no recurrent layer
+    _blocks(layer)  # refuses what is no recurrent layer
     known = [*_SHORT, *QUANTISERS]
     if method not in known:
         raise ValueError(f"quantise_: method must be one of {', '.join(known)}, got {method!r}")
