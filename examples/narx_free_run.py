@@ -75,9 +75,8 @@ def main() -> None:
                 _, delays = net(u3[:fitted], y3[:fitted])  # where the open loop ended
                 ahead = net(u3[fitted:], y3[fitted:], delays)[0][:, 0, 0]
                 free = net.free_run(u3[fitted:], delays)[0][:, 0, 0]
-            rows.append(
-                (f"NARX, fitted {loop}", (nrmse(ahead, y[fitted:]), nrmse(free, y[fitted:])))
-            )
+            scores = nrmse(ahead, y[fitted:]), nrmse(free, y[fitted:])
+            rows.append((f"NARX, fitted {loop}", scores))
         print(f"{load.__name__}, {len(y) - fitted} test steps: NRMSE one step ahead, free run")
         for name, (ahead, free) in rows:
             print(f"  {name:<20} {ahead:9.4f} {free:9.4f}")

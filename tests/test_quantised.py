@@ -456,7 +456,7 @@ def test_quantised_lstm_is_the_equation_of_the_paper(norm: str, method: str) -> 
                     a = getattr(rnn, f"gain_{'x' if kind == 'ih' else 'h'}_l0").chunk(4)[g] * a
                 terms.append(a)
         biases = [getattr(rnn, f"shift_{g}_l0") for g in GATES] if norm == "layer" else None
-        bias = rnn.bias_l0 if norm.startswith("batch") else getattr(rnn, "bias_ih_l0", None)
+        bias: Any = rnn.bias_l0 if norm.startswith("batch") else getattr(rnn, "bias_ih_l0", None)
         biases = biases or list(bias.chunk(4))
         i, f, a, o = (u + v + b for u, v, b in zip(terms[:4], terms[4:], biases, strict=True))
         c = f.sigmoid() * c + i.sigmoid() * a.tanh()

@@ -59,6 +59,11 @@ class BatchNormLSTM(nn.Module):
         Hou et al., *Normalization Helps Training of Quantized LSTM*, 2019 (shared and separate).
     """
 
+    gain_x_l0: nn.Parameter
+    gain_h_l0: nn.Parameter
+    running_mean_h: Tensor
+    running_var_h: Tensor
+
     def __init__(
         self,
         input_size: int,

@@ -1,0 +1,198 @@
+"""Quantised LSTMs on the characters of Penn Treebank: the figure and the table of Hou et al., small.
+
+    STEADYGRAD_DATA=DIR python -m benchmarks.quantised [--steps 600] [--seeds 1] [--only NORM ...]
+
+draws the gradient at every time step (at initialisation and after a short training, one loss at the
+last step) into docs/quantised_gradient.svg and trains every row of the table on a subset: the first
+2,000,000 characters of the training text, 128 units instead of 512, bptt 50 instead of 100, batch 64,
+Adam 0.002 clipped to norm 5, state carried over, for a fixed number of steps; tested on the first
+200,000 characters of the test text. What can be compared with the published table is the order.
+"""
+
+import argparse
+import json
+import lzma
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from steadygrad.nn import QuantisedLSTM
+
+HIDDEN, STEPS, BATCH = 128, 50, 64
+TRAIN, TEST = 2_000_000, 200_000
+
+# method, norm, published bits per character and KB on PTB (512 units; the poster's table)
+ROWS = [
+    ("full", "none", 1.45, 4504),
+    ("full", "weight", 1.45, 4520),
+    ("full", "layer", 1.43, 4536),
+    ("full", "batch-shared", 1.45, 4568),
+    ("full", "batch-separate", 1.45, 7736),
+    ("binary", "none", 2.51, 149),
+    ("binary", "weight", 1.50, 165),
+    ("binary", "layer", 1.49, 181),
+    ("binary", "batch-shared", 1.51, 213),
+    ("binary", "batch-separate", 1.50, 3381),
+    ("ternary", "none", 5.84, 289),
+    ("ternary", "weight", 1.42, 305),
+    ("ternary", "layer", 1.43, 321),
+    ("ternary", "batch-shared", 1.44, 353),
+    ("ternary", "batch-separate", 1.45, 3521),
+]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trained network."""
+
+    method: str
+    norm: str
+    bits: float
+    published: float
+    size: float
+    published_size: float
+    norms: list[float]
+    seconds: float
+
+
+class Characters(nn.Module):
+    """One-hot characters, one quantised layer, a linear read-out."""
+
+    def __init__(self, symbols: int, method: str, norm: str) -> None:
+        super().__init__()
+        length = STEPS if norm == "batch-separate" else None
+        self.symbols = symbols
+        self.lstm = QuantisedLSTM(symbols, HIDDEN, method, norm, max_length=length)
+        self.head = nn.Linear(HIDDEN, symbols)
+
+    def forward(
+        self, tokens: Tensor, state: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        output, last = self.lstm(F.one_hot(tokens, self.symbols).float(), state)
+        return self.head(output), (last[0].detach(), last[1].detach())
+
+
+def text() -> tuple[Tensor, Tensor, int]:
+    """Training and test characters as numbers, and how many there are."""
+    folder = Path(os.environ["STEADYGRAD_DATA"], "ptb")
+    with lzma.open(folder / "ptb.char.train.txt.xz", "rt") as file:
+        train = characters(file.read())
+    test = characters((folder / "ptb.char.test.txt").read_text())
+    number = {c: i for i, c in enumerate(sorted(set(train)))}
+    found = [torch.tensor([number[c] for c in s if c in number]) for s in (train, test)]
+    return found[0][:TRAIN], found[1][:TEST], len(number)
+
+
+def characters(raw: str) -> list[str]:
+    """The file parts characters by blanks; an end of line is one, too."""
+    return [c for line in raw.splitlines() for c in (*line.split(), "\n")]
+
+
+def windows(series: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Inputs and targets ``(T, B)``, each row of the batch one stretch of the text."""
+    rows = series[: len(series) // BATCH * BATCH].view(BATCH, -1).t()
+    for start in range(0, len(rows) - STEPS, STEPS):
+        yield rows[start : start + STEPS], rows[start + 1 : start + STEPS + 1]
+
+
+def train(model: Characters, series: Tensor, steps: int) -> None:
+    optimizer = torch.optim.Adam(model.parameters(), 2e-3)
+    done = 0
+    while done < steps:
+        state = None
+        for x, y in windows(series):
+            optimizer.zero_grad()
+            logits, state = model(x, state)
+            F.cross_entropy(logits.flatten(0, 1), y.flatten()).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+            optimizer.step()
+            done += 1
+            if done >= steps:
+                break
+
+
+@torch.no_grad()
+def bits_per_character(model: Characters, series: Tensor) -> float:
+    model.eval()
+    state, total, count = None, 0.0, 0
+    for x, y in windows(series):
+        logits, state = model(x, state)
+        total += float(F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="sum"))
+        count += y.numel()
+    model.train()
+    return total / count / math.log(2)
+
+
+def gradient(model: Characters, series: Tensor) -> list[float]:
+    r"""log10 of :math:`|\partial L / \partial h_t|` over a batch, loss at the last step alone."""
+    x, y = next(windows(series))
+    seen: dict[int, float] = {}
+    rnn = model.lstm.rnn
+
+    def note(state: str, step: int, grad: Tensor) -> None:
+        if state == "h":
+            seen[step] = float(grad.double().norm().log10())
+
+    if hasattr(rnn, "on_step_gradient"):
+        rnn.on_step_gradient = note
+    else:
+        rnn.on_tap = lambda _layer, _reverse, tap: seen.update(
+            enumerate(tap.log10_over_batch("h").tolist())
+        )
+    logits, _ = model(x, None)
+    F.cross_entropy(logits[-1], y[-1]).backward()
+    model.zero_grad()
+    for hook in ("on_step_gradient", "on_tap"):
+        if hasattr(rnn, hook):
+            setattr(rnn, hook, None)
+    return [seen[t] for t in range(STEPS)]
+
+
+def run(method: str, norm: str, steps: int, seed: int = 0) -> Row:
+    """Train one row."""
+    series, test, symbols = text()
+    torch.manual_seed(seed)
+    model = Characters(symbols, method, norm)
+    start = time.perf_counter()
+    train(model, series, steps)
+    seconds = time.perf_counter() - start
+    bits = bits_per_character(model, test)
+    published, kilobytes = next((p, k) for m, n, p, k in ROWS if (m, n) == (method, norm))
+    rnn = model.lstm.rnn
+    size = sum(p.nbytes for p in rnn.state_dict().values()) if method == "full" else None
+    size = (model.lstm.pack().nbytes if size is None else size) / 1024
+    return Row(method, norm, bits, published, size, kilobytes, gradient(model, series), seconds)
+
+
+def main() -> None:
+    """Draw and train."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", help="e.g. binary/none full/layer")
+    parser.add_argument("--json", type=Path, help="append every row to this file")
+    options = parser.parse_args()
+    print(f"{'method':<9}{'norm':<16}{'bits/char':>10}{'published':>10}{'KB':>8}{'published':>10}")
+    for method, norm, *_ in ROWS:
+        if options.only and f"{method}/{norm}" not in options.only:
+            continue
+        row = run(method, norm, options.steps, options.seed)
+        print(
+            f"{row.method:<9}{row.norm:<16}{row.bits:>10.3f}{row.published:>10.2f}"
+            f"{row.size:>8.0f}{row.published_size:>10.0f}   {row.seconds:.0f} s",
+            flush=True,
+        )
+        if options.json:
+            with options.json.open("a") as file:
+                file.write(json.dumps(asdict(row)) + "\n")
+
+
+if __name__ == "__main__":
+    main()
