@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -134,7 +135,7 @@ def gradient(model: Characters, series: Tensor) -> list[float]:
     r"""log10 of :math:`|\partial L / \partial h_t|` over a batch, loss at the last step alone."""
     x, y = next(windows(series))
     seen: dict[int, float] = {}
-    rnn = model.lstm.rnn
+    rnn: Any = model.lstm.rnn
 
     def note(state: str, step: int, grad: Tensor) -> None:
         if state == "h":
