@@ -597,3 +597,19 @@ def test_the_picture_says_the_verdict(tmp_path: Path) -> None:
 
 def test_backwards_axes_place_values_from_the_right() -> None:
     assert [Axis(10.0, 0.0).at(v) for v in (10, 5, 0)] == [0, 0.5, 1]
+
+
+def test_a_chart_of_lines_stands_alone(tmp_path: Path) -> None:
+    x = np.arange(3.0)
+    first = report.Line("a <b>", x, np.array([0.0, math.inf, 2.0]), "before")
+    plot = report.Plot("T", "about", [first, report.Line("second", x, x)], "x", "y", is_log=True)
+    tree = ElementTree.parse(report.lines(plot, tmp_path / "c.svg"))
+    texts = [t.text for t in tree.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"T", "a <b>", "second", "x", "y"} <= set(texts)
+    curves = [p for p in tree.iter("{http://www.w3.org/2000/svg}path") if "d" in p.attrib]
+    drawn = [p.attrib["d"] for p in curves if p.attrib.get("class") == "line before"]
+    assert drawn[0].count("M") == 2 and "inf" not in drawn[0]  # broken where it is not finite
+    low, high = (float(drawn[0].split("M")[k].split()[1]) for k in (1, 2))
+    assert low > high  # the greater value lies higher
+    with pytest.raises(ValueError, match="no line to draw"):
+        report.lines(report.Plot("T", "", [], "x", "y"), tmp_path / "d.svg")

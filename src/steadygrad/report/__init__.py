@@ -1,7 +1,10 @@
-"""Reports drawn from records alone: one HTML page, one picture."""
+"""Reports drawn from records alone: one HTML page, one picture, one chart of lines."""
 
+from steadygrad.report.lines import lines as lines
 from steadygrad.report.page import html as html
 from steadygrad.report.page import write as write
 from steadygrad.report.picture import picture as picture
+from steadygrad.report.plot import Line as Line
+from steadygrad.report.plot import Plot as Plot
 
-__all__ = ["html", "picture", "write"]
+__all__ = ["Line", "Plot", "html", "lines", "picture", "write"]
