@@ -69,7 +69,7 @@ def _read(name: str, kind: type[Any], option: str, value: str) -> Any:
 
 def _convert(hint: Any, value: str) -> Any:
     if get_origin(hint) is Literal:
-        choices = {str(choice): choice for choice in get_args(hint)}
+        choices = {str(choice).lower(): choice for choice in get_args(hint)}
     elif hint is bool:
         choices = TRUTHS
     elif hint is NoneType:

@@ -1,6 +1,7 @@
 """``steadygrad bench TASK``: a grid of runs, live, resumable, as a table and as a page."""
 
 import json as json_format
+import os
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -17,6 +18,7 @@ from steadygrad.report.bootstrap import difference
 from steadygrad.report.grid_page import write_grid
 from steadygrad.report.grid_table import Row, as_csv, as_latex, rows
 from steadygrad.tasks import InputError
+from steadygrad.tasks.datasets import VARIABLE
 from steadygrad.train import Grid, Local, OnRay, Trial, run_grid
 from steadygrad.train.executors import Executor
 
@@ -37,6 +39,7 @@ class BenchOptions:
         learning_rate: Step size of Adam.
         clip: Bound on the gradient's norm; 0 clips nothing.
         validate_every: Training steps between two validations.
+        data: Folder of the data sets; that of the variable STEADYGRAD_DATA if not given.
         out: Folder of the grid: results.db, table.csv, table.tex, grid.html.
         executor: Processes of this machine, or tasks of a Ray cluster.
         address: Of the Ray cluster; "auto" for the one that this machine belongs to.
@@ -56,6 +59,7 @@ class BenchOptions:
     learning_rate: float = 2e-3
     clip: float = 1.0
     validate_every: int = 100
+    data: Path | None = None
     out: Path | None = None
     executor: Literal["local", "ray"] = "local"
     address: str | None = None
@@ -81,6 +85,10 @@ def bench(
         json: Print one JSON document at the end, and nothing else.
     """
     tasks, options = _read(subject, options)
+    if options.data is not None:  # an environment variable reaches the worker processes
+        if not options.data.is_dir():
+            raise InputError(f"--data {options.data}: no such folder")
+        os.environ[VARIABLE] = str(options.data.resolve())
     grid = _grid(tasks, options)
     folder = options.out or Path("runs") / f"bench-{Path(subject).stem.replace(':', '-')}"
     total = len(grid.trials())  # refuses what cannot be run, before anything is written
@@ -139,7 +147,7 @@ def _read(subject: str, options: BenchOptions) -> tuple[tuple[str, ...], BenchOp
         if option.name in given and typed == default:  # the command line decides where it speaks
             value = given[option.name]
             text = ",".join(map(str, value)) if isinstance(value, list) else value
-            read[option.name] = Path(text) if option.name == "out" else text
+            read[option.name] = Path(text) if option.name in ("out", "data") else text
             if default is not None and type(read[option.name]) is not type(default):
                 raise InputError(
                     f"{path}: {option.name} = {value!r}: expected {type(default).__name__}"

@@ -7,25 +7,32 @@ from steadygrad.tasks.base import InputError as InputError
 from steadygrad.tasks.base import Score as Score
 from steadygrad.tasks.base import Split as Split
 from steadygrad.tasks.base import Task as Task
+from steadygrad.tasks.benchmark import Benchmark as Benchmark
+from steadygrad.tasks.chorales import Chorales as Chorales
 from steadygrad.tasks.copy_memory import CopyMemory as CopyMemory
 from steadygrad.tasks.delayed_xor import DelayedXOR as DelayedXOR
 from steadygrad.tasks.forecast import Forecast as Forecast
 from steadygrad.tasks.from_csv import read_forecast as read_forecast
 from steadygrad.tasks.fuzzy_sets import FuzzySets as FuzzySets
+from steadygrad.tasks.mackey_glass import MackeyGlass as MackeyGlass
 from steadygrad.tasks.memorisation import Memorisation as Memorisation
+from steadygrad.tasks.mnist import PixelMNIST as PixelMNIST
 from steadygrad.tasks.multiplication import Multiplication as Multiplication
+from steadygrad.tasks.narma import NARMA as NARMA
 from steadygrad.tasks.parity import Parity as Parity
 from steadygrad.tasks.permutation import RandomPermutation as RandomPermutation
 from steadygrad.tasks.pixels import Pixels as Pixels
 from steadygrad.tasks.pixels import read_pixels as read_pixels
+from steadygrad.tasks.series_classes import SeriesClasses as SeriesClasses
 from steadygrad.tasks.synthetic import Synthetic as Synthetic
+from steadygrad.tasks.system_id import SystemID as SystemID
 from steadygrad.tasks.temporal_order import TemporalOrder as TemporalOrder
 from steadygrad.tasks.text import Text as Text
 from steadygrad.tasks.text import read_text as read_text
 
-TASKS: dict[str, type[Synthetic]] = {
+TASKS: dict[str, type[Benchmark]] = {
     value.name: value
     for value in list(globals().values())
-    if isinstance(value, type) and issubclass(value, Synthetic) and value is not Synthetic
+    if isinstance(value, type) and issubclass(value, Benchmark) and hasattr(value, "name")
 }
-"""Every task that needs no file, by its command line name."""
+"""Every task of the proving ground, by its command line name."""

@@ -55,7 +55,7 @@ class CopyMemory(Synthetic):
     name: ClassVar[str] = "copy"
     every_step: ClassVar[bool] = True
     better: ClassVar[Mapping[str, Better]] = {NATS_A_STEP: "lower", RECALLED: "higher"}
-    solved_if: ClassVar[tuple[str, float]] = (RECALLED, 99.0)
+    solved_if: ClassVar[tuple[str, float] | None] = (RECALLED, 99.0)
 
     def __post_init__(self) -> None:
         self.expect("length", self.length >= 2, "at least 2 steps")

@@ -37,7 +37,7 @@ class DelayedXOR(Classification):
 
     name: ClassVar[str] = "delayed-xor"
     every_step: ClassVar[bool] = True
-    solved_if: ClassVar[tuple[str, float]] = (WRONG, 5.0)
+    solved_if: ClassVar[tuple[str, float] | None] = (WRONG, 5.0)
 
     def __post_init__(self) -> None:
         self.expect("delay", self.delay >= 1, "at least 1 step")

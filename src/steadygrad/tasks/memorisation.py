@@ -47,7 +47,7 @@ class Memorisation(Synthetic):
     name: ClassVar[str] = "memorisation"
     every_step: ClassVar[bool] = True
     better: ClassVar[Mapping[str, Better]] = {SEQUENCES_WRONG: "lower", NATS_A_STEP: "lower"}
-    solved_if: ClassVar[tuple[str, float]] = (SEQUENCES_WRONG, 1.0)
+    solved_if: ClassVar[tuple[str, float] | None] = (SEQUENCES_WRONG, 1.0)
 
     def __post_init__(self) -> None:
         self.expect("length", self.length >= 1, "at least 1 step")

@@ -41,7 +41,7 @@ class Multiplication(Regression):
     form: Form = "martens"
 
     name: ClassVar[str] = "multiplication"
-    solved_if: ClassVar[tuple[str, float]] = (WRONG, 1.0)
+    solved_if: ClassVar[tuple[str, float] | None] = (WRONG, 1.0)
 
     def __post_init__(self) -> None:
         self.expect("form", self.form in ("martens", "hochreiter"), "martens or hochreiter")

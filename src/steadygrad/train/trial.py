@@ -14,7 +14,7 @@ import torch
 from steadygrad.diagnosis import diagnose
 from steadygrad.remedies import Applied, Remedy, parse
 from steadygrad.spec import read_spec
-from steadygrad.tasks import TASKS, Batch, InputError, Split, Synthetic
+from steadygrad.tasks import TASKS, Batch, Benchmark, InputError, Split
 from steadygrad.train.cell_spec import parse_cell
 from steadygrad.train.model import SequenceModel
 
@@ -74,7 +74,7 @@ class Trial:
         task = self.made()
         _treated(replace(self, hidden=2), task)
 
-    def made(self) -> Synthetic:
+    def made(self) -> Benchmark:
         """The task.
 
         Raises:
@@ -117,7 +117,7 @@ def run_trial(trial: Trial) -> Result:
 Treated = list[tuple[Remedy, Applied]]
 
 
-def _treated(trial: Trial, task: Synthetic) -> tuple[SequenceModel, Treated]:
+def _treated(trial: Trial, task: Benchmark) -> tuple[SequenceModel, Treated]:
     model = SequenceModel(task, trial.cell, trial.hidden, trial.layers)
     treated: Treated = []
     for text in trial.remedies:
@@ -145,10 +145,10 @@ def _run(trial: Trial) -> Result:
         "curve": run.curve,
         "gradient": {"start": start, "end": end},
         "parameters": sum(p.numel() for p in model.parameters()),
-        "unit": task.solved_if[0],
-        "better": task.better[task.solved_if[0]],
-        "solved_if": task.solved_if[1],
-        "without_memory": task.no_memory.get(task.solved_if[0]),
+        "unit": task.deciding,
+        "better": task.better[task.deciding],
+        "solved_if": task.solved_if[1] if task.solved_if else None,
+        "without_memory": task.no_memory.get(task.deciding),
         "required_lag": task.required_lag,
     }
 
@@ -157,7 +157,7 @@ class _Run:
     """The loop, and what it leaves behind."""
 
     def __init__(
-        self, trial: Trial, task: Synthetic, model: SequenceModel, treated: Treated
+        self, trial: Trial, task: Benchmark, model: SequenceModel, treated: Treated
     ) -> None:
         self.trial, self.task, self.model = trial, task, model
         self.parameters = [p for p in model.parameters() if p.requires_grad]
@@ -202,7 +202,7 @@ class _Run:
     def _validate(self) -> bool:
         """Score the validation part, keep the best weights; whether the task is solved."""
         figures = _score(self.task, self.model, "val")
-        unit = self.task.solved_if[0]
+        unit = self.task.deciding
         self.curve.append((self.step, figures[unit]))
         rank = figures[unit] if self.task.better[unit] == "lower" else -figures[unit]
         if rank < self._rank:  # a NaN is never best
@@ -211,14 +211,14 @@ class _Run:
         return self.task.solved(figures)
 
 
-def _endless(task: Synthetic, trial: Trial) -> Iterator[Batch]:
+def _endless(task: Benchmark, trial: Trial) -> Iterator[Batch]:
     epoch = 0
     while True:
         yield from task.batches("train", trial.batch_size, (trial.seed, epoch))
         epoch += 1
 
 
-def _score(task: Synthetic, model: SequenceModel, split: Split) -> dict[str, float]:
+def _score(task: Benchmark, model: SequenceModel, split: Split) -> dict[str, float]:
     model.eval()
     with torch.no_grad():
         tallies = [
@@ -228,7 +228,7 @@ def _score(task: Synthetic, model: SequenceModel, split: Split) -> dict[str, flo
     return task.figures(torch.stack(tallies).sum(0))
 
 
-def _gradient(task: Synthetic, model: SequenceModel) -> Result:
+def _gradient(task: Benchmark, model: SequenceModel) -> Result:
     """How far the gradient reaches back, on one fixed batch; through the layer that keeps least."""
     batch: Batch = task.batches("val", 50)[0]
     lag = task.required_lag or None

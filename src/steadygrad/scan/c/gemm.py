@@ -116,19 +116,22 @@ static void product(word m, word n, word k, const real* a, word lead, const real
                     const real* start, int add, target c) {
     if (m <= 0) return;
     const word count = (m + MR - 1) / MR;
-    const word deep = count == 1 ? k : DEEP;     /* one pass over a panel: no need to keep it */
+    /* A panel that is read again is taken in pieces that stay in the first cache. */
+    const word pieces = count == 1 ? 1 : (k + 255) / 256;
     word j = 0;
     for (; m == 1 && j + 4 * NR <= n; j += 4 * NR)
         wide(1, k, a, lead, packed + j * k, NR * k, start, add, c, 0, j, n - j);
     for (; m <= MR / 2 && j + 2 * NR <= n; j += 2 * NR)
         broad(m, k, a, lead, packed + j * k, NR * k, start, add, c, 0, j, n - j);
     for (; j < n; j += NR)
-        for (word q = 0; q < k; q += deep)
+        for (word piece = 0; piece < pieces; piece++) {
+            const word q = k * piece / pieces, deep = k * (piece + 1) / pieces - q;
             for (word t = 0; t < count; t++) {
                 const word i = m * t / count, mr = m * (t + 1) / count - i;
-                narrow(mr, q + deep < k ? deep : k - q, a + i * lead + q, lead,
+                narrow(mr, deep, a + i * lead + q, lead,
                        packed + j * k + q * NR, 0, q ? 0 : start, q ? 1 : add, c, i, j, n - j);
             }
+        }
 }
 static inline target rowwise(real* at, word lead) { return (target){at, lead, 0}; }
 
@@ -192,7 +195,7 @@ static void weigh(word count, word n, const real* a, word lead, const real* cons
 
 AROUND = r"""
 /* ---- what is multiplied over a few steps at once: input, input's gradient, weights' gradients */
-#define LINES 96                       /* rows that are projected at once */
+#define LINES 48                       /* rows that are projected at once */
 #define FEW 4                          /* inputs of so few features need no tiles */
 #define MOST(a, b) ((a) > (b) ? (a) : (b))
 /* Rows of a thread; a dense batch, where every step has B rows, needs no sizes and offsets. */
@@ -221,7 +224,7 @@ static word project(const span* s, word step, word I, word n, const real* x, con
         if (count + m > room) break;
         for (word b = 0; b < m; b++, count++) {
             memcpy(lines + count * LEAD(I), x + (at + b) * I, I * sizeof(real));
-            to[count] = whole ? xp + (at + b) * n : xp + count * n;
+            to[count] = whole ? xp + (at + b) * n : xp + count * LEAD(n);
         }
     }
     product(count, n, I, lines, LEAD(I), w, bias, 0, (target){0, 0, to});

@@ -194,7 +194,7 @@ class _File:
                         taken.add(k)
             for key in (key for key in self.saved if key[0] == number):
                 if free:
-                    places[key] = f"x[{free.pop(0)} * H + u]"
+                    places[key] = f"xs[{free.pop(0)} * H + u]"
                 else:
                     places[key] = f"sv[{beside} * H + u]"
                     beside += 1
@@ -256,13 +256,14 @@ class _File:
         own = [Room(f"cur{k}", f"most * {width}") for k, width in enumerate(self._widths())]
         own += [Room(f"w_{name}", "most * H") for name in self._inside()]
         own += [
-            Room(f"out{i}", f"most * {len(item.gates)} * H") for i, item in enumerate(self.products)
+            Room(f"out{i}", f"most * LEAD({len(item.gates)} * H)")
+            for i, item in enumerate(self.products)
         ]
         chunk = "(I ? MOST(LINES, most) : 0)"
         own += [
             Room("lines", f"{chunk} * LEAD(I)"),
             Room("to", f"2 * {chunk}", "real*"),
-            Room("short_xp", f"({self.f['keep']} ? 0 : {chunk}) * {G} * H"),
+            Room("short_xp", f"{chunk} * LEAD({G} * H)"),
             Room("spill", f"{self.spills} * H"),
         ]
         return self._panels(True), own
@@ -288,7 +289,8 @@ class _File:
             *part_head("forward", f.words(), *self._forward_rooms()),
             f"    const word keep = {f['keep']};",
             f"    const real* const input = {f.pointer('x')};",
-            "    const int chunked = input && !keep;  /* projected rows are read once: not kept */",
+            f"    const int chunked = input && !(keep && {int(self.keeps_x)});  /* read once */",
+            f"    const word x_lead = chunked ? LEAD({G} * H) : {G} * H;",
             "    word until = input ? 0 : T, done = 0;",
             *(
                 f"    memcpy(cur{k}, {f.pointer(f's{k}')} + from * {width}, "
@@ -304,7 +306,7 @@ class _File:
             " lines, to);",
             "            done = 0;",
             "        }",
-            f"        real* const xt = chunked ? short_xp + done * {G} * H : "
+            f"        real* const xt = chunked ? short_xp + done * x_lead : "
             f"{f.pointer('xp', False)} + at * {G} * H;",
             "        done += m;",
         ]
@@ -317,7 +319,7 @@ class _File:
                     argument, k = self._argument(item), self._width(item.argument)
                     lines.append(
                         f"        product(m, {len(item.gates)} * H, {k}, {argument}, {k}, rp{i}, "
-                        f"0, 0, rowwise(out{i}, {len(item.gates)} * H));"
+                        f"0, 0, rowwise(out{i}, LEAD({len(item.gates)} * H)));"
                     )
                     if item.argument.startswith("s.") and argument != "cur0":
                         lines.append(
@@ -379,27 +381,32 @@ class _File:
         }
         head = [
             "        for (word b = 0; b < m; b++) {",
-            f"            real* const x = xt + b * {G} * H;",
+            "            const real* const x = xt + b * x_lead;",
             f"            real* const h = {f.pointer('hidden', False)} + (at + b) * P;",
-            f"            real* const sv = {f.pointer('saved', False)}"
-            f" + (at + b) * {self.beside} * H;",
             *(
                 f"            real* const c{k} = cur{k} + b * {width};"
                 for k, width in enumerate(self._widths())
             ),
             *(
-                f"            const real* const p{i} = out{i} + b * {len(item.gates)} * H;"
+                f"            const real* const p{i} = out{i} + b * LEAD({len(item.gates)} * H);"
                 for i, item in enumerate(self.products)
             ),
             *(f"            real* const v_{n} = w_{n} + b * H;" for n in self._inside()),
             *self._noise_rows(f),
-            "            (void)x; (void)h; (void)sv;",
+            "            (void)x; (void)h;",
+        ]
+        kept = [
+            f"            real* const xs = {f.pointer('xp', False)} + (at + b) * {G} * H;",
+            f"            real* const sv = {f.pointer('saved', False)}"
+            f" + (at + b) * {self.beside} * H;",
+            "            (void)xs; (void)sv;",
         ]
         lines = ["        if (keep) {"]
         for choice in (keeping, plain):
             printer = StagePrinter(stage.joint, loads, choice)
             self.spills = max(self.spills, printer.spills)
-            lines += ["    " + h for h in head] + printer.print(" " * 16) + ["            }"]
+            begin = head + kept if choice is keeping else head
+            lines += ["    " + h for h in begin] + printer.print(" " * 16) + ["            }"]
             if choice is keeping:
                 lines.append("        } else {")
         return [*lines, "        }"]
@@ -592,7 +599,8 @@ class _File:
             ),
             *(f"            real* const v_{n} = w_{n} + b * H;" for n in self._inside()),
             *self._noise_rows(b),
-            "            (void)x; (void)sv; (void)f; (void)dx;",
+            "            const real* const xs = x;",
+            "            (void)x; (void)xs; (void)sv; (void)f; (void)dx;",
             *printer.print(" " * 12),
             "        }",
         ]

@@ -1,0 +1,64 @@
+"""A task of the proving ground: its name, its score without memory, when it is solved."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from steadygrad.tasks.base import InputError, Score, Split, Task
+
+
+class Benchmark(Task):
+    """A task that is made from its options alone: a frozen dataclass whose fields they are.
+
+    It states its `name`, what a model without memory scores (`no_memory`, by closed form or from
+    the data), and when it counts as solved.
+    """
+
+    name: ClassVar[str]
+    input_kind: ClassVar[Literal["values", "symbols"]] = "values"
+    every_step: ClassVar[bool] = False
+    notes: tuple[str, ...] = ()
+    solved_if: ClassVar[tuple[str, float] | None] = None
+    """The figure that decides whether the task is solved, and the value that it has to reach."""
+
+    @property
+    @abstractmethod
+    def no_memory(self) -> Mapping[str, float]:
+        """What the best answer that remembers nothing scores on average, by figure."""
+
+    @property
+    def deciding(self) -> str:
+        """The figure by which runs are compared."""
+        return self.solved_if[0] if self.solved_if else next(iter(self.better))
+
+    def solved(self, figures: Mapping[str, float]) -> bool:
+        """Whether figures of a scored part mean that the task is solved."""
+        if self.solved_if is None:
+            return False
+        unit, bound = self.solved_if
+        value = figures[unit]
+        return value <= bound if self.better[unit] == "lower" else value >= bound
+
+    def facts(self) -> dict[str, object]:
+        return {
+            "task": self.name,
+            "time_steps": self.time_steps,
+            "required lag": self.required_lag,
+            "without memory": dict(self.no_memory),
+        }
+
+    def naive(self, split: Split) -> list[Score]:
+        return [
+            Score("without memory", value, unit, self.better[unit])
+            for unit, value in self.no_memory.items()
+        ]
+
+    def expect(self, option: str, holds: bool, expected: str) -> None:
+        """Refuse a bad option as soon as the task is made.
+
+        Raises:
+            InputError: ``holds`` is False.
+        """
+        if not holds:
+            value = getattr(self, option)
+            raise InputError(f"task {self.name}: {option} {value}: expected {expected}")

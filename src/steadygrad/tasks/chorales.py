@@ -1,0 +1,126 @@
+"""Polyphonic music: which notes sound next in Bach's chorales."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from steadygrad.tasks.base import Batch, Batches, Better, Split
+from steadygrad.tasks.benchmark import Benchmark
+from steadygrad.tasks.datasets import DataFile, read_file
+
+NATS_A_FRAME = "nats per frame"
+NOTES = 88
+LOWEST = 21  # MIDI number of the lowest key of a piano
+_FILE = DataFile(
+    "jsb_chorales/jsb-chorales-quarter.json",
+    "2db9329f1881a1d3f49703ec556bf1d6f84b4f6c1d702c156536e93cf31e1c91",
+    "https://raw.githubusercontent.com/czhuang/JSB-Chorales-dataset/"
+    "9a7f733ddb4ed91f48da64ac7f0f621c34aadd4d/jsb-chorales-quarter.json",
+)
+_PARTS: Mapping[Split, str] = {"train": "train", "val": "valid", "test": "test"}
+
+
+@final
+@dataclass(frozen=True)
+class Chorales(Benchmark):
+    r"""Predict which of 88 notes sound in the next quarter note, after each one.
+
+    229 chorales to train on, 76 to validate, 77 to test. The loss of a frame is the sum over the
+    notes of their binary cross-entropies, the mean is over frames, as in the papers. Chorales of a
+    batch are filled to the longest; what is filled counts nowhere.
+
+    Shapes:
+        Inputs ``(T, B, 88)``, 0 or 1; targets the same, NaN where a chorale has ended.
+
+    Baseline:
+        Each note at its frequency in the training part.
+
+    References:
+        Boulanger-Lewandowski, Bengio and Vincent, *Modeling Temporal Dependencies in
+        High-Dimensional Sequences*, 2012.
+    """
+
+    name: ClassVar[str] = "chorales"
+    every_step: ClassVar[bool] = True
+    better: ClassVar[Mapping[str, Better]] = {NATS_A_FRAME: "lower"}
+
+    @property
+    def input_size(self) -> int:
+        return NOTES
+
+    @property
+    def output_size(self) -> int:
+        return NOTES
+
+    @property
+    def time_steps(self) -> int:
+        return max(len(s) for s in _rolls("train")) - 1
+
+    @property
+    def no_memory(self) -> Mapping[str, float]:
+        train = torch.cat([s[1:] for s in _rolls("train")]).double()
+        p = (train.sum(0) + 0.5) / (len(train) + 1)
+        test = torch.cat([s[1:] for s in _rolls("test")]).double()
+        nats = -(test * p.log() + (1 - test) * (1 - p).log()).sum(1).mean().item()
+        return {NATS_A_FRAME: nats}
+
+    def batches(self, split: Split, size: int, shuffle: tuple[int, int] | None = None) -> Batches:
+        rolls = _rolls(_PARTS[split])
+        order = list(range(len(rolls)))
+        if shuffle is not None:
+            seed, epoch = shuffle
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+            order = torch.randperm(len(rolls), generator=generator).tolist()
+        return _Chorales(rolls, [order[i : i + size] for i in range(0, len(order), size)])
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        nats, frames = _nats(outputs, targets)
+        return nats / frames
+
+    def tally(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return torch.stack(_nats(outputs.double(), targets.double()))
+
+    def figures(self, total: Tensor) -> dict[str, float]:
+        nats, frames = total.tolist()
+        return {NATS_A_FRAME: nats / frames if frames else math.nan}
+
+
+def _nats(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    there = ~targets[..., 0].isnan()
+    nats = F.binary_cross_entropy_with_logits(outputs[there], targets[there], reduction="sum")
+    return nats, there.sum().to(nats.dtype)
+
+
+@final
+@dataclass(frozen=True)
+class _Chorales(Batches):
+    rolls: list[Tensor]
+    cut: list[list[int]]
+
+    def __len__(self) -> int:
+        return len(self.cut)
+
+    def __getitem__(self, index: int) -> Batch:
+        rows = [self.rolls[i] for i in self.cut[index]]
+        inputs = torch.nn.utils.rnn.pad_sequence([r[:-1] for r in rows])
+        targets = torch.nn.utils.rnn.pad_sequence([r[1:] for r in rows], padding_value=torch.nan)
+        return Batch(inputs, targets)
+
+
+@lru_cache(maxsize=4)
+def _rolls(part: str) -> list[Tensor]:
+    """Each chorale as ``(frames, 88)``."""
+    rolls = []
+    for chorale in json.loads(read_file(_FILE))[part]:
+        roll = torch.zeros(len(chorale), NOTES)
+        for frame, notes in enumerate(chorale):
+            roll[frame, [n - LOWEST for n in notes]] = 1.0
+        rolls.append(roll)
+    return rolls

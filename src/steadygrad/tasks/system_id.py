@@ -1,0 +1,257 @@
+"""System identification: what comes out of a system, from what went in, simulated freely."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar, Literal, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steadygrad.tasks.base import Batches, Split
+from steadygrad.tasks.benchmark import Benchmark
+from steadygrad.tasks.datasets import DataFile, read_file
+from steadygrad.tasks.scoring import NRMSE, RMSE, SeriesScores
+from steadygrad.tasks.windows import Windows
+
+System = Literal["silverbox", "tanks", "exchanger", "hairdryer", "ballbeam", "heating", "buck"]
+_GITHUB = "https://raw.githubusercontent.com/"
+_NONLINEAR = (
+    f"{_GITHUB}Rafa7046/Non_Linear_Identification/e5c9b006b0a2ec1650bc018a5fb38d2f4363d4c7/"
+)
+_BUCK = f"{_GITHUB}wilsonrljr/sysidentpy-data/72715362eadcf860fdbd77d88b5d7e92b6143a83/datasets/"
+_DAISY = "DaISy, KU Leuven; put it there as CSV with a header, inputs before the output"
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Files of a system, its input and output columns, and the first row of each part.
+
+    ``cuts``: train from the first to the second, validation to the third, test from the fourth
+    to the fifth; shares of the rows if below one.
+    """
+
+    files: tuple[DataFile, ...]
+    inputs: tuple[str, ...]
+    output: str
+    cuts: tuple[float, float, float, float, float] = (0, 0.5, 0.65, 0.65, 1)
+
+
+_SOURCES: dict[str, _Source] = {
+    # The arrow-shaped part at the beginning is the test, beyond the amplitudes trained on.
+    "silverbox": _Source(
+        (
+            DataFile(
+                "silverbox/SNLS80mV.csv",
+                "ae62d5a91230c10f76e6dd02c8a4fac3c9d4d8a95fbf50e87cb0c4885003e0f1",
+                f"{_NONLINEAR}src/data/SNLS80mV.csv",
+            ),
+        ),
+        ("V1",),
+        "V2",
+        (40_650, 110_000, 131_072, 0, 40_650),
+    ),
+    "tanks": _Source(
+        (
+            DataFile(
+                "cascaded_tanks/dataBenchmark.csv",
+                "ef2388ed822f3aef4aa80d6b0f2b466dd80b361786b3eafc7a2957c31ea323a7",
+                f"{_NONLINEAR}src/data/tanque.csv",
+            ),
+        ),
+        ("u",),
+        "y",
+        (0, 800, 1024, 1024, 2048),
+    ),
+    "exchanger": _Source(
+        (
+            DataFile(
+                "daisy/csv/exchanger.csv",
+                "4f5d3624ab047f6efffc4d4317adab3cdccc3341694f2c68978c70a7a1faa7ce",
+                hint=_DAISY,
+            ),
+        ),
+        ("q_liquid_flow",),
+        "th_outlet_temp",
+    ),
+    "hairdryer": _Source(
+        (
+            DataFile(
+                "daisy/csv/hairdryer.csv",
+                "5da0da55adcf4838fe0ab1d02c1f4e09960c31da61b23048a79054903fdd6cdb",
+                hint=_DAISY,
+            ),
+        ),
+        ("u_voltage",),
+        "y_air_temp",
+    ),
+    "ballbeam": _Source(
+        (
+            DataFile(
+                "daisy/csv/ballbeam.csv",
+                "97f496f648853328b7a5d48cfb023f93fbd7c31d504b1fafba944d81fd214f34",
+                hint=_DAISY,
+            ),
+        ),
+        ("u_beam_angle",),
+        "y_ball_position",
+    ),
+    "heating": _Source(
+        (
+            DataFile(
+                "daisy/csv/heating.csv",
+                "cbd335d1b5e5c8dd0d2990b8aae58d843a766d239aed6759015dba9dfa4aa374",
+                hint=_DAISY,
+            ),
+        ),
+        ("u_voltage",),
+        "y_temperature",
+    ),
+    "buck": _Source(
+        (
+            DataFile(
+                "sysidentpy/buck_id.csv",
+                "d244920026305463079732a91f62968bc30121f651a5699279b42b7ee637c3e7",
+                f"{_BUCK}buck_id.csv",
+            ),
+            DataFile(
+                "sysidentpy/buck_valid.csv",
+                "adaaa29d0b677eaf7a3b36267f7fd8dc0afd6e9c1d7d054547a0e3f945e0c685",
+                f"{_BUCK}buck_valid.csv",
+            ),
+        ),
+        ("input",),
+        "y",
+        (0, 800, 1001, 1001, 2000),
+    ),
+}
+
+
+@final
+@dataclass(frozen=True)
+class SystemID(SeriesScores, Benchmark):
+    r"""Simulate a system: its output at every step from its inputs up to then, never its outputs.
+
+    A recurrent network that sees inputs alone runs freely (parallel, closed loop) by itself.
+    Input and output are scaled to mean 0 and standard deviation 1 over the training part. The
+    first ``washout`` steps of a sequence are not asked for: the state begins at zero, the
+    system's did not. Training sees windows, validation and test are one sequence each.
+
+    Args:
+        system: Which record. Silverbox: training and validation from the multisine part, tested
+            on the arrow-shaped part. Cascaded tanks: the published halves. Buck converter: the
+            published two files. DaISy's (exchanger, hairdryer, ballbeam, heating): the first half
+            trains, 15 % validate, the last 35 % test.
+        window: Steps of a training window, above ``washout``.
+        washout: Steps that are not asked for.
+
+    Shapes:
+        Inputs ``(T, B, I)``; targets ``(T, B, 1)``, NaN where nothing is asked.
+
+    Baseline:
+        The mean of the training part, the best constant that is known then. RMSE in the unit of
+        the output; NRMSE divides it by the standard deviation of the output in the scored part.
+
+    References:
+        Wigren and Schoukens, *Three Free Data Sets for Development and Benchmarking in Nonlinear
+        System Identification*, 2013 (Silverbox).
+        Schoukens, Mattsson, Wigren and Noël, *Cascaded Tanks Benchmark Combining Soft and Hard
+        Nonlinearities*, 2016. De Moor, *DaISy: Database for the Identification of Systems*.
+    """
+
+    system: System = "silverbox"
+    window: int = 300
+    washout: int = 50
+
+    name: ClassVar[str] = "system-id"
+    every_step: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        self.expect("system", self.system in _SOURCES, ", ".join(_SOURCES))
+        self.expect("washout", self.washout >= 0, "0 or above")
+        self.expect("window", self.window > self.washout, f"above the washout, {self.washout}")
+
+    @property
+    def input_size(self) -> int:
+        return len(_SOURCES[self.system].inputs)
+
+    @property
+    def output_size(self) -> int:
+        return 1
+
+    @property
+    def time_steps(self) -> int:
+        return self.window
+
+    @property
+    def no_memory(self) -> Mapping[str, float]:
+        y = self._part("test")[1][self.washout :]
+        rmse = y.square().mean().sqrt().item() * self.unit
+        return {RMSE: rmse, NRMSE: rmse / (y.std().item() * self.unit)}
+
+    @property
+    def unit(self) -> float:
+        return float(_scaled(self.system)[2])
+
+    def batches(self, split: Split, size: int, shuffle: tuple[int, int] | None = None) -> Batches:
+        u, y = self._part(split)
+        if split != "train":
+            return Windows(u, y, (torch.zeros(1, dtype=torch.long),), len(u), self.washout)
+        last = len(u) - self.window
+        if shuffle is None:
+            starts = torch.arange(0, last + 1, max(1, self.window - self.washout))
+        else:
+            seed, epoch = shuffle
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+            count = max(size, len(u) // self.window)
+            starts = torch.randint(last + 1, (count,), generator=generator)
+        return Windows(u, y, starts.split(size), self.window, self.washout)
+
+    def _part(self, split: Split) -> tuple[Tensor, Tensor]:
+        u, y, _ = _scaled(self.system)
+        first, last = _bounds(self.system, len(u))[split]
+        return u[first:last], y[first:last]
+
+
+def _bounds(system: str, rows: int) -> dict[Split, tuple[int, int]]:
+    at = [round(c * rows) if 0 < c <= 1 else int(c) for c in _SOURCES[system].cuts]
+    return {"train": (at[0], at[1]), "val": (at[1], at[2]), "test": (at[3], at[4])}
+
+
+@lru_cache(maxsize=16)
+def _scaled(system: str) -> tuple[Tensor, Tensor, float]:
+    """Inputs ``(N, I)`` and output ``(N,)``, scaled, and the unit of the scaled output."""
+    u, y = _columns(system)
+    first, last = _bounds(system, len(y))["train"]
+    train_u, train_y = u[first:last], y[first:last]
+    scale = float(train_y.std())
+    x = (u - train_u.mean(0)) / train_u.std(0)
+    return (
+        torch.from_numpy(x.astype(np.float32)),
+        torch.from_numpy(((y - train_y.mean()) / scale).astype(np.float32)),
+        scale,
+    )
+
+
+def _columns(system: str) -> "tuple[np.ndarray, np.ndarray]":
+    source = _SOURCES[system]
+    tables = [_table(read_file(file).decode()) for file in source.files]
+    if system == "tanks":  # estimation and validation stand side by side in one file
+        (both,) = tables
+        u = np.concatenate([both["uEst"], both["uVal"]])[:, None]
+        return u, np.concatenate([both["yEst"], both["yVal"]])
+    joined = {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
+    return np.stack([joined[name] for name in source.inputs], 1), joined[source.output]
+
+
+def _table(text: str) -> "dict[str, np.ndarray]":
+    """Columns by name; empty cells are left out, so that a column may be shorter."""
+    head, *lines = text.splitlines()
+    names = [name.strip('" ') for name in head.split(",")]
+    columns: dict[str, list[float]] = {name: [] for name in names if name}
+    for line in lines:
+        for name, cell in zip(names, line.split(","), strict=False):
+            if name and cell.strip():
+                columns[name].append(float(cell))
+    return {name: np.asarray(values) for name, values in columns.items()}
