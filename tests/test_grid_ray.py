@@ -22,7 +22,7 @@ SMALL = Trial("parity:length=4", "gru", hidden=4, updates=4, validate_every=2, b
 
 
 @pytest.fixture
-def cluster() -> Iterator[Any]:
+def cluster() -> Iterator[tuple[Any, Any]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from ray.cluster_utils import Cluster
@@ -30,22 +30,22 @@ def cluster() -> Iterator[Any]:
     root = str(Path(__file__).parent.parent)
     os.environ["PYTHONPATH"] = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    made.second = made.add_node(num_cpus=1)
+    second = made.add_node(num_cpus=1)
     made.wait_for_nodes()
-    yield made
+    yield made, second
     made.shutdown()
 
 
-def test_the_numbers_are_those_of_this_process(cluster: Any, tmp_path: Path) -> None:
+def test_the_numbers_are_those_of_this_process(cluster: tuple[Any, Any], tmp_path: Path) -> None:
     with Results(tmp_path / "results.db") as results:
         finished = run_grid(
-            Grid(("parity:length=4",), seeds=3, base=SMALL), results, OnRay(cluster.address)
+            Grid(("parity:length=4",), seeds=3, base=SMALL), results, OnRay(cluster[0].address)
         )
     for trial, result in finished:
         assert result["figures"] == run_trial(trial)["figures"]
 
 
-def test_a_node_that_dies_takes_no_run_with_it(cluster: Any, tmp_path: Path) -> None:
+def test_a_node_that_dies_takes_no_run_with_it(cluster: tuple[Any, Any], tmp_path: Path) -> None:
     seen: list[int] = []
 
     def tell(progress: Progress) -> None:
@@ -53,13 +53,13 @@ def test_a_node_that_dies_takes_no_run_with_it(cluster: Any, tmp_path: Path) -> 
             return
         seen.append(progress.trial.seed)
         if len(seen) == 5:
-            cluster.remove_node(cluster.second, allow_graceful=False)
+            cluster[0].remove_node(cluster[1], allow_graceful=False)
 
     with Results(tmp_path / "results.db") as results:
         finished = run_grid(
             Grid(("parity",), seeds=40, base=SMALL),
             results,
-            OnRay(cluster.address),
+            OnRay(cluster[0].address),
             tell,
             work=grid_work.slow,
         )
