@@ -19,6 +19,7 @@ from steadygrad.diagnosis import clip_advice as clip_advice
 from steadygrad.diagnosis import clip_check as clip_check
 from steadygrad.diagnosis import diagnose as diagnose
 from steadygrad.diagnosis import rendering as _rendering
+from steadygrad.diagnosis import repair as repair
 from steadygrad.diagnosis import watch as watch
 from steadygrad.nn import GRU as GRU
 from steadygrad.nn import LSTM as LSTM

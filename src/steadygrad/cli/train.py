@@ -12,7 +12,11 @@ from steadygrad.cli.display import Lines, Live
 from steadygrad.cli.plain_json import plain
 from steadygrad.cli.report import write_report
 from steadygrad.cli.score_table import print_scores
-from steadygrad.train import Outcome, TrainConfig
+from steadygrad.diagnosis import Repair
+from steadygrad.diagnosis.forks import Fork
+from steadygrad.record import Record
+from steadygrad.tasks import InputError
+from steadygrad.train import Outcome, TrainConfig, repair_config, resumed_config
 from steadygrad.train import train as train_on
 
 EXIT = {"finished": 0, "diverged": 1, "interrupted": 130}
@@ -21,6 +25,8 @@ EXIT = {"finished": 0, "diverged": 1, "interrupted": 130}
 def train(
     config: Annotated[TrainConfig, tyro.conf.arg(name="")],
     json: bool = False,
+    repair: bool = False,
+    dry_run: bool = False,
 ) -> int:
     """Train a recurrent network on your own CSV or text, and score it beside naive answers.
 
@@ -31,8 +37,18 @@ def train(
     Args:
         config: Options of the run.
         json: Print one JSON document at the end, and nothing else.
+        repair: First look at a short run; if it has a fault, try the remedies for it in short runs
+            beside each other, and train with one that is better beyond noise, if there is.
+        dry_run: With --repair: print what would be tried, and train nothing more.
     """
+    if dry_run and not repair:
+        raise InputError("--dry-run: shows the plan of a repair; give --repair with it")
     console = Console()
+    repaired = None
+    if repair:
+        config, repaired = _repair(console, config, dry_run, json)
+        if dry_run:
+            return 0
     if json:
         outcome = train_on(config)
     elif console.is_terminal:
@@ -40,14 +56,39 @@ def train(
             outcome = train_on(config, live.tell)
     else:
         outcome = train_on(config, Lines(console).tell)
+    if repaired is not None:
+        with Record.open(outcome.record) as record:
+            record.note("repair", repaired.to_record())
     report = write_report([outcome.record], config.folder / "report.html")
     if json:
         document = _document(outcome) | {"report": str(report)}
+        document |= {} if repaired is None else {"repair": plain(repaired.to_record())}
         print(json_format.dumps(document, indent=2, allow_nan=False))
         return EXIT[outcome.status]
     _tell_end(console, outcome, config)
     console.print(f"report: {report}", highlight=False, soft_wrap=True)
     return EXIT[outcome.status]
+
+
+def _repair(
+    console: Console, config: TrainConfig, dry_run: bool, json: bool
+) -> tuple[TrainConfig, Repair | None]:
+    """The options with the remedy that was kept; of a run that is resumed, those it had."""
+    config.check()
+    if config.resume:
+        return resumed_config(config, config.folder / "run.db"), None
+
+    def tell(fork: Fork) -> None:
+        if not json:
+            text = f"{fork.candidate}, seed {fork.seed}: validation loss {fork.score:.4g}"
+            console.print(f"  tried {text} ({fork.seconds:.0f} s)", highlight=False)
+
+    config, found = repair_config(config, dry_run=dry_run, tell=tell)
+    if dry_run and json:
+        print(json_format.dumps(plain(found.to_record()), indent=2, allow_nan=False))
+    elif not json:
+        console.print(str(found), highlight=False, soft_wrap=True, markup=False)
+    return config, found
 
 
 def _tell_end(console: Console, outcome: Outcome, config: TrainConfig) -> None:

@@ -17,6 +17,9 @@ from steadygrad.diagnosis.faults import FAULTS as FAULTS
 from steadygrad.diagnosis.faults import Fault as Fault
 from steadygrad.diagnosis.finding import Finding as Finding
 from steadygrad.diagnosis.finding import Thresholds as Thresholds
+from steadygrad.diagnosis.repair import Care as Care
+from steadygrad.diagnosis.repair import Repair as Repair
+from steadygrad.diagnosis.repair import repair as repair
 from steadygrad.diagnosis.reproduce import Reproduced as Reproduced
 from steadygrad.diagnosis.reproduce import reproduce as reproduce
 from steadygrad.diagnosis.trials import Trial as Trial

@@ -12,6 +12,8 @@ from steadygrad.train.grid import Progress as Progress
 from steadygrad.train.grid import run_grid as run_grid
 from steadygrad.train.reload import Reloaded as Reloaded
 from steadygrad.train.reload import reload as reload
+from steadygrad.train.repair import repair_config as repair_config
+from steadygrad.train.repair import resumed_config as resumed_config
 from steadygrad.train.run import train as train
 from steadygrad.train.trial import Result as Result
 from steadygrad.train.trial import Trial as Trial

@@ -1,0 +1,148 @@
+"""Short trainings side by side, and a choice that only what is better beyond noise survives.
+
+Every candidate, and nothing, is first tried once under one seed. The best few then meet nothing
+again under fresh seeds, in pairs. One is kept only if its gain over nothing, averaged over these
+pairs, exceeds what the spread of the pairs explains. What was chosen among several on the same
+numbers would look better than it is; so the first round only says who may enter the second.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Literal
+
+# Student's t, one-sided, 95 %, by degrees of freedom; beyond the table its limit is near enough.
+T95 = {1: 6.314, 2: 2.920, 3: 2.353, 4: 2.132, 5: 2.015, 6: 1.943, 7: 1.895, 8: 1.860, 9: 1.833}
+NOTHING = "nothing"
+Score = Callable[[str | None, int], float]
+"""Trains with a candidate, or without (None), under a seed, and returns the validation score."""
+
+
+@dataclass(frozen=True)
+class Fork:
+    """One short training.
+
+    Attributes:
+        candidate: What was tried; ``"nothing"`` for the control.
+        seed: Of weights, data order and all else that is drawn.
+        score: On the validation data; NaN if it diverged.
+        seconds: What it cost.
+        stage: ``"first"`` or ``"fresh"`` seeds.
+    """
+
+    candidate: str
+    seed: int
+    score: float
+    seconds: float
+    stage: Literal["first", "fresh"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the forks say.
+
+    Attributes:
+        kept: The candidate that is better beyond noise, or None.
+        why: In one sentence.
+        gain: Mean gain of it, or of the best that was not kept, over fresh seeds; None if no
+            candidate got so far.
+        least: What the gain is at least, at 95 %.
+        forks: All trainings, in the order in which they ran.
+    """
+
+    kept: str | None
+    why: str
+    gain: float | None
+    least: float | None
+    forks: tuple[Fork, ...]
+
+    @property
+    def seconds(self) -> float:
+        """What all of it cost."""
+        return sum(fork.seconds for fork in self.forks)
+
+
+def choose(
+    candidates: Sequence[str],
+    score: Score,
+    *,
+    better: Literal["lower", "higher"] = "higher",
+    seeds: int = 4,
+    finalists: int = 2,
+    first_seed: int = 0,
+    tell: Callable[[Fork], None] = lambda fork: None,
+) -> Choice:
+    """Try candidates against nothing, and keep one or none.
+
+    Args:
+        candidates: By name, the most promising first: of equals the earlier one wins.
+        score: Trains and scores; the budget must not depend on the candidate.
+        better: Which way a score is better.
+        seeds: Fresh seeds of the second round, at least two.
+        finalists: How many enter it.
+        first_seed: Of the first round; the fresh ones follow it.
+        tell: Called after every training.
+
+    Raises:
+        ValueError: Fewer than two seeds, no finalists, or one name twice.
+    """
+    if seeds < 2 or finalists < 1:
+        raise ValueError(
+            f"expected at least 2 seeds and 1 finalist, got {seeds} and {finalists}: without a "
+            "spread nothing can be told from noise"
+        )
+    if len(set(candidates)) < len(candidates):
+        raise ValueError(f"a candidate is named twice in {', '.join(candidates)}")
+    runs = _Runs(score, 1.0 if better == "higher" else -1.0, tell)
+    first = {name: runs.merit(name, first_seed, "first") for name in (None, *candidates)}
+    ahead = [n for n in candidates if first[n] > first[None]]
+    ahead = sorted(ahead, key=lambda n: -first[n])[:finalists]
+    if not ahead:
+        text = "nothing that was tried did better than nothing in the first round"
+        return Choice(None, text, None, None, tuple(runs.done))
+    fresh = range(first_seed + 1, first_seed + 1 + seeds)
+    control = [runs.merit(None, seed, "fresh") for seed in fresh]
+    gains = {
+        name: _gain([runs.merit(name, seed, "fresh") for seed in fresh], control) for name in ahead
+    }
+    best = max(ahead, key=lambda n: gains[n][1])
+    mean, least = gains[best]
+    if least > 0:
+        text = f"{best} is better by {mean:.4g}, at least {least:.4g}, over {seeds} fresh seeds"
+        return Choice(best, text, mean, least, tuple(runs.done))
+    text = f"{best} came closest, by {mean:.4g} over {seeds} fresh seeds: within noise"
+    return Choice(None, text, mean, least, tuple(runs.done))
+
+
+class _Runs:
+    def __init__(self, score: Score, sign: float, tell: Callable[[Fork], None]) -> None:
+        self.score, self.sign, self.tell = score, sign, tell
+        self.done: list[Fork] = []
+
+    def merit(self, name: str | None, seed: int, stage: Literal["first", "fresh"]) -> float:
+        """Train once; the score, larger is better, and a NaN is worse than any."""
+        began = time.perf_counter()
+        value = float(self.score(name, seed))
+        fork = Fork(name or NOTHING, seed, value, time.perf_counter() - began, stage)
+        self.done.append(fork)
+        self.tell(fork)
+        return -math.inf if math.isnan(value) else self.sign * value
+
+
+def _gain(candidate: list[float], control: list[float]) -> tuple[float, float]:
+    """Mean gain over pairs, and what it is at least, at 95 %.
+
+    A pair in which the control diverged is won by any finite score, without a number.
+    """
+    if any(math.isinf(c) for c in candidate):
+        return -math.inf, -math.inf
+    pairs = [a - b for a, b in zip(candidate, control, strict=True) if math.isfinite(b)]
+    if not pairs:
+        return math.inf, math.inf
+    mean = fmean(pairs)
+    if len(pairs) == 1:  # the others diverged: all pairs must be won
+        return mean, mean
+    free = len(pairs) - 1
+    return mean, mean - T95.get(free, 1.8) * stdev(pairs) / math.sqrt(len(pairs))

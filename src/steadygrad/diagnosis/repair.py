@@ -1,0 +1,220 @@
+"""Repair: from a fault to a remedy that is proven on the task, or to nothing at all."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from steadygrad.diagnosis.diagnose import diagnose
+from steadygrad.diagnosis.finding import Finding, verdict, worst_first
+from steadygrad.diagnosis.forks import Choice, Fork, choose
+from steadygrad.record import Record
+from steadygrad.remedies import Applied, Remedy, Treatment, parse
+
+
+class Care:
+    """What a remedy asks of a training loop; without a remedy it asks nothing.
+
+    Args:
+        remedy: Or None.
+        applied: What it changed in the model.
+    """
+
+    def __init__(self, remedy: Remedy | None, applied: Applied | None) -> None:
+        self.remedy, self._applied = remedy, applied
+        self._treatment: Treatment | None = None
+
+    def begin(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Call once, when the optimiser is made."""
+        if self.remedy is not None and self.remedy.acts_on_gradients:
+            self._treatment = self.remedy.begin(model, optimizer)
+
+    def loss(self, loss: Tensor) -> Tensor:
+        """The loss with the remedy's penalty; call before ``backward``."""
+        return loss if self._applied is None else loss + self._applied.penalty(loss)
+
+    def gradients(self) -> None:
+        """Treat the gradients; call between ``backward`` and the optimiser's step."""
+        if self._treatment is not None:
+            self._treatment()
+
+
+Trainer = Callable[[nn.Module, Care], float]
+"""Trains a model for a fixed budget, with care, and returns its validation score."""
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What was found, tried and kept.
+
+    Attributes:
+        verdict: Of the model as it was.
+        findings: Worst first.
+        plan: Remedies to try, the most promising first, as `steadygrad.remedies.parse` reads them.
+        choice: What the trainings said; None after a dry run, or where nothing is wrong.
+    """
+
+    verdict: str
+    findings: tuple[Finding, ...]
+    plan: tuple[str, ...]
+    choice: Choice | None
+
+    @property
+    def remedy(self) -> Remedy | None:
+        """The remedy that was kept, or None."""
+        return None if self.choice is None or self.choice.kept is None else parse(self.choice.kept)
+
+    def apply(self, model: nn.Module) -> Care:
+        """Treat a new model with what was kept; it is left as it is if nothing was."""
+        remedy = self.remedy
+        return Care(remedy, None if remedy is None else remedy.apply(model))
+
+    def __str__(self) -> str:
+        lines = [f"verdict: {self.verdict}"]
+        lines += [f"{f.fault}: {f.text}" for f in self.findings]
+        if self.plan:
+            lines.append(f"plan: {', '.join(self.plan)}")
+        if self.choice is not None:
+            kept = self.choice.kept or "nothing"
+            lines += [f"kept: {kept} ({self.choice.why})", f"cost: {self.choice.seconds:.1f} s"]
+        return "\n".join(lines)
+
+    def to_record(self) -> dict[str, Any]:
+        """Everything as plain values."""
+        return {
+            "verdict": self.verdict,
+            "findings": [f.to_record() for f in self.findings],
+            "plan": list(self.plan),
+            "choice": None if self.choice is None else asdict(self.choice),
+        }
+
+
+def plan_of(findings: Sequence[Finding], most: int) -> tuple[str, ...]:
+    """The remedies of the findings, of the worst first, each once, at most so many."""
+    ranked = [name for f in worst_first(list(findings)) for name in f.remedies]
+    return tuple(dict.fromkeys(ranked))[:most]
+
+
+def repair(
+    model_factory: Callable[[], nn.Module],
+    trainer: Trainer,
+    loss_fn: Callable[[nn.Module], Tensor],
+    *,
+    lag: int | None = None,
+    better: Literal["lower", "higher"] = "higher",
+    remedies: Sequence[str] | None = None,
+    most: int = 4,
+    seeds: int = 4,
+    seed: int = 0,
+    dry_run: bool = False,
+    record: Record | None = None,
+    tell: Callable[[Fork], None] = lambda fork: None,
+) -> Repair:
+    """Find a remedy for a model, and prove it on the task.
+
+    The model is diagnosed as it is made and, if it is healthy then, after a training. If nothing
+    is wrong, nothing is tried. Else the remedies that suit the findings are tried against nothing
+    in short trainings of equal budget (`steadygrad.diagnosis.forks.choose`): judged by the task's
+    validation score, under fresh seeds, and kept only if better beyond noise. Every training has a
+    model of its own, so what was not kept leaves no trace.
+
+    Args:
+        model_factory: Makes a new model; random draws follow torch's generator, which is seeded.
+        trainer: Trains a model for a fixed budget and returns its validation score. It calls
+            ``care.begin(model, optimizer)``, ``care.loss(loss)`` before and ``care.gradients()``
+            after ``backward``.
+        loss_fn: Loss of one batch with a model, to look at its gradient.
+        lag: Steps back that the task needs; without it nobody is accused of vanishing.
+        better: Which way a score is better.
+        remedies: To try, as text; those that suit the findings if not given.
+        most: How many to try at most.
+        seeds: Fresh seeds that a remedy has to prove itself under.
+        seed: Of the first training; the fresh ones follow it.
+        dry_run: Diagnose and plan; train nothing.
+        record: Where findings, trainings and choice are written.
+        tell: Called after every training.
+
+    Raises:
+        ValueError: As `steadygrad.diagnose`; a remedy's text that cannot be read.
+
+    Example:
+        >>> import torch
+        >>> from torch.nn.functional import mse_loss
+        >>> x, y = torch.randn(30, 8, 2), torch.randn(8, 8)
+        >>> def trainer(model, care):
+        ...     optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        ...     care.begin(model, optimizer)
+        ...     for _ in range(3):
+        ...         optimizer.zero_grad()
+        ...         care.loss(mse_loss(model(x)[0][-1], y)).backward()
+        ...         care.gradients()
+        ...         optimizer.step()
+        ...     return -mse_loss(model(x)[0][-1], y).item()
+        >>> found = repair(
+        ...     lambda: torch.nn.LSTM(2, 8),
+        ...     trainer,
+        ...     lambda model: mse_loss(model(x)[0][-1], y),
+        ...     lag=29,
+        ...     dry_run=True,
+        ... )
+        >>> found.verdict, found.plan[0]
+        ('vanishing', 'forget-bias')
+    """
+    run = _Trainings(model_factory, trainer)
+    findings = diagnose_all(run.made(seed), loss_fn, lag)
+    if not findings and not dry_run:
+        findings = diagnose_all(run.trained(seed), loss_fn, lag)
+    plan = tuple(remedies) if remedies is not None else plan_of(findings, most)
+    for text in plan:
+        parse(text)  # wrong before the first training, not after an hour
+    choice = None
+    if findings and plan and not dry_run:
+        choice = choose(plan, run.score, better=better, seeds=seeds, first_seed=seed, tell=tell)
+    result = Repair(verdict(findings), tuple(findings), plan, choice)
+    if record is not None:
+        record.note("repair", result.to_record())
+    return result
+
+
+def diagnose_all(
+    model: nn.Module, loss_fn: Callable[[nn.Module], Tensor], lag: int | None
+) -> list[Finding]:
+    """Findings of one look."""
+    return diagnose(model, lambda: loss_fn(model), lag).findings
+
+
+class _Trainings:
+    """Models made and trained under a seed; the random state of the caller stays as it is."""
+
+    def __init__(self, factory: Callable[[], nn.Module], trainer: Trainer) -> None:
+        self._factory, self._trainer = factory, trainer
+        self._plain: dict[int, tuple[nn.Module, float]] = {}
+
+    def made(self, seed: int) -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return self._factory()
+
+    def trained(self, seed: int) -> nn.Module:
+        """The model after a training without any remedy; its score is kept for later."""
+        if seed not in self._plain:
+            self._train(None, seed)
+        return self._plain[seed][0]
+
+    def score(self, name: str | None, seed: int) -> float:
+        if name is None and seed in self._plain:
+            return self._plain[seed][1]
+        return self._train(name, seed)
+
+    def _train(self, name: str | None, seed: int) -> float:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = self._factory()
+            remedy = None if name is None else parse(name)
+            applied = None if remedy is None else remedy.apply(model)
+            value = float(self._trainer(model, Care(remedy, applied)))
+        if name is None:
+            self._plain[seed] = model, value
+        return value

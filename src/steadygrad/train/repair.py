@@ -1,0 +1,109 @@
+"""``train --repair``: short runs beside each other before the long one, and what they prove."""
+
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from steadygrad.diagnosis.finding import Finding
+from steadygrad.diagnosis.forks import Fork, choose
+from steadygrad.diagnosis.repair import Repair, plan_of
+from steadygrad.record import RecordError, read
+from steadygrad.train.config import TrainConfig
+from steadygrad.train.events import Outcome
+from steadygrad.train.reload import config_of
+from steadygrad.train.run import train
+
+LEAST_STEPS = 100
+
+
+def fork_steps(config: TrainConfig) -> int:
+    """Training steps of a short run: a tenth of the long one, at least 100."""
+    return min(config.max_steps, max(LEAST_STEPS, config.max_steps // 10))
+
+
+def repair_config(
+    config: TrainConfig,
+    *,
+    dry_run: bool = False,
+    seeds: int = 3,
+    most: int = 4,
+    tell: Callable[[Fork], None] = lambda fork: None,
+) -> tuple[TrainConfig, Repair]:
+    """Look at a short run; if it has a fault, try remedies in short runs, and keep one or none.
+
+    Args:
+        config: The run that is wanted.
+        dry_run: Only the first look; the plan says what would be tried.
+        seeds: Fresh seeds that a remedy has to prove itself under.
+        most: How many remedies to try at most.
+        tell: Called after every short run.
+
+    Returns:
+        The options of the run, the remedy that was kept among them, and what was found. Where
+        nothing is wrong, or nothing helps beyond noise, the options are those given.
+
+    Raises:
+        InputError: Anything wrong with file or options.
+    """
+    with tempfile.TemporaryDirectory(prefix="steadygrad-repair-") as folder:
+        first = _run(config, Path(folder) / "look", None, config.seed)
+        findings = tuple(
+            Finding(**{**f, "remedies": tuple(f["remedies"]), "advice": tuple(f["advice"])})
+            for f in first.findings
+        )
+        taken = {text.partition(":")[0].replace("_", "-") for text in config.remedies}
+        plan = tuple(n for n in plan_of(findings, most + len(taken)) if n not in taken)[:most]
+        if dry_run or not plan:
+            return config, Repair(first.verdict, findings, plan, None)
+
+        def score(name: str | None, seed: int) -> float:
+            where = Path(folder) / f"{name or 'nothing'}-{seed}"
+            return best_loss(_run(config, where, name, seed))
+
+        first_seed = config.seed + 1
+        choice = choose(plan, score, better="lower", seeds=seeds, first_seed=first_seed, tell=tell)
+    result = Repair(first.verdict, findings, plan, choice)
+    if choice.kept is None:
+        return config, result
+    return replace(config, remedies=(*config.remedies, choice.kept)), result
+
+
+def resumed_config(config: TrainConfig, record: Path) -> TrainConfig:
+    """The options of an interrupted run, with the remedies that its repair had kept."""
+    if not record.exists():
+        return config
+    with read(record) as run:
+        return replace(config, remedies=config_of(run.config, record).remedies)
+
+
+def _run(config: TrainConfig, out: Path, name: str | None, seed: int) -> Outcome:
+    steps = fork_steps(config)
+    short = replace(
+        config,
+        out=out,
+        seed=seed,
+        max_steps=steps,
+        validate_every=max(1, min(config.validate_every, steps // 4)),
+        remedies=config.remedies if name is None else (*config.remedies, name),
+        resume=False,
+        overwrite=True,
+        checkpoint_every_seconds=1e9,
+    )
+    return train(short)
+
+
+def best_loss(outcome: Outcome) -> float:
+    """The lowest validation loss of a run; NaN if it diverged or was never validated."""
+    if outcome.status == "diverged":
+        return math.nan
+    try:
+        with read(outcome.record) as run:
+            losses = run.scalars("val_loss")[1]
+    except RecordError:
+        return math.nan
+    finite = losses[np.isfinite(losses)]
+    return float(finite.min()) if len(finite) else math.nan

@@ -1,0 +1,226 @@
+"""Repair: only what is better beyond noise is kept, and what is healthy is left alone."""
+
+import json
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import steadygrad as sg
+from steadygrad.cli import main
+from steadygrad.diagnosis import Care
+from steadygrad.diagnosis.forks import Fork, choose
+from steadygrad.record import Record, read
+
+
+def table(gains: dict[str, float], noise: float = 0.0) -> Callable[[str | None, int], float]:
+    """Scores of 10 plus the candidate's gain, plus noise of the seed and of the pair."""
+
+    def score(name: str | None, seed: int) -> float:
+        drawn = random.Random(f"{name} {seed}").gauss(0, noise)
+        return 10 + 5 * random.Random(seed).random() + gains.get(name or "", 0.0) + drawn
+
+    return score
+
+
+def test_a_clear_winner_is_kept() -> None:
+    choice = choose(["a", "b", "c"], table({"b": 1.0, "c": 0.5}))
+    assert choice.kept == "b" and choice.gain == pytest.approx(1) and choice.least is not None
+    assert choice.least == pytest.approx(1)  # the seeds' own spread is taken out by pairs
+    assert [f.candidate for f in choice.forks[:4]] == ["nothing", "a", "b", "c"]
+    assert len(choice.forks) == 4 + 4 * 3 and {f.seed for f in choice.forks[4:]} == {1, 2, 3, 4}
+    lower = choose(["a"], lambda name, seed: -table({"a": 1.0})(name, seed), better="lower")
+    assert lower.kept == "a" and lower.gain == pytest.approx(1)
+
+
+def test_what_is_no_better_than_noise_is_not_kept() -> None:
+    """Without any effect at most 1 in 20 may be kept, and two finalists make it 1 in 10."""
+    names = ["a", "b", "c", "d"]
+    kept = 0
+    for run in range(300):
+        score = table({}, noise=1.0)
+        kept += choose(names, score, first_seed=1000 * run).kept is not None
+    assert kept / 300 < 0.12
+    found = sum(
+        choose(names, table({"b": 3.0}, 1.0), first_seed=1000 * run).kept == "b"
+        for run in range(100)
+    )
+    assert found > 85
+
+
+def test_divergence_counts_as_it_should() -> None:
+    def score(name: str | None, seed: int) -> float:
+        return {"a": 1.0, "b": math.nan, None: math.nan}[name]
+
+    choice = choose(["b", "a"], score)
+    assert choice.kept == "a" and choice.gain == math.inf
+    assert choose(["b"], score).kept is None
+    fragile = choose(["a"], lambda n, s: math.nan if n and s == 3 else float(n is not None))
+    assert fragile.kept is None and "within noise" in fragile.why
+    assert "did better than nothing in the first" in choose(["a"], table({"a": -1.0})).why
+
+
+def test_choose_refuses_and_tells() -> None:
+    told: list[Fork] = []
+    choice = choose(["a"], table({"a": 1.0}), seeds=2, finalists=1, first_seed=7, tell=told.append)
+    assert tuple(told) == choice.forks and choice.seconds == sum(f.seconds for f in told)
+    assert {f.seed for f in told} == {7, 8, 9}
+    with pytest.raises(ValueError, match="at least 2 seeds"):
+        choose(["a"], table({}), seeds=1)
+    with pytest.raises(ValueError, match="named twice"):
+        choose(["a", "a"], table({}))
+
+
+STEPS = 25
+
+
+class Recall(nn.Module):
+    """Says at the end what the first input was."""
+
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        self.rnn: Any = sg.RNN(1, 16)
+        nn.init.orthogonal_(self.rnn.weight_hh_l0, gain)
+        self.head = nn.Linear(16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.rnn(x)[0][-1])
+
+
+def draw(generator: torch.Generator, batch: int = 64) -> tuple[Tensor, Tensor]:
+    x = torch.randn(STEPS, batch, 1, generator=generator)
+    x[1:] *= 0.1
+    return x, (x[0] > 0).float()
+
+
+def trainer(model: nn.Module, care: Care) -> float:
+    """Accuracy on fresh sequences after 150 steps."""
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    care.begin(model, optimizer)
+    generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
+    for _ in range(150):
+        x, y = draw(generator)
+        optimizer.zero_grad()
+        care.loss(F.binary_cross_entropy_with_logits(model(x), y)).backward()
+        care.gradients()
+        optimizer.step()
+    x, y = draw(generator, 500)
+    with torch.no_grad():
+        return float(((model(x) > 0).float() == y).float().mean())
+
+
+def loss(model: nn.Module) -> Tensor:
+    x, y = draw(torch.Generator().manual_seed(5))
+    return F.binary_cross_entropy_with_logits(model(x), y)
+
+
+def test_a_dying_network_is_repaired_and_a_new_one_treated(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    with Record.create(tmp_path / "run.db", config={}) as record:
+        found = sg.repair(
+            lambda: Recall(0.5), trainer, loss, lag=STEPS - 1, seeds=3, most=2, record=record
+        )
+    assert torch.equal(torch.get_rng_state(), before)
+    assert found.verdict == "vanishing" and len(found.plan) == 2
+    assert found.remedy is not None and found.choice is not None and found.choice.gain is not None
+    assert found.choice.gain > 0.1
+    model = Recall(0.5)
+    care = found.apply(model)
+    assert care.remedy == found.remedy
+    assert sg.diagnose(model, lambda: loss(model), lag=STEPS - 1).verdict == "healthy"
+    with read(tmp_path / "run.db") as run:
+        assert run.notes["repair"]["choice"]["kept"] == found.choice.kept
+    assert f"kept: {found.choice.kept}" in str(found)
+
+
+def test_a_healthy_network_is_left_alone() -> None:
+    calls = []
+
+    def counted(model: nn.Module, care: Care) -> float:
+        calls.append(care.remedy)
+        return trainer(model, care)
+
+    found = sg.repair(lambda: Recall(1.0), counted, loss, lag=STEPS - 1)
+    assert found.verdict == "healthy" and found.choice is None and found.remedy is None
+    assert calls == [None]  # one training, to see whether it stays healthy
+    model = Recall(1.0)
+    weights = [p.clone() for p in model.parameters()]
+    assert found.apply(model).remedy is None
+    torch.testing.assert_close(list(model.parameters()), weights, rtol=0, atol=0)
+
+
+def test_a_dry_run_trains_nothing() -> None:
+    def never(model: nn.Module, care: Care) -> float:
+        raise AssertionError("trained")
+
+    found = sg.repair(lambda: Recall(0.5), never, loss, lag=STEPS - 1, dry_run=True)
+    assert found.plan and found.choice is None and "plan: " in str(found)
+    with pytest.raises(ValueError, match="no remedy 'nonsense'"):
+        sg.repair(lambda: Recall(0.5), never, loss, lag=9, remedies=["nonsense"], dry_run=True)
+
+
+def test_care_reaches_penalty_and_gradients() -> None:
+    model = Recall(0.5)
+    remedy = sg.remedies.parse("clip-norm:max_norm=0.001")
+    care = Care(remedy, remedy.apply(model))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    care.begin(model, optimizer)
+    care.loss(loss(model)).backward()
+    care.gradients()
+    norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
+    assert float(norm) == pytest.approx(0.001, rel=1e-3)
+    penalty = sg.remedies.parse("omega")
+    penalised = Care(penalty, penalty.apply(other := Recall(0.5)))
+    plain = loss(other)
+    assert float(penalised.loss(plain).detach()) != float(plain.detach())
+
+
+@pytest.fixture
+def wave(tmp_path: Path) -> Path:
+    path = tmp_path / "wave.csv"
+    rows = "\n".join(f"{math.sin(t / 3):.4f}" for t in range(400))
+    path.write_text(f"y\n{rows}\n")
+    return path
+
+
+OPTIONS = ["--hidden", "8", "--threads", "1", "--validate-every", "20", "--max-steps", "40"]
+
+
+def test_train_with_repair(wave: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = wave.parent / "out"
+    # Stuck at its start: the bias of the forget gate is far below zero.
+    faulty = ["--remedies", "forget-bias:value=-8", "--lag", "20", "--window", "30"]
+    command = ["train", str(wave), *OPTIONS, *faulty, "--out", str(out), "--repair"]
+    assert main([*command, "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["verdict"] == "vanishing" and plan["choice"] is None and not out.exists()
+    assert "forget-bias" not in plan["plan"]  # it is applied already
+    assert main([*command, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    kept = document["repair"]["choice"]["kept"]
+    with read(out / "run.db") as run:
+        assert run.config["remedies"] == ["forget-bias:value=-8", *([kept] if kept else [])]
+        assert run.notes["repair"]["plan"] == plan["plan"]
+    assert main([*command, "--resume", "--json"]) in (0, 2)
+    capsys.readouterr()
+
+
+def test_train_with_repair_leaves_a_healthy_run_alone(
+    wave: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ends = []
+    for name, more in (("plain", []), ("repaired", ["--repair"])):
+        out = wave.parent / name
+        assert main(["train", str(wave), *OPTIONS, "--out", str(out), *more]) == 0
+        ends.append((out / "model.safetensors").read_bytes())
+    told = capsys.readouterr().out
+    assert "verdict: healthy" in told and ends[0] == ends[1]
+    assert main(["train", str(wave), "--dry-run"]) == 2
+    assert "give --repair with it" in capsys.readouterr().err
