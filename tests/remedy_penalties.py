@@ -47,12 +47,20 @@ QUICK: dict[str, dict[str, Any]] = {
 T, B, I, H = 9, 4, 3, 6
 
 
-def claim(name: str) -> Callable[[Claim], Claim]:
-    def register(measure: Claim) -> Claim:
-        CLAIMS[name] = measure
-        return measure
+def claimer(claims: dict[str, Claim]) -> Callable[[str], Callable[[Claim], Claim]]:
+    """A decorator that files the measure of a claim under the remedy's name."""
 
-    return register
+    def claim(name: str) -> Callable[[Claim], Claim]:
+        def register(measure: Claim) -> Claim:
+            claims[name] = measure
+            return measure
+
+        return register
+
+    return claim
+
+
+claim = claimer(CLAIMS)
 
 
 class Reader(nn.Module):

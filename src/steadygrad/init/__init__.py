@@ -7,5 +7,7 @@ rows per gate, and each block is a matrix of its own.
 from steadygrad.init.chrono import chrono_ as chrono_
 from steadygrad.init.gate_bias import gate_bias_ as gate_bias_
 from steadygrad.init.glorot import glorot_ as glorot_
+from steadygrad.init.he import he_ as he_
 from steadygrad.init.identity import identity_ as identity_
 from steadygrad.init.orthogonal import orthogonal_ as orthogonal_
+from steadygrad.init.rotation import rotation_ as rotation_

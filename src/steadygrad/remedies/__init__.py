@@ -13,13 +13,16 @@ from steadygrad.remedies.clip_value import ClipValue as ClipValue
 from steadygrad.remedies.derivative_clip import DerivativeClip as DerivativeClip
 from steadygrad.remedies.flossing import Flossing as Flossing
 from steadygrad.remedies.forget_bias import ForgetBias as ForgetBias
+from steadygrad.remedies.gate_init import GateInit as GateInit
 from steadygrad.remedies.gated import Gated as Gated
 from steadygrad.remedies.gradient_penalty import GradientPenalty as GradientPenalty
 from steadygrad.remedies.identity_init import IdentityInit as IdentityInit
 from steadygrad.remedies.irnn import IRNN as IRNN
+from steadygrad.remedies.jacobian_scale import JacobianScale as JacobianScale
 from steadygrad.remedies.nonfinite import Nonfinite as Nonfinite
 from steadygrad.remedies.norm_stabiliser import NormStabiliser as NormStabiliser
 from steadygrad.remedies.omega import Omega as Omega
+from steadygrad.remedies.orthogonal import Orthogonal as Orthogonal
 from steadygrad.remedies.orthogonal_init import OrthogonalInit as OrthogonalInit
 from steadygrad.remedies.parse import known
 from steadygrad.remedies.parse import parse as parse
@@ -27,6 +30,10 @@ from steadygrad.remedies.recurrent_decay import RecurrentDecay as RecurrentDecay
 from steadygrad.remedies.skip_spike import SkipSpike as SkipSpike
 from steadygrad.remedies.soft_orthogonal import SoftOrthogonal as SoftOrthogonal
 from steadygrad.remedies.spam_clip import SpamClip as SpamClip
+from steadygrad.remedies.rotation_init import RotationInit as RotationInit
+from steadygrad.remedies.soft_orthogonal import SoftOrthogonal as SoftOrthogonal
+from steadygrad.remedies.spectral_bound import SpectralBound as SpectralBound
+from steadygrad.remedies.spectral_margin import SpectralMargin as SpectralMargin
 from steadygrad.remedies.treatment import Treatment as Treatment
 from steadygrad.remedies.truncate import Truncate as Truncate
 from steadygrad.remedies.z_clip import ZClip as ZClip

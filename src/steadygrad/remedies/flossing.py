@@ -1,17 +1,18 @@
 """Gradient flossing: Lyapunov exponents drawn to zero, before training and in bouts during it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from functools import partial
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from steadygrad.flow import lyapunov_exponents, recurrent_layers
 from steadygrad.nn import cell_of
 from steadygrad.remedies.applied import Applied
+from steadygrad.remedies.at_calls import at_calls
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.reasons import no_layer_to_see
 
@@ -83,36 +84,15 @@ class Flossing(Remedy):
 
     def change(self, model: nn.Module, applied: Applied) -> None:
         for path, layer in recurrent_layers(model):
-            count = applied.remember(f"updates {path}", torch.zeros((), dtype=torch.long))
             for parameter in layer.parameters():
                 applied.keep(parameter)
-            handle = layer.register_forward_pre_hook(_Flosser(self, count), with_kwargs=True)
-            applied.on_undo(handle.remove)
+            at_calls(path, layer, applied, self.moments(), self.steps, partial(floss, self))
             applied.note(f"{path}: layer flossed at updates {self.moments()}, in its calls")
 
     def moments(self) -> dict[int, int]:
         """Steps of flossing by the number of updates that were made before them."""
         later = {n * self.every: self.bout for n in range(1, self.bouts + 1)}
         return {at: steps for at, steps in ({0: self.before} | later).items() if steps}
-
-
-class _Flosser:
-    """Runs before every call of one layer, and flosses it when the time has come."""
-
-    def __init__(self, remedy: Flossing, count: Tensor) -> None:
-        self.remedy, self.count = remedy, count
-        self.moments = remedy.moments()
-
-    def __call__(self, layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        if not (layer.training and torch.is_grad_enabled()):
-            return
-        steps = self.moments.get(int(self.count), 0)
-        self.count += 1
-        given = dict(zip(("input", "hx"), args, strict=False)) | dict(kwargs)
-        if steps:
-            x = _beginning(layer, given["input"], self.remedy.steps)
-            with torch.autocast(x.device.type, enabled=False):
-                floss(self.remedy, layer, x, steps)
 
 
 def floss(remedy: Flossing, layer: nn.Module, x: Tensor, steps: int) -> list[float]:
@@ -164,15 +144,3 @@ def _own_gradients(parameters: list[nn.Parameter]) -> Iterator[None]:
     finally:
         for parameter, grad in zip(parameters, kept, strict=True):
             parameter.grad = grad
-
-
-def _beginning(layer: nn.Module, given: Tensor | PackedSequence, steps: int) -> Tensor:
-    """The first time steps, detached, as the layer takes them; of a packed batch its long rows."""
-    batch_first = bool(getattr(layer, "batch_first", False))
-    if isinstance(given, PackedSequence):
-        padded, lengths = pad_packed_sequence(given)
-        length = min(steps, padded.shape[0])
-        x = padded[:length, lengths >= length].detach()
-        return x.transpose(0, 1) if batch_first else x
-    x = given.detach()
-    return x[:, :steps] if batch_first and x.dim() == 3 else x[:steps]

@@ -1,0 +1,62 @@
+"""Work done on a layer inside some of its own training calls, on the batch at hand."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from steadygrad.remedies.applied import Applied
+
+Act = Callable[[nn.Module, Tensor, int], object]
+"""Receives the layer, the beginning of its input as it takes it, and the number it was due."""
+
+
+def at_calls(
+    path: str,
+    layer: nn.Module,
+    applied: Applied,
+    moments: Mapping[int, int],
+    steps: int,
+    act: Act,
+) -> None:
+    """Call ``act`` just before some of the training calls of ``layer``.
+
+    Weights may be changed there: nothing of this call has been computed yet. Calls in evaluation
+    mode or without gradients are neither treated nor counted.
+
+    Args:
+        path: Name of the layer.
+        layer: The module.
+        applied: Remembers the number of calls, which checkpoints keep, and the way back.
+        moments: By the number of calls before: what ``act`` is given as its last argument.
+        steps: Time steps of the input that ``act`` gets to see, the first ones.
+        act: The work.
+    """
+    count = applied.remember(f"calls {path}", torch.zeros((), dtype=torch.long))
+
+    def before(layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        if not (layer.training and torch.is_grad_enabled()):
+            return
+        due = moments.get(int(count), 0)
+        count.add_(1)
+        given = dict(zip(("input", "hx"), args, strict=False)) | dict(kwargs)
+        if due:
+            x = _beginning(layer, given["input"], steps)
+            with torch.autocast(x.device.type, enabled=False):
+                act(layer, x, due)
+
+    applied.on_undo(layer.register_forward_pre_hook(before, with_kwargs=True).remove)
+
+
+def _beginning(layer: nn.Module, given: Tensor | PackedSequence, steps: int) -> Tensor:
+    """The first time steps, detached, as the layer takes them; of a packed batch its long rows."""
+    batch_first = bool(getattr(layer, "batch_first", False))
+    if isinstance(given, PackedSequence):
+        padded, lengths = pad_packed_sequence(given)
+        length = min(steps, padded.shape[0])
+        x = padded[:length, lengths >= length].detach()
+        return x.transpose(0, 1) if batch_first else x
+    x = given.detach()
+    return x[:, :steps] if batch_first and x.dim() == 3 else x[:steps]

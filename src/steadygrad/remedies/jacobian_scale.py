@@ -1,0 +1,124 @@
+"""Data-dependent scaling: recurrent weights scaled until a step keeps lengths on real data."""
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from steadygrad.flow import recurrent_layers, singular_values
+from steadygrad.remedies.applied import Applied
+from steadygrad.remedies.at_calls import at_calls
+from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.reasons import no_layer_to_see, no_recurrence
+from steadygrad.remedies.recurrences import Recurrence, recurrences
+
+SCALES = [2.0**k for k in range(-6, 7)]
+HALVINGS = 14  # of the distance between two of them: 2 to the power of 1/2^14 is exact to 4e-5
+
+
+@final
+@dataclass(frozen=True)
+class JacobianScale(Remedy):
+    r"""Scale each recurrent matrix so that the step Jacobian keeps lengths on average.
+
+    .. math::
+        R \leftarrow a R \quad\text{so that}\quad \operatorname{mean}_{t, b, i}
+        \sigma_i\!\left( \frac{\partial s_t}{\partial s_{t-1}} \right) = \text{target}
+
+    on the batch of the first training call, inside which it happens, layer after layer. It does
+    for a recurrence what LSUV does for a deep network: the slope of the nonlinearity, where this
+    data puts it, is measured and made up for. Directions are left as they are. Where no scale
+    reaches the target, the nearest is taken, and a warning says so.
+
+    Args:
+        target: Mean singular value.
+        steps: Time steps of the batch that are looked at, the first ones.
+        rows: Sequences of the batch that are looked at, the first ones.
+
+    References:
+        Mishkin and Matas, *All You Need Is a Good Init*, 2016, algorithm 1 (unit variance per
+        layer, by data; here the quantity is the Jacobian's).
+        Pennington, Schoenholz and Ganguli, *Resurrecting the Sigmoid in Deep Learning through
+        Dynamical Isometry*, 2017.
+    """
+
+    name: ClassVar[str] = "jacobian-scale"
+    claim: ClassVar[str] = (
+        "On the first training batch the step Jacobian's mean singular value becomes target"
+    )
+    helps: ClassVar[tuple[str, ...]] = ("vanishing", "exploding")
+
+    target: float = 1.0
+    steps: int = 30
+    rows: int = 8
+
+    def __post_init__(self) -> None:
+        self.expect("target", 0 < self.target < float("inf"), "a finite number above 0")
+        for option in ("steps", "rows"):
+            self.expect(option, getattr(self, option) >= 1, "a whole number above 0")
+
+    def unsuitable(self, model: nn.Module) -> str | None:
+        return no_recurrence(model) or no_layer_to_see(model)
+
+    def change(self, model: nn.Module, applied: Applied) -> None:
+        for path, layer in recurrent_layers(model):
+            for one in recurrences(layer):
+                applied.keep(one.parameter("weight_hh"))
+            at_calls(path, layer, applied, {0: 1}, self.steps, partial(rescale, self, path))
+            applied.note(f"{path}: recurrent blocks of the layer scaled in its first training call")
+
+
+@torch.no_grad()
+def rescale(
+    remedy: JacobianScale, path: str, layer: nn.Module, x: Tensor, _: int = 1
+) -> list[float]:
+    """Scale every recurrent matrix of ``layer``, the lowest first; return the scales."""
+    rows = slice(remedy.rows)
+    if x.dim() == 3:
+        x = x[rows] if getattr(layer, "batch_first", False) else x[:, rows]
+    scales = []
+    for one in recurrences(layer):
+        weight = one.parameter("weight_hh")
+        start = weight.detach().clone()
+
+        def mean(scale: float, one: Recurrence = one, start: Tensor = start) -> float:
+            one.parameter("weight_hh").copy_(scale * start)
+            number, _, reverse = one.suffix.removeprefix("_l").partition("_")
+            found = singular_values(layer, x, index=int(number), reverse=bool(reverse))
+            return found.mean().item()
+
+        scale, reached = _solve(mean, remedy.target)
+        weight.copy_(scale * start)
+        if abs(reached - remedy.target) > 0.01 * remedy.target:
+            warnings.warn(
+                f"{remedy.spec}: no scale of {path}.{one.label} brings the mean singular value to "
+                f"{remedy.target:g}; {reached:.3g} is the nearest, at {scale:g} times its weights",
+                stacklevel=2,
+            )
+        scales.append(scale)
+    return scales
+
+
+def _solve(mean: Callable[[float], float], target: float) -> tuple[float, float]:
+    """The scale nearest to one at which ``mean`` is ``target``, or where it comes nearest."""
+    values = [mean(scale) - target for scale in SCALES]
+    crossings = [i for i in range(len(SCALES) - 1) if values[i] * values[i + 1] <= 0]
+    if not crossings:
+        best = min(range(len(SCALES)), key=lambda i: abs(values[i]))
+        return SCALES[best], values[best] + target
+    first = min(crossings, key=lambda i: abs(math.log2(SCALES[i]) + 0.5))
+    low, high, below = SCALES[first], SCALES[first + 1], values[first]
+    for _ in range(HALVINGS):
+        middle = math.sqrt(low * high)
+        value = mean(middle) - target
+        if value * below <= 0:
+            high = middle
+        else:
+            low = middle
+    scale = math.sqrt(low * high)
+    return scale, mean(scale)

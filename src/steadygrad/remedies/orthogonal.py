@@ -1,0 +1,53 @@
+"""Orthogonal by construction: a recurrent matrix that keeps every length through all training."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final
+
+from torch import nn
+
+from steadygrad.nn import orthogonal_
+from steadygrad.remedies.applied import Applied
+from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.hold import hold, no_square_block
+
+
+@final
+@dataclass(frozen=True)
+class Orthogonal(Remedy):
+    r"""Hold each recurrent gate block orthogonal, whatever the optimiser does.
+
+    .. math::
+        R_k = B_k \, \phi(A_k), \quad A_k^\top = -A_k \quad\Rightarrow\quad
+        \lVert R_k^\top \delta \rVert = \lVert \delta \rVert
+
+    It starts at the orthogonal matrix nearest to the weights that are there. The matrix can then
+    neither explode nor fade a gradient: what it loses, it loses in the slope of the nonlinearity.
+    What is stored are the skew matrices; give them a tenth of the learning rate, and no weight
+    decay. `steadygrad.nn.rebase_` from time to time keeps the map straight.
+
+    Args:
+        map: :math:`\phi`: ``"matrix_exp"``, or ``"cayley"``, cheaper and without the
+            eigenvalue -1.
+
+    References:
+        Lezcano-Casado and Martínez-Rubio, *Cheap Orthogonal Constraints in Neural Networks*, 2019.
+        Helfrich, Willmott and Ye, *Orthogonal Recurrent Neural Networks with Scaled Cayley
+        Transform*, 2018.
+    """
+
+    name: ClassVar[str] = "orthogonal"
+    claim: ClassVar[str] = (
+        "All singular values of all recurrent gate blocks are 1 after any training step"
+    )
+    helps: ClassVar[tuple[str, ...]] = ("vanishing", "exploding")
+
+    map: Literal["matrix_exp", "cayley"] = "matrix_exp"
+
+    def __post_init__(self) -> None:
+        self.expect("map", self.map in ("matrix_exp", "cayley"), "'matrix_exp' or 'cayley'")
+
+    def unsuitable(self, model: nn.Module) -> str | None:
+        return no_square_block(model)
+
+    def change(self, model: nn.Module, applied: Applied) -> None:
+        hold(model, applied, lambda layer: orthogonal_(layer, self.map), "orthogonal for good")
