@@ -27,11 +27,10 @@ from steadygrad.remedies.orthogonal_init import OrthogonalInit as OrthogonalInit
 from steadygrad.remedies.parse import known
 from steadygrad.remedies.parse import parse as parse
 from steadygrad.remedies.recurrent_decay import RecurrentDecay as RecurrentDecay
+from steadygrad.remedies.rotation_init import RotationInit as RotationInit
 from steadygrad.remedies.skip_spike import SkipSpike as SkipSpike
 from steadygrad.remedies.soft_orthogonal import SoftOrthogonal as SoftOrthogonal
 from steadygrad.remedies.spam_clip import SpamClip as SpamClip
-from steadygrad.remedies.rotation_init import RotationInit as RotationInit
-from steadygrad.remedies.soft_orthogonal import SoftOrthogonal as SoftOrthogonal
 from steadygrad.remedies.spectral_bound import SpectralBound as SpectralBound
 from steadygrad.remedies.spectral_margin import SpectralMargin as SpectralMargin
 from steadygrad.remedies.treatment import Treatment as Treatment
