@@ -96,13 +96,13 @@ def rotation_init_puts_eigenvalues_on_the_circle(family: str) -> None:
 def gate_init_draws_for_the_fan_of_one_gate(family: str) -> None:
     wide, inputs = 200, 50
     for kind, gates in KINDS:
-        for scheme, of_input, of_state in (
-            ("glorot", 2 / (inputs + wide), 2 / (wide + wide)),
-            ("he", 2 / inputs, 2 / wide),
+        for remedy, of_input, of_state in (
+            (remedies.GateInit("glorot", True), 2 / (inputs + wide), 2 / (wide + wide)),
+            (remedies.GateInit("he", True), 2 / inputs, 2 / wide),
         ):
             torch.manual_seed(0)
             model = nn.Sequential(getattr(FAMILIES[family], kind)(inputs, wide))
-            remedies.GateInit(scheme, recurrent=True).apply(model)
+            remedy.apply(model)
             for name, expected in (("weight_ih_l0", of_input), ("weight_hh_l0", of_state)):
                 rows = model.get_parameter(f"0.{name}").view(gates, -1)
                 torch.testing.assert_close(

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import steadygrad as sg
 from steadygrad.init import he_, rotation_
@@ -40,12 +40,14 @@ def test_undone_after_training_the_old_parameters_are_back(
 
 @pytest.mark.parametrize("remedy", HELD, ids=lambda r: r.name)
 def test_cells_of_torch_are_held_too(remedy: sg.remedies.Remedy) -> None:
-    model = nn.Sequential(nn.GRUCell(I, H))
-    applied = remedy.apply(model)
-    blocks = model[0].weight_hh.detach().view(3, H, H)
+    cell = nn.GRUCell(I, H)
+    applied = remedy.apply(nn.Sequential(cell))
+    weight = cell.weight_hh
+    assert isinstance(weight, Tensor)
+    blocks = weight.detach().view(3, H, H)
     assert torch.linalg.matrix_norm(blocks, 2).max() <= 1.1 + 1e-5
     applied.undo()
-    assert type(model[0]) is nn.GRUCell
+    assert type(cell) is nn.GRUCell
 
 
 def test_a_matrix_within_its_bound_stays_as_it_is() -> None:

@@ -11,6 +11,7 @@ from steadygrad.cells.base import Recur as Recur
 from steadygrad.cells.base import State as State
 from steadygrad.cells.clockwork import Clockwork as Clockwork
 from steadygrad.cells.elman import Elman as Elman
+from steadygrad.cells.elman_layer_norm import ElmanLayerNorm as ElmanLayerNorm
 from steadygrad.cells.exprnn import ExpRNN as ExpRNN
 from steadygrad.cells.fuzzy_lstm import FuzzyLSTM as FuzzyLSTM
 from steadygrad.cells.gru import GRU as GRU

@@ -19,6 +19,7 @@ from steadygrad.remedies.gradient_penalty import GradientPenalty as GradientPena
 from steadygrad.remedies.identity_init import IdentityInit as IdentityInit
 from steadygrad.remedies.irnn import IRNN as IRNN
 from steadygrad.remedies.jacobian_scale import JacobianScale as JacobianScale
+from steadygrad.remedies.layer_norm import LayerNorm as LayerNorm
 from steadygrad.remedies.nonfinite import Nonfinite as Nonfinite
 from steadygrad.remedies.norm_stabiliser import NormStabiliser as NormStabiliser
 from steadygrad.remedies.omega import Omega as Omega
@@ -28,13 +29,17 @@ from steadygrad.remedies.parse import known
 from steadygrad.remedies.parse import parse as parse
 from steadygrad.remedies.recurrent_decay import RecurrentDecay as RecurrentDecay
 from steadygrad.remedies.rotation_init import RotationInit as RotationInit
+from steadygrad.remedies.skip import Skip as Skip
 from steadygrad.remedies.skip_spike import SkipSpike as SkipSpike
 from steadygrad.remedies.soft_orthogonal import SoftOrthogonal as SoftOrthogonal
+from steadygrad.remedies.source_reversal import SourceReversal as SourceReversal
 from steadygrad.remedies.spam_clip import SpamClip as SpamClip
 from steadygrad.remedies.spectral_bound import SpectralBound as SpectralBound
 from steadygrad.remedies.spectral_margin import SpectralMargin as SpectralMargin
 from steadygrad.remedies.treatment import Treatment as Treatment
 from steadygrad.remedies.truncate import Truncate as Truncate
+from steadygrad.remedies.windows import Window as Window
+from steadygrad.remedies.windows import Windows as Windows
 from steadygrad.remedies.z_clip import ZClip as ZClip
 
 REMEDIES: dict[str, type[Remedy]] = known()

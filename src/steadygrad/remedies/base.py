@@ -43,6 +43,8 @@ class Remedy(ABC):
     """Other options that are worth a trial where the defaults are."""
     sees_calls: ClassVar[bool] = False
     """Whether `penalty` wants the calls of recurrent layers kept for it."""
+    reads_ahead: ClassVar[bool] = False
+    """Whether an answer at one time step sees inputs of later ones: only for answers at the end."""
 
     def unsuitable(self, model: nn.Module) -> str | None:
         """Say in one sentence why this model cannot be treated, or return None if it can."""

@@ -19,9 +19,20 @@ def remedied_model(
     for text in config.remedies:
         try:
             remedy = parse(text)
+            check_answers(remedy, task)
             applied = remedy.apply(model)
         except ValueError as error:
             raise InputError(f"--remedies {text}: {error}") from None
         remedies.append(remedy)
         changes.append(applied)
     return model.to(device), tuple(remedies), tuple(changes)
+
+
+def check_answers(remedy: Remedy, task: Task) -> None:
+    """Refuse a remedy that would show the answers.
+
+    Raises:
+        ValueError: The task asks at every step, and the remedy reads ahead.
+    """
+    if remedy.reads_ahead and task.every_step:
+        raise ValueError("it shows the future to a model that answers at every step")

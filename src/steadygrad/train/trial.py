@@ -17,6 +17,7 @@ from steadygrad.spec import read_spec
 from steadygrad.tasks import TASKS, Batch, Benchmark, InputError, Split
 from steadygrad.train.cell_spec import parse_cell
 from steadygrad.train.model import SequenceModel
+from steadygrad.train.remedied import check_answers
 
 Result = dict[str, Any]
 
@@ -123,6 +124,7 @@ def _treated(trial: Trial, task: Benchmark) -> tuple[SequenceModel, Treated]:
     for text in trial.remedies:
         try:
             remedy = parse(text)
+            check_answers(remedy, task)
             treated.append((remedy, remedy.apply(model)))
         except ValueError as error:
             raise InputError(f"remedy {text}: {error}") from None

@@ -1,0 +1,95 @@
+"""Skip connections: a way for the gradient around each recurrent layer."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from steadygrad.flow import recurrent_layers
+from steadygrad.remedies.applied import Applied
+from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.reasons import no_layer_to_see
+
+
+@final
+@dataclass(frozen=True)
+class Skip(Remedy):
+    r"""Add the input of each recurrent layer to its output.
+
+    .. math::
+        y_t \leftarrow y_t + \text{scale} \cdot P x_t \quad\Rightarrow\quad
+        \frac{\partial L}{\partial x_t} = \text{scale} \cdot P^\top
+        \frac{\partial L}{\partial y_t} + \dots
+
+    with :math:`P = I` where both have one width, and else a learned matrix. The gradient at a
+    time step reaches the layer below past the recurrence: in a stack of layers it does not fade
+    with depth, and an input close to the loss is heard at once. Along time nothing changes: a
+    lag is still travelled inside the layer. Layers stacked within one module share one way
+    around.
+
+    Args:
+        scale: Factor on what is added.
+
+    References:
+        He, Zhang, Ren and Sun, *Deep Residual Learning for Image Recognition*, 2016.
+        Wu et al., *Google's Neural Machine Translation System*, 2016, section 3.1 (LSTM stacks).
+    """
+
+    name: ClassVar[str] = "skip"
+    claim: ClassVar[str] = (
+        "A step's gradient reaches its input even where the layer itself passes nothing"
+    )
+    helps: ClassVar[tuple[str, ...]] = ("vanishing",)
+
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.expect("scale", 0 < abs(self.scale) < float("inf"), "a finite number other than 0")
+
+    def unsuitable(self, model: nn.Module) -> str | None:
+        if any(True for _, m in recurrent_layers(model) if m is model):
+            return "it is itself the layer to go around; put it inside a module"
+        return no_layer_to_see(model)
+
+    def change(self, model: nn.Module, applied: Applied) -> None:
+        for path, layer in list(recurrent_layers(model)):
+            around = Around(layer, self.scale)
+            applied.replace(model, layer, around.train(layer.training))
+            how = "a learned matrix" if around.project is not None else "the identity"
+            applied.note(f"{path}: input added to the output of the layer, by {how}")
+
+
+@final
+class Around(nn.Module):
+    """A recurrent layer whose input is added to its output; interface as the layer's.
+
+    Args:
+        layer: The layer within, a submodule, so that whatever looks for recurrent layers finds it.
+        scale: Factor on the input.
+    """
+
+    def __init__(self, layer: nn.Module, scale: float) -> None:
+        super().__init__()
+        self.layer, self.scale = layer, scale
+        facts: Any = layer
+        output_size = int(getattr(layer, "proj_size", 0)) or int(facts.hidden_size)
+        output_size *= 2 if facts.bidirectional else 1
+        self.project: nn.Linear | None = None
+        if facts.input_size != output_size:
+            like = next(layer.parameters())
+            self.project = nn.Linear(
+                facts.input_size, output_size, bias=False, device=like.device, dtype=like.dtype
+            )
+
+    def forward(self, input: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
+        output, last = self.layer(input, hx)
+        if isinstance(output, PackedSequence):
+            assert isinstance(input, PackedSequence)
+            return output._replace(data=output.data + self._added(input.data)), last
+        assert isinstance(input, Tensor)
+        return output + self._added(input), last
+
+    def _added(self, x: Tensor) -> Tensor:
+        return torch.mul(x if self.project is None else self.project(x), self.scale)
