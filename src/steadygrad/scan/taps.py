@@ -40,6 +40,30 @@ class Tap:
     present: Tensor
     reverse: bool
 
+    @classmethod
+    def later(
+        cls,
+        states: tuple[str, ...],
+        gates: tuple[str, ...],
+        reverse: bool,
+        read: Callable[[], dict[str, Tensor]],
+    ) -> "Tap":
+        """A tap whose tensors are made by ``read`` when one of them is first asked for."""
+        tap = object.__new__(cls)
+        vars(tap).update(states=states, gates=gates, reverse=reverse, _read=read)
+        return tap
+
+    def __getattr__(self, name: str) -> Tensor:
+        read = vars(self).pop("_read", None)
+        if read is None:  # an attribute that no tap has
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        vars(self).update(read())
+        return getattr(self, name)
+
+    def __getstate__(self) -> dict[str, object]:
+        _ = self.log10_norm  # read: what reads belongs to this process
+        return dict(vars(self))
+
     def log10_over_batch(self, state: str = "h") -> Tensor:
         r"""``(T,)``: log10 of the norm over the whole batch, :math:`\sqrt{\sum_b n_{tb}^2}`."""
         rows = self.log10_norm[self.states.index(state)]

@@ -2,6 +2,7 @@
 
 import array
 import ctypes
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -268,11 +269,12 @@ def backward(
     call.beside(file, weights)
     if clip:
         _clip_words(call, clip)
-    taps = _tap_words(call, cell, layout, grad_hidden, clip) if on_tap else None
+    # A clip compares true values, so rows cannot be scaled under it.
+    taps = _Taps(call, cell, layout, grad_hidden, clip is None) if on_tap else None
     call.scratch(kernel.backward_room, grad_hidden)
     kernel.backward(call.address)
     if on_tap and taps:
-        on_tap(taps.read(cell, layout))
+        on_tap(taps.tap())
     return Found(
         _by_gate(found, file, cell, weights, needed), tuple(u.sum(0) for u in units), tuple(grads)
     )
@@ -334,47 +336,44 @@ def _is_h(cell: Cell, item: Product) -> bool:
 
 
 def _clip_words(call: Call, clip: LoopClip) -> None:
-    call.tensor("bound", torch.tensor([clip.bound], dtype=torch.float64))
-    call.numbers(place=PLACES[clip.place], by=int(clip.by == "norm"))
+    (bound,) = struct.unpack("q", struct.pack("d", clip.bound))
+    call.numbers(place=PLACES[clip.place], by=int(clip.by == "norm"), bound=bound)
 
 
 class _Taps:
-    """Buffers that a backward loop fills with sums of squares."""
+    """What a backward loop writes down of every row: a record of doubles.
 
-    def __init__(self, squares: Tensor, bad: Tensor, gates: Tensor, exponents: Tensor | None):
-        self.squares, self.bad, self.gates, self.exponents = squares, bad, gates, exponents
+    Sums of squares of the states, then of the gates, then counts of what is not finite: one record
+    a row, so that threads rarely write into one cache line.
+    """
 
-    def read(self, cell: Cell, layout: Layout) -> Tap:
-        count = sum(layout.batch_sizes)
+    def __init__(self, call: Call, cell: Cell, layout: Layout, like: Tensor, scaled: bool) -> None:
+        self._cell, self._layout = cell, layout
+        states, rows = len(cell.states), len(like)
+        width = 2 * states + len(cell.gates)
+        self._records = pool.empty((rows, width), torch.empty(0, dtype=torch.float64))
+        call.tensor("seen", self._records)
+        call.numbers(N=rows)
+        self._exponents: Tensor | None = None
+        if scaled:
+            self._exponents = torch.zeros(rows + layout.batch, dtype=torch.int32)
+            call.tensor("exponents", self._exponents)
 
-        def norms(squares: Tensor) -> Tensor:
-            logs = 0.5 * squares[:, :count].log10()
-            if self.exponents is not None:
-                logs = logs - self.exponents[:count].double() * LOG10_2
-            return torch.stack([layout.pad(row, -torch.inf) for row in logs])
+    def tap(self) -> Tap:
+        """The tap, its logarithms taken only if somebody looks."""
+        cell = self._cell
+        return Tap.later(cell.states, cell.gates, self._layout.reverse, self._read)
 
-        bad = torch.stack([layout.pad(row, 0) for row in self.bad[:, :count]])
-        return Tap(
-            cell.states,
-            cell.gates,
-            norms(self.squares),
-            norms(self.gates),
-            bad,
-            layout.present(),
-            layout.reverse,
-        )
-
-
-def _tap_words(
-    call: Call, cell: Cell, layout: Layout, like: Tensor, clip: LoopClip | None
-) -> _Taps:
-    cells = len(layout.batch_sizes) * layout.batch
-    double = {"dtype": torch.float64, "device": like.device}
-    squares = call.tensor("squares", torch.zeros(len(cell.states), cells, **double))
-    gates = call.tensor("gates", torch.zeros(len(cell.gates), cells, **double))
-    bad = call.tensor("bad", torch.zeros(len(cell.states), cells, dtype=torch.int64))
-    exponents = None
-    if clip is None:  # a clip compares true values, so rows cannot be scaled under it
-        exponents = call.tensor("exponents", torch.zeros(cells + layout.batch, dtype=torch.int32))
-    call.numbers(tapped=1)
-    return _Taps(squares, bad, gates, exponents)
+    def _read(self) -> dict[str, Tensor]:
+        layout, states, gates = self._layout, len(self._cell.states), len(self._cell.gates)
+        squares, bad = self._records.split([states + gates, states], 1)
+        logs = 0.5 * squares.log10()
+        if self._exponents is not None:
+            logs -= self._exponents[: len(logs), None].double() * LOG10_2
+        logs = layout.pad(logs, -torch.inf).movedim(-1, 0).contiguous()
+        return {
+            "log10_norm": logs[:states],
+            "log10_gate": logs[states:],
+            "nonfinite": layout.pad(bad, 0).movedim(-1, 0).to(torch.int64).contiguous(),
+            "present": layout.present(),
+        }

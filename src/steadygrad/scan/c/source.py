@@ -125,7 +125,7 @@ class _File:
             *(f"r{i}" for i in range(count)), *(f"k{i}" for i in range(count)),
             *(f"dr{i}" for i in range(count)), *(f"dbr{i}" for i in range(count)),
             *(f"u{k}" for k in units), *(f"du{k}" for k in units), *beside,
-            "tapped", "squares", "bad", "gates", "exponents", "place", "by", "bound", *TOOLS,
+            "N", "seen", "exponents", "place", "by", "bound", *TOOLS,
         )  # fmt: skip
 
     def _ends(self) -> set[str]:
@@ -427,7 +427,8 @@ class _File:
             "    int scaled = 0;",
             "    for (word i = 0; i < rows; i++) factor[i] = 1;",
             "    int32_t* const ex = (int32_t*)" + b["exponents"] + " ;",
-            "    int32_t* const now = ex ? ex + " + f"{b['T']} * {b['B']} + from : 0;",
+            "    int32_t* const now = ex ? ex + " + f"{b['N']} + from : 0;",
+            "    if (now) memset(now, 0, rows * sizeof(int32_t));",
             "    for (word step = 0;; step++) {",
             "        const word t = step_of(&sp, T - 1 - step);",
             "        const word m = step < T ? rows_at(&sp, t) : 0;",
@@ -439,6 +440,8 @@ class _File:
             "        if (step == T) break;",
             "        const word at = place_of(&sp, t);",
             f"        const real* const grad = {b.pointer('grad')} + at * P;",
+            f"        double* const record = {b['seen']} ? (double*){b['seen']} + "
+            f"at * {2 * S + G} : 0;",
             f"        real* const px = seen + filled * LEAD({G} * H);",
             *(
                 f"        real* const q{i} = "
@@ -460,7 +463,8 @@ class _File:
 
     def _enter(self, S: int) -> list[str]:
         """The gradient from outside, scales, the total clip, and the taps."""
-        b = self.b
+        b, G = self.b, len(self.cell.gates)
+        width = 2 * S + G
         states = ", ".join(f"cur{k}" for k in range(S))
         return [
             f"        real* const all[] = {{{states}}};",
@@ -477,12 +481,12 @@ class _File:
             f"                for (int k = 0; k < {S}; k++)",
             "                    clip(all[k] + i * widths[k], widths[k], "
             f"{b['by']}, {self._bound()});",
-            f"            if ({b['tapped']}) {{",
+            "            if (record) {",
             f"                for (int k = 0; k < {S}; k++)",
             "                    look(all[k] + i * widths[k], widths[k],",
-            f"                         (double*){b['squares']} + k * {b['B']} * T + at + i,",
-            f"                         (word*){b['bad']} + k * {b['B']} * T + at + i);",
-            "                if (now) ex[at + i] = now[i];",
+            f"                         record + i * {width} + k,",
+            f"                         record + i * {width} + {G} + {S} + k);",
+            "                if (now && now[i]) ex[at + i] = now[i];",
             "            }",
             *(
                 (
@@ -503,7 +507,7 @@ class _File:
         ]
 
     def _bound(self) -> str:
-        return f"(real)*(const double*){self.b['bound']}"
+        return f"(real)as_double({self.b['bound']})"
 
     def _stages(self, G: int, S: int) -> list[str]:
         """Stages and products from the last to the first."""
@@ -626,7 +630,7 @@ class _File:
 
     def _leave(self, G: int, S: int) -> list[str]:
         """Write down what enters the weight products, and carry the rest on."""
-        b = self.b
+        b, width = self.b, 2 * S + G
         alone = [i for i, shared in enumerate(self.shared) if not shared]
         lines = []
         if not any(self.shared):
@@ -636,9 +640,9 @@ class _File:
             ]
         lines += [
             "        for (word i = 0; i < m; i++) {",
-            f"            if ({b['tapped']}) for (int k = 0; k < {G}; k++)",
+            f"            if (record) for (int k = 0; k < {G}; k++)",
             f"                look(px + i * LEAD({G} * H) + k * H, H,",
-            f"                     (double*){b['gates']} + k * {b['B']} * T + at + i, 0);",
+            f"                     record + i * {width} + {S} + k, 0);",
             f"            unscale(px + i * LEAD({G} * H), {G} * H, now ? now[i] : 0);",
             f"            if ({b['pre']}) memcpy({b.pointer('pre', False)} + (at + i) * {G} * H,",
             f"                    px + i * LEAD({G} * H), {G} * H * sizeof(real));",
@@ -799,6 +803,11 @@ class _File:
 
 
 LOOP = r"""
+static inline double as_double(word bits) {
+    double value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
 /* a number times a power of two, in two halves: one factor could itself leave the range */
 static inline int held(int e) {
     const int most = sizeof(real) == 4 ? 126 : 1022;
@@ -813,11 +822,11 @@ static int rescale(real* const* all, const word* widths, int states, word row, i
     int move = 0;
     if (look) {
         real top = 0;
-        for (int k = 0; k < states; k++)
-            for (word u = 0; u < widths[k]; u++) {
-                const real v = r_abs(all[k][row * widths[k] + u]);
-                top = v > top ? v : top;
-            }
+        for (int k = 0; k < states; k++) {
+            const real* const g = all[k] + row * widths[k];
+#pragma omp simd reduction(max:top)
+            for (word u = 0; u < widths[k]; u++) top = r_abs(g[u]) > top ? r_abs(g[u]) : top;
+        }
         if (top > 0 && top <= (real)(sizeof(real) == 4 ? 3.4e38 : 1.7e308)) {
             int binary;
             (void)frexp((double)top, &binary);
@@ -854,17 +863,43 @@ static void clip(real* g, word n, word by, real bound) {
         for (word u = 0; u < n; u++) g[u] *= s;
     }
 }
-static void look(const real* g, word n, double* square, word* bad) {
+/* ---- the squares' sum of a row, and how many of its values are not finite ---- */
+static inline real fold(vec s) {
+    real t[VL], sum = 0;
+    *(vec*)t = s;
+#pragma omp simd reduction(+:sum)
+    for (int i = 0; i < VL; i++) sum += t[i];
+    return sum;
+}
+static inline real squares(const real* g, word n) {
+    vec s = {0}, z = {0};
+    word u = 0;
+    for (; u + 2 * VL <= n; u += 2 * VL) {
+        const vec a = *(const vec*)(g + u), b = *(const vec*)(g + u + VL);
+        s += a * a;
+        z += b * b;
+    }
+    real sum = fold(s + z);
+    for (; u < n; u++) sum += g[u] * g[u];
+    return sum;
+}
+ALONE look_closely(const real* g, word n, double* square, double* bad) {
     double sum = 0;
+    word count = 0;
 #pragma omp simd reduction(+:sum)
     for (word u = 0; u < n; u++) sum += (double)g[u] * (double)g[u];
     *square = sum;
-    if (bad) {
-        word count = 0;
-        if (!(sum <= 1.7e308))
-            for (word u = 0; u < n; u++) count += !(g[u] - g[u] == 0);
-        *bad = count;
+    if (bad && !(sum <= 1.7e308)) {
+        for (word u = 0; u < n; u++) count += !(g[u] - g[u] == 0);
+        *bad = (double)count;
     }
+}
+static inline void look(const real* g, word n, double* square, double* bad) {
+    const double most = sizeof(real) == 4 ? 1e28 : 1e290; /* beyond, squares leave their range */
+    const double sum = squares(g, n);
+    *square = sum;
+    if (bad) *bad = 0;
+    if (__builtin_expect(!(sum > 1 / most && sum < most), 0)) look_closely(g, n, square, bad);
 }
 static void unscale(real* g, word n, int e) {
     if (e)
