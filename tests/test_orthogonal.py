@@ -363,9 +363,9 @@ def test_options_out_of_range_are_refused() -> None:
         cells.Antisymmetric(epsilon=-1)
     with pytest.raises(ValueError, match="negative must be a share"):
         cells.ScoRNN(negative=2)
-    with pytest.raises(ValueError, match="start must be torus or cayley, got 'x'"):
+    with pytest.raises(ValueError, match="Select from torus, cayley"):
         cells.ExpRNN("x")
-    with pytest.raises(ValueError, match="no start 'x'"):
+    with pytest.raises(ValueError, match="Unknown start 'x'"):
         cells.LinearTransition("x")
-    with pytest.raises(ValueError, match="no nonlinearity 'x'"):
+    with pytest.raises(ValueError, match="Unknown nonlinearity 'x'"):
         cells.LinearTransition(nonlinearity="x")

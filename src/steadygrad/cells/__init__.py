@@ -10,6 +10,7 @@ from steadygrad.cells.base import PerUnit as PerUnit
 from steadygrad.cells.base import Recur as Recur
 from steadygrad.cells.base import State as State
 from steadygrad.cells.clockwork import Clockwork as Clockwork
+from steadygrad.cells.cornn import CoRNN as CoRNN
 from steadygrad.cells.elman import Elman as Elman
 from steadygrad.cells.elman_layer_norm import ElmanLayerNorm as ElmanLayerNorm
 from steadygrad.cells.exprnn import ExpRNN as ExpRNN
@@ -20,9 +21,12 @@ from steadygrad.cells.gru_original import GRUOriginal as GRUOriginal
 from steadygrad.cells.gru_zoneout import GRUZoneout as GRUZoneout
 from steadygrad.cells.ind_rnn import IndRNN as IndRNN
 from steadygrad.cells.irnn import IRNN as IRNN
+from steadygrad.cells.lem import LEM as LEM
 from steadygrad.cells.linear_transition import LinearTransition as LinearTransition
+from steadygrad.cells.lru import LRU as LRU
 from steadygrad.cells.lstm import LSTM as LSTM
 from steadygrad.cells.lstm_1997 import LSTM1997 as LSTM1997
+from steadygrad.cells.lstm_chrono import ChronoLSTM as ChronoLSTM
 from steadygrad.cells.lstm_coupled import LSTMCoupled as LSTMCoupled
 from steadygrad.cells.lstm_dropout import LSTMDropout as LSTMDropout
 from steadygrad.cells.lstm_greff import LSTMGreff as LSTMGreff
@@ -30,11 +34,16 @@ from steadygrad.cells.lstm_layer_norm import LSTMLayerNorm as LSTMLayerNorm
 from steadygrad.cells.lstm_peephole import LSTMPeephole as LSTMPeephole
 from steadygrad.cells.lstm_zoneout import LSTMZoneout as LSTMZoneout
 from steadygrad.cells.mgu import MGU as MGU
+from steadygrad.cells.min_gru import MinGRU as MinGRU
+from steadygrad.cells.min_lstm import MinLSTM as MinLSTM
 from steadygrad.cells.mod_relu import ModReLU as ModReLU
 from steadygrad.cells.mut1 import MUT1 as MUT1
 from steadygrad.cells.mut2 import MUT2 as MUT2
 from steadygrad.cells.mut3 import MUT3 as MUT3
 from steadygrad.cells.scornn import ScoRNN as ScoRNN
+from steadygrad.cells.slstm import SLSTM as SLSTM
+from steadygrad.cells.unicornn import UnICORNN as UnICORNN
+from steadygrad.cells.unitary import Unitary as Unitary
 
 CELLS: dict[str, type[Cell]] = {
     value.name: value

@@ -160,6 +160,14 @@ class Cell(ABC):
         """
         return stored
 
+    def linear(self, x: Gates, unit: PerUnit) -> tuple[Tensor, Tensor] | None:
+        """Decay and drive of a step that is :math:`h_t = a_t h_{t-1} + b_t`, for a cell that is.
+
+        Such a cell has one state and no recurrent weights. All its time steps can be computed at
+        once (``backend="parallel"``); `step` must say the same.
+        """
+        return None
+
     @abstractmethod
     def step(self, x: Gates, recur: Recur, state: State, unit: PerUnit) -> State:
         """Advance the state by one time step.

@@ -80,7 +80,7 @@ class ExpRNN(Cell):
 
     def __post_init__(self) -> None:
         if self.start not in ("torus", "cayley"):
-            raise ValueError(f"ExpRNN: start must be torus or cayley, got {self.start!r}")
+            raise ValueError(f"Unknown start '{self.start}'. Select from torus, cayley.")
 
     def reset_(self, weights: Mapping[str, Tensor]) -> None:
         reset_biases_(weights)

@@ -49,9 +49,9 @@ class LinearTransition(Cell):
 
     def __post_init__(self) -> None:
         if self.start not in ("orthogonal", "identity"):
-            raise ValueError(f"LinearTransition: no start {self.start!r}: orthogonal or identity")
+            raise ValueError(f"Unknown start '{self.start}'. Select from orthogonal, identity.")
         if self.nonlinearity not in ("relu", "tanh"):
-            raise ValueError(f"LinearTransition: no nonlinearity {self.nonlinearity!r}: relu, tanh")
+            raise ValueError(f"Unknown nonlinearity '{self.nonlinearity}'. Select from relu, tanh.")
 
     def reset_(self, weights: Mapping[str, Tensor]) -> None:
         fill = nn.init.orthogonal_ if self.start == "orthogonal" else nn.init.eye_

@@ -10,7 +10,9 @@ from steadygrad.nn.encoder_decoder import EncoderDecoder as EncoderDecoder
 from steadygrad.nn.encoder_decoder import reverse_in_time as reverse_in_time
 from steadygrad.nn.levenberg_marquardt import Fit as Fit
 from steadygrad.nn.levenberg_marquardt import levenberg_marquardt as levenberg_marquardt
+from steadygrad.nn.lru import LRU as LRU
 from steadygrad.nn.md_lstm import MDLSTM as MDLSTM
+from steadygrad.nn.mlstm import MLSTM as MLSTM
 from steadygrad.nn.narx import NARX as NARX
 from steadygrad.nn.narx import Delays as Delays
 from steadygrad.nn.narx_fit import fit_narx as fit_narx
@@ -26,6 +28,7 @@ from steadygrad.nn.quantise import quantise_ as quantise_
 from steadygrad.nn.quantised_lstm import QuantisedLSTM as QuantisedLSTM
 from steadygrad.nn.recurrent import LayerTap as LayerTap
 from steadygrad.nn.recurrent import Recurrent as Recurrent
+from steadygrad.nn.reversible import Reversible as Reversible
 from steadygrad.nn.spectrum import spectral_margin_ as spectral_margin_
 from steadygrad.nn.step_gradient import StepGradient as StepGradient
 from steadygrad.nn.stream import Stream as Stream

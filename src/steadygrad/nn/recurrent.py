@@ -37,6 +37,7 @@ class Recurrent(nn.Module):
         device: Where the weights are made.
         dtype: Of the weights.
         backend: ``"c"`` for the compiled recurrence, ``"eager"`` for plain torch operations,
+            ``"parallel"`` for all time steps at once (a cell that is linear in its state),
             ``"auto"`` for the first that can; the variable ``STEADYGRAD_BACKEND`` if not given.
         truncate: Cut the gradient every so many steps of a scan, counted from its first step and
             the same for the whole batch: the state is handed on by value alone. Values stay.

@@ -14,6 +14,8 @@ from steadygrad.scan.linear import Linearised as Linearised
 from steadygrad.scan.linear import StepJacobian as StepJacobian
 from steadygrad.scan.observe import Observed as Observed
 from steadygrad.scan.observe import observe as observe
+from steadygrad.scan.parallel import scan_parallel
+from steadygrad.scan.recurrence import linear_recurrence as linear_recurrence
 from steadygrad.scan.taps import OnTap as OnTap
 from steadygrad.scan.taps import Tap as Tap
 from steadygrad.scan.taps import log10_sum_squares as log10_sum_squares
@@ -42,14 +44,16 @@ def scan(
         layout: Which rows take part at which time step, and the direction.
         clip: A bound on the gradient inside the backward loop.
         on_tap: Called in every backward pass with the norms of the gradient at each time step.
-        backend: ``"auto"``, ``"eager"`` or ``"c"``; see `steadygrad.scan.backend`.
+        backend: ``"auto"``, ``"eager"``, ``"c"`` or ``"parallel"``; see `steadygrad.scan.backend`.
 
     Returns:
         h after every step, ``(N, P)``, and the last state of each row.
     """
+    chosen = choose(backend, cell, x, weights, clip is not None)
+    if chosen == "parallel":
+        return scan_parallel(cell, x, weights, state, layout, on_tap)
     pairs = [("x", x), *weights.flat(), *(("state", value) for value in state)]
     names = tuple(name for name, _ in pairs)
-    hidden, *final = Scan.apply(
-        cell, layout, clip, on_tap, choose(backend, cell, x, weights), names, *(v for _, v in pairs)
-    )  # type: ignore[misc]
+    tensors = (value for _, value in pairs)
+    hidden, *final = Scan.apply(cell, layout, clip, on_tap, chosen, names, *tensors)  # type: ignore[misc]
     return hidden, tuple(final)

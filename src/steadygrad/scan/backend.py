@@ -11,9 +11,10 @@ from steadygrad.cells import Cell
 from steadygrad.scan.c import kernel
 from steadygrad.scan.c.build import BuildError, compiler, load
 from steadygrad.scan.c.operations import Unprintable
+from steadygrad.scan.parallel import is_linear
 from steadygrad.scan.weights import Weights
 
-BACKENDS = ("auto", "eager", "c")
+BACKENDS = ("auto", "eager", "c", "parallel")
 VARIABLE = "STEADYGRAD_BACKEND"
 
 
@@ -25,15 +26,18 @@ class BackendWarning(UserWarning):
     """``auto`` fell back to `eager` for a reason that the user may want to mend."""
 
 
-def choose(asked: str | None, cell: Cell, x: Tensor, weights: Weights) -> str:
-    """Name the back end of one call: ``"eager"`` or ``"c"``.
+def choose(
+    asked: str | None, cell: Cell, x: Tensor, weights: Weights, clipped: bool = False
+) -> str:
+    """Name the back end of one call: ``"eager"``, ``"c"`` or ``"parallel"``.
 
     Args:
-        asked: ``"auto"``, ``"eager"``, ``"c"``, or None for the variable ``STEADYGRAD_BACKEND``
-            and, without it, ``"auto"``.
+        asked: One of `BACKENDS`, or None for the variable ``STEADYGRAD_BACKEND`` and, without it,
+            ``"auto"``.
         cell: The recurrence.
         x: The input.
         weights: The weights.
+        clipped: Whether a clip has to act inside the backward loop.
 
     Raises:
         BackendError: An unknown name, or ``"c"`` where it cannot be had; says why.
@@ -43,6 +47,11 @@ def choose(asked: str | None, cell: Cell, x: Tensor, weights: Weights) -> str:
         raise BackendError(f"unknown back end {name!r}; there are: {', '.join(BACKENDS)}")
     if name == "eager":
         return name
+    unfit = _has_loop(cell, clipped)
+    if name == "parallel" and unfit:
+        raise BackendError(f"back end 'parallel' cannot run {type(cell).__name__} here: {unfit}")
+    if not unfit and (name == "parallel" or (name == "auto" and x.device.type != "cpu")):
+        return "parallel"
     quiet = _unfit(x)
     projects = weights.weight_hr is not None
     loud = None if quiet else _unbuilt(cell, x.dtype, compiler(), projects)
@@ -53,6 +62,13 @@ def choose(asked: str | None, cell: Cell, x: Tensor, weights: Weights) -> str:
     if loud:
         _warn_once(type(cell).__name__, loud)
     return "eager"
+
+
+def _has_loop(cell: Cell, clipped: bool) -> str | None:
+    """Why there has to be a loop over time; None if there need not be one."""
+    if not is_linear(cell):
+        return "its step is not linear in its state (it states no Cell.linear)"
+    return "a clip inside the backward loop needs the loop" if clipped else None
 
 
 def _unfit(x: Tensor) -> str | None:
