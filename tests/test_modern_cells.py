@@ -257,7 +257,7 @@ def test_states_stay_within_their_bounds(name: str) -> None:
     out = layer(x)[0]
     low, high = -1.0, 1.0
     if name.startswith("min"):
-        u = parts(layer)[0]("candidate", x)
+        u = parts(layer)[0]("candidate", x).detach()
         g = torch.where(u >= 0, u + 0.5, torch.sigmoid(u))
         low, high = min(0.0, float(g.min())), float(g.max())
     out = out.detach()

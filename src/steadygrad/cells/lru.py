@@ -11,10 +11,16 @@ from torch import Tensor, nn
 from steadygrad.cells.base import Cell, Gates, PerUnit, Recur, State
 
 
-def reset_ring_(
-    nu: Tensor, theta: Tensor, gamma: Tensor, r_min: float, r_max: float, max_phase: float
-) -> None:
-    """Draw eigenvalues uniformly from a ring, and the factors that keep the state's size."""
+def reset_ring_(units: Mapping[str, Tensor], r_min: float, r_max: float, max_phase: float) -> None:
+    """Draw eigenvalues uniformly from a ring, and the factors that keep the state's size.
+
+    Args:
+        units: ``nu``, ``theta`` and ``gamma``; changed in place.
+        r_min: Smallest modulus.
+        r_max: Largest.
+        max_phase: Largest angle.
+    """
+    nu, theta, gamma = (units[name] for name in ("nu", "theta", "gamma"))
     nn.init.uniform_(nu, r_min**2, r_max**2)  # |lambda|^2
     # A radius of exactly 0 or 1 has no finite parameter.
     nu.clamp_(1e-12, 1 - 1e-7).log_().mul_(-0.5)
@@ -81,8 +87,7 @@ class LRU(Cell):
         return ()
 
     def reset_(self, weights: Mapping[str, Tensor]) -> None:
-        units = (weights[name] for name in ("nu", "theta", "gamma"))
-        reset_ring_(*units, self.r_min, self.r_max, self.max_phase)
+        reset_ring_(weights, self.r_min, self.r_max, self.max_phase)
         inputs = weights["weight_ih"]
         nn.init.normal_(inputs, std=(2 * inputs.shape[1]) ** -0.5)
         if "bias_ih" in weights:

@@ -81,8 +81,8 @@ class LRU(nn.Module):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw the ring, and Gaussian maps as the paper does."""
-        ring = (self.get_parameter(name) for name in ("nu", "theta", "gamma"))
-        reset_ring_(*ring, self.ring.r_min, self.ring.r_max, self.ring.max_phase)
+        units = {name: self.get_parameter(name) for name in ("nu", "theta", "gamma")}
+        reset_ring_(units, self.ring.r_min, self.ring.r_max, self.ring.max_phase)
         nn.init.normal_(self.get_parameter("B"), std=(2 * self.input_size) ** -0.5)
         nn.init.normal_(self.get_parameter("C"), std=self.hidden_size**-0.5)
         d = self.get_parameter("D")

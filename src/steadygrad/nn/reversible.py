@@ -81,7 +81,7 @@ class _Reversed(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Any:
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         drive, h, z, *units = ctx.saved_tensors
         at_hidden, grad_h, grad_z = grads
         at_drive = torch.empty_like(drive)
@@ -91,7 +91,7 @@ class _Reversed(torch.autograd.Function):
             h, z = ctx.cell.inverse(Named("gate", {"candidate": drive[t]}), (h, z), named)
             leaves = [v.detach().requires_grad_() for v in (drive[t], h, z, *units)]
             with torch.enable_grad():
-                after = _step(ctx.cell, *leaves[:3], leaves[3:])
+                after = _step(ctx.cell, leaves[0], leaves[1], leaves[2], leaves[3:])
             found = torch.autograd.grad(after, leaves, (grad_h + at_hidden[t], grad_z))
             at_drive[t], grad_h, grad_z = found[:3]
             for total, part in zip(at_units, found[3:], strict=True):
