@@ -27,6 +27,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.init_table
 	$(BIN)/python -m benchmarks.watch_overhead
 	$(BIN)/python -m benchmarks.layers
+	$(BIN)/python -m benchmarks.clips
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

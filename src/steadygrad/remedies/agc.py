@@ -11,7 +11,7 @@ from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.gradients import Gradients
 from steadygrad.remedies.parameters import Parameters
 from steadygrad.remedies.reasons import no_trainable_parameter
-from steadygrad.remedies.unit_norms import alike
+from steadygrad.remedies.unit_norms import Alike, alike
 
 LEAST_WEIGHT = 1e-3  # so that a unit that begins at 0 can leave it
 LEAST_GRADIENT = 1e-6
@@ -62,18 +62,27 @@ class AGC(Remedy):
     def on_gradients(self, gradients: Gradients, memory: dict[str, Tensor]) -> Mapping[str, Tensor]:
         """Clip; return ``clipped``, and ``clipped_share``: of the units that are treated."""
         treated = memory["treated"].tolist()
-        clipped = torch.zeros((), device=gradients.parameters.device)
-        units = 0
-        for part in alike(gradients, treated):
-            grads = [gradients.local[row] for row in part.rows]
-            own = part.norms(gradients, grads)
-            weights = part.norms(gradients, part.held(gradients))
-            longest = self.ratio * weights.clamp(min=LEAST_WEIGHT)
-            factors = (longest / own.clamp(min=LEAST_GRADIENT)).clamp(max=1.0)
-            part.scale_(grads, factors)
-            clipped += (own > longest).sum().to(clipped.device)
-            units += own.numel()
-        return {"clipped": clipped > 0, "clipped_share": clipped / max(units, 1)}
+        parts = alike(gradients, treated)
+        if not parts:
+            return {}
+        # Stacks one by one, while they are in the cache; what is left, large, all at once.
+        groups = [[part] for part in parts if len(part.rows) > 1]
+        groups.append([part for part in parts if len(part.rows) == 1])
+        found = torch.cat([self._clip(gradients, group) for group in groups if group])
+        return {"clipped": found.any(), "clipped_share": found.float().mean()}
+
+    def _clip(self, gradients: Gradients, parts: list[Alike]) -> Tensor:
+        """Clip, and return of each unit whether it was too long."""
+        grads = [[gradients.local[row] for row in part.rows] for part in parts]
+        own = [part.norms(gradients, g) for part, g in zip(parts, grads, strict=True)]
+        weights = [part.norms(gradients, part.held(gradients)) for part in parts]
+        lengths, longest = _joined(own, gradients), _joined(weights, gradients)
+        longest = longest.clamp(min=LEAST_WEIGHT) * self.ratio
+        factors = (longest / lengths.clamp(min=LEAST_GRADIENT)).clamp(max=1.0)
+        of_parts = factors.split([norms.numel() for norms in own])
+        for part, g, norms, factor in zip(parts, grads, own, of_parts, strict=True):
+            part.scale_(g, factor.view(norms.shape))
+        return lengths > longest
 
     def _left_alone(self, model: nn.Module) -> Iterator[nn.Module]:
         linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
@@ -81,3 +90,8 @@ class AGC(Remedy):
             yield linear[-1]
         if not self.clip_embeddings:
             yield from (m for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag))
+
+
+def _joined(norms: list[Tensor], gradients: Gradients) -> Tensor:
+    """All units in one row: what follows is then one call for all, not one a tensor."""
+    return torch.cat([n.flatten().to(gradients.parameters.device) for n in norms])

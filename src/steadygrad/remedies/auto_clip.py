@@ -65,7 +65,7 @@ class AutoClip(Remedy):
     def remember(self, parameters: Parameters) -> Mapping[str, Tensor]:
         count, device = len(parameters.labels(self.scope)), parameters.device
         return {
-            "history": torch.full((count, self.history), torch.inf, device=device),
+            "history": torch.full((self.history, count), torch.inf, device=device),
             "threshold": torch.full((count,), torch.inf, device=device),
             # Kept by the host, which has to know where to write: reading it waits for nothing.
             "steps": torch.zeros((), dtype=torch.long),
@@ -78,10 +78,10 @@ class AutoClip(Remedy):
         threshold, step = memory["threshold"], int(memory["steps"])
         # In place of a norm that does not count, the percentile itself: it moves nothing.
         counts = of_scope.isfinite() & (of_scope > 0)
-        memory["history"][:, step % self.history] = of_scope.where(counts, threshold)
+        memory["history"][step % self.history] = of_scope.where(counts, threshold)
         memory["steps"] += 1
         if step < FRESH or step % max(1, self.history // FRESH) == 0:
-            seen = memory["history"][:, : min(step + 1, self.history)]
+            seen = memory["history"][: min(step + 1, self.history)].t()
             threshold.copy_(percentile(seen, self.percentile))
         report = shrink_(gradients, norms, threshold, self.scope)
         return report | {"threshold": threshold.median()}

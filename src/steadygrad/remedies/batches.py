@@ -11,6 +11,7 @@ FOREACH: Any = torch  # the operations on lists of tensors, which torch's own op
 HALF = (torch.float16, torch.bfloat16)
 SMALL = 1 << 14  # entries up to which stacking costs less than an operation on each tensor
 MOST = 1 << 18  # entries of one stack: it stays in the cache, and needs little memory
+WIDE = 64  # entries of a row from which norms are taken by rows
 
 
 @final
@@ -43,6 +44,9 @@ class Batch:
             return torch.linalg.vector_norm(stack, norm_type, dim=1, dtype=dtype)
         if norm_type == float("inf"):
             return torch.stack([_largest(grad) for grad in own]).to(dtype or own[0].dtype)
+        if norm_type == 2 and own[0].device.type == "cpu" and dtype is None:
+            # By rows, and then of the rows: half the time of one long sum, and more exact.
+            own = [torch.linalg.vector_norm(g, norm_type, -1) if _is_wide(g) else g for g in own]
         return torch.stack(FOREACH._foreach_norm(own, norm_type, dtype=dtype))
 
     def change_(self, grads: Sequence[Tensor], in_place: Callable[[Tensor], object]) -> None:
@@ -77,6 +81,10 @@ def batches_of(grads: Sequence[Tensor], apart: Callable[[int], object]) -> tuple
 def _parts(rows: list[int], grads: Sequence[Tensor]) -> Iterable[tuple[int, ...]]:
     count = max(1, MOST // grads[rows[0]].numel())
     return (tuple(rows[start : start + count]) for start in range(0, len(rows), count))
+
+
+def _is_wide(grad: Tensor) -> bool:
+    return grad.dim() > 1 and grad.shape[-1] >= WIDE and grad.is_contiguous()
 
 
 def _largest(grad: Tensor) -> Tensor:

@@ -58,4 +58,5 @@ class ClipValue(Remedy):
                 for grad in own:
                     grad.clamp_(-self.max_value, self.max_value)
         after = gradients.norms()
-        return account(norms, after, (after < norms).any())
+        before, left = (gradients.combined(n, "all") for n in (norms, after))
+        return account(before, left, (after < norms).any())

@@ -10,6 +10,8 @@ from steadygrad.remedies.batches import FOREACH, Batch, batches_of
 from steadygrad.remedies.parameters import Parameters, Scope
 from steadygrad.remedies.shards import Sharding, sharding_of, summed, whole_norms
 
+HOST = ("cpu",)  # where reading a value waits for nothing
+
 
 @final
 class Gradients:
@@ -89,14 +91,17 @@ class Gradients:
     def scale_(self, factors: Tensor, scope: Scope) -> None:
         """Multiply the gradients of each part of ``scope`` by its factor, ``(K,)``."""
         ids = self.parameters.host_ids(scope)
+        each: dict[torch.device, tuple[Tensor, ...]] = {}
         for batch in self.batches:
             own = batch.take(self.local)
-            here = factors.to(own[0].device)
+            device = own[0].device
+            if device not in each:  # one call cuts all of them: as costly as all the products
+                each[device] = factors.to(device).unbind()
+            here = each[device]
             if scope == "all":
                 FOREACH._foreach_mul_(own, here[0])
-                continue
-            each = here.unbind()
-            FOREACH._foreach_mul_(own, [each[ids[self.rows[row]]] for row in batch.rows])
+            else:
+                FOREACH._foreach_mul_(own, [here[ids[self.rows[row]]] for row in batch.rows])
 
     def change_(self, in_place: Callable[[Tensor], object]) -> None:
         """Apply to all gradients an elementwise operation that works in place."""
@@ -105,6 +110,10 @@ class Gradients:
 
     def zero_where_(self, is_bad: Tensor) -> None:
         """Set every gradient to 0 if the scalar ``is_bad`` holds."""
+        if is_bad.device.type in HOST:
+            if is_bad:
+                FOREACH._foreach_zero_(self.local)
+            return
         # Filled, not multiplied: 0 · NaN is NaN. No branch, so that nothing waits.
         self.change_(lambda grad: grad.masked_fill_(is_bad.to(grad.device), 0.0))
 

@@ -33,7 +33,8 @@ def shrink_(
     # Written as torch writes it: NaN passes through both, and makes every gradient NaN.
     factors = (bound / (of_scope + EPSILON)).clamp(max=1.0)
     gradients.scale_(factors, scope)
-    is_long = (of_scope > bound).any()
+    is_long = of_scope > bound
+    is_long = is_long[0] if scope == "all" else is_long.any()
     return account(of_scope, of_scope * factors, is_long, scope, norm_type)
 
 
@@ -41,10 +42,13 @@ def account(
     before: Tensor, after: Tensor, clipped: Tensor, scope: Scope = "all", norm_type: float = 2.0
 ) -> dict[str, Tensor]:
     """Say what a clip did, from the norms of its scopes before and after."""
-    whole = torch.linalg.vector_norm(before, norm_type)
+    if scope == "all":
+        whole, left = before[0], after[0]
+    else:
+        whole, left = (torch.linalg.vector_norm(n, norm_type) for n in (before, after))
     report = {
         "grad_norm": whole,
-        "grad_norm_clipped": torch.linalg.vector_norm(after, norm_type),
+        "grad_norm_clipped": left,
         "clipped": clipped,
         "nonfinite": whole.isfinite().logical_not(),
     }

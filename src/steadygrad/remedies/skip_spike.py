@@ -73,7 +73,8 @@ class SkipSpike(Remedy):
         skipped = (log <= threshold).logical_and(norm.isfinite()).logical_not()
         gradients.zero_where_(skipped)
         self._follow(torch.minimum(log, threshold), norm.isfinite() & (norm > 0), memory)
-        report = account(norm, norm.masked_fill(skipped, 0.0), torch.zeros_like(skipped))
+        norms = norm[None], norm.masked_fill(skipped, 0.0)[None]
+        report = account(*norms, clipped=skipped)
         del report["clipped"]
         return report | {"skipped": skipped, "threshold": threshold.exp()}
 

@@ -107,7 +107,13 @@ def _own(gradients: Gradients, memory: Mapping[str, Tensor]) -> list[Tensor]:
 def _of_optimizer(gradients: Gradients) -> list[Any]:
     """Running squares that the optimiser keeps; None before its first step."""
     state: Mapping[Any, Any] = getattr(gradients.parameters.optimizer, "state", {})
-    own = [state.get(gradients.parameter(row), {}) for row in range(len(gradients))]
+    known = gradients.parameters.known
+    own = known.get("squares")
+    # Looked up once: an optimiser that loads a state makes a new one.
+    if own is None or known["state"] is not state or len(own) != len(gradients):
+        own = [state.get(gradients.parameter(row), {}) for row in range(len(gradients))]
+        if gradients.is_complete and all(own):
+            known |= {"squares": own, "state": state}
     found = [of_one.get(SQUARES) for of_one in own]
     return [None if v is None else local(v) for v in found] if gradients.sharding else found
 

@@ -57,6 +57,7 @@ class Treatment:
         self.report: Mapping[str, Tensor] = {}
         self._counts = torch.zeros(1 + len(COUNTED), dtype=torch.long)
         self._counts = self._counts.to(self.parameters.device)
+        self._yes, self._no = (torch.tensor(x, device=self._counts.device) for x in (True, False))
 
     @torch.no_grad()
     def __call__(self) -> Mapping[str, Tensor]:
@@ -108,11 +109,8 @@ class Treatment:
         return Gradients(self.parameters, is_scaled)
 
     def _count(self) -> None:
-        flags = [self.report.get(name) for name in COUNTED]
-        self._counts[0] += 1
-        for place, flag in enumerate(flags, start=1):
-            if flag is not None:
-                self._counts[place] += flag.to(self._counts.device)
+        flags = [self.report.get(name, self._no) for name in COUNTED]
+        self._counts += torch.stack([self._yes, *flags])
 
 
 def unscale_once(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> None:

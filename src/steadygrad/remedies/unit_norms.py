@@ -39,7 +39,7 @@ class Alike:
     def scale_(self, grads: list[Tensor], factors: Tensor) -> None:
         """Multiply each unit of each gradient by its factor."""
         factors = factors.squeeze(-1) if grads[0].dim() == 0 else factors
-        FOREACH._foreach_mul_(grads, list(factors.to(grads[0].dtype).unbind()))
+        FOREACH._foreach_mul_(grads, list(factors.to(grads[0]).unbind()))
 
     def held(self, gradients: Gradients) -> Sequence[Tensor]:
         """What this process holds of the weights."""
