@@ -95,7 +95,10 @@ LAYERS: dict[str, Any] = {
     "nn.LSTM projected": lambda: nn.LSTM(I, H, proj_size=3, dtype=F64),
     "nn.GRU": lambda: nn.GRU(I, H, dtype=F64),
     "normed": lambda: sg.Recurrent(Normed(), I, H, dtype=F64, backend="eager").eval(),
-    **{n: lambda n=n: sg.Recurrent(n, I, H, dtype=F64) for n in sorted(CELLS)},
+    **{
+        n: lambda n=n: sg.Recurrent(n, I, H, dtype=F64, backend="eager").eval()
+        for n in sorted(CELLS)
+    },
 }
 
 
@@ -105,7 +108,10 @@ def test_every_cell_against_finite_differences(kind: str) -> None:
     state: Any = start(layer)
     given = state if len(state) > 1 else state[0]
     got = step_jacobians(layer, x, given)
-    torch.testing.assert_close(got, differences(layer, x, state), rtol=1e-6, atol=1e-8)
+    want = differences(layer, x, state)
+    if kind == "clockwork":  # its counter jumps where it is zero, and has no derivative there
+        got, want = got[..., :H], want[..., :H]
+    torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-8)
 
 
 def test_few_columns_are_pushed_without_the_matrix() -> None:
@@ -233,5 +239,7 @@ def test_norm_and_radius_are_told_apart_and_gates_too() -> None:
     assert measured.spectral_radius["forget"] == pytest.approx(0.5)
     assert measured.spectral_norm["forget"] == pytest.approx(3.0506, abs=1e-3)
     assert measured.spectral_norm["output"] == 0 and measured.must_vanish is None
+    with pytest.raises(ValueError, match="has no recurrent matrix"):
+        recurrent_weights(sg.Recurrent("ind-rnn", I, H))
     projected = recurrent_weights(nn.LSTM(I, H, proj_size=3))
     assert projected.spectral_radius["input"] is None and projected.spectral_norm["input"] > 0

@@ -284,3 +284,32 @@ def test_the_budget_lets_the_first_through_and_makes_the_next_wait() -> None:
     assert budget.allows("replay")
     with pytest.raises(ValueError, match="share"):
         Budget(2.0)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_the_leading_exponents_are_followed(first: bool, tmp_path: Path) -> None:
+    """Against the whole spectrum of the same layer on the same batch, without training."""
+    layer = nn.GRU(3, 6, 2, batch_first=first)
+    optimizer = torch.optim.SGD(layer.parameters(), 0.0)
+    x = torch.randn(8, 60, 3) if first else torch.randn(60, 8, 3)
+    with (
+        Record.create(tmp_path / "run.db", config={}) as record,
+        sg.watch(layer, optimizer, budget=1.0, rows=8, record=record, exponents=2) as watch,
+    ):
+        for _ in range(8):
+            optimizer.zero_grad()
+            layer(x)[0].square().mean().backward()
+            optimizer.step()
+        got = [watch.latest[f"lyapunov_{i}"] for i in (1, 2)]
+    with torch.no_grad():
+        each = [sg.flow.lyapunov_exponents(layer, x, index=i, k=2, discard=20) for i in (0, 1)]
+    want = max(each, key=lambda e: float(e[0]))
+    np.testing.assert_allclose(got, want, atol=0.03)
+    with read(tmp_path / "run.db") as run:
+        assert len(run.scalars("lyapunov_1")[0]) == 8
+    with pytest.raises(ValueError, match="at least 1"):
+        sg.watch(layer, optimizer, exponents=-1)
+    with sg.watch(layer, optimizer, budget=1.0) as quiet:
+        layer(x)[0].square().mean().backward()
+        optimizer.step()
+        assert "lyapunov_1" not in quiet.latest

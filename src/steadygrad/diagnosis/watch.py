@@ -21,6 +21,7 @@ from steadygrad.diagnosis.recording import describe, write_flow
 from steadygrad.diagnosis.register import Register
 from steadygrad.flow.input_probe import InputProbe
 from steadygrad.flow.live import LiveCapture
+from steadygrad.flow.live_exponents import LiveExponents
 from steadygrad.flow.parameter_norms import NormBeforeClip, gradient_norm, update_ratio
 from steadygrad.flow.through_time import TimeFlow, flows_of
 from steadygrad.nn import cell_of
@@ -42,7 +43,8 @@ class Watch:
         flow: Per layer the last exact measurement.
         latest: Last numbers: ``grad_norm`` (before clipping), ``grad_norm_clipped``,
             ``clipped_share`` (of the last 100 sampled steps), ``update_ratio``, ``horizon``
-            (the shortest of all layers), ``slope``, ``verdict``.
+            (the shortest of all layers), ``slope``, ``lyapunov_1`` and further (of the layer in
+            which the first is largest, nats per step, if asked for), ``verdict``.
         budget: Time spent, and the share allowed.
         norms: Global gradient norms before clipping of the last sampled steps, for
             `steadygrad.clip_advice`.
@@ -62,6 +64,7 @@ class Watch:
         input_probe: bool,
         scaler: torch.amp.GradScaler | None,
         check_clips: bool,
+        exponents: int,
     ) -> None:
         self.model = model
         self._optimizer = optimizer
@@ -87,6 +90,7 @@ class Watch:
         self._register = Register(model, record)
         kept = [deque[float](maxlen=HISTORY) for _ in range(3)]
         self._history = History(*kept, optimizer=type(optimizer).__name__)
+        self._exponents = LiveExponents(exponents, rows) if exponents else None
         self._black_box = BlackBox(model)
         self._leak = Leak()
         self._leaks: dict[str, Finding] = {}
@@ -271,6 +275,11 @@ class Watch:
             self._note_scalars({"horizon": min(horizons)})
         if slopes:
             self._note_scalars({"slope": min(slopes)})
+        if self._exponents is not None:
+            each = [e for call in self._capture.calls for e in self._exponents.measure(call)]
+            if each:  # the layer in which differences grow fastest, or die slowest
+                top = max(each, key=lambda e: float(e[0]))
+                self._note_scalars({f"lyapunov_{i + 1}": float(v) for i, v in enumerate(top)})
         self.latest["verdict"] = self.verdict
         self._write_notes()
 
@@ -333,6 +342,7 @@ def watch(
     input_probe: bool = True,
     scaler: torch.amp.GradScaler | None = None,
     check_clips: bool = False,
+    exponents: int = 0,
 ) -> Watch:
     """Watch a training; one line, in any loop, nothing else to call.
 
@@ -356,6 +366,8 @@ def watch(
         scaler: The gradient scaler, if one is used: gradients seen on their way back are scaled.
         check_clips: Whether to look out for clips in the wrong place, see `clip_check`; each is
             warned of once, and stands in ``misplaced``.
+        exponents: How many leading Lyapunov exponents to follow, at every replay; see
+            `steadygrad.flow.lyapunov_exponents`.
 
     Raises:
         ValueError: The model holds no recurrent layer; the budget is no share.
@@ -386,4 +398,5 @@ def watch(
         input_probe,
         scaler,
         check_clips,
+        exponents,
     )

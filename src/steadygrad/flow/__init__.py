@@ -15,6 +15,7 @@ from steadygrad.flow.gradient_noise import gradient_noise as gradient_noise
 from steadygrad.flow.jacobian import singular_values as singular_values
 from steadygrad.flow.jacobian import step_jacobians as step_jacobians
 from steadygrad.flow.linearise import linearise as linearise
+from steadygrad.flow.live_exponents import LiveExponents as LiveExponents
 from steadygrad.flow.lstm_bound import LSTMBound as LSTMBound
 from steadygrad.flow.lstm_bound import lstm_bound as lstm_bound
 from steadygrad.flow.lyapunov import LyapunovChain as LyapunovChain

@@ -78,8 +78,8 @@ def _states(
     """The initial states, each ``(L*D, B, ·)`` in float64."""
     names = cell_of(layer).states
     count = int(layer.num_layers) * (2 if layer.bidirectional else 1)  # type: ignore[arg-type]
-    width = int(layer.hidden_size)  # type: ignore[arg-type]
-    widths = [int(getattr(layer, "proj_size", 0)) or width] + [width] * (len(names) - 1)
+    hidden = int(layer.hidden_size)  # type: ignore[arg-type]
+    widths = [_width(layer)] + [hidden] * (len(names) - 1)
     if state is None:
         like = x.double()
         return tuple(like.new_zeros(count, batch, w) for w in widths)
@@ -92,6 +92,11 @@ def _states(
             f"{[tuple(s.shape) for s in given]}"
         )
     return tuple(s.double() for s in given)
+
+
+def _width(layer: nn.Module) -> int:
+    """Features of h."""
+    return int(getattr(layer, "proj_size", 0)) or int(layer.hidden_size)  # type: ignore[arg-type]
 
 
 def weights_of(layer: nn.Module, index: int = 0, reverse: bool = False) -> Weights:
@@ -107,8 +112,13 @@ def weights_of(layer: nn.Module, index: int = 0, reverse: bool = False) -> Weigh
 
     cell = cell_of(layer)
     units = [get(name) for name in cell.per_unit]
-    weight_ih, weight_hh = get("weight_ih"), get("weight_hh")
-    assert weight_ih is not None and weight_hh is not None
+    weight_ih, stored = get("weight_ih"), get("weight_hh")
+    assert weight_ih is not None
+    # As the layer does, but from the stored weights in float64: an orthogonal matrix that was
+    # made in float32 is one to seven digits only.
+    weight_hh = (
+        weight_ih.new_zeros(0, _width(layer)) if stored is None else cell.recurrent_matrix(stored)
+    )
     hidden = len(weight_ih) // len(cell.gates)
     constants = {n: v.to(weight_ih) for n, v in cell.constants(hidden).items()}
     noise = {n: weight_ih.new_full((hidden,), v.mean) for n, v in cell.noise.items()}

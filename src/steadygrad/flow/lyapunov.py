@@ -73,6 +73,13 @@ class LyapunovChain:
         whole = self._logs + _growth(torch.linalg.qr(self._basis).R)
         return (whole / self.steps).mean(0).sort(descending=True).values
 
+    def restart(self) -> None:
+        """Count anew, and keep the directions."""
+        directions = self.directions
+        self._basis = None if directions is None else directions.detach()
+        self.steps, self._logs, self._since = 0, 0.0, 0
+        self._seen, self.discard = 0, 0
+
     def basis(self, like: Tensor, batch: int, features: int) -> Tensor:
         """What the next Jacobian is to be applied to, ``(B, N, k)``; made at the first call.
 

@@ -65,6 +65,7 @@ def recurrent_weights(
 
     Raises:
         TypeError: No recurrent layer.
+        ValueError: Its cell multiplies by no recurrent matrix.
 
     References:
         Pascanu, Mikolov and Bengio, *On the Difficulty of Training Recurrent Neural Networks*,
@@ -79,6 +80,10 @@ def recurrent_weights(
     cell = cell_of(layer)
     with torch.no_grad():
         weights = weights_of(layer, index, reverse)
+        if not cell.recurrent:
+            raise ValueError(
+                f"{type(layer).__name__}: its cell {cell.name} has no recurrent matrix"
+            )
         blocks = dict(
             zip(cell.recurrent, weights.weight_hh.chunk(len(cell.recurrent)), strict=True)
         )

@@ -242,7 +242,8 @@ def _read_by(stage: Stage, output: int) -> set[str]:
     return {name for name, node in zip(stage.inputs, given, strict=True) if node in seen}
 
 
-SHAPELESS = {"aten::detach", "aten::alias", "aten::sym_size", "aten::clone"}
+SHAPELESS = {f"aten::{name}" for name in ("detach", "alias", "clone", "sym_size", "scalar_tensor")}
+"""Operations without the tag of pointwise ones that let no unit see another either."""
 
 
 def _is_pointwise(stage: Stage) -> bool:

@@ -1,0 +1,49 @@
+"""Leading Lyapunov exponents in a running training, measurement after measurement."""
+
+import torch
+from torch.nn.utils.rnn import PackedSequence
+
+from steadygrad.flow.capture import Call
+from steadygrad.flow.linearise import linearise
+from steadygrad.flow.lyapunov import LyapunovChain, advance
+
+
+class LiveExponents:
+    """The k leading exponents of every layer, along the path of the batch that is trained on.
+
+    The directions are kept from one measurement to the next, so that the transient is paid once.
+
+    Args:
+        k: How many.
+        rows: Sequences of the batch to use at most.
+    """
+
+    def __init__(self, k: int, rows: int) -> None:
+        if k < 1:
+            raise ValueError(f"k counts exponents and must be at least 1, got {k}")
+        self.k, self.rows = k, rows
+        self._chains: dict[tuple[str, int], LyapunovChain] = {}
+
+    @torch.no_grad()
+    def measure(self, call: Call) -> list[torch.Tensor]:
+        """Exponents of each layer of a call's module, ``(k,)`` each, in nats per step.
+
+        Nothing for a packed batch, whose sequences have many lengths. Of a bidirectional module
+        the forward direction is measured.
+        """
+        if isinstance(call.input, PackedSequence):
+            return []
+        x, first = call.input, bool(getattr(call.layer, "batch_first", False))
+        if x.dim() == 3:
+            x = x[: self.rows] if first else x[:, : self.rows]
+        state = tuple(s[:, : self.rows] if s.dim() == 3 else s for s in call.state) or None
+        found = []
+        for index in range(int(call.layer.num_layers)):  # type: ignore[arg-type]
+            linear = linearise(call.layer, x, state, index=index)
+            features = sum(linear.widths)
+            fresh = LyapunovChain(min(self.k, features))
+            chain = self._chains.setdefault((call.name, index), fresh)
+            chain.restart()
+            advance(chain, linear)
+            found.append(chain.exponents)
+        return found
