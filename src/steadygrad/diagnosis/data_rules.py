@@ -27,6 +27,8 @@ def padding(call: Call, gradient: OutputGradient, thresholds: Thresholds) -> Fin
     output = gradient[0]
     if output is None or isinstance(call.input, PackedSequence) or call.input.dim() != 3:
         return None
+    if call.lengths is not None:  # nothing is computed beyond them
+        return None
     first = bool(getattr(call.layer, "batch_first", False))
     x = call.input.transpose(0, 1) if first else call.input
     entered = (output.transpose(0, 1) if first else output).double().square().sum(-1)  # (T, B)
@@ -79,6 +81,8 @@ class Leak:
     def see(self, call: Call) -> Finding | None:
         """Look at the next call of a layer."""
         if isinstance(call.input, PackedSequence) or call.input.dim() != 3 or not call.last:
+            return None
+        if call.lengths is not None:
             return None
         if not call.state and call.name not in self._last:
             return None  # nothing is ever handed on

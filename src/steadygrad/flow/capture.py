@@ -20,11 +20,13 @@ class Call:
     Attributes:
         name: The layer's name in the model; a later call of the same layer is ``name#2``.
         layer: The module.
-        input: What it was given: ``(T, B, I)``, ``(B, T, I)``, ``(T, I)`` or packed.
+        input: What it was given: ``(T, B, I)``, ``(B, T, I)``, ``(T, I)`` or packed; or codes of
+            symbols, without the last axis.
         state: The initial state as a tuple, each ``(L*D, B, ·)`` or ``(L*D, ·)``; empty if none.
         output: Its first result, the data of it if packed.
         last: The final state as a tuple.
         noise_seed: Where the layer's own draws began, if its cell draws any.
+        lengths: Steps of each row ``(B,)``, if a padded batch came with them.
         goes_on: Whether the initial state carries a graph: a gradient passes on to what made it.
     """
 
@@ -35,6 +37,7 @@ class Call:
     output: Tensor
     last: tuple[Tensor, ...]
     noise_seed: int | None = None
+    lengths: Tensor | None = None
     goes_on: bool = False
 
     def detached(self) -> "Call":
@@ -116,7 +119,7 @@ class Capture:
         ) -> None:
             if not torch.is_grad_enabled():
                 return
-            given = dict(zip(("input", "hx"), args, strict=False)) | kwargs
+            given = dict(zip(("input", "hx", "lengths"), args, strict=False)) | kwargs
             output, last = result
             before = sum(call.layer is layer for call in self.calls)
             self.calls.append(
@@ -128,6 +131,7 @@ class Capture:
                     output.data if isinstance(output, PackedSequence) else output,
                     _as_tuple(last),
                     getattr(layer, "noise_seed", None),
+                    _lengths(given.get("lengths")),
                     any(s.grad_fn is not None for s in _as_tuple(given.get("hx"))),
                 )
             )
@@ -139,3 +143,7 @@ def _as_tuple(state: Any) -> tuple[Tensor, ...]:
     if state is None:
         return ()
     return (state,) if isinstance(state, Tensor) else tuple(state)
+
+
+def _lengths(given: Any) -> Tensor | None:
+    return None if given is None else torch.as_tensor(given).detach().cpu().long()

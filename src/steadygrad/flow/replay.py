@@ -7,14 +7,15 @@ to the output. From these our own scan walks the layer once more, in float64, an
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from steadygrad.flow.capture import Call
 from steadygrad.nn import Recurrent, twin_of
-from steadygrad.scan import Layout, Observed, Tap, observe
+from steadygrad.scan import Layout, Observed, Tap, is_codes, observe
 
 OutputGradient = tuple[Tensor | None, tuple[Tensor | None, ...]]
 """Gradient at the output, and at each final state; None where the loss does not reach."""
@@ -56,15 +57,19 @@ def rows_of(call: Call, grad: OutputGradient, limit: int | None = None) -> Rows:
         torch.zeros_like(s) if g is None else g for s, g in zip(call.last, at_last, strict=True)
     ]
     state = list(call.state)
-    if isinstance(call.input, PackedSequence):
-        order = call.input.sorted_indices
+    given = call.input
+    if call.lengths is not None:
+        given, output = (_packed(call, part) for part in (given, output))
+        output = output.data
+    if isinstance(given, PackedSequence):
+        order = given.sorted_indices
         if order is not None:
             state = [s.index_select(1, order) for s in state]
             last = [g.index_select(1, order) for g in last]
-        sizes = tuple(call.input.batch_sizes.tolist())
-        x = call.input.data
+        sizes = tuple(given.batch_sizes.tolist())
+        x = _features(call, given.data)
     else:
-        x = call.input
+        x = _features(call, given)
         if x.dim() == 2:
             x, output = x.unsqueeze(1), output.unsqueeze(1)
             state, last = [s.unsqueeze(1) for s in state], [g.unsqueeze(1) for g in last]
@@ -79,6 +84,20 @@ def rows_of(call: Call, grad: OutputGradient, limit: int | None = None) -> Rows:
         x.detach(), sizes, tuple(s.detach() for s in state), output.detach(), tuple(last), noise
     )
     return rows if limit is None else _first(rows, limit)
+
+
+def _packed(call: Call, padded: Any) -> PackedSequence:
+    first = bool(getattr(call.layer, "batch_first", False))
+    assert call.lengths is not None
+    return pack_padded_sequence(padded, call.lengths, first, enforce_sorted=False)
+
+
+def _features(call: Call, x: Tensor) -> Tensor:
+    """Codes of symbols as the one-hot features that they stand for."""
+    if not is_codes(x):
+        return x
+    assert isinstance(call.layer.input_size, int)
+    return nn.functional.one_hot(x.long(), call.layer.input_size).to(call.output.dtype)
 
 
 def _first(rows: Rows, limit: int) -> Rows:

@@ -87,6 +87,8 @@ def _time_axis(call: Call) -> int:
 
 def _ends(call: Call) -> Tensor:
     """Last time step of each row, in the order of the final states; a scalar if all are one."""
+    if call.lengths is not None:
+        return call.lengths - 1
     if not isinstance(call.input, PackedSequence):
         return torch.tensor(call.output.shape[_time_axis(call)] - 1)
     ends = Layout(tuple(call.input.batch_sizes.tolist())).present().sum(0) - 1

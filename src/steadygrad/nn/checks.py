@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from steadygrad.cells import State
+from steadygrad.scan import is_codes
 
 if TYPE_CHECKING:
     from steadygrad.nn.recurrent import Recurrent
@@ -44,9 +45,37 @@ def check_options(
         raise ValueError("proj_size has to be smaller than hidden_size")
 
 
+def check_codes(layer: Recurrent, codes: Tensor) -> None:
+    """Refuse codes of symbols that the layer has no input for."""
+    if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < layer.input_size:
+        raise ValueError(
+            f"{type(layer).__name__}: expected codes from 0 to {layer.input_size - 1} "
+            f"(input_size {layer.input_size}), got {int(codes.min())} to {int(codes.max())}"
+        )
+
+
+def check_lengths(layer: Recurrent, lengths: Any, batch: int, steps: int) -> Tensor:
+    """Lengths of the rows of a padded batch as a tensor ``(B,)`` on the CPU; or refuse them."""
+    found = torch.as_tensor(lengths).detach().cpu()
+    name = type(layer).__name__
+    if tuple(found.shape) != (batch,) or not is_codes(found):
+        raise ValueError(
+            f"{name}: expected lengths of shape ({batch},), whole numbers, got "
+            f"{found.dtype} of shape {tuple(found.shape)}"
+        )
+    if batch and not 1 <= int(found.min()) <= int(found.max()) <= steps:
+        raise ValueError(
+            f"{name}: expected lengths from 1 to {steps}, the steps of the input, got "
+            f"{int(found.min())} to {int(found.max())}"
+        )
+    return found.long()
+
+
 def check_input(layer: Recurrent, x: Tensor, dims: int) -> None:
     """Refuse an input of the wrong dtype, rank or width."""
     dtype = layer.weight_ih_l0.dtype
+    if is_codes(x) and x.dim() == dims - 1:
+        return check_codes(layer, x)
     if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
         raise ValueError(
             f"RNN input dtype ({x.dtype}) does not match weight dtype ({dtype}). "

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch._compile import _disable_dynamo
 from torch.nn import functional as F
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from steadygrad.cells import CELLS, Cell, State
-from steadygrad.nn.checks import check_input, check_options, check_state
+from steadygrad.nn.checks import check_input, check_lengths, check_options, check_state
 from steadygrad.nn.segments import Cuts, scan_in_segments
-from steadygrad.scan import Layout, LoopClip, Tap, Weights
+from steadygrad.scan import Layout, LoopClip, Tap, Weights, is_codes
 
 LayerTap = Callable[[int, bool, Tap], None]
 """Receives layer, whether it is the reverse direction, and what its backward loop saw."""
@@ -45,9 +45,13 @@ class Recurrent(nn.Module):
             compute the steps in between again on the way back: same gradients, one forward more.
 
     Shapes:
-        Input ``(T, B, I)``, ``(B, T, I)``, unbatched ``(T, I)``, or a `PackedSequence`, and the
-        initial state ``(L*D, B, H)`` per state of the cell (a tuple if it has more than one);
-        zeros if not given. Output ``(T, B, D*P)`` and the last state, with ``D`` directions and
+        Input ``(T, B, I)``, ``(B, T, I)``, unbatched ``(T, I)``, or a `PackedSequence`; instead of
+        one-hot features also the codes themselves, whole numbers ``(T, B)``, ``(B, T)`` or
+        ``(T,)`` below ``I``: no product is formed then. ``lengths (B,)`` says how long each row of
+        a padded batch is, in any order: beyond it nothing is computed, the output is zero, and
+        the last state is the one at the row's own last step. The initial state is
+        ``(L*D, B, H)`` per state of the cell (a tuple if it has more than one); zeros if not given.
+        Output ``(T, B, D*P)`` and the last state, with ``D`` directions and
         ``P = proj_size or hidden_size``.
 
     Attributes:
@@ -240,10 +244,12 @@ class Recurrent(nn.Module):
     # import all of Dynamo with this file, seconds of every start; this is torch's own lazy form.
     @_disable_dynamo
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, input: Any, hx: Any = None
+        self, input: Any, hx: Any = None, lengths: Any = None
     ) -> tuple[Any, Any]:
         """Run the layers; see the class for shapes."""
         kind = type(self).__name__
+        if lengths is not None:
+            return self._padded(input, hx, lengths)
         if isinstance(input, PackedSequence):
             state = self._initial(input.data, int(input.batch_sizes[0]), hx)
             check_input(self, input.data, 2)
@@ -255,12 +261,13 @@ class Recurrent(nn.Module):
                 output, input.batch_sizes, input.sorted_indices, input.unsorted_indices
             )
             return packed, self._hand_out(_permute(last, input.unsorted_indices))
-        if input.dim() not in (2, 3):
+        features = 0 if is_codes(input) and input.dim() < 3 else 1
+        if input.dim() + (not features) not in (2, 3):
             thing = "D tensor" if kind == "RNN" else "D"  # torch's RNN words it so
             raise ValueError(
                 f"{kind}: Expected input to be 2D or 3D, got {input.dim()}{thing} instead"
             )
-        batched = input.dim() == 3
+        batched = input.dim() == 2 + features
         x = input if batched else input.unsqueeze(0 if self.batch_first else 1)
         if hx is not None:
             hx = _batched_state(hx, batched)
@@ -271,13 +278,29 @@ class Recurrent(nn.Module):
         check_state(self, state, batch, given=hx is not None)
         if steps == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
-        output, last = self._layers(x.reshape(steps * batch, -1), state, (batch,) * steps)
+        rows = x.reshape(steps * batch, *x.shape[2:])
+        output, last = self._layers(rows, state, (batch,) * steps)
         output = output.view(steps, batch, -1)
         output = output.transpose(0, 1) if self.batch_first else output
         if not batched:
             output = output.squeeze(0 if self.batch_first else 1)
             last = tuple(s.squeeze(1) for s in last)
         return output, self._hand_out(last)
+
+    def _padded(self, input: Any, hx: Any, lengths: Any) -> tuple[Tensor, Any]:
+        """A padded batch, its rows no longer than they are said to be: packed, run, padded."""
+        kind = type(self).__name__
+        if isinstance(input, PackedSequence) or input.dim() != 3 - (is_codes(input)):
+            got = type(input).__name__ if isinstance(input, PackedSequence) else f"{input.dim()}-D"
+            raise ValueError(
+                f"{kind}: lengths belong to a padded batch, (T, B, I) or codes (T, B); got {got}"
+            )
+        steps, batch = input.shape[:2][:: -1 if self.batch_first else 1]
+        found = check_lengths(self, lengths, batch, steps)
+        packed = pack_padded_sequence(input, found, self.batch_first, enforce_sorted=False)
+        output, last = self.forward(packed, hx)  # not through the hooks: it is one call
+        padded, _ = pad_packed_sequence(output, self.batch_first, total_length=steps)
+        return padded, last
 
     def _hand_out(self, state: State) -> Tensor | State:
         return state if len(self.cell.states) > 1 else state[0]
@@ -288,7 +311,8 @@ class Recurrent(nn.Module):
             return (hx,) if isinstance(hx, Tensor) else tuple(hx)
         count = self.num_layers * self.num_directions
         widths = [self.output_size] + [self.hidden_size] * (len(self.cell.states) - 1)
-        return tuple(x.new_zeros(count, batch, width) for width in widths)
+        like = next(self.parameters()) if is_codes(x) else x
+        return tuple(like.new_zeros(count, batch, width) for width in widths)
 
     def _layers(
         self, x: Tensor, state: State, batch_sizes: tuple[int, ...]
@@ -299,7 +323,9 @@ class Recurrent(nn.Module):
             # Sixteen bits lose a gradient that is carried over many steps: full precision inside.
             with torch.autocast(kind, enabled=False):
                 dtype = next(self.parameters()).dtype
-                return self._layers(x.to(dtype), tuple(s.to(dtype) for s in state), batch_sizes)
+                x = x if is_codes(x) else x.to(dtype)
+                return self._layers(x, tuple(s.to(dtype) for s in state), batch_sizes)
+        x = x.long() if is_codes(x) else x
         last: list[State] = []
         noise = self._draws(len(x), batch_sizes[0])
         cuts = Cuts(self.truncate, self.checkpoint)

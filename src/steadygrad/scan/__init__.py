@@ -15,6 +15,7 @@ from steadygrad.scan.linear import StepJacobian as StepJacobian
 from steadygrad.scan.observe import Observed as Observed
 from steadygrad.scan.observe import observe as observe
 from steadygrad.scan.parallel import scan_parallel
+from steadygrad.scan.projection import is_codes as is_codes
 from steadygrad.scan.recurrence import linear_recurrence as linear_recurrence
 from steadygrad.scan.taps import OnTap as OnTap
 from steadygrad.scan.taps import Tap as Tap
@@ -38,7 +39,8 @@ def scan(
 
     Args:
         cell: The recurrence.
-        x: Inputs of all time steps, ``(N, I)``, rows in the order of ``layout``.
+        x: Inputs of all time steps, ``(N, I)``, rows in the order of ``layout``; or whole numbers
+            ``(N,)``, codes of symbols, for one-hot features.
         weights: Weights of this direction.
         state: State before the first step, one ``(B, ·)`` tensor per name in ``cell.states``.
         layout: Which rows take part at which time step, and the direction.
@@ -49,7 +51,8 @@ def scan(
     Returns:
         h after every step, ``(N, P)``, and the last state of each row.
     """
-    chosen = choose(backend, cell, x, weights, clip is not None)
+    real = weights.weight_ih if is_codes(x) else x
+    chosen = choose(backend, cell, real, weights, clip is not None)
     if chosen == "parallel":
         return scan_parallel(cell, x, weights, state, layout, on_tap)
     pairs = [("x", x), *weights.flat(), *(("state", value) for value in state)]

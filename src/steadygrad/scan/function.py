@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from steadygrad.cells import Cell
 from steadygrad.scan import eager, tape
@@ -13,6 +12,7 @@ from steadygrad.scan.c import kernel
 from steadygrad.scan.clips import LoopClip
 from steadygrad.scan.layout import Layout
 from steadygrad.scan.products import by_gate
+from steadygrad.scan.projection import project, weight_gradient
 from steadygrad.scan.taps import OnTap
 from steadygrad.scan.weights import Weights
 
@@ -41,7 +41,7 @@ class Scan(torch.autograd.Function):
         if backend == "c":
             trip = kernel.forward(cell, layout, x, weights, state, keep, exact())
         else:
-            projected = F.linear(x, weights.weight_ih, weights.bias_ih)
+            projected = project(x, weights.weight_ih, weights.bias_ih)
             trip = eager.forward(cell, layout, projected, weights, state, keep)
         if keep:
             ctx.fixed = (cell, layout, clip, on_tap, names)
@@ -101,7 +101,7 @@ def _weight_gradients(
     if needed.get("x"):
         grads["x"] = found.pre @ weights.weight_ih
     if needed.get("weight_ih"):
-        grads["weight_ih"] = found.pre.t() @ x
+        grads["weight_ih"] = weight_gradient(found.pre, x, weights.weight_ih)
     if needed.get("bias_ih"):
         grads["bias_ih"] = found.pre.sum(0)
     if needed.get("weight_hr") and found.squeezed is not None:

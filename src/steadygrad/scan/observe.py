@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.nn import functional as F
 
 from steadygrad.cells import Cell, State
 from steadygrad.scan import eager
 from steadygrad.scan.layout import Layout
+from steadygrad.scan.projection import project
 from steadygrad.scan.step_graph import product
 from steadygrad.scan.trace import trace
 from steadygrad.scan.weights import Weights
@@ -33,7 +33,7 @@ class Observed:
 @torch.no_grad()
 def observe(cell: Cell, x: Tensor, weights: Weights, state: State, layout: Layout) -> Observed:
     """Run ``cell`` over rows ``(N, I)`` and read every gate's pre-activation."""
-    projected = F.linear(x, weights.weight_ih, weights.bias_ih)
+    projected = project(x, weights.weight_ih, weights.bias_ih)
     trip = eager.forward(cell, layout, projected, weights, state, keep=True)
     size = projected.shape[1] // len(cell.gates)
     beside = {

@@ -2,10 +2,10 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from steadygrad.cells import Cell, Named, State
 from steadygrad.scan.layout import Layout
+from steadygrad.scan.projection import project
 from steadygrad.scan.recurrence import linear_recurrence
 from steadygrad.scan.taps import OnTap, tap
 from steadygrad.scan.weights import Weights
@@ -24,7 +24,7 @@ def scan_parallel(
     The taps show the gradient as it is: unlike in a loop, rows are not rescaled on the way, and
     what float32 cannot hold is flushed to zero.
     """
-    projected = F.linear(x, weights.weight_ih, weights.bias_ih)
+    projected = project(x, weights.weight_ih, weights.bias_ih)
     read = weights.per_step(cell, layout)
     gates = dict(zip(cell.gates, projected.chunk(len(cell.gates), 1), strict=True))
     noise = {name[2:]: value for name, value in read.items() if name.startswith("n.")}

@@ -13,6 +13,7 @@ from steadygrad.cells import Cell, Named
 from steadygrad.scan.clips import LoopClip
 from steadygrad.scan.layout import Layout
 from steadygrad.scan.products import by_gate
+from steadygrad.scan.projection import project
 from steadygrad.scan.trace import trace
 from steadygrad.scan.weights import Weights
 
@@ -49,7 +50,7 @@ def replay(
     preactivation, recurrent, total = (
         clip.at(p) if clip else None for p in ("preactivation", "recurrent", "total")
     )
-    projected = _clipped(F.linear(x, weights.weight_ih, weights.bias_ih), preactivation)
+    projected = _clipped(project(x, weights.weight_ih, weights.bias_ih), preactivation)
     blocks = by_gate(cell, weights.weight_hh, size)
     biases = (
         dict.fromkeys(cell.recurrent)

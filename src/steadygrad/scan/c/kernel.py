@@ -20,6 +20,7 @@ from steadygrad.scan.clips import LoopClip
 from steadygrad.scan.eager import Trip
 from steadygrad.scan.layout import Layout
 from steadygrad.scan.products import blocks, by_gate, shares
+from steadygrad.scan.projection import is_codes, project, weight_gradient
 from steadygrad.scan.taps import LOG10_2, OnTap, Tap
 from steadygrad.scan.trace import Product, trace
 from steadygrad.scan.weights import Weights
@@ -175,18 +176,24 @@ def forward(
 ) -> Trip:
     """As `steadygrad.scan.eager.forward`, the projection of ``x``, ``(N, I)``, included."""
     projection = weights.weight_hr
+    codes = x if is_codes(x) else None
+    if codes is not None:  # projected here: the kernel sees no input of its own
+        x = project(codes, weights.weight_ih, weights.bias_ih)
     kernel = loaded(cell, x.dtype, exact, projection is not None)
     file = kernel.file
-    count, inputs = x.shape
+    count, inputs = len(x), 0 if codes is not None else x.shape[1]
     gates = len(cell.gates)
     size = weights.weight_ih.shape[0] // gates
     width = state[0].shape[1]
     call = Call(file.forward, layout, inputs, size, gates, width)
     call.numbers(keep=int(keep))
-    call.tensor("x", x)
-    call.tensor("w", weights.weight_ih)
-    if weights.bias_ih is not None:
-        call.tensor("bias", weights.bias_ih)
+    if codes is None:
+        call.tensor("x", x)
+        call.tensor("w", weights.weight_ih)
+        if weights.bias_ih is not None:
+            call.tensor("bias", weights.bias_ih)
+    else:
+        call.tensor("xp", x)
     hidden = call.tensor("hidden", pool.empty((count, width), x))
     kept = {"hidden": hidden}
     if projection is not None:
@@ -194,7 +201,8 @@ def forward(
         if keep:
             kept["wide"] = call.tensor("wide", pool.empty((count, size), x))
     if keep:
-        kept["projected"] = call.tensor("xp", pool.empty((count, size * gates), x))
+        kept["projected"] = x if codes is not None else pool.empty((count, size * gates), x)
+        call.tensor("xp", kept["projected"])
         kept["kernel"] = call.tensor("saved", pool.empty((count, file.beside, size), x))
     final = [torch.empty_like(value) for value in state]
     for k, value in enumerate(state):
@@ -243,11 +251,13 @@ def backward(
     file = kernel.file
     gates, width = len(cell.gates), grad_hidden.shape[1]
     size = weights.weight_ih.shape[0] // gates
-    call = Call(file.backward, layout, x.shape[1], size, gates, width)
+    coded = is_codes(x)
+    call = Call(file.backward, layout, 0 if coded else x.shape[1], size, gates, width)
     if projection is not None:
         call.tensor("hr", projection)
         call.tensor("wide", saved["wide"])
-    call.tensor("x", x)
+    if not coded:
+        call.tensor("x", x)
     call.tensor("xp", saved["projected"])
     call.tensor("saved", saved["kernel"])
     call.tensor("hidden", saved["hidden"])
@@ -275,6 +285,8 @@ def backward(
     kernel.backward(call.address)
     if on_tap and taps:
         on_tap(taps.tap())
+    if "pre" in found:
+        found["weight_ih"] = weight_gradient(found.pop("pre"), x, weights.weight_ih)
     return Found(
         _by_gate(found, file, cell, weights, needed), tuple(u.sum(0) for u in units), tuple(grads)
     )
@@ -285,24 +297,26 @@ def _outputs(
 ) -> dict[str, Tensor]:
     """Make what the kernel fills: the gradients that are needed, one a product for R."""
     found: dict[str, Tensor] = {}
-    rows = weights.weight_ih.shape[0]
+    like, rows = weights.weight_ih, weights.weight_ih.shape[0]
     size = rows // len(cell.gates)
     if needed.get("x"):
         call.tensor("w", weights.weight_ih)
         found["x"] = call.tensor("dx", pool.empty(tuple(x.shape), x))
-    if needed.get("weight_ih"):
-        found["weight_ih"] = call.tensor("dw", x.new_empty(weights.weight_ih.shape))
+    if needed.get("weight_ih") and is_codes(x):
+        found["pre"] = call.tensor("pre", pool.empty((len(x), rows), like))
+    elif needed.get("weight_ih"):
+        found["weight_ih"] = call.tensor("dw", like.new_empty(weights.weight_ih.shape))
     if needed.get("bias_ih"):
-        found["bias_ih"] = call.tensor("db", x.new_empty(rows))
+        found["bias_ih"] = call.tensor("db", like.new_empty(rows))
     if needed.get("weight_hr") and weights.weight_hr is not None:
         found["weight_hr"] = call.tensor("dhr", torch.empty_like(weights.weight_hr))
     for i, item in enumerate(file.products):
         own = len(item.gates) * size
         if needed.get("weight_hh"):
             columns = weights.weight_hh.shape[1]
-            found[f"weight_hh {i}"] = call.tensor(f"dr{i}", x.new_empty(own, columns))
+            found[f"weight_hh {i}"] = call.tensor(f"dr{i}", like.new_empty(own, columns))
         if needed.get("bias_hh"):
-            found[f"bias_hh {i}"] = call.tensor(f"dbr{i}", x.new_empty(own))
+            found[f"bias_hh {i}"] = call.tensor(f"dbr{i}", like.new_empty(own))
     return found
 
 
