@@ -1,5 +1,6 @@
 """A training run ends with the best weights, honest scores, and a record that tells all of it."""
 
+import itertools
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
@@ -16,6 +17,7 @@ from steadygrad.train import Outcome, TrainConfig, checkpoint, train
 from steadygrad.train.checkpoint import Checkpoint
 from steadygrad.train.data import guess_kind
 from steadygrad.train.events import Event, Saved, Started, Stepped, Validated
+from steadygrad.train.gradient import Gradient
 from steadygrad.train.model import SequenceModel
 from steadygrad.train.progress import Progress
 
@@ -256,6 +258,44 @@ def test_a_remedy_is_recorded_with_its_claim(wave: Path, tmp_path: Path) -> None
     assert [r["name"] for r in run.notes["remedies"]] == ["orthogonal-init", "clip-value"]
     assert all(r["claim"] for r in run.notes["remedies"])
     assert run.scalars("grad_norm_clipped")[1].max() < run.scalars("grad_norm")[1].min()
+    run.close()
+
+
+@pytest.mark.parametrize(
+    ("remedy", "status"),
+    [
+        ("", "diverged"),
+        ("nonfinite:action=raise", "diverged"),
+        ("nonfinite:action=skip", "finished"),
+        ("nonfinite:action=zero", "finished"),
+        ("skip-spike", "finished"),
+    ],
+)
+def test_one_broken_gradient_ends_the_run_unless_a_remedy_sees_to_it(
+    wave: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remedy: str, status: str
+) -> None:
+    clip, calls = Gradient.clip, itertools.count(1)
+
+    def poisoned(gradient: Gradient) -> float:
+        if next(calls) == 3:
+            grad = gradient.parameters[0].grad
+            assert grad is not None
+            grad[0] = math.nan
+        return clip(gradient)
+
+    monkeypatch.setattr(Gradient, "clip", poisoned)
+    chosen = (remedy,) if remedy else ()
+    outcome = train(replace(quick(wave, tmp_path), remedies=chosen, max_steps=6))
+    assert outcome.status == status
+    assert outcome.step == (2 if status == "diverged" else 6)
+    run = read(outcome.record)
+    if status == "finished":
+        steps, broken = run.scalars(f"{remedy.partition(':')[0]} nonfinite")
+        assert dict(zip(steps.tolist(), broken.tolist(), strict=True))[3] == 1
+        assert broken.sum() == 1
+        assert run.scalars("grad_norm_clipped")[1].max() <= 1.0 + 1e-6
+    else:
+        assert "gradient was not finite at step 3" in outcome.text
     run.close()
 
 
