@@ -227,22 +227,41 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="e.g. binary/none full/layer")
     parser.add_argument("--json", type=Path, help="append every row to this file")
     parser.add_argument("--draw", type=Path, help="draw the figure, and train nothing")
+    parser.add_argument("--read", type=Path, help="print what --json wrote, and train nothing")
     options = parser.parse_args()
     if options.draw:
         return draw(options.draw)
-    print(f"{'method':<9}{'norm':<16}{'bits/char':>10}{'published':>10}{'KB':>8}{'published':>10}")
+    if options.read:
+        rows = [Row(**json.loads(line)) for line in options.read.read_text().splitlines()]
+        order = [(method, norm) for method, norm, *_ in ROWS]
+        return report(sorted(rows, key=lambda row: order.index((row.method, row.norm))))
     for method, norm, *_ in ROWS:
         if options.only and f"{method}/{norm}" not in options.only:
             continue
         row = run(method, norm, options.steps, options.seed)
+        report([row])
+        if options.json:
+            with options.json.open("a") as file:
+                file.write(json.dumps(asdict(row)) + "\n")
+
+
+def report(rows: list[Row]) -> None:
+    """Print rows beside the published ones, and what of their order is reproduced."""
+    print(f"{'method':<9}{'norm':<16}{'bits/char':>10}{'published':>10}{'KB':>8}{'published':>10}")
+    for row in rows:
         print(
             f"{row.method:<9}{row.norm:<16}{row.bits:>10.3f}{row.published:>10.2f}"
             f"{row.size:>8.0f}{row.published_size:>10.0f}   {row.seconds:.0f} s",
             flush=True,
         )
-        if options.json:
-            with options.json.open("a") as file:
-                file.write(json.dumps(asdict(row)) + "\n")
+    agree, all_pairs = 0, 0
+    for at, one in enumerate(rows):
+        for other in rows[:at]:
+            if abs(one.published - other.published) > 0.02:  # nearer ones are ties in the paper
+                all_pairs += 1
+                agree += (one.bits < other.bits) == (one.published < other.published)
+    if all_pairs > 5:
+        print(f"{agree} of {all_pairs} pairs that the paper tells apart are in its order here, too")
 
 
 if __name__ == "__main__":

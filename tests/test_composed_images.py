@@ -276,6 +276,7 @@ def test_frames_are_seen_one_by_one() -> None:
     again[2:] = 0
     torch.testing.assert_close(layer(again)[0][:2], layer(x)[0][:2])
     assert layer.features(x).shape == (T, B, 4)
+    torch.testing.assert_close(layer(x[:, 1:])[0], layer(x)[0][:, 1:])
 
 
 def test_diagnose_sees_the_recurrence_inside() -> None:
