@@ -3,7 +3,7 @@
 Forwards, the first token has to be carried over the whole source; backwards it was read last. On
 the task of writing the source backwards it is the other way round: reversal costs.
 
-python examples/reversal.py [--steps 1500] [--seeds 3] [--length 12]
+python examples/reversal.py [--steps 400] [--seeds 3] [--length 12]
 """
 
 import argparse
@@ -47,7 +47,7 @@ def train(
 def main() -> None:
     """Train every combination over all seeds and print the gain."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--length", type=int, default=12)
     options = parser.parse_args()
