@@ -74,10 +74,8 @@ def main() -> None:
         found = []
         for seed in range(3):
             torch.manual_seed(seed)
-            found.append(train(kind(), options.epochs))
-        print(
-            f"{kind.__name__:<13} test accuracy, 3 seeds: {[round(f, 3) for f in found]} (chance 0.25)"
-        )
+            found.append(round(train(kind(), options.epochs), 3))
+        print(f"{kind.__name__:<13} test accuracy, 3 seeds: {found} (chance 0.25)")
 
 
 if __name__ == "__main__":
