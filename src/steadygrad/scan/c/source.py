@@ -783,21 +783,27 @@ class _File:
         f, b = self.f, self.b
         _ = self._forward(), self._backward()  # once before: what they spill needs room
         forward, backward = self._forward_rooms(), self._backward_rooms()
-        loops = [*self._forward(), *self._backward()]
-        around = [
+        # The two ways can be compiled side by side, HALF being 1 or 2; without it both are there.
+        ways = [
+            "#if HALF != 2",
+            *self._forward(),
             *prepare("forward", f.words(), forward[0], self._forward_packs()),
+            *room_function("forward", f.words(), *forward),
+            *entry("forward", f.words(), (("prepare", f"!{f['packed']}"), ("part", "1"))),
+            "#endif",
+            "#if HALF != 1",
+            *self._backward(),
             *prepare("backward", b.words(), backward[0], self._backward_packs()),
             *self._join(),
-            *room_function("forward", f.words(), *forward),
             *room_function("backward", b.words(), *backward),
-            *entry("forward", f.words(), (("prepare", f"!{f['packed']}"), ("part", "1"))),
             *entry(
                 "backward",
                 b.words(),
                 (("prepare", "1"), ("part", "1"), ("join", f"{b['threads']} > 1")),
             ),
+            "#endif",
         ]
-        text = "\n".join([preamble(self.dtype, self.exact), functions(), LOOP, *loops, *around, ""])
+        text = "\n".join([preamble(self.dtype, self.exact), functions(), LOOP, *ways, ""])
         kinds = (self.constants, self.noise)
         return Printed(text, f, b, self.beside, *kinds, self.products, self.shared)
 

@@ -1,0 +1,1 @@
+"""Our recurrent layers against their peers: see `benchmarks.layers.__main__`."""
