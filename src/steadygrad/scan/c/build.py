@@ -78,9 +78,10 @@ def _build(text: str, cc: str, path: Path) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "cell.c", Path(folder) / "cell.so"
         source.write_text(text)
-        halves = {str(Path(folder) / f"{half}.o"): f"-DHALF={half}" for half in (1, 2)}
-        _run([[cc, *FLAGS, "-c", one, "-o", to, str(source)] for to, one in halves.items()])
-        _run([[cc, *FLAGS, "-o", str(target), *halves, "-lm"]])
+        halves = (1, 2) if "#if HALF" in text else (0,)
+        objects = {str(Path(folder) / f"{half}.o"): f"-DHALF={half}" for half in halves}
+        _run([[cc, *FLAGS, "-c", half, "-o", to, str(source)] for to, half in objects.items()])
+        _run([[cc, *FLAGS, "-o", str(target), *objects, "-lm"]])
         try:
             return _place(target, path)
         except OSError:  # a cache that cannot be written: this process keeps its own copy
