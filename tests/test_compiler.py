@@ -1,8 +1,10 @@
 """Any step compiled: small odd cells and many operations, against `eager` and autograd's tape."""
 
+import ctypes
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -11,10 +13,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_sequence
 
 import steadygrad as sg
-from steadygrad.cells import Cell, Gates, PerUnit, Recur, State
+from steadygrad.cells import CELLS, Cell, Gates, PerUnit, Recur, State
 from steadygrad.nn import LSTM, Recurrent
 from steadygrad.scan import BackendWarning, LoopClip, trace
-from steadygrad.scan.c import build
+from steadygrad.scan.c import build, kernel
 from tests.small_cells import GROUPS, ODD, Noisy, OtherArguments, Truncated
 
 pytestmark = pytest.mark.skipif(build.compiler() is None, reason="no C compiler on this machine")
@@ -262,3 +264,41 @@ def test_noise_is_drawn_in_training_alone() -> None:
     assert not torch.equal(layer(x)[0], layer(x)[0])
     layer.eval()
     assert torch.equal(layer(x)[0], layer(x)[0])
+
+
+def test_the_example_of_the_page_runs_compiled() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "compiler.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    found: dict[str, Any] = {"__name__": "page"}
+    exec(code.replace("32, 64)", '32, 64, backend="c")'), found)
+    assert found["output"].shape == (100, 16, 64)
+    assert len(trace(found["layer"].cell).stages) == 3
+
+
+VARIANTS = [kind() for kind in CELLS.values()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", VARIANTS, ids=repr)
+def test_every_cell_is_compiled_as_eager(cell: Cell) -> None:
+    test_compiled_is_eager(cell)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", VARIANTS, ids=repr)
+def test_in_every_cell_not_a_number_stays_in_its_row(cell: Cell) -> None:
+    layer = Recurrent(cell, 2, 20, backend="auto").eval()
+    x = torch.randn(8, 3, 2)
+    clean = layer(x)[0]
+    x[3, 1] = float("nan")
+    output = layer(x)[0]
+    torch.testing.assert_close(output[:3], clean[:3], rtol=0, atol=0)
+    torch.testing.assert_close(output[:, [0, 2]], clean[:, [0, 2]], rtol=0, atol=0)
+    ended = layer.eval()(x)[0][3:, 1].isnan()
+    # A clockwork's slow units do not look at every step; all others see it at once.
+    assert ended.all() if cell.name != "clockwork" else ended.any(-1).all()
+
+
+def test_kernels_are_called_without_the_interpreters_lock() -> None:
+    library = build.load(kernel.printed(CELLS["elman"](), torch.float32, False).text)
+    assert not isinstance(library, ctypes.PyDLL)  # a CDLL lets go of it around every call

@@ -1,0 +1,91 @@
+"""Run the printed code of every cell under AddressSanitizer and UndefinedBehaviorSanitizer.
+
+    python -m benchmarks.sanitizers              # all cells, both dtypes
+    python -m benchmarks.sanitizers lstm gru     # some
+
+Needs gcc with libasan and libubsan. The first error stops the run, and is printed.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+
+import torch
+from torch.nn.utils.rnn import PackedSequence, pack_sequence
+
+import steadygrad as sg
+from steadygrad.cells import CELLS
+from steadygrad.nn import Recurrent
+from steadygrad.scan import LoopClip
+from steadygrad.scan.backend import choose
+from steadygrad.scan.c import build
+
+SHAPES = [(7, 3, 4, 5), (1, 3, 4, 5), (7, 1, 6, 5), (3, 2, 1, 1), (4, 5, 2, 33), (9, 14, 40, 17)]
+"""T, B, I, H: one step, one row, one unit, and sizes that no vector divides."""
+
+SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1", "-g")
+
+
+def main(names: list[str]) -> int:
+    """Start the checks in a process that has the sanitizer's library loaded first."""
+    library = [
+        subprocess.run(
+            ["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for name in ("libasan.so", "libubsan.so")
+    ]
+    with tempfile.TemporaryDirectory() as cache:
+        variables = {
+            "LD_PRELOAD": " ".join(library),
+            "ASAN_OPTIONS": "detect_leaks=0",  # what Python itself never frees
+            "STEADYGRAD_CACHE": cache,
+            "CC": "gcc",
+        }
+        command = [sys.executable, "-m", "benchmarks.sanitizers", "--inside", *names]
+        return subprocess.run(command, env=os.environ | variables, check=False).returncode
+
+
+def inside(names: list[str]) -> None:
+    """Build each cell with the sanitizers and run it."""
+    build.FLAGS = tuple(flag for flag in build.FLAGS if flag != "-O3") + SANITIZE
+    for name in names or sorted(CELLS):
+        for dtype in (torch.float32, torch.float64):
+            ran = _cell(name, dtype)
+            print(f"{name} {dtype}: {'clean' if ran else 'is not compiled'}", flush=True)
+
+
+def _cell(name: str, dtype: torch.dtype) -> bool:
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        for steps, batch, inputs, hidden in SHAPES:
+            try:
+                layer = Recurrent(name, inputs, hidden, bidirectional=True, dtype=dtype)
+            except ValueError:  # a cell may not take every number of units
+                continue
+            weights = layer.weights(0)
+            if choose(None, layer.cell, weights.weight_ih, weights) != "c":
+                return False
+            layer.on_tap = lambda *_: None
+            x = torch.randn(steps, batch, inputs, dtype=dtype, requires_grad=True)
+            rows = [torch.randn(1 + i % steps, inputs, dtype=dtype) for i in range(batch)]
+            for given in (x, pack_sequence(rows, enforce_sorted=False)):
+                for clip in (None, LoopClip(0.1, "norm", "preactivation"), LoopClip(0.1, "value")):
+                    layer.loop_clip = clip
+                    output = layer(given)[0]
+                    output = output.data if isinstance(output, PackedSequence) else output
+                    output.square().sum().backward()
+                with torch.no_grad():
+                    layer(given)
+            layer(torch.randint(inputs, (steps, batch)))[0].sum().backward()
+            stream = sg.Stream(Recurrent(name, inputs, hidden, dtype=dtype))
+            for sample in x.detach():
+                stream.push(sample)
+    return True
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--inside"]:
+        inside(sys.argv[2:])
+    else:
+        sys.exit(main(sys.argv[1:]))
