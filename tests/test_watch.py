@@ -313,3 +313,46 @@ def test_the_leading_exponents_are_followed(first: bool, tmp_path: Path) -> None
         layer(x)[0].square().mean().backward()
         optimizer.step()
         assert "lyapunov_1" not in quiet.latest
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # Dynamo, tracing into a hook, warns of torch's own accord
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, sg.LSTM])
+@pytest.mark.parametrize("early", [False, True])
+def test_a_compiled_model_is_measured_as_the_plain_one(kind: Any, early: bool) -> None:
+    """Also if it ran before it was watched, and whichever of the two is given."""
+    torch.manual_seed(3)
+    weights = Reader(kind(3, 8)).state_dict()
+    x, seen = torch.randn(30, 4, 3), []
+    for compiled in (False, True):
+        model = Reader(kind(3, 8))
+        model.load_state_dict(weights)
+        called: Any = torch.compile(model, backend="aot_eager") if compiled else model
+        if early:
+            called(x).sum().backward()
+        optimizer = torch.optim.SGD(model.parameters(), 0.01)
+        with sg.watch(called, optimizer, budget=1.0, lag=29) as watch:
+            for _ in range(3):
+                optimizer.zero_grad()
+                called(x).square().sum().backward()
+                optimizer.step()
+            seen.append(watch.flow["rnn"].log10_grad)
+    np.testing.assert_array_equal(*seen)
+
+
+def test_a_training_that_calls_something_else_is_told(tmp_path: Path) -> None:
+    watched, called = Reader(), Reader()
+    optimizer = torch.optim.SGD(watched.parameters(), 0.01)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        called(torch.randn(5, 2, 3)).sum().backward()
+        optimizer.step()
+
+    with sg.watch(watched, optimizer, start_step=7) as watch:
+        step()
+        step()
+        with pytest.warns(UserWarning, match="no call of a recurrent layer was seen"):
+            step()
+        step()  # said once
+        assert watch.verdict == "not measured yet"

@@ -1,5 +1,6 @@
 """The watch over a running training: measures, names, records, within a budget of time."""
 
+import warnings
 from collections import deque
 from dataclasses import replace
 from typing import Any
@@ -30,6 +31,7 @@ from steadygrad.remedies import ClipNorm, Remedy, Treatment
 from steadygrad.scan import trace
 
 HISTORY = 512  # sampled steps that rules on the training as a whole look back on
+UNSEEN = 3  # steps without a call of a recurrent layer, from the start, before that is said
 CLIPPED_BEYOND = 1 + 1e-4  # a norm before over a norm after from which a step counts as clipped
 NORMS = 10_000  # kept for an advice on clipping
 
@@ -91,6 +93,7 @@ class Watch:
         kept = [deque[float](maxlen=HISTORY) for _ in range(3)]
         self._history = History(*kept, optimizer=type(optimizer).__name__)
         self._exponents = LiveExponents(exponents, rows) if exponents else None
+        self._start, self._has_seen = start_step, False
         self._black_box = BlackBox(model)
         self._leak = Leak()
         self._leaks: dict[str, Finding] = {}
@@ -201,6 +204,13 @@ class Watch:
                 self._weights = [p.detach().clone() for p in self._parameters]
 
     def _see_states(self) -> None:
+        self._has_seen = self._has_seen or bool(self._capture.calls)
+        if not self._has_seen and self.step - self._start == UNSEEN:
+            warnings.warn(
+                f"no call of a recurrent layer was seen in {UNSEEN} steps: only norms can "
+                "be measured. Does the training call this very model, with gradients on?",
+                stacklevel=2,
+            )
         for call in self._capture.calls:
             found = self._leak.see(call)
             if found:
@@ -353,7 +363,7 @@ def watch(
     never changed, so a watched training ends bit-equal to an unwatched one.
 
     Args:
-        model: Any model that holds recurrent layers, torch.nn's or ours, not compiled.
+        model: Any model that holds recurrent layers, torch.nn's or ours; compiled or not.
         optimizer: Its optimiser. A step that a gradient scaler skips is not seen, and no fault.
         record: Where to write; nothing is written if not given.
         lag: How many steps back the task needs the gradient to reach.

@@ -61,7 +61,11 @@ def recurrent_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield name and module of every recurrent layer, torch's and ours."""
     for name, module in model.named_modules():
         if isinstance(module, (nn.RNN, nn.LSTM, nn.GRU, Recurrent)):
-            yield name or type(module).__name__.lower(), module
+            # torch.compile wraps a model; what it wraps keeps the names its maker knows.
+            yield (
+                name.removeprefix("_orig_mod").lstrip(".") or type(module).__name__.lower(),
+                module,
+            )
 
 
 class Capture:
