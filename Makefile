@@ -22,6 +22,7 @@ check: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m docs.cells
+	$(BIN)/python -m docs.choose
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.init_table

@@ -96,6 +96,13 @@ def test_layouts_do_not_matter(family: str, batch_first: bool) -> None:
         torch.testing.assert_close(packed.get_parameter(name), weight)
 
 
+def test_lost_weights_stop_it_and_raise_nothing() -> None:
+    model = Reader("ours")
+    with torch.no_grad():
+        model.get_parameter("layer.weight_hh_l0").fill_(float("nan"))
+    assert floss(QUICK, model.layer, data()[0], 3) == []
+
+
 def test_more_exponents_than_the_state_has_are_refused() -> None:
     assert Flossing(exponents=2 * H).applicable(nn.LSTM(I, H))
     with pytest.raises(ValueError, match=f"state of {H}, fewer than exponents={H + 1}"):

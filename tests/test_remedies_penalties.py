@@ -109,6 +109,8 @@ def test_penalties_see_a_parametrised_weight_as_it_is_used() -> None:
     nn.utils.parametrizations.orthogonal(model.layer, "weight_hh_l0")
     applied = SoftOrthogonal(1.0).apply(model)
     assert applied.penalty(loss_of(model)).item() == pytest.approx(0, abs=1e-20)
+    size = RecurrentDecay(1.0).apply(model).penalty(loss_of(model)).item()
+    assert size == pytest.approx(H)  # the squares of an orthogonal matrix add up to its size
 
 
 def test_torchs_cells_in_a_loop_have_weights_to_penalise() -> None:

@@ -12,6 +12,7 @@ import tyro
 from rich.console import Console
 
 from steadygrad.cli.bench_display import GridLines, GridLive, print_table
+from steadygrad.cli.bench_remedies import SEEDS, bench_remedies
 from steadygrad.cli.plain_json import plain
 from steadygrad.record import Results
 from steadygrad.report.bootstrap import difference
@@ -80,10 +81,13 @@ def bench(
 
     Args:
         subject: A task with its options (adding:form=le), several with a comma between, or a
-            TOML file with the options of this command by name.
+            TOML file with the options of this command by name; "remedies" for the table of all
+            remedies on two fixed problems, of which only --seeds and --json are options.
         options: Options of the grid.
         json: Print one JSON document at the end, and nothing else.
     """
+    if subject == "remedies":
+        return bench_remedies(SEEDS if options.seeds == BenchOptions.seeds else options.seeds, json)
     tasks, options = _read(subject, options)
     if options.data is not None:  # an environment variable reaches the worker processes
         if not options.data.is_dir():

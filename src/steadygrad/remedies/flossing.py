@@ -111,6 +111,8 @@ def floss(remedy: Flossing, layer: nn.Module, x: Tensor, steps: int) -> list[flo
         for _ in range(steps):
             optimizer.zero_grad()
             loss = distance(remedy, layer, x)
+            if not loss.requires_grad:  # no exponent is finite: weights are lost, or all has died
+                break
             loss.backward()
             optimizer.step()
             values.append(loss.item())

@@ -113,6 +113,7 @@ def recurrences(model: nn.Module) -> Iterator[Recurrence]:
         blocks = blocks_of(module)
         if blocks is None:
             continue
-        for name in list(module._parameters):
+        # Parametrised weights stand elsewhere: they have a value, but are no parameters.
+        for name in [*module._parameters, *getattr(module, "parametrizations", ())]:
             if name.startswith("weight_hh"):
                 yield Recurrence(path, module, name.removeprefix("weight_hh"), *blocks)

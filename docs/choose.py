@@ -1,0 +1,137 @@
+"""The page "how to choose", from remedies and committed tables: ``python -m docs.choose``."""
+
+import re
+from pathlib import Path
+
+from steadygrad.remedies import REMEDIES
+
+PAGE = Path(__file__).with_suffix(".md")
+TABLE = Path(__file__).parents[1] / "benchmarks" / "results" / "remedies.txt"
+FAULTS = ("vanishing", "exploding", "saturated", "dead", "nonfinite")
+COLUMNS = ("v_grad", "v_trained", "v_loss", "v_worst", "e_grad", "e_trained", "e_loss", "e_worst")
+ROW = re.compile(r"^(\S+) +(?:RNN|LSTM) +" + r"(\S+) +" * len(COLUMNS) + r"(\S+)$")
+TEXT = """\
+# How to choose a remedy
+
+<!-- Made by `python -m docs.choose`; edit docs/choose.py or the remedies instead. -->
+
+Symptom, then quantity, then remedy; and then look again. What a remedy claims is measured by a
+test; what it did to two fixed problems is in
+[one table](../benchmarks/results/remedies.txt), printed by `steadygrad bench remedies` (one sign
+given at step 1 of 30, asked for after the last; 100 updates, 5 seeds, medians; a loss of 0.693
+knows nothing). All figures below are from there unless another table is named.
+
+## From the symptom
+
+| you see | look at | if it says | first | then |
+|---|---|---|---|---|
+| the loss stops at what can be said without memory | `sg.diagnose(model, loss_fn, lag=L)`, horizon and log10 ratio | `vanishing`: the gradient is gone before lag L | `orthogonal-init` or `rotation-init` on a plain RNN, `forget-bias` or `chrono-init:lag=L` on an LSTM or GRU | `orthogonal`, `omega` with a clip, `flossing`, `gated`, `source-reversal` |
+| the loss jumps, spikes or becomes NaN | norms of `sg.watch`, slope of the gradient by lag | `exploding`: it grows with the lag | `clip-norm`, or a clip with a history (`auto-clip`, `z-clip`, `ada-gc`) | `orthogonal`, `spectral-bound`, `layer-norm` |
+| learning creeps, gates stand at 0 or 1 | gate health in the diagnosis | `saturated` | `gate-init`, `orthogonal-init` | `layer-norm` |
+| ReLU units never change | dead units in the diagnosis | `dead` | `identity-init` | `gated` |
+| a NaN, once in a while | the first bad tensor in `sg.watch` | `nonfinite` | `nonfinite` (skip the step) | `clip-norm` after it |
+| memory of the machine ends before the sequence does | length of a window | | `remedies.Windows` with carried state | `truncate`, `checkpoint=True` |
+
+## What the evidence says
+
+**A gradient that has vanished.** Untreated, 10^{nothing.v_grad} of it is left and the loss stays at
+{nothing.v_loss}. A start that keeps lengths is enough here: `rotation-init` leaves 10^{rotation-init.v_grad}
+and ends at {rotation-init.v_loss} (worst seed {rotation-init.v_worst}), `orthogonal-init` at
+{orthogonal-init.v_loss} (worst {orthogonal-init.v_worst}). Held by construction, `orthogonal` ends at
+{orthogonal.v_loss}, worst {orthogonal.v_worst}, at about two and a half times the time of an update.
+`flossing` ends at {flossing.v_loss} (worst {flossing.v_worst}) and pays most. `source-reversal` ends at
+{source-reversal.v_loss} with the gradient as it was ({source-reversal.v_grad}): it moves the lag, and not the
+gradient. `omega` {omega.v_loss} (worst {omega.v_worst}): put a clip after it.
+
+**A gate is no cure in 100 updates.** `gated` leaves 10^{gated.v_grad} and the loss at {gated.v_loss}:
+more gradient than before, too little for so short a training. A forget bias of 1 leaves
+10^{forget-bias.v_grad}, `chrono-init` at the right lag 10^{chrono-init.v_grad}.
+
+**A clip repairs an explosion, and never a vanished gradient.** Untreated the loss ends at
+{nothing.e_loss}; with `clip-norm` at {clip-norm.e_loss}, `z-clip` {z-clip.e_loss}, `ada-gc` {ada-gc.e_loss},
+though the worst seed of each is near {clip-norm.e_worst}. On the vanished problem every clip leaves
+it within 0.004 of where it was. By value it is not enough here ({clip-value.e_loss}): the bound of 1 is on single entries.
+A start that does not explode is better than any clip: `orthogonal-init` {orthogonal-init.e_loss}, worst
+{orthogonal-init.e_worst}.
+
+**What keeps weights small does not save a gradient that explodes from the start**: `recurrent-decay`
+{recurrent-decay.e_loss}, `norm-stabiliser` {norm-stabiliser.e_loss}, `activation-penalty`
+{activation-penalty.e_loss}, `soft-orthogonal` {soft-orthogonal.e_loss} in 100 updates. They shape a long
+training. A small `recurrent-decay` even buys its safety with memory: a network whose matrix stays
+contracting forgets exponentially (Pascanu et al. 2013, section 3.1).
+
+**Where a remedy did harm.** `identity-init` on tanh units ends at {identity-init.v_loss}, above knowing
+nothing; `irnn` without a clip loses a seed to infinity; `jacobian-scale` brings the *mean* singular
+value to 1, which for a contracting tanh network leaves the largest ones far above it:
+10^{jacobian-scale.v_grad}, an explosion, and a loss of {jacobian-scale.v_loss}. `gradient-penalty` at its default
+weight, and `flossing`, diverge on the exploding problem. Clip with them.
+
+**In the papers' own settings.** Pascanu's temporal order: Omega and a clip solve T = 20 in 1,080 updates
+(mean of 5 seeds), a clip alone in 9,880, neither in 9,380; at T = 50 in 60,000 updates 5, 4 and (in
+20,000) 0 of 5 seeds: `python -m
+benchmarks.papers.pascanu`, [config and runs](../benchmarks/papers/pascanu). Delayed exclusive or with and
+without flossing: `python -m benchmarks.papers.flossing`, [config and runs](../benchmarks/papers/flossing).
+Both print their table (`result.txt`); `--table` prints it from the committed runs.
+
+## On the way
+
+```python
+applied = sg.remedies.Omega(alpha=4.0).apply(model)        # before the optimiser is made
+clip = sg.remedies.ClipNorm(1.0).begin(model, optimizer)   # what acts at every step
+
+loss = criterion(model(x), target)
+(loss + applied.penalty(loss)).backward()
+clip()
+optimizer.step()
+
+applied.undo()                                             # bit for bit
+```
+
+```sh
+steadygrad train sales.csv --remedies orthogonal_init omega:alpha=2 clip_norm
+```
+
+Penalties come before the clip, so that the clip bounds both. Of several that change weights the
+last one wins. Then diagnose again: a remedy is kept for what it did to *this* model.
+
+## All remedies, by fault
+
+"""
+
+
+def evidence() -> dict[str, str]:
+    """Every figure of the committed table, by name of the remedy and column."""
+    found: dict[str, str] = {}
+    for line in TABLE.read_text(encoding="utf-8").splitlines():
+        row = ROW.match(line)
+        if row:
+            name = row[1].partition(":")[0]
+            for column, value in zip(COLUMNS, row.groups()[1:], strict=False):
+                found.setdefault(f"{name}.{column}", value)  # the first control is the plain RNN's
+    return found
+
+
+def listing() -> str:
+    """Every remedy under every fault that it is meant for, with its options and its claim."""
+    lines: list[str] = []
+    for fault in FAULTS:
+        lines += [f"### {fault}", "", "| remedy | options | claim |", "|---|---|---|"]
+        for name in sorted(REMEDIES):
+            remedy = REMEDIES[name]
+            if fault in remedy.helps:
+                options = ", ".join(f"`{o.name}={o.default}`" for o in remedy.fields())
+                claim = remedy.claim.replace("|", "\\|")
+                lines.append(f"| `{name}` | {options or 'none'} | {claim} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """The whole page."""
+    figures = evidence()
+    text = re.sub(r"\{([a-z-]+\.[ve]_[a-z]+)\}", lambda found: figures[found[1]], TEXT)
+    return re.sub(r"10\^(-?\d+(?:\.\d+)?)", r"10<sup>\1</sup>", text) + listing()
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
