@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # lines of a page with figures to be put in
 """The page "how to choose", from remedies and committed tables: ``python -m docs.choose``."""
 
 import re
