@@ -102,6 +102,7 @@ def _spike(remedy: Remedy) -> str:
         grads = [p.grad for p in model.parameters() if p.grad is not None]
         return float(torch.nn.utils.get_total_norm(grads))
 
+    before = 0.0
     for step in range(STEPS + 1):
         model.zero_grad()
         factor = (SPIKE if step == STEPS else 1.0) * (1 + 0.1 * math.sin(step))

@@ -105,7 +105,7 @@ def remedy_table(seeds: int, tell: Callable[[str, int, int], None]) -> Iterator[
     """
     remedies = [REMEDIES[name](**OPTIONS.get(name, {})) for name in sorted(REMEDIES)]
     rows: list[tuple[Remedy | None, Cell]] = [(None, "RNN"), (None, "LSTM")]
-    rows += [(remedy, _cell(remedy)) for remedy in remedies]
+    rows.extend((remedy, _cell(remedy)) for remedy in remedies)
     for number, (remedy, cell) in enumerate(rows):
         name = "nothing" if remedy is None else remedy.spec
         tell(name, number, len(rows))
