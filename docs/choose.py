@@ -78,15 +78,15 @@ benchmarks.papers.flossing`, [runs](../benchmarks/papers/flossing/result.txt).
 ## On the way
 
 ```python
-applied = sg.remedies.Omega(alpha=4.0).apply(model)        # before the optimiser is made
-clip = sg.remedies.ClipNorm(1.0).begin(model, optimizer)   # what acts at every step
+applied = sg.remedies.Omega(alpha=4.0).apply(model)  # before the optimiser is made
+clip = sg.remedies.ClipNorm(1.0).begin(model, optimizer)  # what acts at every step
 
 loss = criterion(model(x), target)
 (loss + applied.penalty(loss)).backward()
 clip()
 optimizer.step()
 
-applied.undo()                                             # bit for bit
+applied.undo()  # bit for bit
 ```
 
 ```sh
