@@ -213,6 +213,7 @@ OPERATIONS: dict[str, Pair] = {
     "hyperbolic": lambda a, b: torch.sinh(a) + torch.cosh(b) + torch.atanh(0.9 * torch.tanh(a)),
     "circle": lambda a, b: torch.sin(3 * a) * torch.cos(2 * b) + torch.tan(0.5 * torch.tanh(a)),
     "softsign": lambda a, b: F.softsign(a) + F.tanhshrink(b) + F.softshrink(a) + F.hardshrink(b),
+    "choice": lambda a, b: torch.where(a > 0, torch.ones_like(a), torch.zeros_like(a)) * b,
     "where": lambda a, b: torch.where((a > 0) & ~(b < 0) | (a == b) ^ (a != b), a, b * 2.0),
     "condition": lambda a, b: (a > 0).to(a.dtype) * b + (b >= 0.1).float() * a,
     "not_finite": lambda a, b: torch.where(torch.isnan(a) | torch.isinf(b), b, a),

@@ -94,10 +94,11 @@ def as_real(graph: fx.Graph, like: fx.Node) -> None:
         if node.target in CONSTANTS and all(u.target in POINTWISE for u in node.users):
             value = CONSTANTS[node.target](*node.args)
             with graph.inserting_before(node):
-                # float64 without a dimension: it does not widen a tensor, nor loses digits.
-                made = graph.call_function(
+                exact = graph.call_function(
                     aten.scalar_tensor.default, (value,), {"dtype": torch.float64}
                 )
+                # Of two such numbers alone torch.where would make a tensor of float64.
+                made = graph.call_function(to_real, (exact, like))
             node.replace_all_uses_with(made)
             graph.erase_node(node)
         elif node.target is aten._to_copy.default:

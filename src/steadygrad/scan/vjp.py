@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from steadygrad.scan.c.operations import to_real
 from steadygrad.scan.decompose import as_real, simplified, unknown
 from steadygrad.scan.program import Stage, Values
 from steadygrad.scan.step_graph import PLAIN
@@ -127,9 +128,8 @@ def _free(graph: fx.Graph) -> set[fx.Node]:
     """Sizes, and what follows from sizes and numbers alone: at hand wherever it is wanted."""
     free: set[fx.Node] = set()
     for node in graph.nodes:
-        if node.op == "call_function" and (
-            node.target is SIZE or all(i in free for i in node.all_input_nodes)
-        ):
+        read = node.all_input_nodes[:1] if node.target is to_real else node.all_input_nodes
+        if node.op == "call_function" and (node.target is SIZE or all(i in free for i in read)):
             free.add(node)
     return free
 
@@ -151,6 +151,10 @@ def _loop(
             continue
         if node.target is SIZE:  # the number of rows is the loop's, not that of all steps together
             copies[node] = loop.call_function(SIZE, (like, node.args[1]))
+        elif node.target is to_real:
+            value = node.args[0]
+            assert isinstance(value, fx.Node)
+            copies[node] = loop.call_function(to_real, (copies[value], like))
         else:
             copies[node] = loop.node_copy(node, copies.__getitem__)
     zero = None
