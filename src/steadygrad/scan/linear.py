@@ -242,7 +242,10 @@ def _read_by(stage: Stage, output: int) -> set[str]:
     return {name for name, node in zip(stage.inputs, given, strict=True) if node in seen}
 
 
-SHAPELESS = {f"aten::{name}" for name in ("detach", "alias", "clone", "sym_size", "scalar_tensor")}
+SHAPELESS = {
+    f"aten::{name}"
+    for name in ("detach", "alias", "clone", "sym_size", "scalar_tensor", "zeros_like", "ones_like")
+}
 """Operations without the tag of pointwise ones that let no unit see another either."""
 
 
