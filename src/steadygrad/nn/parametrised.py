@@ -11,7 +11,7 @@ from steadygrad.cells import Cell
 from steadygrad.nn.recurrent import Recurrent
 
 PREFIX = "weight_hh"
-HOOKS = "_steadygrad_flat_weights"
+HOOK = "_steadygrad_flat_weights"
 
 
 def recurrent_weights(layer: nn.Module) -> list[str]:
@@ -66,8 +66,7 @@ def free_(layer: nn.Module) -> nn.Module:
         if parametrize.is_parametrized(layer, name):
             parametrize.remove_parametrizations(layer, name, leave_parametrized=True)
     if isinstance(layer, nn.RNNBase):
-        for handle in layer.__dict__.pop(HOOKS):
-            handle.remove()
+        layer.__dict__.pop(HOOK).remove()
         layer._flat_weights = _flat(layer)
     return layer
 
@@ -105,20 +104,13 @@ def _flat(layer: nn.RNNBase) -> list[Any]:
     return [getattr(layer, name) for name in layer._flat_weights_names]
 
 
-def _refill(layer: Any, _: Any) -> None:
-    layer._flat_weights = _flat(layer)
-
-
 def _empty(layer: Any, _: Any, __: Any) -> None:
     # Not left there: a tensor with a history cannot be deep-copied.
     layer._flat_weights = [w.detach() for w in layer._flat_weights]
 
 
 def _follow(layer: nn.RNNBase) -> None:
-    """Let torch's fused call see the parametrised weights: it reads a list made once."""
-    layer.__dict__[HOOKS] = (
-        layer.register_forward_pre_hook(_refill),
-        layer.register_forward_hook(_empty, always_call=True),
-    )
+    """Keep a torch layer fit to be copied; its call sees parametrised weights by itself."""
+    layer.__dict__[HOOK] = layer.register_forward_hook(_empty, always_call=True)
     with torch.no_grad():
         layer._flat_weights = _flat(layer)
