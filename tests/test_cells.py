@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 import steadygrad as sg
 from steadygrad import cells
-from steadygrad.cells import CELLS, Cell, Clockwork, LSTMGreff, Named, State
+from steadygrad.cells import CELLS, Cell, Named, State
 from steadygrad.nn import Recurrent
 from steadygrad.scan import LoopClip, Tap, trace
 from steadygrad.scan.backend import BackendError
@@ -24,11 +24,7 @@ from steadygrad.scan.c import build
 
 T, B, I, H = 7, 3, 4, 5  # all different, so that no axis can pass for another
 F64 = torch.float64
-UNCOMPILED: dict[Cell, str] = {
-    LSTMGreff("FGR"): "it multiplies a state other than h",
-    Clockwork(): "a state is ready before the last stage",
-    Clockwork(modules=4): "a state is ready before the last stage",
-}
+UNCOMPILED: dict[Cell, str] = {}
 """Cells that `eager` alone can run, and why."""
 
 BACKENDS = ["eager", *(["c"] if build.compiler() else [])]

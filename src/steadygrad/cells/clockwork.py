@@ -74,7 +74,6 @@ class Clockwork(Cell):
     def step(self, x: Gates, recur: Recur, state: State, unit: PerUnit) -> State:
         h, k = state
         new = tanh(x.candidate + recur.candidate(h))
-        # Zero or one, as numbers: a truth made before the product cannot be read behind it.
-        rests = torch.where(k > 0, torch.ones_like(k), torch.zeros_like(k))
+        rests = torch.sign(k)  # zero or one: k counts down and starts at zero
         left = torch.where(k > 0, k - 1, unit.period - 1)
         return rests * h + (1 - rests) * new, left

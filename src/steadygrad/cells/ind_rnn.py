@@ -34,7 +34,7 @@ class IndRNN(Cell):
             authors clip :math:`u` after each update; a clipped value would need a hook there.)
 
     Shapes:
-        ``x (T, B, I)``; ``h (B, H)``; ``weight_ih (H, I)``; ``weight_hh (0, H)``; ``u (H,)``,
+        ``x (T, B, I)``; ``h (B, H)``; ``weight_ih (H, I)``; no ``weight_hh``; ``u (H,)``,
         drawn from
         U(0, 1), or U(0, bound) if that is less.
 

@@ -20,7 +20,7 @@ from steadygrad.cells import Elman
 from steadygrad.flow.linearise import weights_of
 from steadygrad.nn import cell_of
 
-LARGEST_SLOPE = {"tanh": 1.0, "relu": 1.0, "sigmoid": 0.25}
+LARGEST_SLOPE = {"tanh": 1.0, "relu": 1.0, "identity": 1.0, "sigmoid": 0.25}
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,15 @@ from steadygrad.nn.bilstm import BiLSTM as BiLSTM
 from steadygrad.nn.cnn_lstm import CNNLSTM as CNNLSTM
 from steadygrad.nn.conv_lstm import ConvLSTM as ConvLSTM
 from steadygrad.nn.deep_net import DeepNet as DeepNet
+from steadygrad.nn.deep_recurrent import DeepRecurrent as DeepRecurrent
+from steadygrad.nn.dilated import Dilated as Dilated
 from steadygrad.nn.encoder_decoder import EncoderDecoder as EncoderDecoder
 from steadygrad.nn.encoder_decoder import reverse_in_time as reverse_in_time
 from steadygrad.nn.levenberg_marquardt import Fit as Fit
 from steadygrad.nn.levenberg_marquardt import levenberg_marquardt as levenberg_marquardt
 from steadygrad.nn.lru import LRU as LRU
 from steadygrad.nn.md_lstm import MDLSTM as MDLSTM
+from steadygrad.nn.mist import MIST as MIST
 from steadygrad.nn.mlstm import MLSTM as MLSTM
 from steadygrad.nn.narx import NARX as NARX
 from steadygrad.nn.narx import Delays as Delays
