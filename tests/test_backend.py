@@ -26,7 +26,8 @@ ALL: list[Cell] = [*(CELLS[name]() for name in FEW), Elman("relu"), Elman("sigmo
 
 
 @pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
+def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("STEADYGRAD_BACKEND", raising=False)  # what is tested here is the choice
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
