@@ -41,6 +41,8 @@ def test_the_numbers_of_cells_and_remedies_are_those_there_are() -> None:
     assert f"{len(sg.remedies.REMEDIES)} remedies" in text
 
 
-def test_the_picture_is_there() -> None:
-    (name,) = re.findall(r"!\[[^]]*\]\(([^)]*)\)", README.read_text())
-    assert (README.parent / name).read_text().startswith("<svg")
+def test_the_pictures_are_there() -> None:
+    names = re.findall(r"!\[[^]]*\]\(([^)]*)\)", README.read_text())
+    assert len(names) == 2
+    for name in names:
+        assert (README.parent / name).read_text().startswith("<svg")
