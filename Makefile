@@ -2,6 +2,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# Each test computes on one thread, so a process per core shares them out.
+PARALLEL ?= -n auto --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test test-slow check bench docs clean
 
@@ -9,7 +11,7 @@ demo: $(READY)
 	$(BIN)/steadygrad demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

@@ -73,6 +73,8 @@ class FuzzyLSTM(Cell):
     def __post_init__(self) -> None:
         if self.width <= 0:
             raise ValueError(f"fuzzy-lstm: width must be positive, got {self.width}")
+        if self.bound not in ("sigmoid", "clip"):
+            raise ValueError(f"Unknown bound '{self.bound}'. Select from sigmoid, clip.")
 
     def reset_(self, weights: Mapping[str, Tensor]) -> None:
         """Slopes from U(-0.1, 0.1); offsets so that every gate starts half open."""

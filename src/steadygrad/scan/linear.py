@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from steadygrad.cells import Cell
 from steadygrad.scan import eager
+from steadygrad.scan.c.operations import to_real
 from steadygrad.scan.layout import Layout
 from steadygrad.scan.products import blocks
 from steadygrad.scan.trace import Stage, trace
@@ -253,7 +254,8 @@ def _is_pointwise(stage: Stage) -> bool:
     """Whether no operation of a stage lets one unit see another."""
     nodes = [n for g in (stage.joint, stage.loop) for n in g.nodes if n.op == "call_function"]
     return all(
-        torch.Tag.pointwise in getattr(n.target, "tags", ())
+        n.target is to_real
+        or torch.Tag.pointwise in getattr(n.target, "tags", ())
         or getattr(getattr(n.target, "_schema", None), "name", "") in SHAPELESS
         for n in nodes
     )
