@@ -18,7 +18,15 @@ from steadygrad.cli.demo_run import Demo, Story
 from steadygrad.diagnosis import Diagnosis, diagnose
 from steadygrad.diagnosis.trials import Trial, log10_ratio, trials
 from steadygrad.record import RecordError, read
-from steadygrad.remedies import REMEDIES, ClipNorm, ForgetBias, Gated, OrthogonalInit, Remedy
+from steadygrad.remedies import (
+    REMEDIES,
+    Applied,
+    ClipNorm,
+    ForgetBias,
+    Gated,
+    OrthogonalInit,
+    Remedy,
+)
 from steadygrad.tasks import InputError
 from steadygrad.tasks.pixels import UNIT, Pixels, read_pixels
 
@@ -107,7 +115,7 @@ def run_trials(scores: dict[str, float], better: Literal["lower", "higher"]) -> 
     """Trials whose scores are given, by name of the remedy."""
     remedies = [REMEDIES[name]() for name in scores if name != "nothing"]
 
-    def fit(model: nn.Module, remedy: Remedy | None) -> float:
+    def fit(model: nn.Module, remedy: Remedy | None, applied: Applied) -> float:
         return scores["nothing" if remedy is None else remedy.name]
 
     return trials(Toy(), remedies, fit, probe, better=better)
@@ -148,7 +156,7 @@ def test_trials_start_alike_and_leave_no_trace() -> None:
     starts: list[tuple[str, dict[str, Tensor], float]] = []
     told: list[str] = []
 
-    def fit(twin: nn.Module, remedy: Remedy | None) -> float:
+    def fit(twin: nn.Module, remedy: Remedy | None, applied: Applied) -> float:
         name = "nothing" if remedy is None else remedy.name
         starts.append((name, copy.deepcopy(twin.state_dict()), torch.rand(()).item()))
         with torch.no_grad():
@@ -172,8 +180,20 @@ def test_trials_start_alike_and_leave_no_trace() -> None:
     assert not torch.equal(state["rnn.weight_hh_l0"], weights["rnn.weight_hh_l0"])
 
 
+def test_a_penalty_acts_in_a_trial() -> None:
+    added: dict[str, float] = {}
+
+    def fit(twin: nn.Module, remedy: Remedy | None, applied: Applied) -> float:
+        loss = twin(X).square().mean()
+        added["nothing" if remedy is None else remedy.name] = applied.penalty(loss).item()
+        return 0.0
+
+    trials(Toy(), [REMEDIES["recurrent-decay"](), ClipNorm()], fit, probe)
+    assert added.pop("recurrent-decay") > 0 and added == {"nothing": 0.0, "clip-norm": 0.0}
+
+
 def test_trials_measure_the_gradient_before_and_after() -> None:
-    def fit(twin: nn.Module, remedy: Remedy | None) -> float:
+    def fit(twin: nn.Module, remedy: Remedy | None, applied: Applied) -> float:
         return 0.0
 
     nothing, orthogonal = trials(Toy(), [OrthogonalInit(zero_bias=True)], fit, probe)

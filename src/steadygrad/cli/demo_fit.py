@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from steadygrad.diagnosis import Watch, watch
 from steadygrad.record import Record
-from steadygrad.remedies import Remedy
+from steadygrad.remedies import Applied, Remedy
 from steadygrad.tasks import Split
 from steadygrad.tasks.pixels import UNIT, Pixels
 
@@ -83,6 +83,7 @@ def fit(
     recipe: Recipe,
     model: nn.Module,
     remedy: Remedy | None,
+    applied: Applied,
     epochs: int,
     tell: Callable[[int], None],
     record: Record | None = None,
@@ -96,6 +97,7 @@ def fit(
         recipe: Batch size, step size, momentum, seed.
         model: A remedy's `apply` has been at it already; the optimiser is made here.
         remedy: Treats the gradients at every step.
+        applied: What `apply` gave; its penalty is added to the loss.
         epochs: Passes through the training images.
         tell: Receives the number of epochs done.
         record: Where the training is watched into; not watched if not given.
@@ -113,7 +115,7 @@ def fit(
         for batch in task.batches("train", recipe.batch_size, (recipe.seed, epoch)):
             loss = task.loss(model(batch.inputs), batch.targets)
             optimizer.zero_grad()
-            loss.backward()
+            (loss + applied.penalty(loss)).backward()
             if treatment is not None:
                 treatment()
             optimizer.step()

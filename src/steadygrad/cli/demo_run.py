@@ -14,7 +14,7 @@ from steadygrad.cli.demo_fit import Reader, Recipe, fit, score
 from steadygrad.diagnosis import Diagnosis, Finding, diagnose
 from steadygrad.diagnosis.trials import Trial, log10_ratio, trials
 from steadygrad.record import Record, read
-from steadygrad.remedies import REMEDIES, Remedy
+from steadygrad.remedies import REMEDIES, Applied, Remedy
 from steadygrad.report import write
 from steadygrad.tasks import InputError, Score
 from steadygrad.tasks.pixels import UNIT, Pixels
@@ -111,14 +111,15 @@ class Demo:
             record.note("title", "Digits, one pixel at a time")
             record.note("kind", "train")
             record.note("data", self.task.facts())
+            applied = Applied()
             if remedy is not None:
                 torch.manual_seed(self.recipe.seed)
-                record.note("remedies", [_noted(remedy, remedy.apply(model).changed)])
+                applied = remedy.apply(model)
+                record.note("remedies", [_noted(remedy, applied.changed)])
                 record.note("trials", [trial.to_record(UNIT) for trial in tried or []])
             epochs = self.recipe.epochs
-            best, watch = fit(
-                self.task, self.recipe, model, remedy, epochs, self._progress(what, epochs), record
-            )
+            tell = self._progress(what, epochs)
+            best, watch = fit(self.task, self.recipe, model, remedy, applied, epochs, tell, record)
             assert watch is not None  # a recorded training is watched
             test = Score(what, score(self.task, model, "test"), UNIT, "higher", ours=True)
             record.note("scores", [asdict(s) for s in (test, *self.task.naive("test"))])
@@ -141,10 +142,10 @@ class Demo:
         remedies = [variant for name in names for variant in REMEDIES[name].variants()]
         epochs = self.recipe.trial_epochs
 
-        def short(model: nn.Module, remedy: Remedy | None) -> float:
+        def short(model: nn.Module, remedy: Remedy | None, applied: Applied) -> float:
             what = f"trying {'nothing' if remedy is None else remedy.spec}"
             tell = self._progress(what, epochs)
-            return fit(self.task, self.recipe, model, remedy, epochs, tell)[0]
+            return fit(self.task, self.recipe, model, remedy, applied, epochs, tell)[0]
 
         return trials(start, remedies, short, self.probe, seed=self.recipe.seed)
 

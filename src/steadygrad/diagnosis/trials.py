@@ -11,10 +11,14 @@ import torch
 from torch import nn
 
 from steadygrad.diagnosis.diagnose import Diagnosis
-from steadygrad.remedies import Remedy
+from steadygrad.remedies import Applied, Remedy
 
-Fit = Callable[[nn.Module, Remedy | None], float]
-"""Trains a model, its gradients treated by the remedy, for the budget; returns a score."""
+Fit = Callable[[nn.Module, Remedy | None, Applied], float]
+"""Trains a model for the budget and returns a score.
+
+The remedy treats its gradients (`Remedy.begin`), and what was applied has the penalty that is added
+to the loss (`Applied.penalty`; zero where there is none).
+"""
 Probe = Callable[[nn.Module], Diagnosis]
 """Diagnoses a model, on the same batch every time."""
 
@@ -134,9 +138,9 @@ def _try(
     twin = copy.deepcopy(model)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        changed = "" if remedy is None else remedy.apply(twin).changed
+        applied = Applied() if remedy is None else remedy.apply(twin)
         began = time.perf_counter()
-        score = fit(twin, remedy)
+        score = fit(twin, remedy, applied)
         seconds = time.perf_counter() - began
     found = probe(twin)
-    return Trial(remedy, score, before, log10_ratio(found), found.verdict, changed, seconds)
+    return Trial(remedy, score, before, log10_ratio(found), found.verdict, applied.changed, seconds)
