@@ -1,6 +1,7 @@
 """The torch.nn surface: drop-in layers, and any cell as a layer."""
 
 from steadygrad.nn.attention import LuongAttention as LuongAttention
+from steadygrad.nn.batch_norm_gru import BatchNormGRU as BatchNormGRU
 from steadygrad.nn.batch_norm_lstm import BatchNormLSTM as BatchNormLSTM
 from steadygrad.nn.bilstm import BiLSTM as BiLSTM
 from steadygrad.nn.cnn_lstm import CNNLSTM as CNNLSTM

@@ -1,19 +1,18 @@
 """LSTM with batch normalisation inside the recurrence."""
 
-import math
-from typing import Any, Literal, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn, sigmoid, tanh
-from torch.nn import functional as F
 
-from steadygrad.nn.step_gradient import StepGradient, offer
+from steadygrad.nn.batch_norm import BatchNormRecurrence, Statistics
+from steadygrad.nn.step_gradient import offer
 
 State = tuple[Tensor, Tensor]
 
 
 @final
-class BatchNormLSTM(nn.Module):
+class BatchNormLSTM(BatchNormRecurrence):
     r"""Recurrent batch normalisation.
 
     .. math::
@@ -59,16 +58,13 @@ class BatchNormLSTM(nn.Module):
         Hou et al., *Normalization Helps Training of Quantized LSTM*, 2019 (shared and separate).
     """
 
-    gain_x_l0: nn.Parameter
-    gain_h_l0: nn.Parameter
-    running_mean_h: Tensor
-    running_var_h: Tensor
+    blocks: ClassVar[int] = 4
 
     def __init__(
         self,
         input_size: int,
         hidden_size: int,
-        statistics: Literal["separate", "shared"] = "separate",
+        statistics: Statistics = "separate",
         max_length: int | None = None,
         gain: float = 0.1,
         memory: bool = True,
@@ -77,43 +73,28 @@ class BatchNormLSTM(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        _check(input_size, hidden_size, statistics, max_length)
-        self.input_size, self.hidden_size = input_size, hidden_size
-        self.statistics, self.max_length = statistics, max_length
-        self.gain, self.memory, self.momentum = gain, memory, momentum
-        self.batch_first = batch_first
-        self.on_step_gradient: StepGradient | None = None
         made: dict[str, Any] = {"device": device, "dtype": dtype}
-        rows, steps = 4 * hidden_size, max_length if statistics == "separate" else 1
-        self.weight_ih_l0 = nn.Parameter(torch.empty(rows, input_size, **made))
-        self.weight_hh_l0 = nn.Parameter(torch.empty(rows, hidden_size, **made))
-        self.bias_l0 = nn.Parameter(torch.empty(rows, **made))
-        widths = {"x": rows, "h": rows} | ({"c": hidden_size} if memory else {})
-        for term, width in widths.items():
-            self.register_parameter(f"gain_{term}_l0", nn.Parameter(torch.empty(width, **made)))
-            for kind in ("mean", "var"):
-                start = torch.full((steps or 1, width), float(kind == "var"), **made)
-                self.register_buffer(f"running_{kind}_{term}", start)
+        super().__init__(
+            input_size, hidden_size, statistics, max_length, gain, momentum, batch_first, **made
+        )
+        self.memory = memory
+        if memory:
+            self.add_term("c", hidden_size, **made)
         self.shift_c_l0 = nn.Parameter(torch.empty(hidden_size, **made)) if memory else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Weights from U(-1/√H, 1/√H), gains at `gain`, zero bias but one of the forget gate."""
-        bound = 1 / math.sqrt(self.hidden_size)
-        for name, parameter in self.named_parameters(recurse=False):
-            if name.startswith("weight"):
-                nn.init.uniform_(parameter, -bound, bound)
-            else:
-                nn.init.constant_(parameter, self.gain if name.startswith("gain") else 0.0)
+        super().reset_parameters()
         with torch.no_grad():
             self.bias_l0.view(4, -1)[1] = 1.0
 
     def forward(self, input: Tensor, hx: State | None = None) -> tuple[Tensor, State]:
         """Run the layer; see the class for shapes."""
         x = self._input(input)
-        zeros = x.new_zeros(x.shape[1], self.hidden_size)
-        h, c = (zeros, zeros) if hx is None else (s.squeeze(0) for s in hx)
+        batch = x.shape[1]
+        zeros = x.new_zeros(batch, self.hidden_size)
+        h, c = (zeros, zeros) if hx is None else (self._state(s, batch) for s in hx)
         weight_hh = self.weight_hh_l0  # once: a parametrised weight is computed when it is read
         from_x = x @ self.weight_ih_l0.t()
         hidden = []
@@ -126,49 +107,7 @@ class BatchNormLSTM(nn.Module):
             offer(self.on_step_gradient, "h", t, h)
             offer(self.on_step_gradient, "c", t, c)
             hidden.append(h)
-        output = torch.stack(hidden)
-        output = output.transpose(0, 1) if self.batch_first else output
-        return output, (h[None], c[None])
-
-    def normalise(self, term: str, value: Tensor, step: int) -> Tensor:
-        """γ N(value) of the term ``"x"``, ``"h"`` or ``"c"`` at one time step."""
-        mean, var = getattr(self, f"running_mean_{term}"), getattr(self, f"running_var_{term}")
-        at = min(step, len(mean) - 1)
-        gain = getattr(self, f"gain_{term}_l0")
-        return F.batch_norm(
-            value, mean[at], var[at], gain, None, self.training, self.momentum, 1e-5
-        )
-
-    def _input(self, x: Tensor) -> Tensor:
-        if not isinstance(x, Tensor):
-            raise TypeError(f"BatchNormLSTM: expected a dense tensor, got {type(x).__name__}")
-        if x.dim() != 3 or x.shape[-1] != self.input_size or 0 in x.shape:
-            raise ValueError(
-                f"BatchNormLSTM: expected an input (T, B, {self.input_size}), got {tuple(x.shape)}"
-            )
-        x = x.transpose(0, 1) if self.batch_first else x
-        if self.training and x.shape[1] < 2:
-            raise ValueError("BatchNormLSTM: training needs at least 2 sequences in a batch, got 1")
-        return x
+        return self._output(hidden), (h[None], c[None])
 
     def extra_repr(self) -> str:
-        return (
-            f"{self.input_size}, {self.hidden_size}, statistics={self.statistics!r}, "
-            f"max_length={self.max_length}, memory={self.memory}"
-        )
-
-
-def _check(inputs: int, hidden: int, statistics: str, max_length: int | None) -> None:
-    if min(inputs, hidden) < 1:
-        raise ValueError(
-            f"BatchNormLSTM: input_size and hidden_size must be at least 1, got {inputs}, {hidden}"
-        )
-    if statistics not in ("separate", "shared"):
-        raise ValueError(
-            f"BatchNormLSTM: statistics must be 'separate' or 'shared', got {statistics!r}"
-        )
-    if (statistics == "separate") != (max_length is not None) or (max_length or 1) < 1:
-        raise ValueError(
-            "BatchNormLSTM: max_length, at least 1, goes with statistics='separate' and with that "
-            f"alone; got {max_length} with {statistics!r}"
-        )
+        return f"{super().extra_repr()}, memory={self.memory}"
