@@ -17,6 +17,7 @@ from steadygrad.remedies import REMEDIES, Remedy
 from steadygrad.remedies.gradients import Gradients
 from steadygrad.remedies.parameters import Parameters
 from steadygrad.remedies.percentile import percentile
+from steadygrad.remedies.spam_clip import _clamp_
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 SHAPES = [(64, 3), (64, 3), (7,), (7,), (), (2, 3, 4), (200, 100), (5, 1), (64, 3)]
@@ -427,6 +428,23 @@ def test_bfloat16_autocast_differs_by_its_rounding_alone(name: str) -> None:
 def test_a_scaler_needs_its_optimizer() -> None:
     with pytest.raises(ValueError, match="give begin"):
         remedies.ClipNorm().begin(network(), scaler=torch.amp.GradScaler("cpu"))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [0, 1, 300, (1 << 18) + 7])
+@pytest.mark.parametrize("odd", [0.0, 1e-30, 1.5, 2.1, float("inf"), float("nan")])
+def test_spam_clip_leaves_out_only_what_would_change_nothing(
+    dtype: torch.dtype, size: int, odd: float
+) -> None:
+    """Against the clamp of every entry, bit for bit; the odd entry is the last."""
+    grad, square = torch.ones(size, dtype=dtype), torch.ones(size, dtype=dtype)
+    grad[-1:] = odd
+    square[-1:] = float(odd != 1e-30)
+    bound = square.sqrt() * 2.0
+    expected = grad.clamp(-bound, bound)
+    is_changed = _clamp_(grad, square, 4.0, {})
+    torch.testing.assert_close(grad, expected, rtol=0, atol=0, equal_nan=True)
+    assert is_changed == (not size or odd not in (0.0, 1.5))
 
 
 # State.

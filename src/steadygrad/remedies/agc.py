@@ -11,7 +11,7 @@ from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.gradients import Gradients
 from steadygrad.remedies.parameters import Parameters
 from steadygrad.remedies.reasons import no_trainable_parameter
-from steadygrad.remedies.unit_norms import Alike, alike
+from steadygrad.remedies.unit_norms import Units, units_of
 
 LEAST_WEIGHT = 1e-3  # so that a unit that begins at 0 can leave it
 LEAST_GRADIENT = 1e-6
@@ -62,27 +62,22 @@ class AGC(Remedy):
     def on_gradients(self, gradients: Gradients, memory: dict[str, Tensor]) -> Mapping[str, Tensor]:
         """Clip; return ``clipped``, and ``clipped_share``: of the units that are treated."""
         treated = memory["treated"].tolist()
-        parts = alike(gradients, treated)
+        parts = units_of(gradients, treated)
         if not parts:
             return {}
-        # Stacks one by one, while they are in the cache; what is left, large, all at once.
-        groups = [[part] for part in parts if len(part.rows) > 1]
-        groups.append([part for part in parts if len(part.rows) == 1])
-        found = torch.cat([self._clip(gradients, group) for group in groups if group])
-        return {"clipped": found.any(), "clipped_share": found.float().mean()}
+        device = gradients.parameters.device
+        found = torch.cat([self._clip(gradients, units).to(device) for units in parts])
+        count = torch.count_nonzero(found)
+        return {"clipped": count > 0, "clipped_share": count.float() / found.numel()}
 
-    def _clip(self, gradients: Gradients, parts: list[Alike]) -> Tensor:
+    def _clip(self, gradients: Gradients, units: Units) -> Tensor:
         """Clip, and return of each unit whether it was too long."""
-        grads = [[gradients.local[row] for row in part.rows] for part in parts]
-        own = [part.norms(gradients, g) for part, g in zip(parts, grads, strict=True)]
-        weights = [part.norms(gradients, part.held(gradients)) for part in parts]
-        lengths, longest = _joined(own, gradients), _joined(weights, gradients)
-        longest = longest.clamp(min=LEAST_WEIGHT) * self.ratio
-        factors = (longest / lengths.clamp(min=LEAST_GRADIENT)).clamp(max=1.0)
-        of_parts = factors.split([norms.numel() for norms in own])
-        for part, g, norms, factor in zip(parts, grads, own, of_parts, strict=True):
-            part.scale_(g, factor.view(norms.shape))
-        return lengths > longest
+        units.measure(gradients)
+        longest = units.weights.clamp_(min=LEAST_WEIGHT).mul_(self.ratio)
+        torch.clamp(units.lengths, min=LEAST_GRADIENT, out=units.factors)
+        torch.div(longest, units.factors, out=units.factors).clamp_(max=1.0)
+        units.scale_(gradients)
+        return units.lengths > longest
 
     def _left_alone(self, model: nn.Module) -> Iterator[nn.Module]:
         linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
@@ -90,8 +85,3 @@ class AGC(Remedy):
             yield linear[-1]
         if not self.clip_embeddings:
             yield from (m for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag))
-
-
-def _joined(norms: list[Tensor], gradients: Gradients) -> Tensor:
-    """All units in one row: what follows is then one call for all, not one a tensor."""
-    return torch.cat([n.flatten().to(gradients.parameters.device) for n in norms])

@@ -110,7 +110,7 @@ class Gradients:
 
     def zero_where_(self, is_bad: Tensor) -> None:
         """Set every gradient to 0 if the scalar ``is_bad`` holds."""
-        if is_bad.device.type in HOST:
+        if is_on_host(is_bad):
             if is_bad:
                 FOREACH._foreach_zero_(self.local)
             return
@@ -154,3 +154,8 @@ class Gradients:
                 order = torch.tensor(rows, device=self.parameters.device).argsort()
             known |= {"kinds": key, "batches": batches, "order": order}
         return known["batches"], known["order"]
+
+
+def is_on_host(tensor: Tensor) -> bool:
+    """Say whether a value of ``tensor`` can be read without waiting for a device."""
+    return tensor.device.type in HOST
