@@ -1,6 +1,7 @@
 """The compiled recurrence against `eager`: values, all gradients, second call; and its refusals."""
 
 import ctypes
+import math
 import os
 import subprocess
 import sys
@@ -150,20 +151,26 @@ def test_what_is_not_finite_shows_in_its_row_from_its_step_on(cell: Cell, value:
         assert output[3:, 1].isnan().all()
 
 
-@pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid"])
-def test_the_vectorised_functions_are_accurate(name: str, tmp_path: Path) -> None:
+def printed_function(name: str, x: Tensor) -> Tensor:
+    """A function of the printed files, of each number."""
     text = preamble("float", exact=False) + (
         f"void steadygrad_forward(const float* x, float* y, word n) "
         f"{{ for (word i = 0; i < n; i++) y[i] = r_{name}(x[i]); }}"
     )
     library = build.load(text)
-    x = torch.cat([torch.linspace(-30, 30, 400_001), torch.logspace(-30, 1, 2001)]).float()
-    special = torch.tensor([float("nan"), float("inf"), -float("inf"), 0.0, 200.0, -200.0])
-    x = torch.cat([x, -x, special])
     y = torch.empty_like(x)
     library.steadygrad_forward(
         ctypes.c_void_p(x.data_ptr()), ctypes.c_void_p(y.data_ptr()), ctypes.c_int64(len(x))
     )
+    return y
+
+
+@pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid"])
+def test_the_vectorised_functions_are_accurate(name: str) -> None:
+    x = torch.cat([torch.linspace(-30, 30, 400_001), torch.logspace(-30, 1, 2001)]).float()
+    special = torch.tensor([float("nan"), float("inf"), -float("inf"), 0.0, 200.0, -200.0])
+    x = torch.cat([x, -x, special])
+    y = printed_function(name, x)
     exact = getattr(torch, name)(x.double())
     assert y[-6].isnan()
     rest = torch.ones(len(x), dtype=torch.bool)
@@ -173,6 +180,38 @@ def test_the_vectorised_functions_are_accurate(name: str, tmp_path: Path) -> Non
     error = (y.double() - exact)[finite].abs()
     scale = exact[finite].abs().clamp_min(torch.finfo(torch.float32).tiny)
     assert (error / scale).max() < 4e-7
+
+
+@pytest.mark.parametrize("name", ["sin", "cos"])
+def test_sine_and_cosine_are_accurate_over_the_whole_range(name: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    # every exponent, random bits below it
+    anywhere = torch.randint(0, 0x7F800000, (200_000,), generator=generator, dtype=torch.int32)
+    near_zeros = (torch.arange(20_000).double() * torch.pi / 2).float()
+    special = torch.tensor([float("nan"), float("inf"), -float("inf")])
+    x = torch.cat([torch.linspace(-1e4, 1e4, 200_001), anywhere.view(torch.float32), near_zeros])
+    x = torch.cat([x, -x, torch.tensor([0.0, torch.finfo(torch.float32).max]), special])
+    y = printed_function(name, x)
+    # the C library's, right at any size
+    wanted = torch.tensor([getattr(math, name)(v) for v in x[:-3].tolist()], dtype=torch.float64)
+    assert y[-3:].isnan().all()
+    assert (y[:-3].double() - wanted).abs().max() < 4e-7
+    if name == "sin":  # small angles keep their relative accuracy
+        small = (x.abs() < 1e-3) & (x.abs() > 1e-30)
+        torch.testing.assert_close(y[small], x[small].sin(), rtol=4e-7, atol=0)
+
+
+def test_log1p_is_accurate_wherever_it_is_defined() -> None:
+    generator = torch.Generator().manual_seed(0)
+    bits = torch.randint(0, 0x7F800000, (200_000,), generator=generator, dtype=torch.int32)
+    anywhere = bits.view(torch.float32)
+    x = torch.cat([anywhere, -anywhere[anywhere < 1], torch.linspace(-1, 4, 200_001)[1:]])
+    special = torch.tensor([float("nan"), -1.5, -float("inf"), -1.0, float("inf")])
+    y = printed_function("log1p", torch.cat([x, special]))
+    wanted = torch.log1p(x.double())
+    normal = wanted.abs() > torch.finfo(torch.float32).tiny
+    torch.testing.assert_close(y[:-5][normal].double(), wanted[normal], rtol=4e-7, atol=0)
+    assert y[-5:-2].isnan().all() and y[-2:].tolist() == [-float("inf"), float("inf")]
 
 
 def test_what_is_asked_for_by_name_is_done_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:

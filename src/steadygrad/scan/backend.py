@@ -93,7 +93,7 @@ def _unbuilt(cell: Cell, dtype: torch.dtype, cc: str | None, projects: bool) -> 
 
 
 def exact() -> bool:
-    """Whether kernels call the system's exp and tanh (``STEADYGRAD_EXACT=1``), slower."""
+    """Whether kernels call the system's exp, tanh, sin... (``STEADYGRAD_EXACT=1``), slower."""
     return os.environ.get("STEADYGRAD_EXACT", "") not in ("", "0")
 
 

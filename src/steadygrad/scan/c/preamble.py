@@ -1,5 +1,6 @@
 """What stands at the head of every printed file: the real type and its functions."""
 
+from steadygrad.scan.c.circle import circle
 from steadygrad.scan.c.gemm import AROUND, TILES
 
 FLOAT = r"""
@@ -9,10 +10,7 @@ static inline real r_sqrt(real x) { return __builtin_sqrtf(x); }
 static inline real r_abs(real x) { return __builtin_fabsf(x); }
 static inline real r_pow(real x, real y) { return powf(x, y); }
 static inline real r_log(real x) { return logf(x); }
-static inline real r_log1p(real x) { return log1pf(x); }
 static inline real r_expm1(real x) { return expm1f(x); }
-static inline real r_sin(real x) { return sinf(x); }
-static inline real r_cos(real x) { return cosf(x); }
 static inline real r_ldexp(real x, int e) { return ldexpf(x, e); }
 """
 
@@ -61,11 +59,38 @@ static inline real r_tanh(real x) {
     t = t > 1.0f ? 1.0f : t;
     return t < -1.0f ? -1.0f : t;
 }
+/* log1p: u = 1 + x = 2^e m, m about 1, log(m) by a polynomial; c is what the rounding of 1 + x lost.
+   A NaN passes through c. */
+static inline real r_log1p(real x) {
+    union { real f; uint32_t i; } a, b;
+    a.f = 1.0f + x;
+    const real u = a.f, c = (x - (u - 1.0f)) / u;
+    const int32_t k = (int32_t)(a.i - 0x3f3504f3u) >> 23;
+    b.i = a.i - ((uint32_t)k << 23);
+    const real r = b.f - 1.0f, s = r * r, e = (real)k;
+    real p = 7.0376836292e-2f;
+    p = p * r - 1.1514610310e-1f;
+    p = p * r + 1.1676998740e-1f;
+    p = p * r - 1.2420140846e-1f;
+    p = p * r + 1.4249322787e-1f;
+    p = p * r - 1.6668057665e-1f;
+    p = p * r + 2.0000714765e-1f;
+    p = p * r - 2.4999993993e-1f;
+    p = p * r + 3.3333331174e-1f;
+    real y = r * s * p - e * 2.12194440e-4f;
+    y = r + (y - 0.5f * s + c) + e * 0.693359375f;
+    y = u < 0.0f ? NAN : y;
+    y = u == 0.0f ? -INFINITY : y;
+    return u == INFINITY ? INFINITY : y;
+}
 """
 
 FLOAT_EXACT = r"""
 static inline real r_exp(real x) { return expf(x); }
+static inline real r_log1p(real x) { return log1pf(x); }
 static inline real r_tanh(real x) { return tanhf(x); }
+static inline real r_sin(real x) { return sinf(x); }
+static inline real r_cos(real x) { return cosf(x); }
 static inline real r_sigmoid(real x) { return (real)(1.0 / (1.0 + exp(-(double)x))); }
 """
 
@@ -102,4 +127,4 @@ def preamble(dtype: str, exact: bool) -> str:
     head = "#include <math.h>\n#include <stdint.h>\n#include <string.h>\n"
     if dtype == "double":
         return head + DOUBLE + SHARED + TILES + AROUND
-    return head + FLOAT + (FLOAT_EXACT if exact else FLOAT_FAST) + SHARED + TILES + AROUND
+    return head + FLOAT + (FLOAT_EXACT if exact else FLOAT_FAST + circle()) + SHARED + TILES + AROUND
