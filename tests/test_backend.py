@@ -151,9 +151,9 @@ def test_what_is_not_finite_shows_in_its_row_from_its_step_on(cell: Cell, value:
         assert output[3:, 1].isnan().all()
 
 
-def printed_function(name: str, x: Tensor) -> Tensor:
+def printed_function(name: str, x: Tensor, exact: bool = False) -> Tensor:
     """A function of the printed files, of each number."""
-    text = preamble("float", exact=False) + (
+    text = preamble("float", exact) + (
         f"void steadygrad_forward(const float* x, float* y, word n) "
         f"{{ for (word i = 0; i < n; i++) y[i] = r_{name}(x[i]); }}"
     )
@@ -212,6 +212,15 @@ def test_log1p_is_accurate_wherever_it_is_defined() -> None:
     normal = wanted.abs() > torch.finfo(torch.float32).tiny
     torch.testing.assert_close(y[:-5][normal].double(), wanted[normal], rtol=4e-7, atol=0)
     assert y[-5:-2].isnan().all() and y[-2:].tolist() == [-float("inf"), float("inf")]
+
+
+@pytest.mark.parametrize("name", ["sin", "cos", "log1p", "tanh", "exp"])
+def test_the_exact_mode_takes_the_systems_functions(name: str) -> None:
+    x = torch.linspace(-0.9, 30, 100_001)
+    wanted = torch.tensor([getattr(math, name)(v) for v in x.tolist()], dtype=torch.float64)
+    exact, fast = printed_function(name, x, exact=True), printed_function(name, x)
+    torch.testing.assert_close(exact.double(), wanted, rtol=2.4e-7, atol=0)  # two units
+    assert not torch.equal(exact, fast)
 
 
 def test_what_is_asked_for_by_name_is_done_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
