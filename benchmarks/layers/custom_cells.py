@@ -84,6 +84,7 @@ def against_loop(cell: Cell, rounds: int) -> dict[str, Any]:
         "compiled": None,
         "compile_s": None,
     }
+    torch.compiler.reset()  # or the limit of recompilations leaves later cells uncompiled
     try:
         began = time.perf_counter()
         peer = trained(Loop(layer, compiled=True), x)
