@@ -127,4 +127,6 @@ def preamble(dtype: str, exact: bool) -> str:
     head = "#include <math.h>\n#include <stdint.h>\n#include <string.h>\n"
     if dtype == "double":
         return head + DOUBLE + SHARED + TILES + AROUND
-    return head + FLOAT + (FLOAT_EXACT if exact else FLOAT_FAST + circle()) + SHARED + TILES + AROUND
+    return (
+        head + FLOAT + (FLOAT_EXACT if exact else FLOAT_FAST + circle()) + SHARED + TILES + AROUND
+    )
