@@ -59,7 +59,7 @@ static inline real r_tanh(real x) {
     t = t > 1.0f ? 1.0f : t;
     return t < -1.0f ? -1.0f : t;
 }
-/* log1p: u = 1 + x = 2^e m, m about 1, log(m) by a polynomial; c is what the rounding of 1 + x lost.
+/* log1p: u = 1 + x = 2^e m, log(m) by a polynomial, c is what the rounding of 1 + x lost.
    A NaN passes through c. */
 static inline real r_log1p(real x) {
     union { real f; uint32_t i; } a, b;
