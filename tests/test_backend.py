@@ -21,8 +21,9 @@ from steadygrad.scan import BackendError, BackendWarning, LoopClip, trace
 from steadygrad.scan.c import build, kernel
 from steadygrad.scan.c.preamble import preamble
 from tests.few import FEW
+from tests.marks import needs_compiler
 
-pytestmark = pytest.mark.skipif(build.compiler() is None, reason="no C compiler on this machine")
+pytestmark = needs_compiler
 ALL: list[Cell] = [*(CELLS[name]() for name in FEW), Elman("relu"), Elman("sigmoid")]
 
 

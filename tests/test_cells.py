@@ -21,6 +21,7 @@ from steadygrad.nn import Recurrent
 from steadygrad.scan import LoopClip, Tap, trace
 from steadygrad.scan.backend import BackendError
 from steadygrad.scan.c import build
+from tests.marks import needs_compiler
 
 T, B, I, H = 7, 3, 4, 5  # all different, so that no axis can pass for another
 F64 = torch.float64
@@ -28,7 +29,6 @@ UNCOMPILED: dict[Cell, str] = {}
 """Cells that `eager` alone can run, and why."""
 
 BACKENDS = ["eager", *(["c"] if build.compiler() else [])]
-needs_compiler = pytest.mark.skipif(build.compiler() is None, reason="no C compiler here")
 
 
 def choices(kind: type[Cell], option: str, default: object) -> Sequence[object]:

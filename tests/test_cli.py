@@ -131,7 +131,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(wave: Path, tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "STEADYGRAD_BACKEND": "eager"},
     )
     assert process.stdout is not None
     for line in process.stdout:

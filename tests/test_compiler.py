@@ -17,9 +17,10 @@ from steadygrad.cells import CELLS, Cell, Gates, PerUnit, Recur, State
 from steadygrad.nn import LSTM, Recurrent
 from steadygrad.scan import BackendWarning, LoopClip, trace
 from steadygrad.scan.c import build, kernel
+from tests.marks import needs_compiler
 from tests.small_cells import GROUPS, ODD, Noisy, OtherArguments, Truncated
 
-pytestmark = pytest.mark.skipif(build.compiler() is None, reason="no C compiler on this machine")
+pytestmark = needs_compiler
 
 T, B, I, H = 6, 3, 4, 5
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 import steadygrad as sg
-from steadygrad.scan.c import build, pool
+from steadygrad.scan.c import pool
+from tests.marks import needs_compiler
 
-pytestmark = pytest.mark.skipif(build.compiler() is None, reason="no C compiler on this machine")
+pytestmark = needs_compiler
 
 LARGE = (512, 1024)  # 2 MB of float32
 

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 import steadygrad as sg
 from steadygrad.scan import trace
+from tests.marks import needs_compiler
 
 PAIRS: dict[str, tuple[Any, Any]] = {
     "RNN": (sg.RNN, nn.RNN),
@@ -282,7 +283,7 @@ def test_padded_and_packed_give_the_same_loss_gradient() -> None:
     )
 
 
-@pytest.mark.parametrize("backend", ["eager", "c"])
+@pytest.mark.parametrize("backend", ["eager", pytest.param("c", marks=needs_compiler)])
 def test_inside_torchs_own_checkpoint(backend: str) -> None:
     trace.cache_clear()  # the first use of a cell may be inside
     layer = sg.GRU(3, 4, dtype=F64, backend=backend)

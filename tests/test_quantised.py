@@ -24,6 +24,7 @@ from steadygrad.nn import (
     unpack_,
 )
 from steadygrad.nn.quantisers import QUANTISERS
+from tests.marks import needs_compiler
 
 T, B, I, H = 6, 3, 4, 5
 METHODS = list(QUANTISERS)
@@ -163,6 +164,7 @@ def test_a_quantised_layer_is_the_layer_with_those_weights(layer: Any, method: s
     assert "arametrized" not in type(layer).__name__
 
 
+@needs_compiler
 def test_compiled_equals_eager() -> None:
     layer: Any = quantise_(sg.LSTM(I, H), "twn", norm="weight")
     x = torch.randn(T, B, I)
