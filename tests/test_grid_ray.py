@@ -25,7 +25,7 @@ SMALL = Trial("parity:length=4", "gru", hidden=4, updates=4, validate_every=2, b
 def cluster() -> Iterator[tuple[Any, Any]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from ray.cluster_utils import Cluster
+        from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]  # an extra
     # Workers find the tests by the path of this process.
     root = str(Path(__file__).parent.parent)
     os.environ["PYTHONPATH"] = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
