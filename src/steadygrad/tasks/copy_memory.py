@@ -7,19 +7,17 @@ from typing import ClassVar, Literal, final
 
 import torch
 from torch import Generator, Tensor
-from torch.nn import functional as F
 
 from steadygrad.tasks.base import Better
-from steadygrad.tasks.synthetic import Synthetic
+from steadygrad.tasks.recall import NATS_A_STEP, Recall
 
-NATS_A_STEP = "nats per step"
 RECALLED = "% symbols right"
 Form = Literal["arjovsky", "tcn"]
 
 
 @final
 @dataclass(frozen=True)
-class CopyMemory(Synthetic):
+class CopyMemory(Recall):
     r"""Recall ``recall`` symbols after ``length`` blanks, in order.
 
     ``"arjovsky"``: the symbols, ``T - 1`` blanks, one delimiter, then blanks while the symbols
@@ -53,7 +51,6 @@ class CopyMemory(Synthetic):
     form: Form = "arjovsky"
 
     name: ClassVar[str] = "copy"
-    every_step: ClassVar[bool] = True
     better: ClassVar[Mapping[str, Better]] = {NATS_A_STEP: "lower", RECALLED: "higher"}
     solved_if: ClassVar[tuple[str, float] | None] = (RECALLED, 99.0)
 
@@ -64,21 +61,12 @@ class CopyMemory(Synthetic):
         self.expect("form", self.form in ("arjovsky", "tcn"), "arjovsky or tcn")
 
     @property
-    def input_size(self) -> int:
-        return self.symbols + 2
+    def shown(self) -> int:
+        return self.recall
 
     @property
-    def output_size(self) -> int:
-        return self.symbols + 1
-
-    @property
-    def time_steps(self) -> int:
-        return self.length + 2 * self.recall
-
-    @property
-    def required_lag(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Steps between a symbol and its repetition, the same for each."""
-        return self.length + self.recall
+    def kinds(self) -> int:
+        return self.symbols
 
     @property
     def no_memory(self) -> Mapping[str, float]:
@@ -86,24 +74,12 @@ class CopyMemory(Synthetic):
         return {NATS_A_STEP: nats, RECALLED: 100 / self.symbols}
 
     def draw(self, size: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        blank, delimiter = self.symbols, self.symbols + 1
-        shown = torch.randint(self.symbols, (self.recall, size), generator=generator)
-        codes = torch.full((self.time_steps, size), blank)
-        codes[: self.recall] = shown
-        at = self.recall + self.length - 1
-        codes[at : at + 1 if self.form == "arjovsky" else None] = delimiter
-        targets = torch.full((self.time_steps, size), blank)
-        targets[-self.recall :] = shown
-        return F.one_hot(codes, self.input_size).float(), targets
-
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(outputs.flatten(0, 1), targets.flatten())
+        return self.drawn(size, generator, to_end=self.form == "tcn")
 
     def tally(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        flat, wanted = outputs.flatten(0, 1), targets.flatten()
-        nats = F.cross_entropy(flat, wanted, reduction="none").double().sum()
         # Only symbols may be named where they are asked for, so a blank there is a wrong one.
         right = (outputs[-self.recall :].argmax(-1) == targets[-self.recall :]).double().sum()
+        nats = self.nats(outputs, targets)
         return torch.stack([right, nats, nats.new_tensor(targets.numel())])
 
     def figures(self, total: Tensor) -> dict[str, float]:

@@ -7,18 +7,16 @@ from typing import ClassVar, final
 
 import torch
 from torch import Generator, Tensor
-from torch.nn import functional as F
 
 from steadygrad.tasks.base import Better
-from steadygrad.tasks.synthetic import Synthetic
+from steadygrad.tasks.recall import NATS_A_STEP, Recall
 
 SEQUENCES_WRONG = "% sequences wrong"
-NATS_A_STEP = "nats per step"
 
 
 @final
 @dataclass(frozen=True)
-class Memorisation(Synthetic):
+class Memorisation(Recall):
     r"""Repeat a pattern of ``pattern`` values after ``length`` silent steps and a go signal.
 
     Args:
@@ -45,7 +43,6 @@ class Memorisation(Synthetic):
     values: int = 2
 
     name: ClassVar[str] = "memorisation"
-    every_step: ClassVar[bool] = True
     better: ClassVar[Mapping[str, Better]] = {SEQUENCES_WRONG: "lower", NATS_A_STEP: "lower"}
     solved_if: ClassVar[tuple[str, float] | None] = (SEQUENCES_WRONG, 1.0)
 
@@ -55,21 +52,12 @@ class Memorisation(Synthetic):
         self.expect("values", self.values >= 2, "at least 2")
 
     @property
-    def input_size(self) -> int:
-        return self.values + 2
+    def shown(self) -> int:
+        return self.pattern
 
     @property
-    def output_size(self) -> int:
-        return self.values + 1
-
-    @property
-    def time_steps(self) -> int:
-        return self.length + 2 * self.pattern
-
-    @property
-    def required_lag(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Steps between a value and its repetition, the same for each."""
-        return self.length + self.pattern
+    def kinds(self) -> int:
+        return self.values
 
     @property
     def no_memory(self) -> Mapping[str, float]:
@@ -79,21 +67,11 @@ class Memorisation(Synthetic):
         }
 
     def draw(self, size: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        shown = torch.randint(self.values, (self.pattern, size), generator=generator)
-        codes = torch.full((self.time_steps, size), self.values)
-        codes[: self.pattern] = shown
-        codes[self.pattern + self.length - 1] = self.values + 1  # the last silent step says go
-        targets = torch.full((self.time_steps, size), self.values)
-        targets[-self.pattern :] = shown
-        return F.one_hot(codes, self.input_size).float(), targets
-
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(outputs.flatten(0, 1), targets.flatten())
+        return self.drawn(size, generator, to_end=False)
 
     def tally(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        flat, wanted = outputs.flatten(0, 1), targets.flatten()
-        nats = F.cross_entropy(flat, wanted, reduction="none").double().sum()
         wrong = (outputs.argmax(-1) != targets).any(0).double().sum()
+        nats = self.nats(outputs, targets)
         return torch.stack([wrong, nats, nats.new_tensor(targets.shape[1])])
 
     def figures(self, total: Tensor) -> dict[str, float]:

@@ -1,0 +1,69 @@
+"""Recall: symbols, a long silence, a signal, and the symbols again; what two tasks share."""
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from steadygrad.tasks.synthetic import Synthetic
+
+NATS_A_STEP = "nats per step"
+
+
+class Recall(Synthetic):
+    """``S`` symbols of ``K`` are shown, and asked for after ``length`` silent steps.
+
+    Inputs are one-hot ``(T + 2S, B, K + 2)``: symbols, blank, signal. Targets ``(T + 2S, B)`` are
+    class ``K``, a blank, up to the last ``S`` steps. The cross-entropy is the mean over all steps.
+    """
+
+    every_step: ClassVar[bool] = True
+    length: int
+
+    @property
+    @abstractmethod
+    def shown(self) -> int:
+        """Symbols to be recalled, ``S``."""
+
+    @property
+    @abstractmethod
+    def kinds(self) -> int:
+        """Different symbols, ``K``."""
+
+    @property
+    def input_size(self) -> int:
+        return self.kinds + 2
+
+    @property
+    def output_size(self) -> int:
+        return self.kinds + 1
+
+    @property
+    def time_steps(self) -> int:
+        return self.length + 2 * self.shown
+
+    @property
+    def required_lag(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Steps between a symbol and its repetition, the same for each."""
+        return self.length + self.shown
+
+    def drawn(self, size: int, generator: Generator, to_end: bool) -> tuple[Tensor, Tensor]:
+        """Draw sequences; the signal stands in the last silent step, or from there ``to_end``."""
+        symbols = torch.randint(self.kinds, (self.shown, size), generator=generator)
+        codes = torch.full((self.time_steps, size), self.kinds)
+        codes[: self.shown] = symbols
+        at = self.shown + self.length - 1
+        codes[at : None if to_end else at + 1] = self.kinds + 1
+        targets = torch.full((self.time_steps, size), self.kinds)
+        targets[-self.shown :] = symbols
+        return F.one_hot(codes, self.input_size).float(), targets
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(outputs.flatten(0, 1), targets.flatten())
+
+    def nats(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy summed over all steps and sequences, in float64."""
+        flat, wanted = outputs.flatten(0, 1), targets.flatten()
+        return F.cross_entropy(flat, wanted, reduction="none").double().sum()
