@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 Split = Literal["train", "val", "test"]
 Better = Literal["lower", "higher"]
@@ -42,6 +42,12 @@ class Score:
         if self.better == "lower":
             return self.value < other.value
         return self.value > other.value
+
+
+def epoch_generator(shuffle: tuple[int, int]) -> Generator:
+    """What the order of one epoch is drawn from; ``shuffle=(seed, epoch)`` as in `Task.batches`."""
+    seed, epoch = shuffle
+    return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from steadygrad.tasks.base import Batch, Batches, Better, Split
+from steadygrad.tasks.base import Batch, Batches, Better, Split, epoch_generator
 from steadygrad.tasks.benchmark import Benchmark
 from steadygrad.tasks.datasets import DataFile, read_file
 
@@ -75,8 +75,7 @@ class Chorales(Benchmark):
         rolls = _rolls(_PARTS[split])
         order = list(range(len(rolls)))
         if shuffle is not None:
-            seed, epoch = shuffle
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+            generator = epoch_generator(shuffle)
             order = torch.randperm(len(rolls), generator=generator).tolist()
         return _Chorales(rolls, [order[i : i + size] for i in range(0, len(order), size)])
 

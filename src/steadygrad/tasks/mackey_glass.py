@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from steadygrad.tasks.base import Batches, Split
+from steadygrad.tasks.base import Batches, Split, epoch_generator
 from steadygrad.tasks.benchmark import Benchmark
 from steadygrad.tasks.scoring import NRMSE, SeriesScores
 from steadygrad.tasks.synthetic import EPOCH
@@ -88,8 +88,7 @@ class MackeyGlass(SeriesScores, Benchmark):
         ahead, now = x[self.horizon :], x[: -self.horizon, None]
         most = len(now) - self.length
         if split == "train":
-            seed, epoch = shuffle or (0, 0)
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+            generator = epoch_generator(shuffle or (0, 0))
             starts = torch.randint(most + 1, (EPOCH * size,), generator=generator)
         else:
             starts = torch.arange(0, most + 1, max(1, self.length // 4))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from steadygrad.tasks.base import Batch, Batches, Split
+from steadygrad.tasks.base import Batch, Batches, Split, epoch_generator
 from steadygrad.tasks.benchmark import Benchmark
 from steadygrad.tasks.datasets import DataFile, read_file
 from steadygrad.tasks.scoring import NATS, WRONG, ClassScores
@@ -99,8 +99,7 @@ class PixelMNIST(ClassScores, Benchmark):
         labels = self._labels(split)
         order = torch.arange(len(labels))
         if shuffle is not None:
-            seed, epoch = shuffle
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+            generator = epoch_generator(shuffle)
             order = order[torch.randperm(len(order), generator=generator)]
         return _Images(self._pixels(split), labels, order.split(size), self.permuted)
 

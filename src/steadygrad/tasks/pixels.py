@@ -8,7 +8,16 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from steadygrad.tasks.base import Batch, Batches, Better, InputError, Score, Split, Task
+from steadygrad.tasks.base import (
+    Batch,
+    Batches,
+    Better,
+    InputError,
+    Score,
+    Split,
+    Task,
+    epoch_generator,
+)
 
 CLASSES = 10
 TRAIN, VAL = 0.6, 0.2  # the rest is the test part
@@ -84,8 +93,7 @@ class Pixels(Task):
     def batches(self, split: Split, size: int, shuffle: tuple[int, int] | None = None) -> Batches:
         images = self.part(split)
         if shuffle is not None:
-            seed, epoch = shuffle
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+            generator = epoch_generator(shuffle)
             images = images[torch.randperm(len(images), generator=generator)]
         return _Images(self.x, self.y, images.split(size))
 

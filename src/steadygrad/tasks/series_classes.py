@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from steadygrad.tasks.base import Batch, Batches, InputError, Split
+from steadygrad.tasks.base import Batch, Batches, InputError, Split, epoch_generator
 from steadygrad.tasks.benchmark import Benchmark
 from steadygrad.tasks.datasets import DataFile, read_file
 from steadygrad.tasks.scoring import NATS, WRONG, ClassScores
@@ -83,8 +83,7 @@ class SeriesClasses(ClassScores, Benchmark):
         x, y = self._part(split)
         order = torch.arange(len(y))
         if shuffle is not None:
-            seed, epoch = shuffle
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+            generator = epoch_generator(shuffle)
             order = torch.randperm(len(y), generator=generator)
         return _Series(x, y, order.split(size))
 

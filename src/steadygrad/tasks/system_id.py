@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steadygrad.tasks.base import Batches, Split
+from steadygrad.tasks.base import Batches, Split, epoch_generator
 from steadygrad.tasks.benchmark import Benchmark
 from steadygrad.tasks.datasets import DataFile, read_file
 from steadygrad.tasks.scoring import NRMSE, RMSE, SeriesScores
@@ -202,8 +202,7 @@ class SystemID(SeriesScores, Benchmark):
         if shuffle is None:
             starts = torch.arange(0, last + 1, max(1, self.window - self.washout))
         else:
-            seed, epoch = shuffle
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+            generator = epoch_generator(shuffle)
             count = max(size, len(u) // self.window)
             starts = torch.randint(last + 1, (count,), generator=generator)
         return Windows(u, y, starts.split(size), self.window, self.washout)
