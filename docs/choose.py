@@ -72,8 +72,8 @@ weight, and `flossing`, diverge on the exploding problem. Clip with them.
 solve 5, 4 and 0 (published 5, 5, 0; here in 60,000 updates, the last in 20,000). Delayed exclusive or,
 delay 10, 300 updates, five seeds: with flossing 97.4 % right (87.0 to 100.0), without 50.1 %; the 75th
 exponent goes from -2.45 to -1.10 nats per step before training, the first from -0.30 to -0.21.
-`python -m benchmarks.papers.pascanu`, [runs](../benchmarks/papers/pascanu/result.txt); `python -m
-benchmarks.papers.flossing`, [runs](../benchmarks/papers/flossing/result.txt).
+`python -m benchmarks.papers.pascanu`, [rows](../benchmarks/papers/pascanu/result.json); `python -m
+benchmarks.papers.flossing`, [rows](../benchmarks/papers/flossing/result.json).
 
 ## On the way
 

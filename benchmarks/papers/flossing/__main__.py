@@ -1,42 +1,31 @@
 """Delayed XOR with and without gradient flossing: exponents before and after, accuracy.
 
-Every finished run is appended to ``runs.jsonl`` beside this file; a run that stands there is not
-done again. ``--fresh`` starts over, ``--table`` prints what is there.
-
-    python -m benchmarks.papers.flossing [--fresh] [--table] [--json]
+python -m benchmarks.papers.flossing [--help]
 """
 
-import argparse
-import json
-import statistics
-import sys
 import time
-import tomllib
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import steadygrad as sg
+from benchmarks.papers import harness
+from benchmarks.papers.harness import Settings
 from steadygrad.flow import lyapunov_exponents
 from steadygrad.remedies import Applied, Flossing
 from steadygrad.tasks import DelayedXOR
-
-HERE = Path(__file__).parent
-CONFIG: dict[str, Any] = tomllib.loads((HERE / "config.toml").read_text(encoding="utf-8"))
-RUNS = HERE / "runs.jsonl"
 
 
 class Network(nn.Module):
     """A tanh recurrence at the edge of chaos and one logit."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: Settings) -> None:
         super().__init__()
-        size, bias = CONFIG["model"]["units"], CONFIG["model"]["bias"]
+        size, bias = options["units"], options["bias"]
         self.rnn = sg.RNN(1, size)
         self.head = nn.Linear(size, 1)
-        std = CONFIG["model"]["gain"] / size**0.5
+        std = options["gain"] / size**0.5
         nn.init.normal_(self.rnn.get_parameter("weight_hh_l0"), std=std)
         nn.init.normal_(self.rnn.get_parameter("weight_ih_l0"))
         nn.init.normal_(self.head.weight)
@@ -58,117 +47,51 @@ def losses(model: nn.Module, task: DelayedXOR, batch: int, source: torch.Generat
     return nn.functional.binary_cross_entropy_with_logits(logits, wanted), right
 
 
-def exponents(model: Network, task: DelayedXOR, source: torch.Generator) -> list[float]:
+def exponents(
+    model: Network, task: DelayedXOR, settings: Settings, source: torch.Generator
+) -> tuple[float, float]:
     """The largest exponent and the last of those that are flossed, over one batch."""
-    options = CONFIG["flossing"]
-    x, _ = task.draw(CONFIG["task"]["batch"], source)
+    options = settings["flossing"]
+    x, _ = task.draw(settings["task"]["batch"], source)
     with torch.no_grad():
         found = lyapunov_exponents(model.rnn, x, k=options["exponents"], discard=options["discard"])
-    return [round(found[0].item(), 3), round(found[-1].item(), 3)]
+    return round(found[0].item(), 3), round(found[-1].item(), 3)
 
 
-def attempt(delay: int, flossed: bool, seed: int) -> dict[str, Any]:
+def attempt(settings: Settings, seed: int) -> dict[str, Any]:
     """Train one network, and look at its exponents before, after the first flossing, and after."""
     torch.manual_seed(seed)
     source = torch.Generator().manual_seed(seed)
-    task, model = DelayedXOR(delay, CONFIG["task"]["length"]), Network()
-    start = exponents(model, task, source)
-    applied = Flossing(**CONFIG["flossing"]).apply(model) if flossed else Applied()
+    options, batch = settings["task"], settings["task"]["batch"]
+    task, model = DelayedXOR(settings["delay"], options["length"]), Network(settings["model"])
+    start = ready = exponents(model, task, settings, source)
+    flossed = settings["method"] == "flossing"
+    applied = Flossing(**settings["flossing"]).apply(model) if flossed else Applied()
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(parameters, CONFIG["training"]["learning_rate"])
-    began, ready = time.perf_counter(), start
-    for update in range(CONFIG["task"]["updates"]):
-        loss, _ = losses(model, task, CONFIG["task"]["batch"], source)
+    optimizer = torch.optim.Adam(parameters, settings["training"]["learning_rate"])
+    began = time.perf_counter()
+    for update in range(options["updates"]):
+        loss, _ = losses(model, task, batch, source)
         if update == 0:
-            ready = exponents(model, task, source)
+            ready = exponents(model, task, settings, source)
         optimizer.zero_grad()
         (loss + applied.penalty(loss)).backward()
         for parameter in parameters:
-            nn.utils.clip_grad_norm_([parameter], CONFIG["training"]["clip"])
+            nn.utils.clip_grad_norm_([parameter], settings["training"]["clip"])
         optimizer.step()
-        name = "with" if flossed else "without"
-        print(f"\rd={delay} {name} flossing, seed {seed}: {update + 1}", end="", file=sys.stderr)
-    print(file=sys.stderr)
+        harness.progress(f"{settings['method']}, seed {seed}: {update + 1}, loss {loss:.3f}")
     seconds = time.perf_counter() - began
     with torch.no_grad():
-        _, right = losses(model.eval(), task, CONFIG["task"]["test"], source)
-    return {
-        "delay": delay,
-        "flossed": flossed,
-        "seed": seed,
-        "accuracy": round(100 * right.item(), 2),
-        "exponents_initial": start,
-        "exponents_flossed": ready,
-        "exponents_trained": exponents(model, task, source),
-        "seconds": round(seconds, 1),
+        _, right = losses(model.eval(), task, options["test"], source)
+    when = {"initial": start, "ready": ready}
+    when["trained"] = exponents(model, task, settings, source)
+    pairs = {
+        f"{place}_{name}": v
+        for name, (a, b) in when.items()
+        for place, v in (("first", a), ("last", b))
     }
-
-
-def done() -> list[dict[str, Any]]:
-    if not RUNS.exists():
-        return []
-    return [json.loads(line) for line in RUNS.read_text(encoding="utf-8").splitlines()]
-
-
-def measure() -> None:
-    """Do every run that is not on file yet."""
-    finished = {(r["delay"], r["flossed"], r["seed"]) for r in done()}
-    for delay in CONFIG["task"]["delays"]:
-        for seed in range(CONFIG["training"]["seeds"]):
-            for flossed in (True, False):
-                if (delay, flossed, seed) not in finished:
-                    found = attempt(delay, flossed, seed)
-                    with RUNS.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(found) + "\n")
-
-
-def table(runs: list[dict[str, Any]]) -> str:
-    """Lay out accuracy and exponents, with and without."""
-    k = CONFIG["flossing"]["exponents"]
-    lines = [
-        f"Delayed XOR, {CONFIG['task']['length']} steps, {CONFIG['model']['units']} tanh units, "
-        f"{CONFIG['task']['updates']} updates of batch {CONFIG['task']['batch']}; accuracy on "
-        f"{CONFIG['task']['test']} fresh sequences (chance 50 %);",
-        f"exponents 1 and {k} in nats per step, mean over seeds.",
-        "",
-        f"{'delay':>5}  {'flossing':<9}{'accuracy %':>11}{'range':>16}"
-        f"{'initial':>17}{'before update 1':>18}{'trained':>17}{'seconds':>9}",
-    ]
-    for delay in CONFIG["task"]["delays"]:
-        for flossed in (True, False):
-            rows = [r for r in runs if (r["delay"], r["flossed"]) == (delay, flossed)]
-            if not rows:
-                continue
-            right = [r["accuracy"] for r in rows]
-            cells = [
-                "{:.2f}, {:.2f}".format(*(statistics.mean(v) for v in zip(*column, strict=True)))
-                for column in (
-                    [r[f"exponents_{when}"] for r in rows]
-                    for when in ("initial", "flossed", "trained")
-                )
-            ]
-            lines.append(
-                f"{delay:>5}  {'yes' if flossed else 'no':<9}{statistics.mean(right):>11.2f}"
-                f"{f'{min(right):.1f} to {max(right):.1f}':>16}"
-                f"{cells[0]:>17}{cells[1]:>18}{cells[2]:>17}"
-                f"{statistics.mean(r['seconds'] for r in rows):>9.0f}"
-            )
-    return "\n".join([*lines, "", f"{CONFIG['training']['seeds']} seeds a row"])
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fresh", action="store_true", help="forget what is on file")
-    parser.add_argument("--table", action="store_true", help="only print what is on file")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    given = parser.parse_args()
-    torch.set_num_threads(1)
-    if given.fresh:
-        RUNS.unlink(missing_ok=True)
-    if not given.table:
-        measure()
-    print(json.dumps(done()) if given.json else table(done()))
+    return {"accuracy": round(100 * right.item(), 2), "seconds": round(seconds, 1)} | pairs
 
 
 if __name__ == "__main__":
-    main()
+    harness.main(__file__, attempt)

@@ -1,0 +1,78 @@
+"""Finished runs and what was published, as rows of the table."""
+
+import math
+import statistics
+from typing import Any
+
+from benchmarks.papers.harness.config import Config, Run, Settings
+from benchmarks.papers.harness.ledger import Figures, Ledger
+from steadygrad.report.paper_table import Paper, PaperRow
+
+
+def result(config: Config, ledger: Ledger) -> Paper:
+    """Every row of every run that has been done."""
+    paper = config.paper
+    found = [
+        _row(config, run, paper | row, ledger.of(run))
+        for run in config.runs
+        for row in run.rows
+        if ledger.of(run)
+    ]
+    return Paper(config.folder.name, paper["title"], paper.get("note", ""), tuple(found))
+
+
+def _row(config: Config, run: Run, row: Settings, done: list[Figures]) -> PaperRow:
+    among = [f for f in done if f.get(row.get("among", ""), True)]
+    values = [float(f[row["quantity"]]) for f in among]
+    better = row.get("better", "lower")
+    ours, low, high = _summary(values, row.get("statistic", "median"), better)
+    known = _flat(run.settings)
+    unit = row.get("unit", row["quantity"])
+    return PaperRow(
+        number=row["number"],
+        setting=str(row["setting"]).format_map(known),
+        method=str(row["method"]).format_map(known),
+        unit=unit.format(seeds=len(done)),
+        better=better,
+        ours=ours,
+        low=low,
+        high=high,
+        published=row.get("published"),
+        source=row.get("source", ""),
+        seeds=len(done),
+        budget=str(row["budget"]).format_map(known),
+        seconds=round(statistics.median(f["seconds"] for f in done), 1),
+        scaled=bool(row["scaled"]),
+        command=command(config),
+        why=row.get("why", ""),
+    )
+
+
+def command(config: Config) -> str:
+    """Give the one command that reproduces the paper's rows."""
+    return f"python -m benchmarks.papers.{config.folder.name}" + " --full" * config.full
+
+
+def _summary(
+    values: list[float], statistic: str, better: str
+) -> tuple[float | None, float | None, float | None]:
+    """Middle, lowest and highest over seeds; what is no number counts as the worst."""
+    if statistic == "count":
+        return sum(values), None, None
+    if not values:
+        return None, None, None
+    worst = math.inf if better == "lower" else -math.inf
+    ranked = [worst if math.isnan(v) else v for v in values]
+    middle = {"median": statistics.median, "mean": statistics.mean}[statistic](ranked)
+    return middle, min(ranked), max(ranked)
+
+
+def _flat(settings: Settings) -> Settings:
+    """Settings of all tables by their own names, whole numbers with commas."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            found |= {k: v for k, v in _flat(value).items() if k not in found}
+        else:
+            found[key] = f"{value:,}" if type(value) is int else value
+    return found
