@@ -28,21 +28,21 @@ from steadygrad.remedies import (
     Remedy,
 )
 from steadygrad.tasks import InputError
-from steadygrad.tasks.pixels import UNIT, Pixels, read_pixels
+from steadygrad.tasks.pixels import UNIT, Pixels, _images, split_rows
 
 TINY = Recipe(hidden=12, epochs=2, trial_epochs=1, learning_rate=0.02)
 
 
 @pytest.fixture(scope="module")
 def task() -> Pixels:
-    return read_pixels()
+    return Pixels()
 
 
 # The pixels.
 
 
 def test_every_image_is_in_one_part(task: Pixels) -> None:
-    parts = [task.part(split) for split in ("train", "val", "test")]
+    parts = [split_rows(split) for split in ("train", "val", "test")]
     assert sorted(torch.cat(parts).tolist()) == list(range(1797))
     assert [len(part) for part in parts] == [1078, 360, 359]
     assert task.facts()["train"] == 1078
@@ -54,7 +54,7 @@ def test_pixels_come_in_reading_order(task: Pixels) -> None:
     digits: Any = load_digits()
     batch = task.batches("val", 5)[0]
     assert batch.inputs.shape == (64, 5, 1)
-    for column, image in enumerate(task.part("val")[:5].tolist()):
+    for column, image in enumerate(split_rows("val")[:5].tolist()):
         for t in range(64):
             pixel = digits.images[image][t // 8][t % 8] / 16
             assert batch.inputs[t, column, 0].item() == pytest.approx(pixel)
@@ -78,17 +78,17 @@ def test_scores_count_right_answers(task: Pixels) -> None:
     )
     assert task.figures(total)[UNIT] == pytest.approx(100 * 2 / 6)
     (naive,) = task.naive("test")
-    counts = torch.bincount(task.y[task.part("train")])
-    usual = int(counts.argmax())
-    share = 100 * (task.y[task.part("test")] == usual).double().mean().item()
+    usual = int(torch.bincount(task.part("train")[1]).argmax())
+    share = 100 * (task.part("test")[1] == usual).double().mean().item()
     assert naive.name == f"always {usual}" and naive.value == pytest.approx(share)
     assert 5 < naive.value < 15
 
 
 def test_without_scikit_learn_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    _images.cache_clear()
     with pytest.raises(InputError, match=r"pip install 'steadygrad\[demo\]'"):
-        read_pixels()
+        Pixels().facts()
 
 
 # The trials.
@@ -302,23 +302,27 @@ def test_the_records_hold_the_story(story: Story) -> None:
 
 
 def test_the_test_images_have_no_part_in_the_choice(
-    task: Pixels, story: Story, tmp_path: Path
+    task: Pixels, story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    digits = task.y.clone()
-    digits[task.part("test")] = (digits[task.part("test")] + 1) % 10
-    other = tiny(replace(task, y=digits), tmp_path)
+    x, digits = _images()[0], _images()[1].clone()
+    digits[split_rows("test")] = (digits[split_rows("test")] + 1) % 10
+    monkeypatch.setattr("steadygrad.tasks.pixels._images", lambda: (x, digits))
+    other = tiny(task, tmp_path)
     assert [t.score for t in other.trials] == [t.score for t in story.trials]
     assert [t.name for t in other.trials] == [t.name for t in story.trials]
     assert other.before.validation == story.before.validation
     assert other.before.test != story.before.test
 
 
-def test_where_nothing_beats_nothing_the_model_stays(task: Pixels, tmp_path: Path) -> None:
-    blank = replace(task, x=torch.zeros_like(task.x))
+def test_where_nothing_beats_nothing_the_model_stays(
+    task: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = torch.zeros_like(_images()[0]), _images()[1]
     torch.manual_seed(TINY.seed)
-    answer = Reader(blank, TINY.hidden)(blank.batches("val", 1)[0].inputs).argmax()
-    blank = replace(blank, y=torch.full_like(task.y, int(answer)))  # right without any learning
-    ended = tiny(blank, tmp_path, replace(TINY, epochs=1))
+    answer = int(Reader(task, TINY.hidden)(x[:1].transpose(0, 1)).argmax())
+    right = torch.full_like(y, answer)  # without any learning
+    monkeypatch.setattr("steadygrad.tasks.pixels._images", lambda: (x, right))
+    ended = tiny(task, tmp_path, replace(TINY, epochs=1))
     assert ended.before.test == 100
     assert ended.after is None and not any(trial.kept for trial in ended.trials)
     assert len(ended.trials) > 1 and ended.trials[0].name == "nothing"

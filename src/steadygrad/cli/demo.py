@@ -13,8 +13,7 @@ from rich.table import Table
 from steadygrad.cli.demo_fit import Recipe, one_thread
 from steadygrad.cli.demo_run import Demo, Story, Tell
 from steadygrad.cli.plain_json import plain
-from steadygrad.tasks import InputError
-from steadygrad.tasks.pixels import read_pixels
+from steadygrad.tasks import InputError, Pixels
 
 OPENING = """\
 A plain RNN reads handwritten digits one pixel at a time: 64 steps, then it must name the digit.
@@ -38,7 +37,8 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, json: bool = False) -> in
         raise InputError(f"--seed {seed}: expected from 0 to below 2^31")
     console = Console(quiet=json)
     console.print(OPENING, highlight=False, soft_wrap=True)
-    task = read_pixels()
+    task = Pixels()
+    task.facts()  # says what to install before anything else is done
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -5,6 +5,7 @@ from steadygrad.tasks.base import Batch as Batch
 from steadygrad.tasks.base import Batches as Batches
 from steadygrad.tasks.base import InputError as InputError
 from steadygrad.tasks.base import Score as Score
+from steadygrad.tasks.base import Sizes as Sizes
 from steadygrad.tasks.base import Split as Split
 from steadygrad.tasks.base import Task as Task
 from steadygrad.tasks.benchmark import Benchmark as Benchmark
@@ -22,7 +23,6 @@ from steadygrad.tasks.narma import NARMA as NARMA
 from steadygrad.tasks.parity import Parity as Parity
 from steadygrad.tasks.permutation import RandomPermutation as RandomPermutation
 from steadygrad.tasks.pixels import Pixels as Pixels
-from steadygrad.tasks.pixels import read_pixels as read_pixels
 from steadygrad.tasks.series_classes import SeriesClasses as SeriesClasses
 from steadygrad.tasks.synthetic import Synthetic as Synthetic
 from steadygrad.tasks.system_id import SystemID as SystemID

@@ -44,6 +44,21 @@ class Score:
         return self.value > other.value
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """What goes into a task and comes out of it.
+
+    Args:
+        inputs: Features of the input, or the number of symbols.
+        outputs: Numbers that one answer has, or the number of symbols.
+        steps: Time steps ``T`` of a training batch.
+    """
+
+    inputs: int
+    outputs: int
+    steps: int
+
+
 def epoch_generator(shuffle: tuple[int, int]) -> Generator:
     """What the order of one epoch is drawn from; ``shuffle=(seed, epoch)`` as in `Task.batches`."""
     seed, epoch = shuffle
@@ -97,18 +112,23 @@ class Task(ABC):
 
     @property
     @abstractmethod
+    def sizes(self) -> Sizes:
+        """What goes in and comes out."""
+
+    @property
     def input_size(self) -> int:
         """Features of the input, or the number of symbols."""
+        return self.sizes.inputs
 
     @property
-    @abstractmethod
     def output_size(self) -> int:
         """Numbers that one answer has, or the number of symbols."""
+        return self.sizes.outputs
 
     @property
-    @abstractmethod
     def time_steps(self) -> int:
         """Time steps ``T`` of a training batch."""
+        return self.sizes.steps
 
     @abstractmethod
     def facts(self) -> dict[str, object]:

@@ -20,6 +20,8 @@ class Benchmark(Task):
     notes: tuple[str, ...] = ()
     solved_if: ClassVar[tuple[str, float] | None] = None
     """The figure that decides whether the task is solved, and the value that it has to reach."""
+    ends_when_solved: ClassVar[bool] = True
+    """Whether training ends where the task is solved; else it uses its whole budget."""
 
     @property
     @abstractmethod
@@ -45,6 +47,7 @@ class Benchmark(Task):
             "time_steps": self.time_steps,
             "required lag": self.required_lag,
             "without memory": dict(self.no_memory),
+            "solved if": dict([self.solved_if]) if self.solved_if else None,
         }
 
     def naive(self, split: Split) -> list[Score]:
@@ -62,3 +65,29 @@ class Benchmark(Task):
         if not holds:
             value = getattr(self, option)
             raise InputError(f"task {self.name}: {option} {value}: expected {expected}")
+
+
+class Measured(Benchmark):
+    """A benchmark of recorded data, which nobody can answer without error.
+
+    It counts as solved where it beats every answer that needs no network, by the first figure of
+    `better`. Training uses its whole budget: the lower the better.
+    """
+
+    ends_when_solved: ClassVar[bool] = False
+
+    @property
+    def solved_if(self) -> tuple[str, float]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The best naive answer on the test part; it has to be beaten, not reached."""
+        unit = self.deciding
+        values = [s.value for s in self.naive("test") if s.unit == unit]
+        return unit, min(values) if self.better[unit] == "lower" else max(values)
+
+    @property
+    def deciding(self) -> str:
+        return next(iter(self.better))
+
+    def solved(self, figures: Mapping[str, float]) -> bool:
+        unit, bound = self.solved_if
+        bar = Score("naive", bound, unit, self.better[unit])
+        return Score("model", figures[unit], unit, self.better[unit]).beats(bar)

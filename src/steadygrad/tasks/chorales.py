@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from steadygrad.tasks.base import Batch, Batches, Better, Split, epoch_generator
+from steadygrad.tasks.base import Batch, Batches, Better, Sizes, Split, epoch_generator
 from steadygrad.tasks.benchmark import Benchmark
 from steadygrad.tasks.datasets import DataFile, read_file
 
@@ -52,16 +52,8 @@ class Chorales(Benchmark):
     better: ClassVar[Mapping[str, Better]] = {NATS_A_FRAME: "lower"}
 
     @property
-    def input_size(self) -> int:
-        return NOTES
-
-    @property
-    def output_size(self) -> int:
-        return NOTES
-
-    @property
-    def time_steps(self) -> int:
-        return max(len(s) for s in _rolls("train")) - 1
+    def sizes(self) -> Sizes:
+        return Sizes(inputs=NOTES, outputs=NOTES, steps=max(len(s) for s in _rolls("train")) - 1)
 
     @property
     def no_memory(self) -> Mapping[str, float]:

@@ -8,6 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Generator, Tensor
 
+from steadygrad.tasks.base import Sizes
 from steadygrad.tasks.synthetic import NATS, WRONG, Classification
 
 
@@ -44,16 +45,8 @@ class DelayedXOR(Classification):
         self.expect("length", self.length > 2 * self.delay, f"above 2 delays, {2 * self.delay}")
 
     @property
-    def input_size(self) -> int:
-        return 1
-
-    @property
-    def output_size(self) -> int:
-        return 2
-
-    @property
-    def time_steps(self) -> int:
-        return self.length
+    def sizes(self) -> Sizes:
+        return Sizes(inputs=1, outputs=2, steps=self.length)
 
     @property
     def required_lag(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steadygrad.tasks.base import Batch, Batches, Better, Score, Split, Task
+from steadygrad.tasks.base import Batch, Batches, Better, Score, Sizes, Split, Task
 from steadygrad.tasks.seasonal import seasonal
 
 TRAIN, VAL = 7, 8  # tenths of the rows where the part ends; the test part is the newest rows
@@ -77,16 +77,8 @@ class Forecast(Task):
     better: ClassVar[Mapping[str, Better]] = {"RMSE": "lower", "MAE": "lower"}
 
     @property
-    def input_size(self) -> int:
-        return self.x.shape[1]
-
-    @property
-    def output_size(self) -> int:
-        return self.horizon
-
-    @property
-    def time_steps(self) -> int:
-        return self.window
+    def sizes(self) -> Sizes:
+        return Sizes(inputs=self.x.shape[1], outputs=self.horizon, steps=self.window)
 
     def origins(self, split: Split) -> np.ndarray:
         """Return the last seen row of every window whose targets lie in ``split``."""

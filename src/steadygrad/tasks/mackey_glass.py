@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from steadygrad.tasks.base import Batches, Split, epoch_generator
+from steadygrad.tasks.base import Batches, Sizes, Split, epoch_generator
 from steadygrad.tasks.benchmark import Benchmark
 from steadygrad.tasks.scoring import NRMSE, SeriesScores
 from steadygrad.tasks.synthetic import EPOCH
@@ -61,16 +61,8 @@ class MackeyGlass(SeriesScores, Benchmark):
         self.expect("tau", 2 <= self.tau <= 100, "from 2 to 100")
 
     @property
-    def input_size(self) -> int:
-        return 1
-
-    @property
-    def output_size(self) -> int:
-        return 1
-
-    @property
-    def time_steps(self) -> int:
-        return self.length
+    def sizes(self) -> Sizes:
+        return Sizes(inputs=1, outputs=1, steps=self.length)
 
     @property
     def required_lag(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]

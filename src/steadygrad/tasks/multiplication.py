@@ -6,6 +6,7 @@ from typing import ClassVar, Literal, final
 
 from torch import Generator, Tensor
 
+from steadygrad.tasks.base import Sizes
 from steadygrad.tasks.marked import marked_first_pair, marked_pairs
 from steadygrad.tasks.synthetic import SQUARED_ERROR, WRONG, Regression
 
@@ -52,12 +53,8 @@ class Multiplication(Regression):
         return 0.04**2 if self.form == "hochreiter" else 0.04
 
     @property
-    def input_size(self) -> int:
-        return 2
-
-    @property
-    def time_steps(self) -> int:
-        return self.length
+    def sizes(self) -> Sizes:
+        return Sizes(inputs=2, outputs=1, steps=self.length)
 
     @property
     def required_lag(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -7,6 +7,7 @@ from typing import ClassVar, final
 import torch
 from torch import Generator, Tensor
 
+from steadygrad.tasks.base import Sizes
 from steadygrad.tasks.scoring import NRMSE, SeriesScores
 from steadygrad.tasks.synthetic import Synthetic
 
@@ -53,16 +54,8 @@ class NARMA(SeriesScores, Synthetic):
         self.expect("length", self.length > self.washout, f"above the washout, {self.washout}")
 
     @property
-    def input_size(self) -> int:
-        return 1
-
-    @property
-    def output_size(self) -> int:
-        return 1
-
-    @property
-    def time_steps(self) -> int:
-        return self.length
+    def sizes(self) -> Sizes:
+        return Sizes(inputs=1, outputs=1, steps=self.length)
 
     @property
     def required_lag(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -7,6 +7,7 @@ from typing import ClassVar, final
 import torch
 from torch import Generator, Tensor
 
+from steadygrad.tasks.base import Sizes
 from steadygrad.tasks.synthetic import Classification, chance
 
 
@@ -44,16 +45,8 @@ class Parity(Classification):
         return self.every
 
     @property
-    def input_size(self) -> int:
-        return 1
-
-    @property
-    def output_size(self) -> int:
-        return 2
-
-    @property
-    def time_steps(self) -> int:
-        return self.length
+    def sizes(self) -> Sizes:
+        return Sizes(inputs=1, outputs=2, steps=self.length)
 
     @property
     def required_lag(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from steadygrad.tasks.base import Sizes
 from steadygrad.tasks.synthetic import NATS, WRONG, Classification
 
 
@@ -43,16 +44,8 @@ class RandomPermutation(Classification):
         self.expect("symbols", self.symbols >= 3, "at least 3")
 
     @property
-    def input_size(self) -> int:
-        return self.symbols
-
-    @property
-    def output_size(self) -> int:
-        return self.symbols
-
-    @property
-    def time_steps(self) -> int:
-        return self.length - 1
+    def sizes(self) -> Sizes:
+        return Sizes(inputs=self.symbols, outputs=self.symbols, steps=self.length - 1)
 
     @property
     def required_lag(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from steadygrad.tasks.base import Sizes
 from steadygrad.tasks.synthetic import Synthetic
 
 NATS_A_STEP = "nats per step"
@@ -33,16 +34,10 @@ class Recall(Synthetic):
         """Different symbols, ``K``."""
 
     @property
-    def input_size(self) -> int:
-        return self.kinds + 2
-
-    @property
-    def output_size(self) -> int:
-        return self.kinds + 1
-
-    @property
-    def time_steps(self) -> int:
-        return self.length + 2 * self.shown
+    def sizes(self) -> Sizes:
+        return Sizes(
+            inputs=self.kinds + 2, outputs=self.kinds + 1, steps=self.length + 2 * self.shown
+        )
 
     @property
     def required_lag(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -1,6 +1,5 @@
 """Series classification: the problems of the UCR and UEA archives."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, Literal, final
@@ -8,10 +7,9 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from steadygrad.tasks.base import Batch, Batches, InputError, Split, epoch_generator
-from steadygrad.tasks.benchmark import Benchmark
+from steadygrad.tasks.base import InputError, Sizes, Split
 from steadygrad.tasks.datasets import DataFile, read_file
-from steadygrad.tasks.scoring import NATS, WRONG, ClassScores
+from steadygrad.tasks.labelled import JudgedByNeighbour
 
 Problem = Literal["BasicMotions", "GunPoint", "ItalyPowerDemand", "JapaneseVowels", "ACSF1"]
 _SUMS = {
@@ -31,7 +29,7 @@ _HINT = "the files come with the package aeon, in aeon/datasets/data"
 
 @final
 @dataclass(frozen=True)
-class SeriesClasses(ClassScores, Benchmark):
+class SeriesClasses(JudgedByNeighbour):
     r"""Name the class of a series after its last step.
 
     The archive's own split; a fifth of the training part, every fifth series, is set aside to
@@ -46,7 +44,8 @@ class SeriesClasses(ClassScores, Benchmark):
         Inputs ``(T, B, I)``; targets ``(B,)``.
 
     Baseline:
-        Always the commonest class of the training part.
+        Always the commonest class of the training part. Solved by fewer wrong than the nearest
+        neighbour (Euclidean, over whole series), the archive's own yardstick.
 
     References:
         Dau et al., *The UCR Time Series Archive*, 2019. Bagnall et al., *The UEA Multivariate
@@ -61,49 +60,12 @@ class SeriesClasses(ClassScores, Benchmark):
         self.expect("problem", f"{self.problem}_TRAIN" in _SUMS, "a problem of the archive")
 
     @property
-    def input_size(self) -> int:
-        return self._part("train")[0].shape[2]
+    def sizes(self) -> Sizes:
+        _, steps, features = self.part("train")[0].shape
+        return Sizes(features, len(_read(self.problem, "TRAIN")[2]), steps)
 
-    @property
-    def output_size(self) -> int:
-        return len(_read(self.problem, "TRAIN")[2])
-
-    @property
-    def time_steps(self) -> int:
-        return self._part("train")[0].shape[0]
-
-    @property
-    def no_memory(self) -> Mapping[str, float]:
-        labels, test = self._part("train")[1], self._part("test")[1]
-        share = labels.bincount(minlength=self.output_size).double() / len(labels)
-        wrong = (test != share.argmax()).double().mean().item()
-        return {WRONG: 100 * wrong, NATS: -share[test].log().mean().item()}
-
-    def batches(self, split: Split, size: int, shuffle: tuple[int, int] | None = None) -> Batches:
-        x, y = self._part(split)
-        order = torch.arange(len(y))
-        if shuffle is not None:
-            generator = epoch_generator(shuffle)
-            order = torch.randperm(len(y), generator=generator)
-        return _Series(x, y, order.split(size))
-
-    def _part(self, split: Split) -> tuple[Tensor, Tensor]:
+    def part(self, split: Split) -> tuple[Tensor, Tensor]:
         return _split(self.problem, split)
-
-
-@final
-@dataclass(frozen=True)
-class _Series(Batches):
-    x: Tensor
-    y: Tensor
-    cut: tuple[Tensor, ...]
-
-    def __len__(self) -> int:
-        return len(self.cut)
-
-    def __getitem__(self, index: int) -> Batch:
-        rows = self.cut[index]
-        return Batch(self.x[:, rows], self.y[rows])
 
 
 @lru_cache(maxsize=16)
@@ -116,10 +78,10 @@ def _split(problem: str, split: Split) -> tuple[Tensor, Tensor]:
     if split != "test":
         kept = [i for i in range(len(series)) if (i % 5 == 4) == (split == "val")]
         series, labels = [series[i] for i in kept], labels[kept]
-    x = torch.zeros(steps, len(series), len(mean))
+    x = torch.zeros(len(series), steps, len(mean))
     for row, one in enumerate(series):
         one = ((one - mean) / std)[-steps:]
-        x[steps - len(one) :, row] = one
+        x[row, steps - len(one) :] = one
     return x, labels
 
 

@@ -39,10 +39,6 @@ class Synthetic(Benchmark):
 class Regression(NumberScores, Synthetic):
     """One number after the last step; the mean squared error is descended."""
 
-    @property
-    def output_size(self) -> int:
-        return 1
-
 
 class Classification(ClassScores, Synthetic):
     """One class after the last step, or one a step; the cross-entropy is descended."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steadygrad.tasks.base import Batches, Split, epoch_generator
+from steadygrad.tasks.base import Batches, Sizes, Split, epoch_generator
 from steadygrad.tasks.benchmark import Benchmark
 from steadygrad.tasks.datasets import DataFile, read_file
 from steadygrad.tasks.scoring import NRMSE, RMSE, SeriesScores
@@ -173,16 +173,8 @@ class SystemID(SeriesScores, Benchmark):
         self.expect("window", self.window > self.washout, f"above the washout, {self.washout}")
 
     @property
-    def input_size(self) -> int:
-        return len(_SOURCES[self.system].inputs)
-
-    @property
-    def output_size(self) -> int:
-        return 1
-
-    @property
-    def time_steps(self) -> int:
-        return self.window
+    def sizes(self) -> Sizes:
+        return Sizes(inputs=len(_SOURCES[self.system].inputs), outputs=1, steps=self.window)
 
     @property
     def no_memory(self) -> Mapping[str, float]:

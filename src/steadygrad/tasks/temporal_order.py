@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from steadygrad.tasks.base import Sizes
 from steadygrad.tasks.synthetic import Classification, chance
 
 Form = Literal["code", "supplement", "hochreiter"]
@@ -65,16 +66,12 @@ class TemporalOrder(Classification):
         self.expect("length", self.length >= 10, "at least 10 steps")
 
     @property
-    def input_size(self) -> int:
-        return 2 + DISTRACTORS + 2 * (self.form == "hochreiter")
-
-    @property
-    def output_size(self) -> int:
-        return 2**self.symbols
-
-    @property
-    def time_steps(self) -> int:
-        return self.length
+    def sizes(self) -> Sizes:
+        return Sizes(
+            inputs=2 + DISTRACTORS + 2 * (self.form == "hochreiter"),
+            outputs=2**self.symbols,
+            steps=self.length,
+        )
 
     @property
     def required_lag(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from steadygrad.tasks.base import Batch, Batches, Better, InputError, Score, Split, Task
+from steadygrad.tasks.base import Batch, Batches, Better, InputError, Score, Sizes, Split, Task
 from steadygrad.tasks.ngrams import Ngrams
 from steadygrad.tasks.source import decode, read_bytes
 
@@ -61,16 +61,8 @@ class Text(Task):
     better: ClassVar[Mapping[str, Better]] = {BITS: "lower", ACCURACY: "higher"}
 
     @property
-    def input_size(self) -> int:
-        return len(self.vocabulary)
-
-    @property
-    def output_size(self) -> int:
-        return len(self.vocabulary)
-
-    @property
-    def time_steps(self) -> int:
-        return self.window
+    def sizes(self) -> Sizes:
+        return Sizes(inputs=len(self.vocabulary), outputs=len(self.vocabulary), steps=self.window)
 
     def part(self, split: Split) -> Tensor:
         """Return the codes of ``split``; a text too small to be split is all of them."""

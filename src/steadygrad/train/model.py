@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from steadygrad.nn import Recurrent
-from steadygrad.tasks import Task
+from steadygrad.tasks import Batch, Task
 from steadygrad.train.cell_spec import parse_cell
 from steadygrad.train.config import TrainConfig
 
@@ -57,6 +57,11 @@ def detach(state: Carried | None) -> Carried | None:
     if state is None or isinstance(state, Tensor):
         return None if state is None else state.detach()
     return tuple(part.detach() for part in state)
+
+
+def carried_into(batch: Batch, state: Carried | None) -> Carried | None:
+    """The state that a batch begins with: that of the batch before, without gradient, or none."""
+    return None if batch.fresh else detach(state)
 
 
 def describe(model: SequenceModel, config: TrainConfig) -> dict[str, Any]:
