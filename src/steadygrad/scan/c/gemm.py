@@ -4,7 +4,9 @@ All products of a layer are done here, not by a library: rows of a few time step
 they are in the cache, without a pass over memory for each, a buffer for each, and a call for each.
 """
 
-TILES = r"""
+from steadygrad.scan.c.tiles import tiles
+
+SIZES = r"""
 #if defined(__AVX512F__)
 #define WIDTH 64
 #define MR 12
@@ -30,38 +32,6 @@ typedef real vec __attribute__((vector_size(WIDTH), aligned(sizeof(real)), may_a
 /* Where the rows of a result go: one after another, or each where a list says. */
 typedef struct { real* at; word lead; real* const* list; } target;
 
-/* mr rows of a, nv vectors of columns. Element (i, q) of a is a[i * row + q * next]; row q of the
-   right factor begins at p + q * lead, and every NV vectors stand `panel` further on. */
-INLINE void tile(const int mr, const int nv, word k, const real* a, word row, word next,
-                 const real* p, word lead, word panel, const real* start, int add,
-                 target c, word i0, word rows, word j, word left) {
-    vec s[MR][8];
-    for (int i = 0; i < mr; i++)
-        for (int v = 0; v < nv; v++) s[i][v] = (vec){0};
-    for (word q = 0; q < k; q++) {
-        vec b[8];
-        for (int v = 0; v < nv; v++)
-            b[v] = *(const vec*)(p + q * lead + (v / NV) * panel + (v % NV) * VL);
-        for (int i = 0; i < mr; i++) {
-            const real x = a[i * row + q * next];
-            for (int v = 0; v < nv; v++) s[i][v] += x * b[v];
-        }
-    }
-    for (int i = 0; i < mr; i++) {
-        if (i >= rows) break;
-        real* const to = (c.list ? c.list[i0 + i] : c.at + (i0 + i) * c.lead) + j;
-        if (left >= nv * VL) {
-            for (int v = 0; v < nv; v++) {
-                if (start) s[i][v] += *(const vec*)(start + j + v * VL);
-                if (add) s[i][v] += *(const vec*)(to + v * VL);
-                *(vec*)(to + v * VL) = s[i][v];
-            }
-        } else
-            for (word u = 0; u < left; u++)
-                to[u] = s[i][u / VL][u % VL] + (start ? start[j + u] : 0) + (add ? to[u] : 0);
-    }
-}
-
 /* A right factor (k, n), element (i, j) at b[i * row + j * column], in panels of NR columns;
    the share of one of several threads. */
 static inline word panels_of(word k, word n) { return UP(n, NR) * k; }
@@ -83,34 +53,9 @@ static void pack(word k, word n, const real* b, word row, word column, real* to,
     }
 }
 
-#define ALONE static __attribute__((noinline)) void
-#define ASKED                                                                                  \
-    word mr, word k, const real *a, word lead, const real *p, word panel, const real *start,   \
-        int add, target c, word i, word j, word left
-#define CASE(mr, nv)                                                                           \
-    case mr:                                                                                   \
-        tile(mr, nv, k, a, lead, 1, p, NR, panel, start, add, c, i, mr, j, left);              \
-        break;
-ALONE wide(ASKED) {
-    switch (mr) { CASE(1, 8) }
-}
-ALONE broad(ASKED) {
-    switch (mr) {
-        CASE(1, 4) CASE(2, 4) CASE(3, 4)
-#if MR > 6
-        CASE(4, 4) CASE(5, 4) CASE(6, 4)
-#endif
-    }
-}
-ALONE narrow(ASKED) {
-    switch (mr) {
-        CASE(1, 2) CASE(2, 2) CASE(3, 2) CASE(4, 2) CASE(5, 2) CASE(6, 2)
-#if MR > 6
-        CASE(7, 2) CASE(8, 2) CASE(9, 2) CASE(10, 2) CASE(11, 2) CASE(12, 2)
-#endif
-    }
-}
+"""
 
+PRODUCTS = r"""
 /* C[m, n] = A[m, k] B[k, n] (+ start in every row) (+ C), B packed. */
 static void product(word m, word n, word k, const real* a, word lead, const real* packed,
                     const real* start, int add, target c) {
@@ -120,7 +65,7 @@ static void product(word m, word n, word k, const real* a, word lead, const real
     const word pieces = count == 1 ? 1 : (k + 255) / 256;
     word j = 0;
     for (; m == 1 && j + 4 * NR <= n; j += 4 * NR)
-        wide(1, k, a, lead, packed + j * k, NR * k, start, add, c, 0, j, n - j);
+        wide(k, a, lead, packed + j * k, NR * k, start, add, c, 0, j, n - j);
     for (; m <= MR / 2 && j + 2 * NR <= n; j += 2 * NR)
         broad(m, k, a, lead, packed + j * k, NR * k, start, add, c, 0, j, n - j);
     for (; j < n; j += NR)
@@ -155,10 +100,6 @@ static void pack_right(word count, word n, const real* const* rows, real* to) {
                 for (word c = 0; c < NR; c++)
                     to[j * count + q * NR + c] = j + c < n ? rows[q][j + c] : 0;
 }
-ALONE outer_tile(word k, const real* a, const real* p, int add, target c, word i, word rows,
-                 word j, word left) {
-    tile(MR, NV, k, a, 1, MR, p, NR, 0, 0, add, c, i, rows, j, left);
-}
 /* C[m, n] = A^T B (+ C) over `count` rows, both packed as above. */
 static void outer(word count, word m, word n, const real* a, const real* b, int add, target c) {
     for (word j = 0; j < n; j += NR) {
@@ -166,8 +107,8 @@ static void outer(word count, word m, word n, const real* a, const real* b, int 
         do {
             const word k = count - q < DEEP ? count - q : DEEP;
             for (word i = 0; i < m; i += MR)
-                outer_tile(k, a + i * count + q * MR, b + j * count + q * NR, q ? 1 : add, c, i,
-                           m - i, j, n - j);
+                outer_tile(k, a + i * count + q * MR, 0, b + j * count + q * NR, 0, 0,
+                           q ? 1 : add, c, i, j, n - j, m - i);
             q += DEEP;
         } while (q < count);
     }
@@ -278,3 +219,8 @@ static void join(real* to, const real* spare, word apart, word size, word part, 
         for (word i = size * part / parts; i < size * (part + 1) / parts; i++) to[i] += spare[i];
 }
 """
+
+
+def gemm() -> str:
+    """C text of all products, to stand where ``real`` and ``word`` are known."""
+    return SIZES + tiles() + PRODUCTS + AROUND

@@ -1,7 +1,7 @@
 """What stands at the head of every printed file: the real type and its functions."""
 
 from steadygrad.scan.c.circle import circle
-from steadygrad.scan.c.gemm import AROUND, TILES
+from steadygrad.scan.c.gemm import gemm
 
 FLOAT = r"""
 typedef float real;
@@ -126,7 +126,5 @@ def preamble(dtype: str, exact: bool) -> str:
     """The head of a file for ``"float"`` or ``"double"``."""
     head = "#include <math.h>\n#include <stdint.h>\n#include <string.h>\n"
     if dtype == "double":
-        return head + DOUBLE + SHARED + TILES + AROUND
-    return (
-        head + FLOAT + (FLOAT_EXACT if exact else FLOAT_FAST + circle()) + SHARED + TILES + AROUND
-    )
+        return head + DOUBLE + SHARED + gemm()
+    return head + FLOAT + (FLOAT_EXACT if exact else FLOAT_FAST + circle()) + SHARED + gemm()
