@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from steadygrad.diagnosis.finding import Finding
@@ -66,7 +66,15 @@ class BlackBox:
                 value.register_hook(keep)
 
     def save(self, path: Path, finding: Finding) -> str | None:
-        """Write the step to ``path``; return why that cannot be, or None.
+        """Write the step to ``path``; return why that cannot be, or None."""
+        packed = self.packed(finding)
+        if isinstance(packed, str):
+            return packed
+        path.write_bytes(packed)
+        return None
+
+    def packed(self, finding: Finding) -> bytes | str:
+        """The step as the content of a safetensors file, or a text that says why it cannot be.
 
         A pickle is not written, so arguments must be tensors, numbers, texts, and tuples, lists
         and dicts of these.
@@ -92,5 +100,4 @@ class BlackBox:
             "results_finite": [bool(torch.isfinite(r).all()) for r in self._results],
             "finding": finding.to_record(),
         }
-        save_file(kept, path, metadata={KEY: json.dumps(facts)})
-        return None
+        return save(kept, metadata={KEY: json.dumps(facts)})

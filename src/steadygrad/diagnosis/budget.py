@@ -32,6 +32,10 @@ class Budget:
         """Seconds since `start`."""
         return time.perf_counter() - self._began
 
+    def cost(self, kind: str) -> float:
+        """What a piece of work of this kind cost last time, in seconds; 0 if not known."""
+        return self._cost.get(kind, 0.0)
+
     def allows(self, kind: str) -> bool:
         """Whether there is time for a piece of work of this kind."""
         if kind not in self._cost or self.share == 1:

@@ -18,28 +18,31 @@ class Register:
     Args:
         model: For which remedies are prescribed.
         record: Where findings, and their end, are written; nothing is written if None.
+
+    Attributes:
+        found: As of the last look, by what, where, and in which gate.
     """
 
     def __init__(self, model: nn.Module, record: Record | None) -> None:
         self._model, self._record = model, record
-        self._found: dict[Key, Finding] = {}
+        self.found: dict[Key, Finding] = {}
 
     @property
     def findings(self) -> list[Finding]:
         """As of the last look."""
-        return list(self._found.values())
+        return list(self.found.values())
 
     def update(self, findings: Iterable[Finding], step: int) -> None:
         """Take the findings of a new look; those that are not among them are resolved."""
         found: dict[Key, Finding] = {}
         for finding in findings:
-            first = self._found.get(finding.key)
+            first = self.found.get(finding.key)
             since = step if first is None else first.step
             found[finding.key] = replace(prescribe(finding, self._model), step=since)
             if first is None and self._record:
                 self._record.finding(step, found[finding.key].to_record())
-        for fault, layer, gate in set(self._found) - set(found):
+        for fault, layer, gate in set(self.found) - set(found):
             if self._record:
                 text = f"{fault} in {layer} is gone"
                 self._record.event(step, "resolved", text, fault=fault, layer=layer, gate=gate)
-        self._found = found
+        self.found = found

@@ -3,7 +3,7 @@
 import warnings
 from collections import deque
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,12 +20,26 @@ from steadygrad.diagnosis.nonfinite import locate
 from steadygrad.diagnosis.prescribe import prescribe
 from steadygrad.diagnosis.recording import describe, write_flow
 from steadygrad.diagnosis.register import Register
+from steadygrad.diagnosis.scaled import Scaling
+from steadygrad.diagnosis.shared import (
+    check_whole,
+    collected,
+    first_broken,
+    is_replicated,
+    on_host,
+    rows_here,
+    unwrapped,
+)
+from steadygrad.diagnosis.turns import Turns
+from steadygrad.flow import Call
 from steadygrad.flow.input_probe import InputProbe
 from steadygrad.flow.live import LiveCapture
 from steadygrad.flow.live_exponents import LiveExponents
 from steadygrad.flow.parameter_norms import NormBeforeClip, gradient_norm, update_ratio
+from steadygrad.flow.replay import OutputGradient
 from steadygrad.flow.through_time import TimeFlow, flows_of
 from steadygrad.nn import cell_of
+from steadygrad.ranks import Ranks
 from steadygrad.record import Record
 from steadygrad.remedies import ClipNorm, Remedy, Treatment
 from steadygrad.scan import trace
@@ -67,39 +81,46 @@ class Watch:
         scaler: torch.amp.GradScaler | None,
         check_clips: bool,
         exponents: int,
+        ranks: Ranks,
     ) -> None:
+        check_whole(model)
         self.model = model
+        self.ranks = ranks
         self._optimizer = optimizer
         self.norms: deque[float] = deque(maxlen=NORMS)
         self.treatments: dict[Remedy, Treatment] = {}
-        self._scaler = scaler
+        self._scaling = Scaling(optimizer, scaler)
         self.lag = lag
         self.step = start_step
         self.thresholds = thresholds
         self.rows = rows
         self.record = record
         self.budget = Budget(budget)
+        self._turns = Turns(ranks, self.budget, start_step)
         self.flow: dict[str, TimeFlow] = {}
         self.latest: dict[str, Any] = {"verdict": "not measured yet"}
         self._parameters = [p for g in optimizer.param_groups for p in g["params"]]
-        self._capture = LiveCapture(model)
+        self._capture = LiveCapture(model, rows_here(ranks, rows))
         self._capture.__enter__()
         self._probes = {
-            name: InputProbe(layer) for name, layer in self._capture.layers.items() if input_probe
+            name: InputProbe(layer)
+            for name, layer in self._capture.layers.items()
+            if input_probe and ranks.is_alone
         }
-        self._before_clip = NormBeforeClip(self._parameters)
+        self._before_clip = NormBeforeClip(self._parameters, not ranks.is_alone)
         self._clips: deque[bool] = deque(maxlen=100)
         self._register = Register(model, record)
         kept = [deque[float](maxlen=HISTORY) for _ in range(3)]
         self._history = History(*kept, optimizer=type(optimizer).__name__)
         self._exponents = LiveExponents(exponents, rows) if exponents else None
         self._start, self._has_seen = start_step, False
-        self._black_box = BlackBox(model)
+        self._black_box = BlackBox(unwrapped(model))
         self._leak = Leak()
         self._leaks: dict[str, Finding] = {}
         self._broken: Finding | None = None
         self._weights: list[Tensor] | None = None
-        self._clip_norm: Tensor | None = None
+        self._clip_norm: tuple[int, Tensor] | None = None
+        self._is_skipped = False
         self._is_closed = False
         self._check = ClipCheck(optimizer).__enter__() if check_clips else None
         self._handles = [
@@ -147,15 +168,18 @@ class Watch:
                 raise ValueError(f"max_norm must be positive, got {bound}")
             bound = ClipNorm(bound)
         if bound not in self.treatments:
-            self.treatments[bound] = bound.begin(self.model, self._optimizer, self._scaler)
+            scaler = self._scaling.scaler
+            self.treatments[bound] = bound.begin(self.model, self._optimizer, scaler)
         treatment = self.treatments[bound]
         if isinstance(bound, ClipNorm) and bound.norm_type == 2:
             norm = treatment()["grad_norm"]
         else:  # not every remedy takes this norm on its way
             norm = treatment.norm()
             treatment()
-        if self._clip_norm is None:  # the first clip of a step saw what backward had left
-            self._clip_norm = norm
+        # The first clip of a step saw what backward had left; of a step that was skipped, nobody
+        # asks any more.
+        if self._clip_norm is None or self._clip_norm[0] != self._capture.begun:
+            self._clip_norm = self._capture.begun, norm
         return norm
 
     def close(self) -> None:
@@ -184,13 +208,18 @@ class Watch:
         """Decide, before a step begins, whether its cheap measurements are taken."""
         is_on = self.budget.allows("sample")
         self._before_clip.is_on = is_on
+        self._capture.is_keeping = self._turns.is_asked(self.step + 1)
         for probe in self._probes.values():
             probe.is_on = is_on
 
     def _before_step(self, *_: Any) -> None:
+        self._look_for_scaler()
+        self._is_skipped = self._scaling.skips
+        if self._is_skipped:
+            return
         self.step += 1
         with self.budget.spend("step"):
-            norm = gradient_norm(self._parameters)
+            norm = gradient_norm(self._parameters) / self._scaling.left
             finite = bool(torch.isfinite(norm))
             self._see_states()
         if not finite:
@@ -198,10 +227,22 @@ class Watch:
         elif self._before_clip.is_on or self._clip_norm is not None:
             with self.budget.spend("sample"):
                 self._sample(norm)
-        if finite and self._capture.calls and self.budget.allows("replay"):
+        if finite and self._has_calls() and self._turns.is_due(self.step):
             with self.budget.spend("replay"):
                 self._measure()
                 self._weights = [p.detach().clone() for p in self._parameters]
+
+    def _has_calls(self) -> bool:
+        # With others, that this process saw none must not keep it from taking part.
+        return bool(self._capture.calls) or not self.ranks.is_alone
+
+    def _look_for_scaler(self) -> None:
+        if self._scaling.look() and self._scaling.scale != 1 and self.treatments:
+            raise RuntimeError(
+                "w.clip_ has clipped gradients that a GradScaler had multiplied by "
+                f"{self._scaling.scale:g}: make the watch with scaler=..., and it unscales them "
+                "first"
+            )
 
     def _see_states(self) -> None:
         self._has_seen = self._has_seen or bool(self._capture.calls)
@@ -225,6 +266,7 @@ class Watch:
                 self._weights = None
                 self._history.update.append(ratio)
                 self._note_scalars({"update_ratio": ratio})
+        self._clip_norm = None
         self._capture.clear()
         self._black_box.clear()
         self._sample_next()
@@ -232,10 +274,11 @@ class Watch:
     def _sample(self, after: Tensor) -> None:
         """Norm before and after clipping, and the input probes."""
         noted = self._before_clip.take()
-        scale = self._scale()
+        scale = self._scaling.scale
         noted = None if noted is None else noted / scale
-        before = self._clip_norm if self._clip_norm is not None else noted
-        self._clip_norm = None
+        clipped = self._clip_norm
+        is_of_this_step = clipped is not None and clipped[0] == self._capture.begun
+        before = clipped[1] if clipped is not None and is_of_this_step else noted
         before = after if before is None else before
         self._history.before.append(float(before))
         self._history.after.append(float(after))
@@ -253,18 +296,36 @@ class Watch:
                 row = probe.log10_grad - np.log10(scale)
                 self.record.row(self.step, "log10_grad_input", name, row, state="x")
 
-    def _scale(self) -> float:
-        """What a gradient scaler multiplied the gradients by on their way back."""
-        return 1.0 if self._scaler is None else float(self._scaler.get_scale())
-
     def _measure(self) -> None:
-        """Replay a part of the batch and judge what came of the gradient."""
-        scale = self._scale()
+        """Replay a part of the batch and judge what came of the gradient.
+
+        Of several processes the first does so, with rows of all, and tells the others.
+        """
+        leaks = {k: v for each in reversed(self.ranks.gather(self._leaks)) for k, v in each.items()}
+        if self.ranks.is_alone:
+            calls, gradients = self._capture.whole()
+        else:
+            parts = self._capture.parts()
+            calls, gradients = collected(self.ranks, parts, self._capture.layers)
+        if self.ranks.is_first:
+            self._judge(calls, gradients, list(leaks.values()))
+        if self.ranks.is_alone:
+            return
+        told = on_host(self.flow), self._register.found, self.latest
+        self.flow, self._register.found, self.latest = self.ranks.from_rank(told)
+        if not self.ranks.is_first:
+            self._write_notes()
+
+    def _judge(
+        self, calls: list[Call], gradients: list[OutputGradient], leaks: list[Finding]
+    ) -> None:
+        # Averaged over processes: what went back in one of them counts for its share alone.
+        scale = self._scaling.scale * self.ranks.size
         gradients = [
             (o if o is None else o / scale, tuple(g if g is None else g / scale for g in last))
-            for o, last in self._capture.gradients
+            for o, last in gradients
         ]
-        flows = flows_of(self._capture.calls, gradients, self.lag, 3, self.rows, graph=False)
+        flows = flows_of(calls, gradients, self.lag, 3, self.rows, graph=False)
         if not flows:
             return
         self.flow = flows
@@ -276,9 +337,9 @@ class Watch:
         )
         found = [f for flow in flows.values() for f in judge(flow, self.lag, self.thresholds)]
         found += judge_history(self._history, self.thresholds)
-        pairs = zip(self._capture.calls, gradients, strict=True)
+        pairs = zip(calls, gradients, strict=True)
         found += [f for call, g in pairs if (f := padding(call, g, self.thresholds))]
-        self._register.update([*found, *self._leaks.values()], self.step)
+        self._register.update([*found, *leaks], self.step)
         horizons = [f.horizon for f in flows.values() if f.horizon is not None]
         slopes = [f.slope for f in flows.values() if f.slope is not None]
         if horizons:
@@ -286,7 +347,7 @@ class Watch:
         if slopes:
             self._note_scalars({"slope": min(slopes)})
         if self._exponents is not None:
-            each = [e for call in self._capture.calls for e in self._exponents.measure(call)]
+            each = [e for call in calls for e in self._exponents.measure(call)]
             if each:  # the layer in which differences grow fastest, or die slowest
                 top = max(each, key=lambda e: float(e[0]))
                 self._note_scalars({f"lyapunov_{i + 1}": float(v) for i, v in enumerate(top)})
@@ -299,23 +360,26 @@ class Watch:
             return
         calls, gradients = self._capture.calls, self._capture.gradients
         found = locate(self.model, calls, gradients, self.step, self.rows)
-        self._broken = self._saved(prescribe(found, self.model))
+        found, step = first_broken(self.ranks, found, self._black_box)
+        self._broken = self._saved(prescribe(found, self.model), step)
         self.latest["verdict"] = self.verdict
         if self.record:
             self.record.finding(self.step, self._broken.to_record())
             self._event("nonfinite", self._broken.text)
         self._write_notes()
 
-    def _saved(self, finding: Finding) -> Finding:
+    def _saved(self, finding: Finding, step: bytes | str) -> Finding:
         """Save the step beside the record, and say in the evidence where, or why not."""
         if self.record is None:
             return finding
         path = self.record.path.with_name(f"nonfinite-{self.step}.safetensors")
+        step = step or self._black_box.packed(finding)
         try:
-            why_not = self._black_box.save(path, finding)
+            if isinstance(step, bytes):
+                path.write_bytes(step)
         except OSError as error:  # a full disk must not end a training that is to be explained
-            why_not = str(error)
-        where = {"saved": path.name} if why_not is None else {"not_saved": why_not}
+            step = str(error)
+        where = {"saved": path.name} if isinstance(step, bytes) else {"not_saved": step}
         return replace(finding, evidence={**finding.evidence, **where})
 
     def _note_scalars(self, values: dict[str, float]) -> None:
@@ -353,6 +417,7 @@ def watch(
     scaler: torch.amp.GradScaler | None = None,
     check_clips: bool = False,
     exponents: int = 0,
+    ranks: Literal["auto", "all", "this"] = "auto",
 ) -> Watch:
     """Watch a training; one line, in any loop, nothing else to call.
 
@@ -361,6 +426,9 @@ def watch(
     before and after clipping are taken, and the recurrent layers are replayed on a part of the
     batch for the exact gradient at every time step. Weights, gradients and random states are
     never changed, so a watched training ends bit-equal to an unwatched one.
+
+    Gradients may be accumulated over micro-batches: the first ``rows`` rows of the whole step are
+    replayed. A gradient scaler that is not given is found at its first step.
 
     Args:
         model: Any model that holds recurrent layers, torch.nn's or ours; compiled or not.
@@ -374,13 +442,21 @@ def watch(
         thresholds: What counts as vanishing, exploding, dead.
         input_probe: Whether to probe the gradient at the layers' inputs, between replays.
         scaler: The gradient scaler, if one is used: gradients seen on their way back are scaled.
+            `Watch.clip_` needs it.
         check_clips: Whether to look out for clips in the wrong place, see `clip_check`; each is
             warned of once, and stands in ``misplaced``.
         exponents: How many leading Lyapunov exponents to follow, at every replay; see
             `steadygrad.flow.lyapunov_exponents`.
+        ranks: Whose rows of the batch are looked at: ``"all"`` processes' of `torch.distributed`,
+            whose gradients are averaged; ``"this"`` one's; ``"auto"``: all if the model is in
+            `torch.nn.parallel.DistributedDataParallel`. With all, the watch is made in every
+            process, all have the same findings, and the record is given to the first alone; the
+            gradient at the layers' inputs is not probed then.
 
     Raises:
-        ValueError: The model holds no recurrent layer; the budget is no share.
+        ValueError: The model holds no recurrent layer, or its parameters are split over processes
+            (FSDP2); the budget is no share.
+        steadygrad.ranks.LostProcess: The watch was not made in every process.
 
     Example:
         >>> import torch
@@ -396,6 +472,9 @@ def watch(
         'vanishing'
         >>> w.close()
     """
+    if ranks not in ("auto", "all", "this"):
+        raise ValueError(f"ranks must be 'auto', 'all' or 'this', got {ranks!r}")
+    is_shared = ranks == "all" or (ranks == "auto" and is_replicated(model))
     return Watch(
         model,
         optimizer,
@@ -409,4 +488,5 @@ def watch(
         scaler,
         check_clips,
         exponents,
+        Ranks.everyone() if is_shared else Ranks(),
     )

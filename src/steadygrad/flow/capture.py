@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
@@ -28,6 +29,7 @@ class Call:
         noise_seed: Where the layer's own draws began, if its cell draws any.
         lengths: Steps of each row ``(B,)``, if a padded batch came with them.
         goes_on: Whether the initial state carries a graph: a gradient passes on to what made it.
+        noise: What the layer's cell drew, where it is known by value; see `Recurrent.fixed_noise`.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Call:
     noise_seed: int | None = None
     lengths: Tensor | None = None
     goes_on: bool = False
+    noise: tuple[dict[str, Tensor], ...] | None = None
 
     def detached(self) -> "Call":
         """The same values, without the graph that made them."""
@@ -59,13 +62,24 @@ class Call:
 
 def recurrent_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield name and module of every recurrent layer, torch's and ours."""
+    # What wraps a model keeps the names its maker knows.
+    wrapper = _wrapper(model)
     for name, module in model.named_modules():
         if isinstance(module, (nn.RNN, nn.LSTM, nn.GRU, Recurrent)):
-            # torch.compile wraps a model; what it wraps keeps the names its maker knows.
-            yield (
-                name.removeprefix("_orig_mod").lstrip(".") or type(module).__name__.lower(),
-                module,
-            )
+            inner = f"{name}.".removeprefix(wrapper).rstrip(".")
+            yield inner or type(module).__name__.lower(), module
+
+
+def _wrapper(model: nn.Module) -> str:
+    """Path to what `torch.compile` or data parallelism wraps, with a dot at its end; or nothing."""
+    path = ""
+    while True:
+        if isinstance(model, DistributedDataParallel):
+            path, model = f"{path}module.", model.module
+        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
+            path, model = f"{path}_orig_mod.", model._orig_mod  # pyright: ignore[reportAssignmentType]
+        else:
+            return path
 
 
 class Capture:

@@ -4,7 +4,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from steadygrad.flow.capture import Capture
+from steadygrad.flow.after_backward import after_backward
+from steadygrad.flow.capture import Call, Capture
+from steadygrad.flow.merge import Part, merged, part_of_call
 from steadygrad.flow.replay import OutputGradient
 
 MOST_CALLS = 64  # kept at once: a bound on memory if forward passes come without backward ones
@@ -14,13 +16,32 @@ class LiveCapture(Capture):
     """A `Capture` for training loops that it does not control.
 
     It holds the calls since the last backward pass began, detached, and the gradients that
-    arrived at their results. Nothing keeps an autograd graph alive.
+    arrived at their results; of the backward passes before it in the same training step, where
+    gradients are accumulated, copies of the first rows. Nothing keeps an autograd graph alive.
+
+    Args:
+        model: Whose recurrent layers.
+        limit: Rows of a training step that are wanted at most, where it has micro-batches.
+
+    Attributes:
+        is_keeping: Whether rows of earlier micro-batches are kept.
+        begun: How often a new step was begun without an end of the one before, as a gradient
+            scaler does that skips a step.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, limit: int = 0) -> None:
         super().__init__(model)
+        self.limit = limit
+        self.is_keeping = True
+        self.begun = 0
         self._gradients: list[dict[int, Tensor]] = []
         self._went_back = False
+        self._earlier: list[Part] = []
+        self._marks: dict[int, tuple[Tensor, int]] = {}
+        for layer in self.layers.values():
+            parameter = _watched(layer)
+            if parameter is not None:
+                self._handles.append(parameter.register_post_accumulate_grad_hook(self._mark))
 
     @property
     def gradients(self) -> list[OutputGradient]:
@@ -30,17 +51,68 @@ class LiveCapture(Capture):
             for call, found in zip(self.calls, self._gradients, strict=True)
         ]
 
+    def parts(self) -> list[Part]:
+        """The first rows of this training step, micro-batch after micro-batch."""
+        return self._earlier + self._present()
+
+    def whole(self) -> tuple[list[Call], list[OutputGradient]]:
+        """The calls of this training step, those of its micro-batches put together as one."""
+        if not self._earlier:
+            return self.calls, self.gradients
+        return merged(self.parts(), self.layers)
+
     def clear(self) -> None:
+        """Forget the whole step."""
+        self._earlier = []
+        self._drop()
+
+    def _drop(self) -> None:
         super().clear()
         self._gradients = []
+        self._marks = {}
         self._went_back = False
+
+    def _present(self) -> list[Part]:
+        pairs = list(zip(self.calls, self.gradients, strict=True))
+        left = self.limit - _rows(self._earlier)
+        return [part_of_call(call, grad, left) for call, grad in pairs] if left > 0 else []
+
+    def _next_pass(self) -> None:
+        """A forward pass after a backward one: a new micro-batch of the step, or a new step."""
+        if not self._goes_on():
+            self.begun += 1
+            self.clear()
+            return
+        if self.is_keeping:
+            self._earlier += self._present()
+        self._drop()
+
+    def _goes_on(self) -> bool:
+        """Whether the gradients are still there as the backward pass left them."""
+        # By version number, as a look at the values would wait for the device. `zero_grad` takes
+        # the gradients away or zeroes them in place; both show.
+        marked = list(self._marks.values())
+        return bool(marked) and all(
+            p.grad is not None and p.grad._version == version for p, version in marked
+        )
+
+    def _mark(self, parameter: Tensor) -> None:
+        if not self._marks:
+            after_backward(self._mark_versions)
+        self._marks[id(parameter)] = parameter, -1
+
+    def _mark_versions(self) -> None:
+        for key, (parameter, _) in self._marks.items():
+            if parameter.grad is not None:
+                self._marks[key] = parameter, parameter.grad._version
 
     def _hook(self, name: str) -> Any:
         caught = super()._hook(name)
 
         def live(layer: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
-            # The first forward call after a backward pass begins a new micro-batch.
-            if self._went_back or len(self.calls) >= MOST_CALLS:
+            if self._went_back:
+                self._next_pass()
+            elif len(self.calls) >= MOST_CALLS:
                 self.clear()
             count = len(self.calls)
             caught(layer, args, kwargs, result)
@@ -62,3 +134,13 @@ class LiveCapture(Capture):
             self._went_back = True
 
         return keep
+
+
+def _watched(layer: nn.Module) -> nn.Parameter | None:
+    """A parameter of a layer by whose gradient a new training step is known."""
+    return next((p for p in layer.parameters() if p.requires_grad), None)
+
+
+def _rows(parts: list[Part]) -> int:
+    """Rows of the batch so far, by the first call."""
+    return sum(p.rows.batch_sizes[0] for p in parts if p.name == parts[0].name)

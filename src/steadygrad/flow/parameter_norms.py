@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
+from steadygrad.flow.after_backward import after_backward
+
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     r"""Global norm :math:`\sqrt{\sum_p |g_p|^2}` of the gradients there are, as a scalar tensor."""
@@ -40,21 +42,41 @@ class NormBeforeClip:
 
     Args:
         parameters: The parameters of the optimiser.
+        is_spread: Whether gradients are reduced over processes at the end of the pass; they are
+            complete only then.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], is_spread: bool = False) -> None:
         self.is_on = False
+        self._is_spread = is_spread
+        self._is_asked = False
         self._norms: dict[int, Tensor] = {}
+        self._parameters = [p for p in parameters if p.requires_grad]
         self._handles = [
-            p.register_post_accumulate_grad_hook(self._note) for p in parameters if p.requires_grad
+            p.register_post_accumulate_grad_hook(self._complete) for p in self._parameters
         ]
 
+    def _complete(self, parameter: Tensor) -> None:
+        if not self.is_on:
+            return
+        if not self._is_spread:
+            self._note(parameter)
+        elif not self._is_asked:
+            self._is_asked = True
+            after_backward(self._note_all)
+
     def _note(self, parameter: Tensor) -> None:
-        if self.is_on and parameter.grad is not None:
+        if parameter.grad is not None:
             self._norms[id(parameter)] = torch.linalg.vector_norm(parameter.grad)
+
+    def _note_all(self) -> None:
+        self._is_asked = False
+        for parameter in self._parameters:
+            self._note(parameter)
 
     def take(self) -> Tensor | None:
         """The norm noted since the last call, then forget it; None if nothing was."""
+        self._is_asked = False  # also after a backward pass that failed
         if not self._norms:
             return None
         total = torch.linalg.vector_norm(torch.stack([n.float() for n in self._norms.values()]))

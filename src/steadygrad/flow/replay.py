@@ -77,7 +77,7 @@ def rows_of(call: Call, grad: OutputGradient, limit: int | None = None) -> Rows:
             x, output = x.transpose(0, 1), output.transpose(0, 1)
         sizes = (x.shape[1],) * x.shape[0]
         x, output = x.flatten(0, 1), output.flatten(0, 1)
-    noise = None
+    noise = call.noise
     if call.noise_seed is not None and isinstance(call.layer, Recurrent):
         noise = tuple(call.layer.noise(len(x), sizes[0], call.noise_seed))
     rows = Rows(

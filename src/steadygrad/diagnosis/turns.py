@@ -1,0 +1,47 @@
+"""When the processes of a training measure together."""
+
+import math
+
+from steadygrad.diagnosis.budget import Budget
+from steadygrad.ranks import Ranks
+
+MOST_STEPS = 50  # after so many the first process is asked again
+
+
+class Turns:
+    """Whether a measurement is due, the same answer in every process.
+
+    The first process decides, by its own budget. It is asked only at steps that it named the time
+    before, so that a step in between exchanges nothing.
+
+    Args:
+        ranks: The processes; one alone follows its budget.
+        budget: Of this process.
+        step: Training step before the first.
+    """
+
+    def __init__(self, ranks: Ranks, budget: Budget, step: int) -> None:
+        self._ranks, self._budget, self._begun, self._next = ranks, budget, step, step + 1
+
+    def is_due(self, step: int) -> bool:
+        """Whether to measure at this step."""
+        if self._ranks.is_alone:
+            return self._budget.allows("replay")
+        if not self.is_asked(step):
+            return False
+        answer = (self._budget.allows("replay"), self._steps_to_wait(step))
+        is_due, wait = self._ranks.from_rank(answer)
+        self._next = step + (1 if is_due else wait)
+        return is_due
+
+    def is_asked(self, step: int) -> bool:
+        """Whether a measurement at this step is possible."""
+        return self._budget.allows("replay") if self._ranks.is_alone else step >= self._next
+
+    def _steps_to_wait(self, step: int) -> int:
+        budget = self._budget
+        if budget.share == 0:
+            return MOST_STEPS
+        seconds = (budget.spent + budget.cost("replay")) / budget.share - budget.elapsed
+        each = max(budget.elapsed, 1e-9) / max(step - self._begun, 1)
+        return min(MOST_STEPS, max(1, math.ceil(seconds / each)))

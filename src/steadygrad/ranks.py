@@ -1,0 +1,195 @@
+"""The processes of one training, and what they tell each other.
+
+A training that runs in one process is a group of one, and pays nothing.
+"""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Self, TypeVar, final
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+T = TypeVar("T")
+PATIENCE = 60.0  # seconds to wait for the other processes when a group is made
+LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # by torchrun
+_COUNT = itertools.count()
+
+
+class LostProcess(RuntimeError):
+    """Another process of this training is gone, or does something else."""
+
+
+@final
+class Ranks:
+    """A group of processes, each of which makes the same calls in the same order.
+
+    What is exchanged goes through the CPU, by a group of its own, so that it can neither disturb
+    nor be disturbed by what the training itself exchanges.
+
+    Attributes:
+        rank: The number of this process.
+        size: How many there are.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1, group: Any = None) -> None:
+        self.rank, self.size, self._group = rank, size, group
+
+    @classmethod
+    def everyone(cls) -> Self:
+        """All processes of the default group of `torch.distributed`; one if there is none.
+
+        Raises:
+            LostProcess: Some process did not make this call within a minute.
+        """
+        if not is_spread():
+            return cls()
+        rank, size = dist.get_rank(), dist.get_world_size()
+        _meet(rank, size)
+        return cls(rank, size, dist.new_group(backend="gloo"))
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is no other process."""
+        return self.size == 1
+
+    def share(self, count: int) -> range:
+        """Which of ``count`` rows this process takes: every ``size``-th."""
+        return range(self.rank, count, self.size)
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """For each flag, whether it is set in any process."""
+        return flags if self.is_alone else tuple(v > 0 for v in self.sum(*map(float, flags)))
+
+    def sum(self, *values: float) -> tuple[float, ...]:
+        """For each value the sum over processes, the same to the last bit in all of them."""
+        if self.is_alone:
+            return values
+        total = torch.tensor(values, dtype=torch.float64)
+        return tuple(self.sum_(total).tolist())
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """Sum a tensor of the CPU over the processes, in place."""
+        if not self.is_alone:
+            with lost():
+                dist.all_reduce(tensor, group=self._group)
+        return tensor
+
+    def gather(self, value: T) -> list[T]:
+        """What every process gave, in all of them, by rank."""
+        if self.is_alone:
+            return [value]
+        found: list[Any] = [None] * self.size
+        with lost():
+            dist.all_gather_object(found, value, group=self._group)
+        return found
+
+    def from_rank(self, value: T, rank: int = 0) -> T:
+        """What process ``rank`` gave, in all of them."""
+        if self.is_alone:
+            return value
+        holder = [value if rank == self.rank else None]
+        with lost():
+            dist.broadcast_object_list(holder, src=rank, group=self._group)
+        return holder[0]  # pyright: ignore[reportReturnType]
+
+    def together(self, work: Callable[[], T], only_first: bool = False) -> T:
+        """Do something in every process, or have the first do it; an error of one is one of all.
+
+        Args:
+            work: Raises ValueError for what the user has to mend.
+            only_first: Whether the first alone works; the others are given what it found.
+        """
+        value: Any = None
+        error: ValueError | None = None
+        try:
+            value = work() if self.is_first or not only_first else None
+        except ValueError as found:
+            error = found
+        if self.is_alone:
+            if error is not None:
+                raise error
+            return value
+        errors = self.gather(error)
+        first = next((e for e in errors if e is not None), None)
+        if first is not None:
+            raise first
+        return self.from_rank(value) if only_first else value
+
+
+def is_spread() -> bool:
+    """Whether `torch.distributed` runs, with more than one process."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+@contextmanager
+def joined(device: str = "auto") -> Iterator[int | None]:
+    """Join the processes that torchrun started, for as long as the context is open.
+
+    Yields:
+        The number of this process on its machine, or None if torchrun did not start it or a
+        default group is there already.
+    """
+    is_launched = all(name in os.environ for name in LAUNCHED) and dist.is_available()
+    if not is_launched or dist.is_initialized() or int(os.environ["WORLD_SIZE"]) == 1:
+        yield None
+        return
+    on_gpu = device != "cpu" and torch.cuda.is_available()
+    local = int(os.environ["LOCAL_RANK"])
+    if on_gpu:
+        torch.cuda.set_device(local)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+    try:
+        yield local
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def lost() -> Iterator[None]:
+    """Say in plain words what torch means when a collective call fails."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, LostProcess) or not _is_of_a_peer(error):
+            raise
+        said = " ".join(str(error).split())
+        raise LostProcess(f"another process of this training is gone ({said[:160]})") from error
+
+
+def _is_of_a_peer(error: RuntimeError) -> bool:
+    said = str(error).lower()
+    words = ("gloo", "nccl", "connection", "socket", "store", "peer", "timed out")
+    return isinstance(error, dist.DistError) or any(word in said for word in words)
+
+
+def _meet(rank: int, size: int) -> None:
+    """Wait until every process has come here as many times as this one."""
+    store = dist.distributed_c10d._get_default_store()
+    key = f"steadygrad/{next(_COUNT)}"
+    store.set(f"{key}/{rank}", "here")
+    try:
+        store.wait([f"{key}/{r}" for r in range(size)], timedelta(seconds=PATIENCE))
+    except RuntimeError as error:
+        missing = [r for r in range(size) if not _is_there(store, f"{key}/{r}")]
+        raise LostProcess(
+            f"process {rank} waited {PATIENCE:.0f} s for {missing} of {size}: what measures over "
+            "all processes has to be called in each of them, in the same order; only the first "
+            "writes. To look at this process alone, give ranks='this'"
+        ) from error
+
+
+def _is_there(store: Any, key: str) -> bool:
+    try:
+        return bool(store.check([key]))
+    except RuntimeError:
+        return False
