@@ -1,10 +1,10 @@
-"""Calls of one layer that each saw some rows of a batch, put together as one call.
+r"""Calls of one layer that each saw some rows of a batch, put together as one call.
 
 A batch comes in parts where gradients are accumulated over micro-batches, and where several
 processes share it. The gradient of the whole at a time step is then
 
 .. math::
-    |\\partial L / \\partial h_t|^2 = \\sum_p |\\partial L / \\partial h_t^{(p)}|^2
+    |\partial L / \partial h_t|^2 = \sum_p |\partial L / \partial h_t^{(p)}|^2
 
 over the parts p, as rows of a batch have nothing in common but the weights. Not only this sum is
 additive in rows: so is all else that a replay measures, if it is given the rows of all parts.
