@@ -25,6 +25,7 @@ check: $(READY)
 docs: $(READY)
 	$(BIN)/python -m docs.cells
 	$(BIN)/python -m docs.choose
+	$(BIN)/python -m docs.papers
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.init_table

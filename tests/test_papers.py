@@ -11,7 +11,11 @@ import pytest
 from benchmarks.papers.harness import command, config, rows
 from benchmarks.papers.harness.command import Options
 from benchmarks.papers.harness.ledger import Ledger
+from docs import papers
+from rich.console import Console  # noqa: TID251
 
+from steadygrad.cli.app import run
+from steadygrad.cli.bench_papers import _print
 from steadygrad.report.paper_table import MARK, as_csv, as_text, cells, find, to_json
 
 PAPERS = Path(__file__).parents[1] / "benchmarks" / "papers"
@@ -118,8 +122,8 @@ def test_what_is_no_number_counts_as_the_worst(folder: Path) -> None:
     read = config.read(folder)
     ledger = Ledger(read)
     for seed, value in enumerate((0.1, math.nan, math.nan)):
-        for run in read.runs:
-            ledger.add(run, seed, {"loss": value, "solved": True, "seconds": 1.0})
+        for entry in read.runs:
+            ledger.add(entry, seed, {"loss": value, "solved": True, "seconds": 1.0})
     found = rows.result(read, Ledger(read))  # read back
     assert found.rows[0].ours == math.inf and found.rows[2].ours == -math.inf
     assert json.loads(to_json([found]))["papers"][0]["rows"][0]["ours"] == "inf"
@@ -186,3 +190,52 @@ def test_the_command_trains_nothing_with_table() -> None:
         capture_output=True, text=True, check=True, cwd=PAPERS.parents[1],
     )  # fmt: skip
     assert json.loads(done.stdout)["papers"][0]["rows"][0]["published"] == 21000
+
+
+def test_the_page_is_what_the_committed_rows_say() -> None:
+    written = papers.PAGE.read_text(encoding="utf-8")
+    assert written == papers.page(), "docs/papers.md is stale: run python -m docs.papers"
+
+
+def test_bench_papers_prints_every_row(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    given = ["bench", "papers", "--folder", str(PAPERS)]
+    assert run([*given, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["papers"]
+    numbers = [row["number"] for paper in told for row in paper["rows"]]
+    assert {paper["name"] for paper in told} == set(FOLDERS)
+    firsts = [min(row["number"] for row in paper["rows"]) for paper in told]
+    assert firsts == sorted(firsts) and min(numbers) == 1
+    assert run([*given, "--out", str(tmp_path / "out")]) == 0
+    text = capsys.readouterr().out
+    for paper in told:
+        assert paper["title"] in text and f"python -m benchmarks.papers.{paper['name']}" in text
+    csv = (tmp_path / "out" / "papers.csv").read_text(encoding="utf-8")
+    tex = (tmp_path / "out" / "papers.tex").read_text(encoding="utf-8")
+    html = (tmp_path / "out" / "papers.html").read_text(encoding="utf-8")
+    assert len(csv.splitlines()) == len(numbers) + 1
+    assert tex.count(r"\\") == len(numbers) + 1 and tex.count(r"\dag{}") == text.count(f" {MARK}")
+    assert html.count("<tr>") == len(numbers) + len(told)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "no folder in it holds a result.json"), ("{}", "papers.some --table")],
+)
+def test_a_wrong_folder_is_refused(
+    content: str | None,
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if content is not None:
+        (tmp_path / "some").mkdir()
+        (tmp_path / "some" / "result.json").write_text(content)
+    assert run(["bench", "papers", "--folder", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_terminal_is_given_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = [rows.result(config.read(folder), measure(folder, Trainer()))]
+    _print(Console(force_terminal=True, width=150), found)
+    text = capsys.readouterr().out
+    assert "Someone, Something, 1999" in text and MARK in text and "shorter" in text

@@ -49,7 +49,8 @@ A paper's folder holds four files:
     old ones no longer count. Committed.
 ``result.json``
     The rows (`steadygrad.report.paper_table.PaperRow`), made from the two above by every call,
-    ``--table`` included, which trains nothing. Committed; ``steadygrad bench papers`` prints all.
+    ``--table`` included, which trains nothing. Committed; ``steadygrad bench papers`` prints all,
+    ``python -m docs.papers`` writes the page of them.
 
 ``--full`` keeps its own ``full.runs.jsonl`` and ``full.result.json``.
 """

@@ -12,6 +12,7 @@ import tyro
 from rich.console import Console
 
 from steadygrad.cli.bench_display import GridLines, GridLive, print_table
+from steadygrad.cli.bench_papers import bench_papers
 from steadygrad.cli.bench_remedies import SEEDS, bench_remedies
 from steadygrad.cli.plain_json import plain
 from steadygrad.record import Results
@@ -72,6 +73,7 @@ class BenchOptions:
 def bench(
     subject: str,
     options: tyro.conf.OmitArgPrefixes[BenchOptions] = BenchOptions(),  # frozen
+    folder: Path | None = None,
     json: bool = False,
 ) -> int:
     """Train every combination of cells, remedies, lengths and seeds on a task, and compare them.
@@ -82,10 +84,14 @@ def bench(
     Args:
         subject: A task with its options (adding:form=le), several with a comma between, or a
             TOML file with the options of this command by name; "remedies" for the table of all
-            remedies on two fixed problems, of which only --seeds and --json are options.
+            remedies on two fixed problems, of which only --seeds and --json are options; "papers"
+            for published numbers beside ours, as committed (options: --folder, --out, --json).
         options: Options of the grid.
+        folder: Of "papers": where the results are; benchmarks/papers if not given.
         json: Print one JSON document at the end, and nothing else.
     """
+    if subject == "papers":
+        return bench_papers(folder, options.out, json)
     if subject == "remedies":
         return bench_remedies(SEEDS if options.seeds == BenchOptions.seeds else options.seeds, json)
     tasks, options = _read(subject, options)

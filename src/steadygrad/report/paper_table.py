@@ -13,8 +13,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from steadygrad.report.markup import Html, table
+from steadygrad.report.markup import el, table
+from steadygrad.report.page import document
 
+TITLE = "Published results beside ours"
 MARK = "\u2020"
 LEGEND = (
     f"{MARK} scaled: ours was smaller or shorter than what was published, not comparable as such"
@@ -148,10 +150,15 @@ def as_text(papers: Sequence[Paper]) -> str:
     for paper in papers:
         lines += ["", paper.title, _line(HEAD, wide)]
         lines += [_line(cells(row), wide) for row in paper.rows]
-        lines += remarks(paper)
-    if any(row.scaled for paper in papers for row in paper.rows):
+        lines += [f"  {text}" for text in remarks(paper)]
+    if has_scaled(papers):
         lines += ["", LEGEND]
     return "\n".join(lines[1:])
+
+
+def has_scaled(papers: Iterable[Paper]) -> bool:
+    """Whether any row is marked."""
+    return any(row.scaled for paper in papers for row in paper.rows)
 
 
 def remarks(paper: Paper) -> list[str]:
@@ -160,8 +167,8 @@ def remarks(paper: Paper) -> list[str]:
     found += [f"{row.setting}, {row.method}: {row.why}" for row in paper.rows if row.why]
     found += [f"budget: {b}" for b in dict.fromkeys(row.budget for row in paper.rows)]
     found += [f"published: {s}" for s in dict.fromkeys(row.source for row in paper.rows) if s]
-    found += list(dict.fromkeys(row.command for row in paper.rows))
-    return [f"  {text}" for text in found if text]
+    found += [f"again: {c}" for c in dict.fromkeys(row.command for row in paper.rows)]
+    return [text for text in found if text]
 
 
 def _line(texts: Sequence[str], wide: Sequence[int]) -> str:
@@ -183,6 +190,29 @@ def as_csv(papers: Iterable[Paper]) -> str:
     return out.getvalue()
 
 
-def as_html(papers: Iterable[Paper]) -> Html:
-    """The table of a page."""
-    return table(HEAD, (cells(row) for paper in papers for row in paper.rows), class_="stack")
+def as_latex(papers: Iterable[Paper]) -> str:
+    """A ``longtable`` for a paper, with booktabs; scaled rows keep their mark."""
+    special = str.maketrans({c: "\\" + c for c in "&%$#_{}"} | {MARK: r"\dag{}"})
+    lines = [HEAD, *(cells(row) for paper in papers for row in paper.rows)]
+    texts = [" & ".join(c.translate(special) for c in line) for line in lines]
+    body = " \\\\\n".join(texts[1:])
+    return (
+        f"\\begin{{longtable}}{{lll{'r' * (len(HEAD) - 3)}}}\n\\toprule {texts[0]} \\\\ \\midrule\n"
+        f"{body} \\\\ \\bottomrule\n\\end{{longtable}}\n"
+    )
+
+
+def as_html(papers: Sequence[Paper]) -> str:
+    """One offline page."""
+    sections = [
+        el(
+            "section",
+            el("h2", paper.title),
+            table(HEAD, map(cells, paper.rows), class_="stack"),
+            el("ul", *(el("li", text) for text in remarks(paper))),
+        )
+        for paper in papers
+    ]
+    header = el("header", el("p", "benchmarks/papers", class_="kicker"), el("h1", TITLE))
+    legend = el("p", LEGEND) if has_scaled(papers) else ""
+    return document(TITLE, el("main", header, legend, *sections))

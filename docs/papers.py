@@ -1,0 +1,48 @@
+"""The page of published results, from those committed: ``python -m docs.papers``."""
+
+from pathlib import Path
+
+from steadygrad.report.paper_table import HEAD, LEGEND, Paper, cells, find, has_scaled, remarks
+
+PAGE = Path(__file__).with_suffix(".md")
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "papers"
+TOP = """\
+# Published results, trained again
+
+<!-- Made by `python -m docs.papers`; edit benchmarks/papers instead. -->
+
+Every row is reproduced by the command under its table (from the root of the repository; what needs
+data reads it from the folder `STEADYGRAD_DATA`), from the configuration in its folder of
+`benchmarks/papers`. `--full` runs the published budget where ours is scaled down, `--help` lists
+the options. Ours is the median over seeds unless the figure says otherwise, beside the lowest and
+the highest; minutes are per run, on one thread of a busy machine. `steadygrad bench papers` prints
+all this; `--json` and `--out FOLDER` (CSV, LaTeX, HTML) hand it on.
+"""
+
+
+def section(paper: Paper) -> str:
+    """One paper: its rows, and what is to be said of them."""
+    lines = [f"## {paper.title}", "", _row(HEAD), "|---|---|---|" + "--:|" * (len(HEAD) - 3)]
+    lines += [_row(cells(row)) for row in paper.rows]
+    lines += ["", *(f"- {_code(text)}" for text in remarks(paper))]
+    return "\n".join(lines)
+
+
+def _row(texts: "tuple[str, ...] | list[str]") -> str:
+    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+
+
+def _code(text: str) -> str:
+    start, _, rest = text.partition(": ")
+    return f"{start}: `{rest}`" if start == "again" else text
+
+
+def page() -> str:
+    """The whole page."""
+    papers = find(RESULTS)
+    legend = [LEGEND + "."] if has_scaled(papers) else []
+    return "\n\n".join([TOP.rstrip(), *legend, *map(section, papers)]) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

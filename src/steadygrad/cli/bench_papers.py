@@ -1,0 +1,55 @@
+"""``steadygrad bench papers``: every published number that was tried, beside ours."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from steadygrad.report import paper_table
+from steadygrad.report.page import put
+from steadygrad.report.paper_table import Paper
+from steadygrad.tasks import InputError
+
+HERE = Path("benchmarks") / "papers"
+WRITTEN: dict[str, Callable[[Sequence[Paper]], str]] = {
+    "papers.csv": paper_table.as_csv,
+    "papers.tex": paper_table.as_latex,
+    "papers.html": paper_table.as_html,
+}
+
+
+def bench_papers(folder: Path | None, out: Path | None, json: bool) -> int:
+    """Print the table of all committed results; write it as CSV, LaTeX and HTML into ``out``."""
+    try:
+        papers = paper_table.find(folder or HERE)
+    except (FileNotFoundError, ValueError) as error:
+        hint = "" if folder else "; run from the root of the repository, or give --folder"
+        raise InputError(f"{error}{hint}") from None
+    if out is not None:
+        for name, text in WRITTEN.items():
+            put(text(papers), out / name)
+    if json:
+        print(paper_table.to_json(papers))
+    else:
+        _print(Console(), papers)
+    return 0
+
+
+def _print(console: Console, papers: Sequence[Paper]) -> None:
+    if not console.is_terminal:  # a file or a pipe has no width to fit
+        print(paper_table.as_text(papers))
+        return
+    for paper in papers:
+        table = Table(*paper_table.HEAD, title=Text(paper.title), title_justify="left", box=None)
+        for column in table.columns[3:]:
+            column.justify = "right"
+        for row in paper.rows:
+            table.add_row(*map(Text, paper_table.cells(row)), style="dim" if row.scaled else "")
+        console.print(table)
+        for text in paper_table.remarks(paper):
+            console.print(Text(f"  {text}"), style="italic")
+        console.print()
+    if paper_table.has_scaled(papers):
+        console.print(Text(paper_table.LEGEND))
