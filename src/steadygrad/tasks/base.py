@@ -102,6 +102,7 @@ class Task(ABC):
 
     input_kind: ClassVar[Literal["values", "symbols"]]
     every_step: ClassVar[bool]  # an answer at each time step, or only after the last
+    is_image: ClassVar[bool] = False  # whether the time steps are the columns of an image
     better: ClassVar[Mapping[str, Better]]  # unit -> direction; the first unit decides
     notes: tuple[str, ...]  # what was done to the data, one sentence each
 

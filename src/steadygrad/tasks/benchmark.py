@@ -87,6 +87,10 @@ class Measured(Benchmark):
     def deciding(self) -> str:
         return next(iter(self.better))
 
+    def scored(self, name: str) -> dict[str, float]:
+        """Figures of the naive answer ``name`` on the test part."""
+        return {s.unit: s.value for s in self.naive("test") if s.name == name}
+
     def solved(self, figures: Mapping[str, float]) -> bool:
         unit, bound = self.solved_if
         bar = Score("naive", bound, unit, self.better[unit])

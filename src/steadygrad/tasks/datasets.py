@@ -2,11 +2,13 @@
 
 import gzip
 import hashlib
+import lzma
 import os
 import shutil
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from steadygrad.tasks.base import InputError
 
 VARIABLE = "STEADYGRAD_DATA"
 _TIMEOUT = 30.0  # seconds without an answer
+_UNPACK: Mapping[str, Callable[[bytes], bytes]] = {".gz": gzip.decompress, ".xz": lzma.decompress}
 
 
 @dataclass(frozen=True)
@@ -21,9 +24,9 @@ class DataFile:
     """One file of a data set.
 
     Args:
-        path: Where it lies below the data folder: ``"silverbox/SNLS80mV.csv"``.
-        sha256: Of the file; of what is inside if its name ends with ``.gz``, since the same data
-            can be packed in many ways.
+        path: Where it lies below the data folder: ``"silverbox/SNLS80mV.csv"``, as it is or
+            packed (``.gz``, ``.xz``).
+        sha256: Of what is inside if it is packed, since the same data can be packed in many ways.
         home: Where it can be fetched, or nothing.
         hint: What to do where it cannot.
     """
@@ -35,7 +38,7 @@ class DataFile:
 
 
 def read_file(file: DataFile) -> bytes:
-    """Return the bytes of a file, unpacked if it ends with ``.gz``.
+    """Return the bytes of a file, unpacked if it ends with ``.gz`` or ``.xz``.
 
     It is looked for below the folder ``STEADYGRAD_DATA`` and in the cache
     (``~/.cache/steadygrad/data``), and then fetched into the cache.
@@ -44,9 +47,10 @@ def read_file(file: DataFile) -> bytes:
         InputError: It is nowhere to be had, or damaged; nothing half fetched is left behind.
     """
     for folder in _folders():
-        path = folder / file.path
-        if path.is_file():
-            return _checked(file, path)
+        for ending in ("", *_UNPACK):
+            path = folder / (file.path + ending)
+            if path.is_file():
+                return _checked(file, path)
     if not file.home:
         raise InputError(f"{_name(file)}: {_missing(file)}{_hint(file)}")
     return _checked(file, _fetch(file))
@@ -65,9 +69,8 @@ def _cache() -> Path:
 def _checked(file: DataFile, path: Path) -> bytes:
     try:
         data = path.read_bytes()
-        if path.suffix == ".gz":
-            data = gzip.decompress(data)
-    except (OSError, EOFError) as error:  # a cut or damaged gzip file is one of the two
+        data = _UNPACK.get(path.suffix, bytes)(data)
+    except (OSError, EOFError, lzma.LZMAError) as error:  # a cut or damaged packed file is one
         raise InputError(
             f"{path}: cannot be read ({error}); delete it to have it fetched"
         ) from None
@@ -81,7 +84,9 @@ def _checked(file: DataFile, path: Path) -> bytes:
 
 
 def _fetch(file: DataFile) -> Path:
-    target = _cache() / file.path
+    packed = Path(file.home).suffix
+    needs = packed in _UNPACK and not file.path.endswith(packed)
+    target = _cache() / (file.path + (packed if needs else ""))
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, suffix=".part")
     try:

@@ -11,7 +11,7 @@ from steadygrad.tasks.calendar import calendar_inputs, calendar_periods, duratio
 from steadygrad.tasks.columns import Columns, drop_counters, read_columns
 from steadygrad.tasks.forecast import Forecast, bounds
 from steadygrad.tasks.seasonal import autocorrelation_period, best_period
-from steadygrad.tasks.table import read_table
+from steadygrad.tasks.table import Table, read_table
 
 DRIFT = 0.5  # standard deviations between the means of training and validation part
 PERIOD_WINDOW = 168  # a window covers the period only up to here: time steps cost time
@@ -34,7 +34,14 @@ def read_forecast(
     Raises:
         InputError: Anything about the file or the options that makes this impossible.
     """
-    table = read_table(path)
+    return make_forecast(read_table(path), target, window, horizon)
+
+
+def make_forecast(
+    table: Table, target: str | None = None, window: int | None = None, horizon: int | None = None
+) -> Forecast:
+    """Make a forecasting task of a table; arguments and errors as `read_forecast`."""
+    path = table.path
     columns = read_columns(table)
     notes = list(columns.notes)
     target = _pick_target(columns, target, path)

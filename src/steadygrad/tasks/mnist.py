@@ -101,8 +101,7 @@ def permutation(steps: int) -> Tensor:
 
 
 def _raw(name: str) -> bytes:
-    path = f"mnist/{name}.gz"
-    return read_file(DataFile(path, _FILES[name], f"{_HOME}{name}.gz"))
+    return read_file(DataFile(f"mnist/{name}", _FILES[name], f"{_HOME}{name}.gz"))
 
 
 @lru_cache(maxsize=2)

@@ -68,3 +68,37 @@ class Ngrams:
                 float((b == self.best[a]).mean()),
             ),
         }
+
+
+def witten_bell(train: np.ndarray, codes: np.ndarray, order: int, size: int) -> float:
+    r"""Bits per symbol of an ``order``-gram: `Ngrams`' rule, carried on to longer contexts.
+
+    .. math::
+        p_k(b \mid a_1 \ldots a_k) =
+            \frac{c(a_1 \ldots a_k b) + m(a_1 \ldots a_k)\, p_{k-1}(b \mid a_2 \ldots a_k)}
+                 {c(a_1 \ldots a_k) + m(a_1 \ldots a_k)}
+
+    Args:
+        train: What is counted, integers below ``size``.
+        codes: What is foretold, from its second symbol on.
+        order: Symbols of a context, and one.
+        size: Number of symbols ``V``.
+    """
+    whole = np.concatenate([train, codes]).astype(np.int64)
+    trained, asked = slice(0, len(train)), slice(len(train) + 1, None)
+    p = ((np.bincount(train, minlength=size) + 1) / (len(train) + size))[whole[asked]]
+    context = np.zeros_like(whole)
+    for _ in range(order - 1):
+        # The context of a symbol is that of the one before, and the one before. Numbered anew
+        # each time, or the numbers would outgrow 64 bits.
+        longer = np.concatenate([[0], context[:-1] * size + whole[:-1]])
+        context = np.unique(longer, return_inverse=True)[1]
+        keys = context * size + whole
+        seen, counts = np.unique(keys[trained], return_counts=True)
+        total = np.bincount(context[trained], minlength=context.max() + 1)
+        followers = np.bincount(seen // size, minlength=context.max() + 1)
+        at = np.minimum(np.searchsorted(seen, keys[asked]), len(seen) - 1)
+        count = np.where(seen[at] == keys[asked], counts[at], 0)
+        left, of = followers[context[asked]], total[context[asked]]
+        p = np.where(of > 0, (count + left * p) / np.maximum(of + left, 1), p)
+    return float(-np.log2(p).mean())

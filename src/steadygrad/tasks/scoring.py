@@ -14,6 +14,7 @@ WRONG = "% wrong"
 SQUARED_ERROR = "squared error"
 NATS = "nats"
 RMSE, NRMSE = "RMSE", "NRMSE"
+BITS, ACCURACY = "bits per symbol", "next-symbol accuracy"
 
 
 class NumberScores:
@@ -88,6 +89,27 @@ class SeriesScores:
         rmse = (squares / count) ** 0.5
         spread = (second / count - (first / count) ** 2) ** 0.5
         return {NRMSE: rmse / spread, RMSE: rmse * self.unit}
+
+
+class SymbolScores:
+    """The next symbol at every step; the cross-entropy is descended, and told in bits."""
+
+    better: ClassVar[Mapping[str, Better]] = {BITS: "lower", ACCURACY: "higher"}
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy in nats."""
+        return F.cross_entropy(outputs.flatten(0, 1), targets.flatten())
+
+    def tally(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return cross-entropy in nats, right answers and count."""
+        flat, wanted = outputs.flatten(0, 1), targets.flatten()
+        nats = F.cross_entropy(flat, wanted, reduction="none").double().sum()
+        right = (flat.argmax(-1) == wanted).double().sum()
+        return torch.stack([nats, right, nats.new_tensor(len(wanted))])
+
+    def figures(self, total: Tensor) -> dict[str, float]:
+        nats, right, count = total.tolist()
+        return {BITS: nats / count / math.log(2), ACCURACY: right / count}
 
 
 def chance(classes: int) -> dict[str, float]:

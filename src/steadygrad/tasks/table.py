@@ -31,7 +31,15 @@ def read_table(path: Path) -> Table:
     Raises:
         InputError: No such file, no header, lines of different widths, mixed delimiters, ...
     """
-    data = read_bytes(path)
+    return parse_table(read_bytes(path), path)
+
+
+def parse_table(data: bytes, path: Path) -> Table:
+    """Read the bytes of a CSV; ``path`` is where they come from, for the messages.
+
+    Raises:
+        InputError: As `read_table`.
+    """
     end = data.find(b"\n")
     if max(end, len(data) if end < 0 else 0) > MAX_LINE:
         raise InputError(

@@ -1,6 +1,5 @@
 """Learn the next character or word of a text."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,10 +9,10 @@ from typing import ClassVar, Literal, final
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from steadygrad.tasks.base import Batch, Batches, Better, InputError, Score, Sizes, Split, Task
+from steadygrad.tasks.base import Batch, Batches, InputError, Score, Sizes, Split, Task
 from steadygrad.tasks.ngrams import Ngrams
+from steadygrad.tasks.scoring import ACCURACY, BITS, SymbolScores
 from steadygrad.tasks.source import decode, read_bytes
 
 Symbol = Literal["char", "word"]
@@ -21,13 +20,11 @@ MAX_TEXT = 128 * 2**20
 MAX_SYMBOLS = 10_000
 SMALLEST_SPLIT = 2_000  # symbols; below, a tenth of the text is too little to score on
 UNKNOWN = ""  # cannot be a symbol of a text
-BITS = "bits per symbol"
-ACCURACY = "next-symbol accuracy"
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class Text(Task):
+class Text(SymbolScores, Task):
     """Predict each symbol of a text from all before it.
 
     The training part is laid out in contiguous rows, and row ``b`` of one batch goes on where
@@ -42,6 +39,7 @@ class Text(Task):
         symbol: What one symbol is.
         notes: What was done to the text.
         origin: File name, for the record.
+        parts: First and one past the last symbol of each part.
 
     References:
         Mikolov et al., *Recurrent Neural Network Based Language Model*, 2010.
@@ -55,10 +53,10 @@ class Text(Task):
     symbol: Symbol
     notes: tuple[str, ...]
     origin: dict[str, object]
+    parts: Mapping[Split, tuple[int, int]]
 
     input_kind: ClassVar = "symbols"
     every_step: ClassVar = True
-    better: ClassVar[Mapping[str, Better]] = {BITS: "lower", ACCURACY: "higher"}
 
     @property
     def sizes(self) -> Sizes:
@@ -66,7 +64,7 @@ class Text(Task):
 
     def part(self, split: Split) -> Tensor:
         """Return the codes of ``split``; a text too small to be split is all of them."""
-        first, last = bounds(len(self.codes))[split]
+        first, last = self.parts[split]
         return self.codes[first:last]
 
     def batches(self, split: Split, size: int, shuffle: tuple[int, int] | None = None) -> Batches:
@@ -81,21 +79,6 @@ class Text(Task):
         targets = codes[1 : rows * length + 1].view(rows, length).T
         return _Cuts(inputs, targets, self.window)
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy in nats."""
-        return F.cross_entropy(outputs.flatten(0, 1), targets.flatten())
-
-    def tally(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return cross-entropy in nats, right answers and count."""
-        flat, wanted = outputs.flatten(0, 1), targets.flatten()
-        nats = F.cross_entropy(flat, wanted, reduction="none").double().sum()
-        right = (flat.argmax(-1) == wanted).double().sum()
-        return torch.stack([nats, right, nats.new_tensor(len(wanted))])
-
-    def figures(self, total: Tensor) -> dict[str, float]:
-        nats, right, count = total.tolist()
-        return {BITS: nats / count / math.log(2), ACCURACY: right / count}
-
     def naive(self, split: Split) -> list[Score]:
         counts = Ngrams(self.part("train").numpy(), len(self.vocabulary))
         codes = self.part(split).numpy()
@@ -107,7 +90,7 @@ class Text(Task):
         ]
 
     def facts(self) -> dict[str, object]:
-        spans = {f"{split} symbols": len(self.part(split)) for split in bounds(len(self.codes))}
+        spans = {f"{split} symbols": len(self.part(split)) for split in self.parts}
         return {
             **self.origin,
             "symbol": self.symbol,
@@ -153,9 +136,6 @@ def read_text(path: Path, symbol: Symbol = "char", window: int | None = None) ->
     text = decode(read_bytes(path, limit=MAX_TEXT), path).replace("\r\n", "\n")
     symbols: Sequence[str] = text if symbol == "char" else text.split()
     notes: list[str] = []
-    window = 64 if window is None else window
-    if window < 1:
-        raise InputError(f"window {window}: must be at least 1")
     if len(symbols) < 8 or len(set(symbols)) < 2:
         raise InputError(
             f"{path}: {len(symbols)} {symbol} symbols, {len(set(symbols))} different; expected"
@@ -166,15 +146,43 @@ def read_text(path: Path, symbol: Symbol = "char", window: int | None = None) ->
             f"{len(symbols)} symbols are too few to set a part aside: trained and scored on the"
             " same text, so the score tells what was memorised, not what was understood"
         )
-    vocabulary = _vocabulary(symbols[: bounds(len(symbols))["train"][1]], notes)
+    return make_text(symbols, bounds(len(symbols)), symbol, window, path.name, notes)
+
+
+def make_text(
+    symbols: Sequence[str],
+    parts: Mapping[Split, tuple[int, int]],
+    symbol: Symbol,
+    window: int | None = None,
+    name: str = "",
+    notes: Sequence[str] = (),
+) -> Text:
+    """Make a next-symbol task of symbols; the vocabulary is that of the training part.
+
+    Args:
+        symbols: The whole text.
+        parts: First and one past the last symbol of each part.
+        symbol: What one symbol is.
+        window: Time steps between two cuts of the gradient; 64 if not given.
+        name: Of the text, for the record.
+        notes: What was done to the text so far.
+
+    Raises:
+        InputError: A window below 1.
+    """
+    window = 64 if window is None else window
+    if window < 1:
+        raise InputError(f"window {window}: must be at least 1")
+    told = list(notes)
+    vocabulary = _vocabulary(symbols[slice(*parts["train"])], told)
     code = {kept: number for number, kept in enumerate(vocabulary)}
     unknown = len(vocabulary)
     numbers = np.fromiter((code.get(s, unknown) for s in symbols), np.int64, len(symbols))
     if (count := int((numbers == unknown).sum())) > 0:
         vocabulary += (UNKNOWN,)
-        notes.append(f"{count} symbols are not among those kept: read as unknown")
+        told.append(f"{count} symbols are not among those kept: read as unknown")
     codes = torch.from_numpy(numbers)
-    return Text(codes, vocabulary, window, symbol, tuple(notes), {"file": path.name})
+    return Text(codes, vocabulary, window, symbol, tuple(told), {"file": name}, parts)
 
 
 def _vocabulary(train: Sequence[str], notes: list[str]) -> tuple[str, ...]:

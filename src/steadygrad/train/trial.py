@@ -17,6 +17,7 @@ from steadygrad.remedies import Applied, Remedy, parse
 from steadygrad.spec import read_spec
 from steadygrad.tasks import TASKS, Batch, Benchmark, InputError, Split, Task
 from steadygrad.train.cell_spec import parse_cell
+from steadygrad.train.image_model import ImageModel, is_image_cell
 from steadygrad.train.model import Carried, SequenceModel, carried_into
 from steadygrad.train.remedied import check_answers
 
@@ -72,7 +73,8 @@ class Trial:
                 raise InputError(f"{name} {getattr(self, name)}: expected at least 1")
         if not 0 < self.learning_rate < math.inf or not 0 <= self.clip < math.inf:
             raise InputError(f"learning rate {self.learning_rate}, clip {self.clip}: out of range")
-        parse_cell(self.cell)
+        if not is_image_cell(self.cell):
+            parse_cell(self.cell)
         task = self.made()
         _treated(replace(self, hidden=2), task)
 
@@ -96,9 +98,10 @@ def run_trial(trial: Trial) -> Result:
         weights on the test part, ``updates`` done, ``solved_at`` (the update, or None), ``curve``
         (pairs of update and deciding figure on the validation part), ``gradient`` (at the start
         and at the end: memory horizon in steps, and log10 of what is left of the gradient at the
-        required lag), ``seconds``, ``parameters``, and ``text`` if it failed.
+        required lag), ``seconds`` by the clock, ``cpu_seconds`` of computing (where others share
+        the machine, less than by the clock), ``parameters``, and ``text`` if it failed.
     """
-    began = time.perf_counter()
+    began, computed = time.perf_counter(), time.process_time()
     # torch's own threads would fight with those of the other runs of a grid, and the number of
     # threads moves the last bits of a sum.
     threads = torch.get_num_threads()
@@ -113,14 +116,26 @@ def run_trial(trial: Trial) -> Result:
         result = {"status": "failed", "figures": {}, "text": " ".join(text.split())}
     finally:
         torch.set_num_threads(threads)
-    return result | {"seconds": time.perf_counter() - began}
+    return result | {
+        "seconds": time.perf_counter() - began,
+        "cpu_seconds": time.process_time() - computed,
+    }
 
 
+Model = SequenceModel | ImageModel
 Treated = list[tuple[Remedy, Applied]]
 
 
-def _treated(trial: Trial, task: Benchmark) -> tuple[SequenceModel, Treated]:
-    model = SequenceModel(task, trial.cell, trial.hidden, trial.layers)
+def _model(trial: Trial, task: Benchmark) -> Model:
+    if not is_image_cell(trial.cell):
+        return SequenceModel(task, trial.cell, trial.hidden, trial.layers)
+    if trial.layers > 1:
+        raise InputError(f"layers {trial.layers}: {trial.cell} has one")
+    return ImageModel(task, trial.cell, trial.hidden)
+
+
+def _treated(trial: Trial, task: Benchmark) -> tuple[Model, Treated]:
+    model = _model(trial, task)
     treated: Treated = []
     for text in trial.remedies:
         try:
@@ -162,9 +177,7 @@ def _run(trial: Trial) -> Result:
 class _Run:
     """The loop, and what it leaves behind."""
 
-    def __init__(
-        self, trial: Trial, task: Benchmark, model: SequenceModel, treated: Treated
-    ) -> None:
+    def __init__(self, trial: Trial, task: Benchmark, model: Model, treated: Treated) -> None:
         self.trial, self.task, self.model = trial, task, model
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(self.parameters, trial.learning_rate)
@@ -226,7 +239,7 @@ def _endless(task: Benchmark, trial: Trial) -> Iterator[Batch]:
         epoch += 1
 
 
-def score(task: Task, model: SequenceModel, split: Split) -> dict[str, float]:
+def score(task: Task, model: Model, split: Split) -> dict[str, float]:
     """Figures of a model on a part; the state is carried where the task says so."""
     tallies: list[Tensor] = []
     state: Carried | None = None
@@ -239,8 +252,13 @@ def score(task: Task, model: SequenceModel, split: Split) -> dict[str, float]:
     return task.figures(torch.stack(tallies).sum(0))
 
 
-def _gradient(task: Benchmark, model: SequenceModel) -> Result:
-    """How far the gradient reaches back, on one fixed batch; through the layer that keeps least."""
+def _gradient(task: Benchmark, model: Model) -> Result | None:
+    """How far the gradient reaches back, on one fixed batch; through the layer that keeps least.
+
+    Not known of an image, which has two ways back.
+    """
+    if isinstance(model, ImageModel):
+        return None
     batch: Batch = task.batches("val", 50)[0]
     lag = task.required_lag or None
     found = diagnose(model, lambda: task.loss(model(batch.inputs)[0], batch.targets), lag=lag)
