@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -21,7 +22,9 @@ import torch
 
 from steadygrad.record import Record, RecordError, Results
 from steadygrad.report.bootstrap import difference
-from steadygrad.report.grid_page import grid_html, median_curve
+from steadygrad.report.grid_curves import median_curve
+from steadygrad.report.grid_page import grid_html
+from steadygrad.report.grid_picture import grid_svg
 from steadygrad.report.grid_table import as_csv, as_latex, rows
 from steadygrad.tasks import TASKS, InputError, Parity
 from steadygrad.train import Grid, Local, Result, Trial, run_grid, run_trial
@@ -310,7 +313,8 @@ def test_a_results_file_is_no_record(tmp_path: Path) -> None:
 def result(value: float, status: str = "unsolved", at: int | None = None) -> Result:
     return {
         "status": status, "figures": {"error": value}, "unit": "error", "better": "lower",
-        "solved_at": at, "curve": [(10, 1.0), (20, value)], "seconds": 2.0, "without_memory": 0.5,
+        "solved_at": at, "curve": [(10, 1.0), (20, value)], "seconds": 2.0,
+        "without_memory": 0.5, "solved_if": 0.01,
         "gradient": {"start": {"horizon": 7}, "end": {"horizon": 9}},
     }  # fmt: skip
 
@@ -344,6 +348,18 @@ def test_formats_hold_every_row() -> None:
     page = grid_html(found, "a <title>")
     assert "a &lt;title&gt;" in page and page.count("adding:length=20</th>") == 2
     assert "gru solved it in most seeds" in page and "without memory" in page
+
+
+def test_the_picture_holds_every_seed() -> None:
+    drawn = ElementTree.fromstring(str(grid_svg(rows(table()))))
+    name = "{http://www.w3.org/2000/svg}"
+    dots = [c.get("class") for c in drawn.iter(f"{name}circle")]
+    assert dots == ["dot main"] * 3 + ["dot before"]  # the failed run has no score
+    texts = [t.text for t in drawn.iter(f"{name}text")]
+    assert "elman + irnn + clip-norm:max_norm=0.5 (1 failed)" in texts
+    assert "without memory" in texts and "solved" in texts
+    at = [float(c.get("cx") or "nan") for c in drawn.iter(f"{name}circle")]
+    assert at[1] < at[2] < at[0] < at[3] < 950  # 0.1, 0.2, 0.3 and 0.4
 
 
 def test_a_curve_stays_where_its_run_ended() -> None:
@@ -413,10 +429,19 @@ def test_the_command_writes_table_and_page(
     command = ("bench", "parity:length=5", "--cells", "gru,elman:nonlinearity=relu", *QUICK)
     assert steadygrad(*command, "--out", out, "--compare", "gru,elman:nonlinearity=relu") == 0
     told = capsys.readouterr().out
-    assert "2/2" in told and "without memory" in told and "may be chance" in told.replace("\n", " ")
+    assert (
+        "parity:length=5: without memory % wrong 50, nats 0.69315; solved at % wrong < 1;" in told
+    )
+    assert "2/2" in told and "may be chance" in told.replace("\n", " ")
     assert steadygrad(*command, "--out", out, "--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert [r["label"] for r in document["rows"]] == ["gru", "elman:nonlinearity=relu"]
+    (task,) = document["tasks"]
+    assert (
+        task["without_memory"]["nats"] == pytest.approx(math.log(2)) and task["required_lag"] == 4
+    )
+    assert task["solved_if"] == {"figure": "% wrong", "value": 1.0, "better": "lower"}
+    assert (tmp_path / "out" / "grid.svg").read_text().startswith("<svg")
     assert (tmp_path / "out" / "table.csv").read_text().count("\n") == 3
     assert "<svg" in (tmp_path / "out" / "grid.html").read_text()
 

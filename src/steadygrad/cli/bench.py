@@ -14,10 +14,12 @@ from rich.console import Console
 from steadygrad.cli.bench_display import GridLines, GridLive, print_table
 from steadygrad.cli.bench_papers import bench_papers
 from steadygrad.cli.bench_remedies import SEEDS, bench_remedies
+from steadygrad.cli.bench_tasks import bench_tasks, line, told
 from steadygrad.cli.plain_json import plain
 from steadygrad.record import Results
 from steadygrad.report.bootstrap import difference
 from steadygrad.report.grid_page import write_grid
+from steadygrad.report.grid_picture import write_picture
 from steadygrad.report.grid_table import Row, as_csv, as_latex, rows
 from steadygrad.tasks import InputError
 from steadygrad.tasks.datasets import VARIABLE
@@ -42,7 +44,7 @@ class BenchOptions:
         clip: Bound on the gradient's norm; 0 clips nothing.
         validate_every: Training steps between two validations.
         data: Folder of the data sets; that of the variable STEADYGRAD_DATA if not given.
-        out: Folder of the grid: results.db, table.csv, table.tex, grid.html.
+        out: Folder of the grid: results.db, table.csv, table.tex, grid.html, grid.svg.
         executor: Processes of this machine, or tasks of a Ray cluster.
         address: Of the Ray cluster; "auto" for the one that this machine belongs to.
         workers: Processes of this machine; one per core if not given.
@@ -84,7 +86,8 @@ def bench(
     Args:
         subject: A task with its options (adding:form=le), several with a comma between, or a
             TOML file with the options of this command by name; "remedies" for the table of all
-            remedies on two fixed problems, of which only --seeds and --json are options; "papers"
+            remedies on two fixed problems, of which only --seeds and --json are options; "tasks"
+            for what each task asks (options: --data, --json); "papers"
             for published numbers beside ours, as committed (options: --folder, --out, --json).
         options: Options of the grid.
         folder: Of "papers": where the results are; benchmarks/papers if not given.
@@ -92,44 +95,51 @@ def bench(
     """
     if subject == "papers":
         return bench_papers(folder, options.out, json)
-    if subject == "remedies":
-        return bench_remedies(SEEDS if options.seeds == BenchOptions.seeds else options.seeds, json)
-    tasks, options = _read(subject, options)
     if options.data is not None:  # an environment variable reaches the worker processes
         if not options.data.is_dir():
             raise InputError(f"--data {options.data}: no such folder")
         os.environ[VARIABLE] = str(options.data.resolve())
+    if subject == "tasks":
+        return bench_tasks(json)
+    if subject == "remedies":
+        return bench_remedies(SEEDS if options.seeds == BenchOptions.seeds else options.seeds, json)
+    tasks, options = _read(subject, options)
     grid = _grid(tasks, options)
     folder = options.out or Path("runs") / f"bench-{Path(subject).stem.replace(':', '-')}"
-    total = len(grid.trials())  # refuses what cannot be run, before anything is written
+    trials = grid.trials()  # refuses what cannot be run, before anything is written
+    facts = [told(task) for task in dict.fromkeys(trial.task for trial in trials)]
     executor = _executor(options)
-    console = Console()
+    console = Console(quiet=json)
+    for fact in facts:
+        console.print(line(fact), highlight=False, soft_wrap=True, markup=False)
     with Results(folder / "results.db") as results:
-        if json:
-            finished = run_grid(grid, results, executor, again=options.again)
-        elif console.is_terminal:
-            with GridLive(console, total) as live:
+        if console.is_terminal and not json:
+            with GridLive(console, len(trials)) as live:
                 finished = run_grid(grid, results, executor, live.tell, again=options.again)
         else:
-            finished = run_grid(
-                grid, results, executor, GridLines(console).tell, again=options.again
-            )
+            tell = GridLines(console).tell
+            finished = run_grid(grid, results, executor, tell, again=options.again)
     found = rows((vars(trial), result) for trial, result in finished)
-    (folder / "table.csv").write_text(as_csv(found))
-    (folder / "table.tex").write_text(as_latex(found))
-    page = write_grid(found, f"{', '.join(tasks)}: {options.cells}", folder / "grid.html")
+    page = _write(found, f"{', '.join(tasks)}: {options.cells}", folder)
     differences = _compared(found, options.compare)
     if json:
         document = {
+            "tasks": facts,
             "rows": [vars(row) | {"median": row.median} for row in found],
             "differences": differences,
             "folder": str(folder),
         }
         print(json_format.dumps(plain(document), indent=2, allow_nan=False))
-    else:
-        print_table(console, found, differences)
-        console.print(f"table and page: {page}", highlight=False, soft_wrap=True)
+    print_table(console, found, differences)
+    console.print(f"table, page and picture: {page}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _write(found: Sequence[Row], title: str, folder: Path) -> Path:
+    (folder / "table.csv").write_text(as_csv(found))
+    (folder / "table.tex").write_text(as_latex(found))
+    write_picture(found, folder / "grid.svg")
+    return write_grid(found, title, folder / "grid.html")
 
 
 def _read(subject: str, options: BenchOptions) -> tuple[tuple[str, ...], BenchOptions]:

@@ -132,4 +132,5 @@ def _texts(row: Row) -> list[str]:
 
 def _title(row: Row) -> str:
     bound = "" if row.without_memory is None else f", {row.without_memory:.4g} without memory"
-    return f"{row.task}: {row.unit}, {row.better} is better{bound}"
+    solved = "" if row.solved_if is None else f", solved at {row.solved_if:.4g}"
+    return f"{row.task}: {row.unit}, {row.better} is better{bound}{solved}"

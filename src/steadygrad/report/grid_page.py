@@ -1,18 +1,14 @@
 """A grid of finished runs as one offline page: the table, and how each combination learnt."""
 
+import base64
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from steadygrad.report.grid_curves import curve_plot
+from steadygrad.report.grid_picture import grid_svg
 from steadygrad.report.grid_table import Row, as_html
 from steadygrad.report.markup import Html, el
 from steadygrad.report.page import document, put
-from steadygrad.report.plot import Line, Plot, Rule
-
-STYLES = ("main", "before", "second", "third", "fourth")
-STYLES += tuple(f"{style} dashed" for style in STYLES)
 
 
 def grid_html(found: Sequence[Row], title: str) -> str:
@@ -24,6 +20,8 @@ def grid_html(found: Sequence[Row], title: str) -> str:
     """
     tasks = list(dict.fromkeys(row.task for row in found))
     best = [f"{t}: {_best([r for r in found if r.task == t])}" for t in tasks]
+    svg = base64.b64encode(str(grid_svg(found)).encode()).decode()
+    image = f"data:image/svg+xml;base64,{svg}"
     body = el(
         "main",
         el(
@@ -34,6 +32,7 @@ def grid_html(found: Sequence[Row], title: str) -> str:
         el("p", "; ".join(best), class_="lead"),
         el("section", el("h2", "Table"), as_html(found)),
         *(_task(task, [row for row in found if row.task == task]) for task in tasks),
+        el("section", el("h2", "Every seed"), el("img", src=image, alt="", class_="wide")),
         el("footer", "Made by Steadygrad."),
     )
     return document(title, body)
@@ -51,38 +50,5 @@ def _best(found: Sequence[Row]) -> str:
 
 
 def _task(task: str, found: Sequence[Row]) -> Html:
-    lines = [
-        Line(row.label, *median_curve(row), style)
-        for row, style in zip(found, _styles(len(found)), strict=True)
-    ]
-    bound = found[0].without_memory
-    rules = [Rule(float(np.log10(bound)), "without memory", across=True)] if bound else []
-    plot = Plot(
-        title=task,
-        about="validation part, median over seeds, while they run",
-        lines=[line for line in lines if len(line.x)],
-        x_name="update",
-        y_name=found[0].unit,
-        is_log=True,
-        rules=rules,
-    )
+    plot = curve_plot(found)
     return el("section", el("h2", f"How {task} was learnt"), plot.html())
-
-
-def _styles(count: int) -> list[str]:
-    return [STYLES[i % len(STYLES)] for i in range(count)]
-
-
-def median_curve(row: Row) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Median over seeds at each update; a seed that has ended stays where it ended."""
-    updates = sorted({step for curve in row.curves for step, _ in curve})
-    held = np.full((len(row.curves), len(updates)), np.nan)
-    for values, curve in zip(held, row.curves, strict=True):
-        at = dict(curve)
-        last = np.nan
-        for i, step in enumerate(updates):
-            last = at.get(step, last)
-            values[i] = last
-    x = np.asarray(updates, dtype=np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return x, np.log10(np.median(held, axis=0)) if len(held) else x

@@ -29,6 +29,7 @@ class Row:
         seconds: Median of the time.
         horizons: Median memory horizon before and after training, in steps; None if not known.
         without_memory: What the best answer that remembers nothing scores, if known.
+        solved_if: The value that the figure has to reach for the task to count as solved.
         curves: Per seed, pairs of update and deciding figure on the validation part.
     """
 
@@ -43,6 +44,7 @@ class Row:
     seconds: float
     horizons: tuple[float | None, float | None]
     without_memory: float | None
+    solved_if: float | None
     curves: tuple[tuple[tuple[int, float], ...], ...]
 
     @property
@@ -88,6 +90,7 @@ def _row(task: str, name: str, group: Sequence[Run]) -> Row:
         seconds=statistics.median([r.get("seconds") or 0.0 for r in results]),
         horizons=(_horizon(results, "start"), _horizon(results, "end")),
         without_memory=told.get("without_memory"),
+        solved_if=told.get("solved_if"),
         curves=tuple(tuple((int(a), float(b)) for a, b in r.get("curve", ())) for r in results),
     )
 

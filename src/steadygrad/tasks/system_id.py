@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steadygrad.tasks.base import Batches, Sizes, Split, epoch_generator
+from steadygrad.tasks.base import Batches, Score, Sizes, Split, epoch_generator
 from steadygrad.tasks.benchmark import Measured
 from steadygrad.tasks.datasets import DataFile, read_file
 from steadygrad.tasks.scoring import SeriesScores
@@ -183,6 +183,20 @@ class SystemID(SeriesScores, Measured):
     @property
     def no_memory(self) -> Mapping[str, float]:
         return self.scored("mean")
+
+    def naive(self, split: Split) -> list[Score]:
+        asked = self._part(split)[1][self.washout :, None]
+        filtered = linear_filter(*self._part("train"), self._part(split)[0])[self.washout :, None]
+        answers = {"mean": torch.zeros_like(asked), f"linear filter of {TAPS} inputs": filtered}
+        return [
+            Score(name, value, unit, "lower")
+            for name, answer in answers.items()
+            for unit, value in self.figures(self.tally(answer, asked)).items()
+        ]
+
+    @property
+    def unit(self) -> float:
+        return float(_scaled(self.system)[2])
 
     def batches(self, split: Split, size: int, shuffle: tuple[int, int] | None = None) -> Batches:
         u, y = self._part(split)
