@@ -12,10 +12,12 @@ from steadygrad.cli.check import check
 from steadygrad.cli.demo import demo
 from steadygrad.cli.diagnose import diagnose
 from steadygrad.cli.explain import explain
+from steadygrad.cli.first import one_voice
 from steadygrad.cli.optional import registry
 from steadygrad.cli.replay import replay
 from steadygrad.cli.report import report
 from steadygrad.cli.train import train
+from steadygrad.ranks import LostProcess
 from steadygrad.record import RecordError
 from steadygrad.tasks import InputError
 
@@ -40,6 +42,15 @@ INTERRUPTED = 130  # as shells count a process ended by Ctrl-C
 
 def run(argv: list[str]) -> int:
     """Run one command and return the exit code."""
+    try:
+        with one_voice():
+            return _run(argv)
+    except LostProcess as error:  # whoever is left says so, the first may be the one that is gone
+        print(f"steadygrad: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(argv: list[str]) -> int:
     if argv and argv[0] in ("--version", "-V"):
         print(f"steadygrad {__version__}")
         return 0

@@ -9,11 +9,13 @@ import tyro
 from rich.console import Console
 
 from steadygrad.cli.display import Lines, Live
+from steadygrad.cli.first import is_first
 from steadygrad.cli.plain_json import plain
 from steadygrad.cli.report import write_report
 from steadygrad.cli.score_table import print_scores
 from steadygrad.diagnosis import Repair
 from steadygrad.diagnosis.forks import Fork
+from steadygrad.ranks import joined
 from steadygrad.record import Record
 from steadygrad.tasks import InputError
 from steadygrad.train import Outcome, TrainConfig, repair_config, resumed_config
@@ -32,7 +34,8 @@ def train(
 
     A CSV is forecast (--target, --horizon), a text is learnt symbol by symbol (--symbol). The
     folder of the run (--out) receives the record run.db, the best weights model.safetensors, and
-    report.html. Ctrl-C saves; the same command with --resume goes on.
+    report.html. Ctrl-C saves; the same command with --resume goes on. In several processes:
+    torchrun --no-python --nproc-per-node 2 steadygrad train FILE; they share each batch.
 
     Args:
         config: Options of the run.
@@ -43,6 +46,12 @@ def train(
     """
     if dry_run and not repair:
         raise InputError("--dry-run: shows the plan of a repair; give --repair with it")
+    with joined(config.device):
+        return _train(config, json, repair, dry_run)
+
+
+def _train(config: TrainConfig, json: bool, repair: bool, dry_run: bool) -> int:
+    """Train, in one process or as one of those that torchrun started."""
     console = Console()
     repaired = None
     if repair:
@@ -56,6 +65,8 @@ def train(
             outcome = train_on(config, live.tell)
     else:
         outcome = train_on(config, Lines(console).tell)
+    if not is_first():
+        return EXIT[outcome.status]
     if repaired is not None:
         with Record.open(outcome.record) as record:
             record.note("repair", repaired.to_record())

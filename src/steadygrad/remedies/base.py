@@ -45,6 +45,8 @@ class Remedy(ABC):
     """Whether `penalty` wants the calls of recurrent layers kept for it."""
     reads_ahead: ClassVar[bool] = False
     """Whether an answer at one time step sees inputs of later ones: only for answers at the end."""
+    needs_whole_batch: ClassVar[bool] = False
+    """Whether it does something else with a share of a batch than with the batch."""
 
     def unsuitable(self, model: nn.Module) -> str | None:
         """Say in one sentence why this model cannot be treated, or return None if it can."""

@@ -54,6 +54,7 @@ class Flossing(Remedy):
     name: ClassVar[str] = "flossing"
     claim: ClassVar[str] = "Lyapunov exponents are drawn to target before training and in bouts"
     helps: ClassVar[tuple[str, ...]] = ("vanishing", "exploding")
+    needs_whole_batch: ClassVar[bool] = True
 
     before: int = 50
     bout: int = 50

@@ -38,6 +38,7 @@ class GradientPenalty(Remedy):
     name: ClassVar[str] = "gradient-penalty"
     claim: ClassVar[str] = "Descending it shortens the gradient of the loss"
     helps: ClassVar[tuple[str, ...]] = ("exploding",)
+    needs_whole_batch: ClassVar[bool] = True
 
     weight: float = 0.01
     norm: Literal["l1", "l2"] = "l2"

@@ -52,6 +52,7 @@ class JacobianScale(Remedy):
         "On the first training batch the step Jacobian's mean singular value becomes target"
     )
     helps: ClassVar[tuple[str, ...]] = ("vanishing", "exploding")
+    needs_whole_batch: ClassVar[bool] = True
 
     target: float = 1.0
     steps: int = 30

@@ -13,10 +13,15 @@ class Interrupt:
     """While entered, the first signal is only remembered; the second acts as it always does.
 
     Outside the main thread, where Python allows no signal handlers, it does nothing.
+
+    Args:
+        is_patient: Whether further signals are only remembered, too: torchrun passes Ctrl-C on to
+            processes that have had it from the terminal already, and kills what does not end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_patient: bool = False) -> None:
         self.requested = False
+        self._is_patient = is_patient
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Self:
@@ -34,7 +39,8 @@ class Interrupt:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
-        self._restore()
+        if not self._is_patient:
+            self._restore()
 
     def _restore(self) -> None:
         for number, before in self._before.items():

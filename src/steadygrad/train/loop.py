@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import Literal, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from steadygrad.record import Record
+from steadygrad.ranks import Ranks, lost
 from steadygrad.remedies import Applied, Remedy
 from steadygrad.tasks import Batch, InputError, Split, Task
 from steadygrad.train import checkpoint
@@ -19,8 +20,10 @@ from steadygrad.train.events import Listener, Remark, Saved, Stepped, Validated
 from steadygrad.train.folder import Folder
 from steadygrad.train.gradient import Gradient
 from steadygrad.train.interrupt import Interrupt
+from steadygrad.train.journal import Journal
 from steadygrad.train.model import Carried, SequenceModel, detach
 from steadygrad.train.progress import Progress
+from steadygrad.train.shares import joined_state, own_state, share_of
 
 COMMIT_EVERY = 1.0  # seconds: how far behind a reader of the record may be
 End = Literal["finished", "interrupted", "diverged"]
@@ -41,6 +44,7 @@ class Loop:
         record: Where every step is written down.
         data: Fingerprint of the data, kept in the checkpoint.
         tell: Is told what happens.
+        ranks: The processes that share each batch; the first alone writes and tells.
     """
 
     def __init__(
@@ -51,14 +55,20 @@ class Loop:
         remedies: tuple[Remedy, ...],
         applied: tuple[Applied, ...],
         folder: Folder,
-        record: Record,
+        record: Journal,
         data: str,
         tell: Listener,
+        ranks: Ranks,
     ) -> None:
         self.config, self.task, self.model = config, task, model
         self.folder, self.record, self.data, self.tell = folder, record, data, tell
+        self.ranks = ranks
         self.start_rate = config.settled(task.input_kind).learning_rate
         self.device = next(model.parameters()).device
+        self.called: nn.Module = model
+        if not ranks.is_alone:
+            gpu = [self.device.index] if self.device.type == "cuda" else None
+            self.called = DistributedDataParallel(model, device_ids=gpu)
         self.optimizer = torch.optim.Adam(model.parameters(), lr=self.start_rate)
         self.remedies, self.applied = remedies, applied
         self.treatments = [r.begin(model, self.optimizer) for r in remedies if r.acts_on_gradients]
@@ -88,10 +98,13 @@ class Loop:
             for name, tensor in saved.group(f"applied/{number}").items():
                 applied.memory[name].copy_(tensor)
         parts = [part.to(self.device) for _, part in sorted(saved.group("state").items())]
-        self.state = (tuple(parts) if len(parts) > 1 else parts[0]) if parts else None
-        torch.set_rng_state(saved.tensors["rng/cpu"])
-        if self.device.type == "cuda" and "rng/cuda" in saved.tensors:
-            torch.cuda.set_rng_state(saved.tensors["rng/cuda"], self.device)
+        whole = (tuple(parts) if len(parts) > 1 else parts[0]) if parts else None
+        self.state = own_state(whole, self.ranks)
+        random = saved.group(f"rng{self.ranks.rank or ''}")
+        if "cpu" in random:  # not of a process that was not there when the run was saved
+            torch.set_rng_state(random["cpu"])
+        if self.device.type == "cuda" and "cuda" in random:
+            torch.cuda.set_rng_state(random["cuda"], self.device)
 
     def save(self, status: str = "running") -> None:
         """Write a checkpoint; the record is made permanent first, so it is never behind."""
@@ -102,7 +115,9 @@ class Loop:
             "data": self.data,
             "progress": self.progress.plain(),
         }
-        checkpoint.write(self.folder.checkpoint, Checkpoint(self._tensors(), facts))
+        tensors = self._tensors()  # of which every process has some
+        if self.ranks.is_first:
+            checkpoint.write(self.folder.checkpoint, Checkpoint(tensors, facts))
         self.tell(Saved(self.progress.step, self.folder.checkpoint))
 
     def run(self, gradient: Gradient, interrupt: Interrupt) -> End:
@@ -118,16 +133,18 @@ class Loop:
                 "train", self.config.batch_size, (self.config.seed, progress.epoch)
             )
             while progress.index < len(batches) and not self._is_over():
-                batch = batches[progress.index].to(self.device)
+                batch = batches[progress.index]
                 if not self._step(batch, gradient, time.perf_counter() - started):
                     return "diverged"
                 if progress.step % self.config.validate_every == 0:
                     self._validate()
                 progress.seconds = (now := time.perf_counter()) - started
-                if interrupt.requested:
+                is_due = now - saved > self.config.checkpoint_every_seconds
+                is_stopped, is_due = self.ranks.any(interrupt.requested, is_due)
+                if is_stopped:
                     self.save()
                     return "interrupted"
-                if now - saved > self.config.checkpoint_every_seconds:
+                if is_due:
                     self.save()
                     saved = committed = now
                 elif now - committed > COMMIT_EVERY:
@@ -141,21 +158,30 @@ class Loop:
 
     def evaluate(self, split: Split) -> tuple[float, Tensor]:
         """Return mean loss and summed tally of the present weights over ``split``."""
-        losses: list[tuple[float, int]] = []
+        sums: list[tuple[float, float]] = []
+        sizes: list[int] = []
         total: Tensor | None = None
         state: Carried | None = None
         with evaluating(self.model), torch.no_grad():
             for batch in self.task.batches(split, 4 * self.config.batch_size):
-                batch = batch.to(self.device)
-                outputs, state = self.model(batch.inputs, None if batch.fresh else state)
-                losses.append(
-                    (self.task.loss(outputs, batch.targets).item(), batch.targets.numel())
-                )
-                tally = self.task.tally(outputs, batch.targets).cpu()
+                share = share_of(batch, self.ranks, self.task.every_step)
+                own = share.batch.to(self.device)
+                outputs, state = self.model(own.inputs, None if batch.fresh else state)
+                tally = self.task.tally(outputs, own.targets).cpu() * (share.rows > 0)
+                count = float(tally[-1])
+                sums.append((self._summed(self.task.loss(outputs, own.targets), count), count))
+                sizes.append(batch.targets.numel())
                 total = tally if total is None else total + tally
         assert total is not None  # no task has an empty part
-        count = sum(n for _, n in losses)
-        return sum(loss * n for loss, n in losses) / count, total
+        loss, count = self.ranks.sum_(torch.tensor(sums, dtype=torch.float64)).unbind(1)
+        size = torch.tensor(sizes, dtype=torch.float64)
+        mean = (loss / count.clamp(min=1) * size).sum() / size.sum()
+        return float(mean), self.ranks.sum_(total)
+
+    @staticmethod
+    def _summed(loss: Tensor, count: float) -> float:
+        """The sum of which ``loss`` is the mean over ``count`` answers."""
+        return float(loss) * count if count else 0.0
 
     def _step(self, batch: Batch, gradient: Gradient, seconds: float) -> bool:
         """Train on one batch; False if loss or gradient is not finite."""
@@ -163,12 +189,9 @@ class Loop:
         rate = progress.learning_rate(self.start_rate)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        state = None if batch.fresh else detach(self.state)
         self.optimizer.zero_grad()
-        outputs, self.state = self.model(batch.inputs, state)
-        loss = self.task.loss(outputs, batch.targets)
-        value = loss.item()
-        sum((applied.penalty(loss) for applied in self.applied), loss).backward()
+        with lost():
+            value = self._backward(batch)
         norm = gradient.clip() if math.isfinite(value) else math.nan
         # Also where the loss is lost: the watch looks at this moment, and names the first bad
         # tensor. The best weights are kept apart.
@@ -183,6 +206,26 @@ class Loop:
         progress.index += 1
         self.tell(Stepped(progress.step, progress.epoch, value, gradient.latest(), seconds))
         return True
+
+    def _backward(self, batch: Batch) -> float:
+        """Leave the gradient of the loss over the whole batch; return the loss."""
+        share = share_of(batch, self.ranks, self.task.every_step)
+        own = share.batch.to(self.device)
+        state = None if batch.fresh else detach(self.state)
+        outputs, self.state = self.called(own.inputs, state)
+        loss = self.task.loss(outputs, own.targets)
+        if self.ranks.is_alone:
+            value = loss.item()
+        else:
+            tally = self.task.tally(outputs.detach(), own.targets)
+            count = float(tally[-1]) * (share.rows > 0)
+            value, whole = self.ranks.sum(self._summed(loss.detach(), count), count)
+            value = value / max(whole, 1)
+            loss = loss * (count / max(whole, 1))  # this process's part of the whole loss
+        # A penalty is a mean over rows, or of weights alone.
+        penalties = sum((applied.penalty(loss) for applied in self.applied), loss.new_zeros(()))
+        ((loss + penalties * share.rows) * self.ranks.size).backward()
+        return value
 
     def _diverged(self, loss: float) -> None:
         what = "gradient" if math.isfinite(loss) else "loss"
@@ -229,12 +272,19 @@ class Loop:
             tensors |= {f"remedy/{number}/{k}": t for k, t in treatment.state_dict().items()}
         for number, applied in enumerate(self.applied):
             tensors |= {f"applied/{number}/{name}": t for name, t in applied.memory.items()}
-        state = (self.state,) if isinstance(self.state, Tensor) else self.state or ()
+        joined = joined_state(self.state, self.ranks)
+        state = (joined,) if isinstance(joined, Tensor) else joined or ()
         tensors |= {f"state/{number}": part for number, part in enumerate(state)}
-        tensors["rng/cpu"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            tensors["rng/cuda"] = torch.cuda.get_rng_state(self.device)
+        for rank, random in enumerate(self.ranks.gather(self._random())):
+            tensors |= {f"rng{rank or ''}/{device}": t for device, t in random.items()}
         return tensors
+
+    def _random(self) -> dict[str, Tensor]:
+        """Where this process's random generators stand."""
+        random = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(self.device)
+        return random
 
 
 @contextlib.contextmanager

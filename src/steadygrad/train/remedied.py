@@ -2,15 +2,19 @@
 
 import torch
 
+from steadygrad.ranks import Ranks
 from steadygrad.remedies import Applied, Remedy, parse
 from steadygrad.tasks import InputError, Task
 from steadygrad.train.config import TrainConfig
 from steadygrad.train.model import SequenceModel
 
 
+Remedied = tuple[SequenceModel, tuple[Remedy, ...], tuple[Applied, ...]]
+
+
 def remedied_model(
-    config: TrainConfig, task: Task, device: torch.device
-) -> tuple[SequenceModel, tuple[Remedy, ...], tuple[Applied, ...]]:
+    config: TrainConfig, task: Task, device: torch.device, ranks: Ranks | None = None
+) -> Remedied:
     """Make the model and apply the remedies, before anything is written."""
     hidden = config.settled(task.input_kind).hidden
     model = SequenceModel(task, config.cell, hidden, config.layers, config.dropout)
@@ -20,12 +24,21 @@ def remedied_model(
         try:
             remedy = parse(text)
             check_answers(remedy, task)
+            _check_whole(remedy, ranks or Ranks())
             applied = remedy.apply(model)
         except ValueError as error:
             raise InputError(f"--remedies {text}: {error}") from None
         remedies.append(remedy)
         changes.append(applied)
     return model.to(device), tuple(remedies), tuple(changes)
+
+
+def _check_whole(remedy: Remedy, ranks: Ranks) -> None:
+    if remedy.needs_whole_batch and not ranks.is_alone:
+        raise ValueError(
+            f"it acts on a whole batch at once, of which each of {ranks.size} processes sees a"
+            " share: train in one process, or leave it out"
+        )
 
 
 def check_answers(remedy: Remedy, task: Task) -> None:

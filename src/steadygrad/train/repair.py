@@ -11,6 +11,7 @@ import numpy as np
 from steadygrad.diagnosis.finding import Finding
 from steadygrad.diagnosis.forks import Fork, choose
 from steadygrad.diagnosis.repair import Repair, plan_of
+from steadygrad.ranks import Ranks
 from steadygrad.record import RecordError, read
 from steadygrad.train.config import TrainConfig
 from steadygrad.train.events import Outcome
@@ -49,6 +50,7 @@ def repair_config(
     Raises:
         InputError: Anything wrong with file or options.
     """
+    ranks = Ranks.everyone()  # of several processes the first has the records
     with tempfile.TemporaryDirectory(prefix="steadygrad-repair-") as folder:
         first = _run(config, Path(folder) / "look", None, config.seed)
         findings = tuple(
@@ -62,7 +64,8 @@ def repair_config(
 
         def score(name: str | None, seed: int) -> float:
             where = Path(folder) / f"{name or 'nothing'}-{seed}"
-            return best_loss(_run(config, where, name, seed))
+            outcome = _run(config, where, name, seed)
+            return ranks.from_rank(best_loss(outcome) if ranks.is_first else math.nan)
 
         first_seed = config.seed + 1
         choice = choose(plan, score, better="lower", seeds=seeds, first_seed=first_seed, tell=tell)

@@ -8,8 +8,10 @@ import torch
 from safetensors.torch import save
 
 from steadygrad.diagnosis import Watch, watch
+from steadygrad.ranks import LostProcess, Ranks, joined
 from steadygrad.record import Record
 from steadygrad.tasks import InputError, Score, Task
+from steadygrad.train import checkpoint
 from steadygrad.train.checkpoint import Checkpoint, check_fits, replace_file
 from steadygrad.train.config import TrainConfig
 from steadygrad.train.data import fingerprint, read_task
@@ -17,9 +19,10 @@ from steadygrad.train.events import Event, Listener, Outcome, Started
 from steadygrad.train.folder import Folder, earlier_run
 from steadygrad.train.gradient import Gradient
 from steadygrad.train.interrupt import Interrupt
+from steadygrad.train.journal import Journal
 from steadygrad.train.loop import End, Loop
 from steadygrad.train.model import SequenceModel, describe
-from steadygrad.train.remedied import remedied_model
+from steadygrad.train.remedied import Remedied, remedied_model
 
 
 def ignore(event: Event) -> None:
@@ -34,46 +37,88 @@ def train(config: TrainConfig, tell: Listener = ignore) -> Outcome:
     CPU, a run that was interrupted or killed at any moment and then resumed ends with the same
     weights, bit for bit, as one that was not.
 
+    Started by ``torchrun``, its processes share every batch: ``batch_size`` is that of all of them
+    together, gradients are those of the loss over the whole batch, and the first process alone
+    writes and tells. A run may be resumed with another number of processes.
+
     Args:
         config: All options.
         tell: Is called with each event; draws or logs, as it likes.
 
     Raises:
         InputError: Anything wrong with file, options or folder; nothing has been written then.
+        LostProcess: Another process of the training is gone; resume it.
     """
-    config.check()
-    task = read_task(config)
-    device = pick_device(config)
+    with joined(config.device) as local:
+        return _spread(config, tell, Ranks.everyone(), local)
+
+
+def _spread(config: TrainConfig, tell: Listener, ranks: Ranks, local: int | None) -> Outcome:
+    """Train in one process, or as one of several."""
+
+    def read() -> tuple[Task, torch.device, str]:
+        config.check()
+        return read_task(config), pick_device(config, local), fingerprint(config.file)
+
+    task, device, data = ranks.together(read)
     folder = Folder(config.folder)
-    data = fingerprint(config.file)
-    saved = earlier_run(folder, config, data)
-    with _settings(config, device):
-        model, remedies, applied = remedied_model(config, task, device)
+    saved = ranks.together(lambda: earlier_run(folder, config, data), only_first=True)
+
+    def made() -> Remedied:
+        found = remedied_model(config, task, device, ranks)
         if saved is not None:
-            check_fits(folder.checkpoint, saved, model.state_dict())
-        folder.make()
-        with _open_record(folder, config, saved) as record:
-            loop = Loop(config, task, model, remedies, applied, folder, record, data, tell)
+            check_fits(folder.checkpoint, saved, found[0].state_dict())
+        return found
+
+    with _settings(config, device):
+        model, remedies, applied = ranks.together(made)
+        if not ranks.is_first:  # the weights are those of the first; draws from here on are not
+            torch.manual_seed((config.seed + ranks.rank * 0x9E3779B97F4A7C15) % 2**63)
+        ranks.together(folder.make, only_first=True)
+        with _open_record(folder, config, saved, ranks) as record:
+            journal = Journal(record)
+            tell = tell if ranks.is_first else ignore
+            loop = Loop(config, task, model, remedies, applied, folder, journal, data, tell, ranks)
             if saved is None:
-                _describe(record, config, loop)
+                _describe(journal, config, loop)
             else:
-                loop.restore(saved)
-                record.event(loop.progress.step, "resumed", "gone on after an interruption")
+                ranks.together(lambda: loop.restore(saved))
+                journal.event(loop.progress.step, "resumed", "gone on after an interruption")
             tell(_started(config, task, model, loop, str(device)))
-            return _train(loop)
+            try:
+                return _train(loop)
+            except LostProcess as error:
+                raise LostProcess(f"{error}; {_how_to_go_on(loop)}") from None
 
 
-def pick_device(config: TrainConfig) -> torch.device:
+def _how_to_go_on(loop: Loop) -> str:
+    if not loop.folder.checkpoint.exists():
+        return "nothing was saved yet"
+    step = checkpoint.read(loop.folder.checkpoint).facts["progress"]["step"]
+    return f"the last checkpoint is of step {step}: the same command with --resume goes on there"
+
+
+def pick_device(config: TrainConfig, local: int | None = None) -> torch.device:
     """Return where to train.
+
+    Args:
+        config: The options.
+        local: Number of this process on its machine, if torchrun started it: that of its GPU.
 
     Raises:
         InputError: A GPU was asked for by name and there is none.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch sees no CUDA device here; give --device cpu")
-    if config.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(config.device)
+    if config.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    if local is not None and local >= torch.cuda.device_count():
+        raise InputError(
+            f"process {local} of this machine has no GPU of its own, there are"
+            f" {torch.cuda.device_count()}: give torchrun a smaller --nproc-per-node, or"
+            " --device cpu"
+        )
+    return torch.device("cuda") if local is None else torch.device("cuda", local)
 
 
 def _train(loop: Loop) -> Outcome:
@@ -81,12 +126,13 @@ def _train(loop: Loop) -> Outcome:
     seen = watch(
         loop.model,
         loop.optimizer,
-        record=loop.record,
+        record=loop.record.record,
         lag=lag,
         budget=loop.config.budget,
         start_step=loop.progress.step,
+        ranks="this" if loop.ranks.is_alone else "all",
     )
-    with Interrupt() as interrupt:
+    with Interrupt(is_patient=not loop.ranks.is_alone) as interrupt:
         with seen:
             gradient = Gradient(loop.model, loop.config.clip, loop.treatments, seen)
             end = loop.run(gradient, interrupt)
@@ -108,7 +154,8 @@ def _finish(loop: Loop, end: End, seen: Watch) -> Outcome:
     if end == "diverged":  # the loss may be lost where no gradient was
         loop.record.note("verdict", "nonfinite")
     best = {name: t.cpu().contiguous() for name, t in loop.best.items()}
-    replace_file(loop.folder.weights, save(best, metadata={"steadygrad": "weights"}))
+    if loop.ranks.is_first:
+        replace_file(loop.folder.weights, save(best, metadata={"steadygrad": "weights"}))
     loop.save(status=end)
     return _outcome(loop, end, seen, scores)
 
@@ -136,7 +183,20 @@ def _outcome(loop: Loop, end: End, seen: Watch, scores: list[Score]) -> Outcome:
     )
 
 
-def _open_record(folder: Folder, config: TrainConfig, saved: Checkpoint | None) -> Record:
+@contextlib.contextmanager
+def _open_record(
+    folder: Folder, config: TrainConfig, saved: Checkpoint | None, ranks: Ranks
+) -> Iterator[Record | None]:
+    """The record of the run, for as long as the context is open; of the first process alone."""
+
+    def opened() -> Record | None:
+        return _opened(folder, config, saved) if ranks.is_first else None
+
+    with ranks.together(opened) or contextlib.nullcontext() as record:
+        yield record
+
+
+def _opened(folder: Folder, config: TrainConfig, saved: Checkpoint | None) -> Record:
     if saved is None:
         # Without a checkpoint there is nothing to lose: `earlier_run` has refused all else. The
         # old checkpoint goes first, or a kill now would leave it beside a record of another run.
@@ -148,8 +208,9 @@ def _open_record(folder: Folder, config: TrainConfig, saved: Checkpoint | None) 
     return record
 
 
-def _describe(record: Record, config: TrainConfig, loop: Loop) -> None:
+def _describe(record: Journal, config: TrainConfig, loop: Loop) -> None:
     task = loop.task
+    record.note("processes", loop.ranks.size)
     record.note("title", f"{config.cell} on {config.file.name}")
     record.note("kind", "train")
     record.note("lag", config.lag if config.lag is not None else task.required_lag)
@@ -177,7 +238,7 @@ def _started(
         facts=task.facts(),
         notes=task.notes,
         parameters=sum(p.numel() for p in model.parameters()),
-        device=device,
+        device=device if loop.ranks.is_alone else f"{device}, {loop.ranks.size} processes",
         folder=config.folder,
         step=loop.progress.step,
         max_steps=config.max_steps,

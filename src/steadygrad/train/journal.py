@@ -1,0 +1,38 @@
+"""The record of a run as its loop sees it; of several processes the first alone has one."""
+
+from collections.abc import Mapping
+from typing import Any, final
+
+from steadygrad.record import Record
+
+
+@final
+class Journal:
+    """Writes into a record, or nowhere.
+
+    Args:
+        record: The record; None in every process but the first.
+    """
+
+    def __init__(self, record: Record | None) -> None:
+        self.record = record
+
+    def scalars(self, step: int, values: Mapping[str, Any]) -> None:
+        """As `Record.scalars`."""
+        if self.record is not None:
+            self.record.scalars(step, values)
+
+    def event(self, step: int, kind: str, text: str, **data: Any) -> None:
+        """As `Record.event`."""
+        if self.record is not None:
+            self.record.event(step, kind, text, **data)
+
+    def note(self, key: str, value: Any) -> None:
+        """As `Record.note`."""
+        if self.record is not None:
+            self.record.note(key, value)
+
+    def commit(self) -> None:
+        """As `Record.commit`."""
+        if self.record is not None:
+            self.record.commit()
