@@ -220,9 +220,7 @@ def test_an_interrupt_stops_all_and_one_process_may_go_on(
         (("{file}", "--batch-size", "1", "--out", "/proc/none"), "nothing can be written there"),
     ],
 )
-def test_bad_input_is_said_once(
-    options: tuple[str, ...], message: str, tmp_path: Path
-) -> None:
+def test_bad_input_is_said_once(options: tuple[str, ...], message: str, tmp_path: Path) -> None:
     file = str(wave(tmp_path))
     given = [o.format(file=file) for o in options]
     given += [] if "--out" in given else ["--out", str(tmp_path / "run")]

@@ -13,6 +13,7 @@ from steadygrad.diagnosis.finding import Finding, Thresholds, verdict, worst_fir
 from steadygrad.diagnosis.judge import judge
 from steadygrad.diagnosis.prescribe import prescribe
 from steadygrad.diagnosis.recording import describe, write_flow
+from steadygrad.diagnosis.shared import looking_alone
 from steadygrad.flow import TimeFlow, gradient_through_time
 from steadygrad.record import Record
 
@@ -145,7 +146,8 @@ def diagnose(
         rows: Sequences of the batch to use at most; all if not given.
 
     Raises:
-        ValueError: No recurrent layer, none called, a loss that is no scalar, a negative lag.
+        ValueError: No recurrent layer, none called, a loss that is no scalar, a negative lag; a
+            model in DistributedDataParallel, or split over processes.
 
     Example:
         >>> import torch
@@ -158,7 +160,8 @@ def diagnose(
     if lag is not None and lag < 1:
         raise ValueError(f"lag counts steps back and must be at least 1, got {lag}")
     thresholds = thresholds or Thresholds()
-    measured = gradient_through_time(model, loss_fn, lag=lag, sources=sources, rows=rows)
+    with looking_alone(model):
+        measured = gradient_through_time(model, loss_fn, lag=lag, sources=sources, rows=rows)
     found = [f for flow in measured.flows.values() for f in judge(flow, lag, thresholds)]
     found += [f for call, g in measured.borders if (f := padding(call, g, thresholds))]
     findings = [prescribe(finding, model) for finding in found]

@@ -1,6 +1,7 @@
 """What the processes of one training saw, judged by the first and told to all."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from steadygrad.diagnosis.black_box import BlackBox
 from steadygrad.diagnosis.finding import Finding
-from steadygrad.flow import Call, TimeFlow
+from steadygrad.flow import Call, TimeFlow, recurrent_layers
 from steadygrad.flow.merge import Part, merged
 from steadygrad.flow.replay import OutputGradient
 from steadygrad.ranks import Ranks
@@ -43,6 +44,38 @@ def check_whole(model: nn.Module) -> None:
             "layer again from what it holds. Measure before the model is sharded, or train it "
             "with DistributedDataParallel"
         )
+
+
+@contextmanager
+def looking_alone(model: nn.Module) -> Iterator[None]:
+    """Refuse to run a model through `DistributedDataParallel`, or from a part of its parameters.
+
+    A pass through it that no ``backward`` follows leaves it waiting for one, and the next step of
+    the training fails.
+
+    Raises:
+        ValueError: The model is in it, or the loss calls it.
+    """
+    check_whole(model)
+    if is_replicated(model):
+        raise ValueError(_ALONE)
+
+    def look(*_: Any) -> None:
+        if DistributedDataParallel._get_active_ddp_module() is not None:
+            raise ValueError(_ALONE)
+
+    handles = [layer.register_forward_pre_hook(look) for _, layer in recurrent_layers(model)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+_ALONE = (
+    "one look at a model is one process's: give model.module, and call that in loss_fn, not the "
+    "DistributedDataParallel around it; sg.watch looks at the whole batch of a training"
+)
 
 
 def rows_here(ranks: Ranks, rows: int) -> int:

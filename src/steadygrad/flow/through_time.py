@@ -27,6 +27,9 @@ from steadygrad.flow.state_growth import StateGrowth, state_growth
 from steadygrad.scan import Layout, Observed, Tap
 
 
+CLOSE = 1e-3  # of outputs: what a replay may differ by; in half precision a few units of rounding
+
+
 @dataclass(frozen=True)
 class TimeFlow:
     r"""What came of the gradient in one direction of one layer.
@@ -234,11 +237,12 @@ def _walk(
             curves[key].append(curve(tap, at))
     mode = "per source" if parts else "total"
     difference = replay.reproduces(call, limit)
+    close = max(CLOSE, 8 * torch.finfo(call.output.dtype).eps)
     flows = {}
     for key, tap in total.items():
         name = direction_name(call.name, key, replay.twin)
         by_lag = median_curve(curves[key], mode)
-        flow = _time_flow(name, replay, key, tap, by_lag, seen[key], difference)
+        flow = _time_flow(name, replay, key, tap, by_lag, seen[key], (difference, close))
         flows[name] = replace(flow, goes_on=call.goes_on)
     return flows
 
@@ -250,7 +254,7 @@ def _time_flow(
     tap: Tap,
     by_lag: LagCurve,
     seen: Observed,
-    difference: float,
+    difference: tuple[float, float],
 ) -> TimeFlow:
     by_state = {s: tap.log10_over_batch(s).cpu().numpy() for s in tap.states}
     batch = replay.rows.batch_sizes[0]
@@ -264,7 +268,7 @@ def _time_flow(
         gate_health(seen),
         tap.nonfinite[0].sum(-1).cpu().numpy(),
         "replay",
-        _exactness(batch, difference),
+        _exactness(batch, *difference),
         key[1],
         len(by_state["h"]),
         state_growth(seen, Layout(replay.rows.batch_sizes, key[1])),
@@ -272,12 +276,12 @@ def _time_flow(
     )
 
 
-def _exactness(batch: int, difference: float) -> str:
+def _exactness(batch: int, difference: float, close: float) -> str:
     """Say how far the replay is the layer's own computation."""
     text = (
         f"replayed in float64 over {batch} sequences; the replay's output differs from the "
         f"layer's own by at most {difference:.1e}"
     )
-    if difference <= 1e-3:
+    if difference <= close:
         return "exact: " + text
     return "statistical: " + text + " (a chaotic or overflowing layer, its path is not repeatable)"
