@@ -1,7 +1,7 @@
 r"""What of a batch each process of a training takes, and how its parts are the whole again.
 
-Every process sees the same batches and takes every ``size``-th row. A loss is a mean over answers,
-of which the shares may hold unequally many: with :math:`n_r` answers in process r, :math:`n` in all,
+Every process sees the same batches and takes every ``size``-th row. A loss is a mean over
+answers, of which shares may hold unequally many: with :math:`n_r` in process r, :math:`n` in all,
 
 .. math::
     L = \sum_r \frac{n_r}{n} L_r, \qquad
