@@ -2,7 +2,7 @@
 
 import json as json_format
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import tyro
@@ -20,6 +20,7 @@ from steadygrad.record import Record
 from steadygrad.tasks import InputError
 from steadygrad.train import Outcome, TrainConfig, repair_config, resumed_config
 from steadygrad.train import train as train_on
+from steadygrad.train.rescue import MANY
 
 EXIT = {"finished": 0, "diverged": 1, "interrupted": 130}
 
@@ -41,7 +42,8 @@ def train(
         config: Options of the run.
         json: Print one JSON document at the end, and nothing else.
         repair: First look at a short run; if it has a fault, try the remedies for it in short runs
-            beside each other, and train with one that is better beyond noise, if there is.
+            beside each other, and train with one that is better beyond noise, if there is. Should
+            the training diverge, go back to its last good state and on with a remedy.
         dry_run: With --repair: print what would be tried, and train nothing more.
     """
     if dry_run and not repair:
@@ -86,6 +88,7 @@ def _repair(
 ) -> tuple[TrainConfig, Repair | None]:
     """The options with the remedy that was kept; of a run that is resumed, those it had."""
     config.check()
+    config = replace(config, rollbacks=config.rollbacks or MANY)
     if config.resume:
         return resumed_config(config, config.folder / "run.db"), None
 

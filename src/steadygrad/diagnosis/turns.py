@@ -23,6 +23,10 @@ class Turns:
     def __init__(self, ranks: Ranks, budget: Budget, step: int) -> None:
         self._ranks, self._budget, self._begun, self._next = ranks, budget, step, step + 1
 
+    def rewind(self, step: int) -> None:
+        """Go on from an earlier step."""
+        self._begun, self._next = min(self._begun, step), step + 1
+
     def is_due(self, step: int) -> bool:
         """Whether to measure at this step."""
         if self._ranks.is_alone:

@@ -182,6 +182,22 @@ class Watch:
             self._clip_norm = self._capture.begun, norm
         return norm
 
+    def rewind(self, step: int) -> None:
+        """Forget what was found: the training has gone back to where it was after ``step``.
+
+        The record is not touched; forget there with `Record.truncate`.
+        """
+        self.step = step
+        self._turns.rewind(step)
+        self._broken, self._weights, self._clip_norm = None, None, None
+        self._register.found = {}
+        self._leaks, self._leak = {}, Leak()
+        for kept in (self._history.before, self._history.after, self._history.update):
+            kept.clear()
+        self._capture.clear()
+        self._black_box.clear()
+        self.latest["verdict"] = self.verdict
+
     def close(self) -> None:
         """Take every hook off and write the last word into the record; again does nothing."""
         if self._is_closed:

@@ -26,7 +26,6 @@ from steadygrad.flow.sources import (
 from steadygrad.flow.state_growth import StateGrowth, state_growth
 from steadygrad.scan import Layout, Observed, Tap
 
-
 CLOSE = 1e-3  # of outputs: what a replay may differ by; in half precision a few units of rounding
 
 

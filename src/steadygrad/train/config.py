@@ -14,7 +14,7 @@ Kind = Literal["auto", "forecast", "text"]
 # Options that a resumed run may change: where it runs and how long, never what it computes.
 FREE_ON_RESUME = frozenset(
     {"out", "resume", "overwrite", "checkpoint_every_seconds", "threads", "device", "budget"}
-    | {"file", "epochs", "max_steps"}
+    | {"file", "epochs", "max_steps", "rollbacks"}
 )
 # Adam divides the one by very little; the other is a time, and a year is as good as never.
 LARGEST = {"learning_rate": 1e6, "checkpoint_every_seconds": 1e12}
@@ -47,6 +47,8 @@ class TrainConfig:
             forecast, 0.002 for a text if not given.
         budget: Share of the time that measuring the gradient at every time step may take.
         lag: Time steps that the gradient has to travel; only with it can vanishing be a fault.
+        rollbacks: How often a training that diverges goes back to its last good state and on with a
+            remedy, before it ends as diverged; --repair allows three.
         device: Where to train.
         seed: Fixes weights, order of the data and dropout.
         threads: CPU threads; torch's own choice if not given.
@@ -76,6 +78,7 @@ class TrainConfig:
     learning_rate: float | None = None
     budget: float = 0.05
     lag: int | None = None
+    rollbacks: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 0
     threads: int | None = None
@@ -115,6 +118,7 @@ class TrainConfig:
         _expect("dropout", self.dropout, 0 <= self.dropout < 1, "from 0 to below 1")
         _expect("clip", self.clip, math.isfinite(self.clip) and self.clip >= 0, "0 or above")
         _expect("budget", self.budget, 0 <= self.budget <= 1, "a share from 0 to 1")
+        _expect("rollbacks", self.rollbacks, self.rollbacks >= 0, "0 or above")
         _expect("seed", self.seed, 0 <= self.seed < 2**63, "from 0 to below 2^63")
         if self.resume and self.overwrite:
             raise InputError("--resume goes on, --overwrite starts again: give one of them")

@@ -85,6 +85,7 @@ class Outcome:
         weights: Best weights, if the run came to an end.
         findings: Faults that were found.
         notes: What was done to the data.
+        rollbacks: Each return to a good state after the training had diverged.
     """
 
     status: Status
@@ -98,3 +99,4 @@ class Outcome:
     weights: Path | None
     findings: tuple[Mapping[str, Any], ...]
     notes: tuple[str, ...]
+    rollbacks: tuple[Mapping[str, Any], ...] = ()

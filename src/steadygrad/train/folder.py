@@ -31,6 +31,10 @@ class Folder:
         """The best weights, once the run has come to an end."""
         return self.path / "model.safetensors"
 
+    def before_rollback(self, number: int) -> Path:
+        """The state that a rollback went back to, without its remedy."""
+        return self.path / f"before-rollback-{number}.safetensors"
+
     def make(self) -> None:
         """Make the folder and see that it can be written to.
 

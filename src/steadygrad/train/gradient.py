@@ -7,7 +7,7 @@ from typing import Any, final
 from torch import nn
 
 from steadygrad.diagnosis import Watch
-from steadygrad.remedies import Treatment
+from steadygrad.remedies import Nonfinite, Treatment
 
 NOTED = ("threshold", "clipped", "skipped", "nonfinite")  # of a treatment's report, written down
 
@@ -53,6 +53,11 @@ class Gradient:
             if key in report
         }
         return norm
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether a step whose numbers are lost is left out, rather than the end."""
+        return any(isinstance(t.remedy, Nonfinite) for t in self.treatments)
 
     def norms(self) -> Mapping[str, float]:
         """Return the norm of this step before and after, and what the remedies did."""

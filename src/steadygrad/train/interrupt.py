@@ -35,7 +35,10 @@ class Interrupt:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._restore()
+        # torchrun ends the other processes as soon as one is gone: what is to be said of that has to
+        # get out first.
+        if not (self._is_patient and error is not None):
+            self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.requested = True

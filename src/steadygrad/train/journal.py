@@ -32,6 +32,11 @@ class Journal:
         if self.record is not None:
             self.record.note(key, value)
 
+    def truncate(self, step: int) -> None:
+        """As `Record.truncate`."""
+        if self.record is not None:
+            self.record.truncate(step)
+
     def commit(self) -> None:
         """As `Record.commit`."""
         if self.record is not None:

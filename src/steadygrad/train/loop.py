@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from steadygrad.diagnosis import Watch
 from steadygrad.ranks import Ranks, lost
-from steadygrad.remedies import Applied, Remedy
+from steadygrad.remedies import Applied, Remedy, parse
 from steadygrad.tasks import Batch, InputError, Split, Task
 from steadygrad.train import checkpoint
 from steadygrad.train.checkpoint import Checkpoint
@@ -23,6 +24,7 @@ from steadygrad.train.interrupt import Interrupt
 from steadygrad.train.journal import Journal
 from steadygrad.train.model import Carried, SequenceModel, detach
 from steadygrad.train.progress import Progress
+from steadygrad.train.rescue import GOOD, HALVINGS, RATE, Cause, Losses, Rescue, remedy_for
 from steadygrad.train.shares import joined_state, own_state, share_of
 
 COMMIT_EVERY = 1.0  # seconds: how far behind a reader of the record may be
@@ -72,16 +74,23 @@ class Loop:
         self.optimizer = torch.optim.Adam(model.parameters(), lr=self.start_rate)
         self.remedies, self.applied = remedies, applied
         self.treatments = [r.begin(model, self.optimizer) for r in remedies if r.acts_on_gradients]
+        self._own = len(self.treatments)  # the rest came by rescues
+        self.cause: Cause = "nonfinite"
         self.progress = Progress()
         self.state: Carried | None = None
         self.best: dict[str, Tensor] = {}
         self.why = ""  # one sentence: why the run ended
+        self.rescues: list[Rescue] = []
+        self._good: Checkpoint | None = None  # to go back to, if the training diverges
+        self._losses = Losses()
 
     def restore(self, saved: Checkpoint) -> None:
         """Take up everything from a checkpoint."""
         self.progress = Progress(**saved.facts["progress"])
         self.model.load_state_dict(saved.group("model"))
         self.best = saved.group("best")
+        self.rescues = [Rescue(**plain) for plain in saved.facts.get("rescues", ())]
+        self._treat_again()
         names = [name for name, _ in self.model.named_parameters()]
         moments: dict[int, dict[str, Tensor]] = {}
         for key, tensor in saved.group("optimizer").items():
@@ -110,35 +119,41 @@ class Loop:
         """Write a checkpoint; the record is made permanent first, so it is never behind."""
         self.progress.status = status
         self.record.commit()
+        present = self.present()  # of which every process has some
+        if self.ranks.is_first:
+            checkpoint.write(self.folder.checkpoint, present)
+        self.tell(Saved(self.progress.step, self.folder.checkpoint))
+
+    def present(self) -> Checkpoint:
+        """The run as it stands."""
         facts = {
             "config": self.config.fixed(),
             "data": self.data,
             "progress": self.progress.plain(),
+            "rescues": [rescue.plain() for rescue in self.rescues],
         }
-        tensors = self._tensors()  # of which every process has some
-        if self.ranks.is_first:
-            checkpoint.write(self.folder.checkpoint, Checkpoint(tensors, facts))
-        self.tell(Saved(self.progress.step, self.folder.checkpoint))
+        return Checkpoint(self._tensors(), facts)
 
-    def run(self, gradient: Gradient, interrupt: Interrupt) -> End:
-        """Train until the end, an interrupt, or a loss that is not finite."""
-        progress = self.progress
-        started = time.perf_counter() - progress.seconds
+    def run(self, gradient: Gradient, interrupt: Interrupt, seen: Watch) -> End:
+        """Train until the end, an interrupt, or a loss that is lost and not to be rescued."""
+        started = time.perf_counter() - self.progress.seconds
         saved = committed = time.perf_counter()
         if not self.best:  # a run resumed at step 0 was validated before it was saved
             self._validate()
             self.save()
+        self._keep_good()
         while not self._is_over():
-            batches = self.task.batches(
-                "train", self.config.batch_size, (self.config.seed, progress.epoch)
-            )
-            while progress.index < len(batches) and not self._is_over():
-                batch = batches[progress.index]
+            epoch = self.config.seed, self.progress.epoch
+            batches = self.task.batches("train", self.config.batch_size, epoch)
+            while self.progress.index < len(batches) and not self._is_over():
+                batch = batches[self.progress.index]
                 if not self._step(batch, gradient, time.perf_counter() - started):
-                    return "diverged"
-                if progress.step % self.config.validate_every == 0:
+                    if not self._rescue(seen):
+                        return "diverged"
+                    break  # perhaps into another epoch
+                if self.progress.step % self.config.validate_every == 0:
                     self._validate()
-                progress.seconds = (now := time.perf_counter()) - started
+                self.progress.seconds = (now := time.perf_counter()) - started
                 is_due = now - saved > self.config.checkpoint_every_seconds
                 is_stopped, is_due = self.ranks.any(interrupt.requested, is_due)
                 if is_stopped:
@@ -150,9 +165,9 @@ class Loop:
                 elif now - committed > COMMIT_EVERY:
                     self.record.commit()
                     committed = now
-            if progress.index >= len(batches):
-                progress.epoch, progress.index = progress.epoch + 1, 0
-        if progress.step % self.config.validate_every:
+            if self.progress.index >= len(batches):
+                self.progress.epoch, self.progress.index = self.progress.epoch + 1, 0
+        if self.progress.step % self.config.validate_every:
             self._validate()
         return "finished"
 
@@ -192,15 +207,19 @@ class Loop:
         self.optimizer.zero_grad()
         with lost():
             value = self._backward(batch)
-        norm = gradient.clip() if math.isfinite(value) else math.nan
+        is_left_out = not math.isfinite(value) and gradient.leaves_out and self._is_whole()
+        norm = gradient.clip() if math.isfinite(value) or is_left_out else math.nan
         # Also where the loss is lost: the watch looks at this moment, and names the first bad
         # tensor. The best weights are kept apart.
         self.optimizer.step()
         # Step n is the n-th, counted from one: a checkpoint after n steps holds rows up to n.
         # Written after the watch's, whose norm "before" comes after the remedies on gradients.
         self.record.scalars(progress.step + 1, {"loss": value, "lr": rate, **gradient.norms()})
-        if not math.isfinite(norm):
-            self._diverged(value)
+        if is_left_out:
+            self.state = None  # what it carries on is lost, too
+        self._losses.see(value)
+        if not math.isfinite(norm) or self._is_blown():
+            self._diverged(value, norm)
             return False
         progress.step += 1
         progress.index += 1
@@ -227,12 +246,77 @@ class Loop:
         ((loss + penalties * share.rows) * self.ranks.size).backward()
         return value
 
-    def _diverged(self, loss: float) -> None:
-        what = "gradient" if math.isfinite(loss) else "loss"
+    def _diverged(self, loss: float, norm: float) -> None:
         step = self.progress.step + 1
-        self.why = f"the {what} was not finite at step {step}"
-        self.record.event(step, "nonfinite", self.why, loss=loss)
-        self.tell(Remark("nonfinite", step, self.why))
+        if math.isfinite(loss) and math.isfinite(norm):
+            self.cause = "blown-up"
+            self.why = (
+                f"the loss was {loss:.3g} at step {step}, {self.progress.first:.3g} untrained"
+            )
+        else:
+            self.cause = "nonfinite"
+            what = "gradient" if math.isfinite(loss) else "loss"
+            self.why = f"the {what} was not finite at step {step}"
+        self.record.event(step, self.cause, self.why, loss=loss)
+        self.tell(Remark(self.cause, step, self.why))
+
+    def _is_blown(self) -> bool:
+        """Whether the loss is far above the untrained network's; asked where it can be mended."""
+        return self.config.rollbacks > 0 and self._losses.blown(self.progress.first)
+
+    def _is_whole(self) -> bool:
+        """Whether all weights are numbers: else no step can be left out, all would be."""
+        return all(bool(p.isfinite().all()) for p in self.model.parameters())
+
+    def _keep_good(self) -> None:
+        """Remember the present state as one to go back to."""
+        if self.config.rollbacks:
+            found = self.present()
+            tensors = {name: t.detach().cpu().clone() for name, t in found.tensors.items()}
+            self._good = Checkpoint(tensors, found.facts)
+
+    def _rescue(self, seen: Watch) -> bool:
+        """Go back to the last good state, and on with a remedy; False if that is at its end."""
+        if self._good is None or len(self.rescues) >= self.config.rollbacks:
+            return False
+        number, diverged_at = len(self.rescues) + 1, self.progress.step + 1
+        undo = self.folder.before_rollback(number)
+        if self.ranks.is_first:
+            checkpoint.write(undo, self._good)
+        seconds = self.progress.seconds
+        self.restore(self._good)
+        self.progress.seconds = seconds
+        remedy = remedy_for(self.cause, self.rescues)
+        back_to = self.progress.step
+        rescue = Rescue(number, self.cause, diverged_at, back_to, remedy, self.why, undo.name)
+        self.rescues.append(rescue)
+        self._treat_again()
+        if remedy == RATE:
+            self.progress.halvings += HALVINGS
+        self._losses.clear()
+        self.why = ""
+        self._keep_good()  # the same state, with the remedy: a second return keeps the first's
+        self._tell_rescue(rescue, seen)
+        return True
+
+    def _tell_rescue(self, rescue: Rescue, seen: Watch) -> None:
+        """Write it down: what came after the good state is forgotten, that it was is not."""
+        findings = [finding.to_record() for finding in seen.findings]
+        seen.rewind(rescue.back_to)
+        self.record.truncate(rescue.back_to)
+        data = rescue.plain() | {"findings": findings}
+        self.record.event(rescue.back_to, "rollback", rescue.text, **data)
+        self.record.note("rollbacks", [r.plain() for r in self.rescues])
+        self.tell(Remark("rollback", rescue.back_to, rescue.text))
+        self.save()
+
+    def _treat_again(self) -> None:
+        """Let those remedies on gradients act that the run began with, and the rescues'."""
+        remedies = [parse(r.remedy) for r in self.rescues if r.remedy != RATE]
+        at_work = len(self.treatments) - self._own
+        for place, remedy in enumerate(remedies[at_work:], at_work):
+            # Before the others: a clip by norm turns one NaN into many.
+            self.treatments.insert(place, remedy.begin(self.model, self.optimizer))
 
     def _validate(self) -> None:
         progress = self.progress
@@ -243,6 +327,8 @@ class Loop:
             self.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         first = next(iter(self.task.better))
         self.record.scalars(progress.step, {"val_loss": loss, f"val {first}": figures[first]})
+        if loss <= GOOD * progress.best:
+            self._keep_good()
         rate = progress.learning_rate(self.start_rate)
         self.tell(Validated(progress.step, progress.epoch, loss, figures, is_best, rate))
 

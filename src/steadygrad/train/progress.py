@@ -21,6 +21,7 @@ class Progress:
         stale: Validations since then.
         seconds: Training time so far, in seconds.
         status: ``running``, or how it ended.
+        first: Validation loss of the untrained network.
     """
 
     step: int = 0
@@ -32,9 +33,12 @@ class Progress:
     halvings: int = 0
     seconds: float = 0.0
     status: str = "running"
+    first: float = math.inf
 
     def judge(self, loss: float) -> bool:
         """Count a validation, and return whether it is the best so far."""
+        if self.step == 0:
+            self.first = loss
         if loss < self.best:
             self.best, self.best_step, self.stale = loss, self.step, 0
             return True

@@ -8,7 +8,6 @@ from steadygrad.tasks import InputError, Task
 from steadygrad.train.config import TrainConfig
 from steadygrad.train.model import SequenceModel
 
-
 Remedied = tuple[SequenceModel, tuple[Remedy, ...], tuple[Applied, ...]]
 
 

@@ -92,6 +92,7 @@ def _run(config: TrainConfig, out: Path, name: str | None, seed: int) -> Outcome
         max_steps=steps,
         validate_every=max(1, min(config.validate_every, steps // 4)),
         remedies=config.remedies if name is None else (*config.remedies, name),
+        rollbacks=0,
         resume=False,
         overwrite=True,
         checkpoint_every_seconds=1e9,

@@ -135,7 +135,7 @@ def _train(loop: Loop) -> Outcome:
     with Interrupt(is_patient=not loop.ranks.is_alone) as interrupt:
         with seen:
             gradient = Gradient(loop.model, loop.config.clip, loop.treatments, seen)
-            end = loop.run(gradient, interrupt)
+            end = loop.run(gradient, interrupt, seen)
         if end == "interrupted":
             step = loop.progress.step
             loop.record.event(step, "interrupted", f"stopped at step {step}; --resume goes on")
@@ -151,13 +151,18 @@ def _finish(loop: Loop, end: End, seen: Watch) -> Outcome:
     step = loop.progress.step
     loop.record.event(step, end, loop.why)
     loop.record.note("scores", [asdict(score) for score in scores])
-    if end == "diverged":  # the loss may be lost where no gradient was
-        loop.record.note("verdict", "nonfinite")
+    loop.record.note("verdict", _verdict(loop, end, seen))
     best = {name: t.cpu().contiguous() for name, t in loop.best.items()}
     if loop.ranks.is_first:
         replace_file(loop.folder.weights, save(best, metadata={"steadygrad": "weights"}))
     loop.save(status=end)
     return _outcome(loop, end, seen, scores)
+
+
+def _verdict(loop: Loop, end: End, seen: Watch) -> str:
+    """What the watch says; the loss may be lost where no gradient was."""
+    is_lost = end == "diverged" and loop.cause == "nonfinite"
+    return "nonfinite" if is_lost else seen.verdict
 
 
 def beats_naive(scores: list[Score]) -> bool:
@@ -170,7 +175,7 @@ def beats_naive(scores: list[Score]) -> bool:
 def _outcome(loop: Loop, end: End, seen: Watch, scores: list[Score]) -> Outcome:
     return Outcome(
         status=end,
-        verdict="nonfinite" if end == "diverged" else seen.verdict,
+        verdict=_verdict(loop, end, seen),
         scores=tuple(scores),
         beats_naive=beats_naive(scores) if scores else None,
         text=loop.why,
@@ -180,6 +185,7 @@ def _outcome(loop: Loop, end: End, seen: Watch, scores: list[Score]) -> Outcome:
         weights=loop.folder.weights if scores else None,
         findings=tuple(finding.to_record() for finding in seen.findings),
         notes=loop.task.notes,
+        rollbacks=tuple(rescue.plain() for rescue in loop.rescues),
     )
 
 
