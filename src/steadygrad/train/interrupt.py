@@ -35,8 +35,8 @@ class Interrupt:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # torchrun ends the other processes as soon as one is gone: what is to be said of that has to
-        # get out first.
+        # torchrun ends the other processes as soon as one is gone: what is to be said of that has
+        # to get out first.
         if not (self._is_patient and error is not None):
             self._restore()
 
