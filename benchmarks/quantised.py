@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from steadygrad.nn import QuantisedLSTM
 from steadygrad.report import Line, Plot, lines
+from steadygrad.tasks import InputError
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,12 @@ class Characters(nn.Module):
 @lru_cache(maxsize=2)
 def text(budget: Budget) -> tuple[Tensor, Tensor, int]:
     """Training and test characters as numbers, and how many different ones there are."""
-    folder = Path(os.environ["STEADYGRAD_DATA"], "ptb")
+    where = os.environ.get("STEADYGRAD_DATA")
+    if where is None or not (folder := Path(where, "ptb")).is_dir():
+        raise InputError(
+            f"STEADYGRAD_DATA is {where or 'not set'}: expected a folder that holds"
+            " ptb/ptb.char.train.txt.xz and ptb/ptb.char.test.txt"
+        )
     with lzma.open(folder / "ptb.char.train.txt.xz", "rt") as file:
         train = characters(file.read())
     test = characters((folder / "ptb.char.test.txt").read_text())

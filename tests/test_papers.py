@@ -17,6 +17,7 @@ from rich.console import Console  # noqa: TID251
 from steadygrad.cli.app import run
 from steadygrad.cli.bench_papers import _print
 from steadygrad.report.paper_table import MARK, as_csv, as_text, cells, find, to_json
+from steadygrad.tasks import InputError
 
 PAPERS = Path(__file__).parents[1] / "benchmarks" / "papers"
 FOLDERS = sorted(path.parent.name for path in PAPERS.glob("*/config.toml"))
@@ -141,7 +142,7 @@ def test_the_full_configuration_has_files_of_its_own(folder: Path) -> None:
 
 def test_nothing_fuller_than_full(folder: Path) -> None:
     (folder / "config.toml").write_text(CONFIG.partition("[full.each]")[0])
-    with pytest.raises(SystemExit, match="what was published"):
+    with pytest.raises(InputError, match="what was published"):
         config.read(folder, full=True)
 
 
@@ -149,8 +150,27 @@ def test_only_and_seeds_choose(folder: Path) -> None:
     trainer = Trainer()
     measure(folder, trainer, Options(False, False, False, False, 1, "method b", 1))
     assert trainer.asked == [(20, 0)]
-    with pytest.raises(SystemExit, match="there are: steps 10, method a"):
+    with pytest.raises(InputError, match="there are: steps 10, method a"):
         measure(folder, trainer, Options(False, False, False, False, None, "x", 1))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            'quantity = "loss"',
+            'quantity = "los"',
+            "asks for 'los'; attempt returned: seconds, loss",
+        ),
+        ('among = "solved"', 'among = "sold"', "asks for 'sold'"),
+        ('statistic = "mean"', 'statistic = "mode"', "'mode': expected one of median, mean, count"),
+        ("number = 3", "", "has no number"),
+    ],
+)
+def test_a_wrong_configuration_is_named(old: str, new: str, message: str, folder: Path) -> None:
+    (folder / "config.toml").write_text(CONFIG.replace(old, new))
+    with pytest.raises(InputError, match=message):
+        measure(folder, Trainer())
 
 
 def test_a_scaled_row_is_marked_in_the_text(folder: Path) -> None:

@@ -15,6 +15,7 @@ from benchmarks.papers.harness.config import Config, Run, Settings
 from benchmarks.papers.harness.ledger import Ledger
 from benchmarks.papers.harness.rows import result
 from steadygrad.report.paper_table import as_text, to_json
+from steadygrad.tasks import InputError
 
 Attempt = Callable[[Settings, int], dict[str, Any]]
 
@@ -41,8 +42,17 @@ def main(file: str, attempt: Attempt) -> None:
             ``seconds`` unless it states that itself.
     """
     options = _options(sys.modules["__main__"].__doc__ or "")
+    try:
+        _run(Path(file).parent, attempt, options)
+    except InputError as error:
+        raise SystemExit(f"{Path(file).parent.name}: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("\nstopped; the same command goes on with what is missing") from None
+
+
+def _run(folder: Path, attempt: Attempt, options: Options) -> None:
     torch.set_num_threads(options.threads)
-    config = configuration.read(Path(file).parent, options.full)
+    config = configuration.read(folder, options.full)
     ledger = Ledger(config)
     if options.fresh:
         ledger.forget()
@@ -58,10 +68,12 @@ def main(file: str, attempt: Attempt) -> None:
 
 def measure(config: Config, ledger: Ledger, attempt: Attempt, options: Options) -> None:
     """Do what is not on file."""
+    if options.seeds is not None and options.seeds < 1:
+        raise InputError(f"--seeds {options.seeds}: expected at least 1")
     chosen = [run for run in config.runs if options.only in run.name]
     if not chosen:
         names = "; ".join(run.name for run in config.runs)
-        raise SystemExit(f"--only {options.only}: there is no such run; there are: {names}")
+        raise InputError(f"--only {options.only}: there is no such run; there are: {names}")
     work = [
         (run, seed)
         for run in chosen

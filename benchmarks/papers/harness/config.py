@@ -8,8 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from steadygrad.tasks import InputError
+
 Settings = dict[str, Any]
 """All settings of one run: those of the paper, and its own over them."""
+
+
+NEEDED = ("number", "title", "setting", "method", "seeds", "budget", "scaled")
 
 
 @dataclass(frozen=True)
@@ -59,13 +64,14 @@ def read(folder: Path, full: bool = False) -> Config:
     """Read the configuration of a folder; with ``full``, as published.
 
     Raises:
-        SystemExit: Nothing was scaled down, so that there is no fuller configuration.
+        InputError: Nothing was scaled down, so that there is no fuller configuration, or a key that
+            every paper has to state is missing.
     """
     given = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
     over = given.pop("full", None)
     if full:
         if over is None:
-            raise SystemExit(f"{folder.name}: what is run without --full is what was published")
+            raise InputError("--full: what is run without it is what was published")
         for row in (row for run in given["runs"] for row in run.get("rows", ())):
             row.pop("why", None)  # of the other budget
             row.pop("scaled", None)
@@ -73,6 +79,10 @@ def read(folder: Path, full: bool = False) -> Config:
         given = _merged(given, over)
         given["runs"] = [_merged(run, each) for run in given["runs"]]
         given["paper"]["scaled"] = False
+    missing = [k for k in NEEDED if k not in given.get("paper", ())]
+    missing += [] if given.get("runs") else ["[[runs]]"]
+    if missing:
+        raise InputError(f"config.toml: [paper] has no {', '.join(missing)}; see benchmarks.papers")
     paper, runs = given.pop("paper"), given.pop("runs")
     return Config(folder, paper, tuple(_run(given, run, paper["seeds"]) for run in runs), full)
 

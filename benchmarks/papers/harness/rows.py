@@ -7,6 +7,9 @@ from typing import Any
 from benchmarks.papers.harness.config import Config, Run, Settings
 from benchmarks.papers.harness.ledger import Figures, Ledger
 from steadygrad.report.paper_table import Paper, PaperRow
+from steadygrad.tasks import InputError
+
+STATISTICS = ("median", "mean", "count")
 
 
 def result(config: Config, ledger: Ledger) -> Paper:
@@ -22,6 +25,7 @@ def result(config: Config, ledger: Ledger) -> Paper:
 
 
 def _row(config: Config, run: Run, row: Settings, done: list[Figures]) -> PaperRow:
+    _check(row, done[0])
     among = [f for f in done if f.get(row.get("among", ""), True)]
     values = [float(f[row["quantity"]]) for f in among]
     better = row.get("better", "lower")
@@ -46,6 +50,19 @@ def _row(config: Config, run: Run, row: Settings, done: list[Figures]) -> PaperR
         command=command(config),
         why=row.get("why", ""),
     )
+
+
+def _check(row: Settings, figures: Figures) -> None:
+    wanted = [row.get("quantity"), *([row["among"]] if "among" in row else [])]
+    for name in wanted:
+        if name not in figures:
+            raise InputError(
+                f"config.toml: a row asks for {name!r}; attempt returned: {', '.join(figures)}"
+            )
+    if row.get("statistic", "median") not in STATISTICS:
+        raise InputError(
+            f"config.toml: statistic {row['statistic']!r}: expected one of {', '.join(STATISTICS)}"
+        )
 
 
 def command(config: Config) -> str:

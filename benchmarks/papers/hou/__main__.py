@@ -9,12 +9,12 @@ import math
 from typing import Any
 
 import torch
+from torch.nn import functional as F
+
 from benchmarks import quantised
 from benchmarks.papers import harness
 from benchmarks.papers.harness import Settings
 from benchmarks.quantised import Budget, Characters
-from torch.nn import functional as F
-
 from steadygrad.flow import lstm_bound
 
 

@@ -11,10 +11,10 @@ import math
 from typing import Any
 
 import torch
-from benchmarks.papers import harness
-from benchmarks.papers.harness import Settings
 from torch import Tensor, nn
 
+from benchmarks.papers import harness
+from benchmarks.papers.harness import Settings
 from steadygrad.nn import EncoderDecoder
 
 

@@ -1,0 +1,1 @@
+"""NARX against LSTM in free run: cascaded tanks and Silverbox."""
