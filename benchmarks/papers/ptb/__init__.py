@@ -1,0 +1,1 @@
+"""Cooijmans et al. 2016: an LSTM on characters of Penn Treebank."""
