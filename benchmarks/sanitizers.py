@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from unittest import mock
 
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
@@ -19,7 +20,7 @@ from steadygrad.cells import CELLS
 from steadygrad.nn import Recurrent
 from steadygrad.scan import LoopClip
 from steadygrad.scan.backend import choose
-from steadygrad.scan.c import build
+from steadygrad.scan.c import build, threads
 
 SHAPES = [(7, 3, 4, 5), (1, 3, 4, 5), (7, 1, 6, 5), (3, 2, 1, 1), (4, 5, 2, 33), (9, 14, 40, 17)]
 """T, B, I, H: one step, one row, one unit, and sizes that no vector divides."""
@@ -56,8 +57,14 @@ def inside(names: list[str]) -> None:
 
 
 def _cell(name: str, dtype: torch.dtype) -> bool:
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
+    ways = ((1, 0), (2, 0), (2, 1))  # one thread, rows split, columns split, however small
+    return all(_shapes(name, dtype, *way) for way in ways)
+
+
+def _shapes(name: str, dtype: torch.dtype, count: int, columns: int) -> bool:
+    torch.set_num_threads(count)
+    sizes = {"SMALL": 0, "MEETING": 0, "LARGE": 0, "ROWS": 1000}
+    with mock.patch.multiple(threads, cores=lambda: count * columns, **sizes):
         for steps, batch, inputs, hidden in SHAPES:
             try:
                 layer = Recurrent(name, inputs, hidden, bidirectional=True, dtype=dtype)

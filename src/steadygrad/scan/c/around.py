@@ -1,7 +1,8 @@
 """What is printed around the loops over time: scratch memory, products of many steps, entries.
 
-Scratch memory is one block: panels that all threads read, gradients that threads other than the
-first collect, then one room per thread. The file itself says how much it needs.
+Scratch memory is one block: panels that all threads read and gradients that threads other than the
+first collect; then what products read and write, one room per thread, or one for all where they
+share every product; then one room per thread. The file itself says how much it needs.
 """
 
 from collections.abc import Sequence
@@ -16,18 +17,35 @@ class Room:
         name: Of the C variable.
         size: C expression of its length, in values of type real.
         kind: C type of its elements; a list of pointers takes two values an element.
+        at: C expression of where in the piece the thread begins.
     """
 
     name: str
     size: str
     kind: str = "real"
+    at: str = "0"
 
     def line(self) -> str:
         """C that takes the piece from ``work``."""
         return (
-            f"    {self.kind}* const {self.name} = ({self.kind}*)work; "
+            f"    {self.kind}* const {self.name} = ({self.kind}*)work + {self.at}; "
             f"work += UP({self.size}, 16); (void){self.name};"
         )
+
+
+@dataclass(frozen=True)
+class Rooms:
+    """All scratch memory of one way.
+
+    Attributes:
+        shared: Of all threads.
+        joint: Rows that enter or leave products; of all threads where products are shared.
+        own: Of one thread.
+    """
+
+    shared: list[Room]
+    joint: list[Room]
+    own: list[Room]
 
 
 def total(rooms: Sequence[Room]) -> str:
@@ -35,14 +53,16 @@ def total(rooms: Sequence[Room]) -> str:
     return " + ".join([f"UP({room.size}, 16)" for room in rooms] or ["0"])
 
 
-def room_function(way: str, word: dict[str, str], shared: list[Room], own: list[Room]) -> list[str]:
-    """A function that writes the sizes of both kinds of scratch and returns the whole."""
+def room_function(way: str, word: dict[str, str], rooms: Rooms) -> list[str]:
+    """A function that writes the sizes of all kinds of scratch and returns the whole."""
     return [
         f"word steadygrad_{way}_room(word* a) {{",
         *numbers(word),
-        f"    {word['shared_size']} = {total(shared)};",
-        f"    {word['work_size']} = {total(own)};",
-        f"    return {word['shared_size']} + threads * {word['work_size']};",
+        f"    {word['shared_size']} = {total([GATE, *rooms.shared])};",
+        f"    {word['joint_size']} = {total(rooms.joint)};",
+        f"    {word['work_size']} = {total(rooms.own)};",
+        f"    return {word['shared_size']} + (together ? 1 : threads) * {word['joint_size']}",
+        f"        + threads * {word['work_size']};",
         "}",
     ]
 
@@ -51,25 +71,43 @@ def numbers(word: dict[str, str]) -> list[str]:
     """The sizes that expressions of rooms are made of."""
     return [
         f"    const word H = {word['H']}, P = {word['P']}, T = {word['T']}, I = {word['I']}, "
-        f"most = {word['most']}, threads = {word['threads']};",
+        f"most = {word['most']}, threads = {word['threads']}, together = {word['together']};",
         "    const word cap = MOST(most, DEEP < T * most ? DEEP : T * most);",
-        "    (void)H; (void)P; (void)T; (void)I; (void)most; (void)threads; (void)cap;",
+        "    (void)H; (void)P; (void)T; (void)I; (void)most; (void)threads; (void)cap; "
+        "(void)together;",
     ]
 
 
-def part_head(way: str, word: dict[str, str], shared: list[Room], own: list[Room]) -> list[str]:
-    """The beginning of the function that one thread runs."""
+GATE = Room("gate", "32")
+"""Where threads that share products count who has arrived; a cache line of its own."""
+
+
+def part_head(way: str, word: dict[str, str], rooms: Rooms) -> list[str]:
+    """The beginning of the function that one thread runs, one of ``crew``.
+
+    Rows of a joint room begin with the thread's own (`skip` says how far in that is).
+    """
     return [
-        f"static void {way}_part(const word* a, word thread) {{",
+        f"static void {way}_part(const word* a, word thread, word crew) {{",
         *numbers(word),
         f"    const word* const bounds = (const word*){word['bounds']};",
+        "    const int alone = crew < threads;",
+        "    const word from = alone ? 0 : bounds[thread];",
+        f"    const word rows = (alone ? {word['B']} : bounds[thread + 1]) - from;",
         f"    const span sp = {{(const word*){word['sizes']}, (const word*){word['offsets']}, T, "
-        f"{word['B']}, {word['reverse']}, bounds[thread], bounds[thread + 1] - bounds[thread]}};",
-        "    const word from = sp.from, rows = sp.rows;",
+        f"{word['B']}, {word['reverse']}, from, rows}};",
         f"    real* work = (real*){word['work']};",
-        *(room.line() for room in shared),
-        f"    work = (real*){word['work']} + {word['shared_size']} + thread * {word['work_size']};",
-        *(room.line() for room in own),
+        *(room.line() for room in [GATE, *rooms.shared]),
+        "    const word skip = together ? from : 0;",
+        f"    work = (real*){word['work']} + {word['shared_size']} + "
+        f"(together ? 0 : thread) * {word['joint_size']};",
+        *(room.line() for room in rooms.joint),
+        f"    work = (real*){word['work']} + {word['shared_size']} + "
+        f"(together ? 1 : threads) * {word['joint_size']} + thread * {word['work_size']};",
+        *(room.line() for room in rooms.own),
+        "    crew_t team = {(word*)gate, together ? thread : 0, together ? crew : 1, skip, rows, "
+        "0};",
+        "    (void)skip;",
     ]
 
 
@@ -81,7 +119,7 @@ def prepare(
         f"static void {way}_prepare(const word* a, word thread) {{",
         *numbers(word),
         f"    real* work = (real*){word['work']};",
-        *(room.line() for room in shared),
+        *(room.line() for room in [GATE, *shared]),
         *(f"    if ({when}) {call}, thread, threads);" for when, call in packs),
         "}",
     ]
@@ -90,23 +128,40 @@ def prepare(
 def entry(way: str, word: dict[str, str], phases: Sequence[tuple[str, str]]) -> list[str]:
     """What is called from outside: phases one after another, each on all threads.
 
-    A team may turn out smaller than asked for; its members then do more than one part each.
+    A team may turn out smaller than asked for; its members then do more than one part each, or,
+    where the parts wait for each other, the first member does all.
     """
     lines = []
     for phase, _ in phases:
+        is_part = phase == "part"
+        one = f"{way}_{phase}(a, i{', ' + word['threads'] if is_part else ''});"
         lines += [
             f"static void {way}_{phase}_team(void* p) {{",
             "    const word* const a = (const word*)p;",
             f"    const word team = ((number_t){word['team']})();",
+            *(
+                (
+                    f"    if ({word['together']} && team < {word['threads']}) {{",
+                    f"        if (((number_t){word['number']})() == 0) {way}_part(a, 0, 1);",
+                    "        return;",
+                    "    }",
+                )
+                if is_part
+                else ()
+            ),
             f"    for (word i = ((number_t){word['number']})(); i < {word['threads']}; i += team)",
-            f"        {way}_{phase}(a, i);",
+            f"        {one}",
             "}",
         ]
-    lines.append(f"void steadygrad_{way}(const word* a) {{")
+    lines += [
+        f"void steadygrad_{way}(const word* a) {{",
+        f"    if ({word['together']}) *(word*){word['work']} = 0;  /* nobody has arrived yet */",
+    ]
     for phase, when in phases:
+        alone = f"{way}_{phase}(a, 0{', 1' if phase == 'part' else ''});"
         lines += [
             f"    if ({when}) {{",
-            f"        if ({word['threads']} == 1) {way}_{phase}(a, 0);",
+            f"        if ({word['threads']} == 1) {alone}",
             f"        else ((parallel_t){word['parallel']})({way}_{phase}_team, (void*)a, "
             f"(unsigned){word['threads']}, 0);",
             "    }",

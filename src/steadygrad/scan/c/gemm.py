@@ -26,12 +26,38 @@ SIZES = r"""
 #define DEEP 192                       /* rows of a right factor that stay in the first cache */
 #define LEAD(n) ((n) + 16)             /* rows a power of two apart would share cache lines */
 #define UP(n, by) (((n) + (by) - 1) / (by) * (by))
+#if defined(__x86_64__)
+#define REST __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define REST __asm__ volatile("yield")
+#else
+#define REST (void)0
+#endif
 #define INLINE static inline __attribute__((always_inline))
 typedef real vec __attribute__((vector_size(WIDTH), aligned(sizeof(real)), may_alias));
 
 /* Where the rows of a result go: one after another, or each where a list says. */
 typedef struct { real* at; word lead; real* const* list; } target;
 
+#if defined(__clang__) || __GNUC__ >= 12
+/* four columns of four, whose elements stand one after another, as rows */
+typedef real quad __attribute__((vector_size(4 * sizeof(real)), aligned(sizeof(real)), may_alias));
+#define MIX __builtin_shufflevector
+INLINE void turn(const real* from, word column, real* to) {
+    const quad a = *(const quad*)from, b = *(const quad*)(from + column);
+    const quad c = *(const quad*)(from + 2 * column), d = *(const quad*)(from + 3 * column);
+    const quad ab = MIX(a, b, 0, 4, 1, 5), cd = MIX(c, d, 0, 4, 1, 5);
+    const quad ef = MIX(a, b, 2, 6, 3, 7), gh = MIX(c, d, 2, 6, 3, 7);
+    *(quad*)to = MIX(ab, cd, 0, 1, 4, 5);
+    *(quad*)(to + NR) = MIX(ab, cd, 2, 3, 6, 7);
+    *(quad*)(to + 2 * NR) = MIX(ef, gh, 0, 1, 4, 5);
+    *(quad*)(to + 3 * NR) = MIX(ef, gh, 2, 3, 6, 7);
+}
+#define FOURS(k, row) ((row) == 1 ? (k) / 4 * 4 : 0)
+#else
+#define FOURS(k, row) 0
+#define turn(from, column, to) (void)0
+#endif
 /* A right factor (k, n), element (i, j) at b[i * row + j * column], in panels of NR columns;
    the share of one of several threads. */
 static inline word panels_of(word k, word n) { return UP(n, NR) * k; }
@@ -45,7 +71,11 @@ static void pack(word k, word n, const real* b, word row, word column, real* to,
             for (word i = 0; i < k; i++) memcpy(p + i * NR, b + i * row + j, NR * sizeof(real));
             continue;
         }
-        for (word i0 = 0; i0 < k; i0 += 16)      /* a cache line of each of eight rows at a time */
+        word i0 = 0;
+        for (; j + NR <= n && i0 < FOURS(k, row); i0 += 4)
+            for (word c = 0; c < NR; c += 4)
+                turn(b + i0 + (j + c) * column, column, p + i0 * NR + c);
+        for (; i0 < k; i0 += 16)       /* a cache line of each of eight rows at a time */
             for (word c0 = 0; c0 < NR; c0 += 8)
                 for (word i = i0; i < i0 + 16 && i < k; i++)
                     for (word c = c0; c < c0 + 8; c++)
@@ -56,29 +86,59 @@ static void pack(word k, word n, const real* b, word row, word column, real* to,
 """
 
 PRODUCTS = r"""
-/* C[m, n] = A[m, k] B[k, n] (+ start in every row) (+ C), B packed. */
-static void product(word m, word n, word k, const real* a, word lead, const real* packed,
-                    const real* start, int add, target c) {
+/* Columns j to end of C[m, n] = A[m, k] B[k, n] (+ start in every row) (+ C), B packed; j is where
+   a panel begins, and end, where it is not n, too. */
+static void columns(word m, word j, word end, word k, const real* a, word lead,
+                    const real* packed, const real* start, int add, target c) {
     if (m <= 0) return;
     const word count = (m + MR - 1) / MR;
     /* A panel that is read again is taken in pieces that stay in the first cache. */
     const word pieces = count == 1 ? 1 : (k + 255) / 256;
-    word j = 0;
-    for (; m == 1 && j + 4 * NR <= n; j += 4 * NR)
-        wide(k, a, lead, packed + j * k, NR * k, start, add, c, 0, j, n - j);
-    for (; m <= MR / 2 && j + 2 * NR <= n; j += 2 * NR)
-        broad(m, k, a, lead, packed + j * k, NR * k, start, add, c, 0, j, n - j);
-    for (; j < n; j += NR)
+    for (; m == 1 && j + 4 * NR <= end; j += 4 * NR)
+        wide(k, a, lead, packed + j * k, NR * k, start, add, c, 0, j, end - j);
+    for (; m <= MR / 2 && j + 2 * NR <= end; j += 2 * NR)
+        broad(m, k, a, lead, packed + j * k, NR * k, start, add, c, 0, j, end - j);
+    for (; j < end; j += NR)
         for (word piece = 0; piece < pieces; piece++) {
             const word q = k * piece / pieces, deep = k * (piece + 1) / pieces - q;
             for (word t = 0; t < count; t++) {
                 const word i = m * t / count, mr = m * (t + 1) / count - i;
-                narrow(mr, deep, a + i * lead + q, lead,
-                       packed + j * k + q * NR, 0, q ? 0 : start, q ? 1 : add, c, i, j, n - j);
+                narrow(mr, deep, a + i * lead + q, lead, packed + j * k + q * NR, 0,
+                       q ? 0 : start, q ? 1 : add, c, i, j, end - j);
             }
         }
 }
 static inline target rowwise(real* at, word lead) { return (target){at, lead, 0}; }
+
+/* ---- threads that share every product: each owns rows between products, columns within ---- */
+typedef struct { word *gate, thread, threads, skip, rows, passed; } crew_t;
+static void meet(crew_t* c) {
+    if (c->threads == 1) return;
+    const word goal = c->passed += c->threads;
+    __atomic_fetch_add(c->gate, 1, __ATOMIC_ACQ_REL);
+    /* Where others hold the cores, whoever waits gets out of the way: at first by a turn at the
+       end of the queue, then by sleeping. */
+    const struct timespec nap = {0, 20000};
+    for (int spin = 0; __atomic_load_n(c->gate, __ATOMIC_ACQUIRE) < goal; spin++)
+        if (spin < 4000) REST;
+        else if (spin < 4020) sched_yield();
+        else nanosleep(&nap, 0);
+}
+/* a share of n things in pieces of `by`: where that of a thread begins */
+static inline word share(const crew_t* c, word thread, word n, word by) {
+    const word at = UP(n, by) / by * thread / c->threads * by;
+    return at < n ? at : n;
+}
+/* C = A B (+ C) for the rows of this thread, or together for those of all: `a` and `to` are where
+   the thread's own rows begin, `skip` rows behind the first of all. */
+static void joint(crew_t* c, word n, word k, const real* a, word lead, const real* packed,
+                  int add, real* to, word apart) {
+    const word j = share(c, c->thread, n, NR), end = share(c, c->thread + 1, n, NR);
+    meet(c);
+    columns(c->rows, j, end, k, a - c->skip * lead, lead, packed, 0, add,
+            rowwise(to - c->skip * apart, apart));
+    meet(c);
+}
 
 /* A left factor transposed, count rows of n columns: panels of MR columns. */
 static void pack_left(word count, word n, const real* a, word lead, real* to) {
@@ -149,26 +209,37 @@ static inline word rows_at(const span* s, word t) {
 static inline word place_of(const span* s, word t) {
     return (s->offsets ? s->offsets[t] : t * s->B) + s->from;
 }
+/* the same over the rows of all threads */
+static inline span everyone(const span* s) {
+    span all = *s;
+    all.from = 0;
+    all.rows = s->sizes ? s->sizes[0] : s->B;
+    return all;
+}
 /* W of few inputs, transposed: (n, I) -> (I, n); the share of one thread */
 static void lay(word n, word I, const real* w, real* to, word part, word parts) {
     for (word u = n * part / parts; u < n * (part + 1) / parts; u++)
         for (word i = 0; i < I; i++) to[i * n + u] = w[u * I + i];
 }
-/* x W^T + b for the rows of this thread from `step` on, to their place in xp or, if it is not
-   whole, one after another; returns the first step that found no room. */
-static word project(const span* s, word step, word I, word n, const real* x, const real* w,
-                    const real* bias, real* xp, int whole, real* lines, real** to) {
+/* x W^T + b for the rows of `s` from `step` on, to their place in xp or, if it is not whole, one
+   after another; returns the first step that found no room. A crew shares rows, then columns. */
+static word project(crew_t* c, const span* s, word step, word I, word n, const real* x,
+                    const real* w, const real* bias, real* xp, int whole, real* lines, real** to) {
     const word room = MOST(LINES, s->rows);
     word count = 0;
     for (; step < s->T; step++) {
         const word t = step_of(s, step), m = rows_at(s, t), at = place_of(s, t);
         if (count + m > room) break;
         for (word b = 0; b < m; b++, count++) {
+            if (count % c->threads != c->thread) continue;
             memcpy(lines + count * LEAD(I), x + (at + b) * I, I * sizeof(real));
             to[count] = whole ? xp + (at + b) * n : xp + count * LEAD(n);
         }
     }
-    product(count, n, I, lines, LEAD(I), w, bias, 0, (target){0, 0, to});
+    meet(c);
+    const word j = share(c, c->thread, n, NR), end = share(c, c->thread + 1, n, NR);
+    columns(count, j, end, I, lines, LEAD(I), w, bias, 0, (target){0, 0, to});
+    meet(c);
     return step;
 }
 /* h before step t of row b: of the step before, or of the state at the beginning */
@@ -179,14 +250,17 @@ static inline const real* before(const span* s, word t, word b, word H, const re
     return inside ? hidden + (place_of(s, u) + b) * H : start + (s->from + b) * H;
 }
 /* `count` rows g of the gradient at n pre-activations -> gradients of input, W and bias;
-   returns whether `left` now holds g. Whatever is 0 is not wanted. */
-static int settle_input(word count, word n, const real* g, real* left, real* right, word I,
-                        const real* const* x, real* dw, real* db, const real* w, real* const* dx,
-                        int add) {
-    if (db) weigh(count, n, g, LEAD(n), 0, 0, db, 1, add);
-    if (w && I > FEW) product(count, I, n, g, LEAD(n), w, 0, 0, (target){0, 0, dx});
+   returns whether `left` now holds g. Whatever is 0 is not wanted. A crew shares the rows of W. */
+static int settle_input(const crew_t* c, word count, word n, const real* g, real* left,
+                        real* right, word I, const real* const* x, real* dw, real* db,
+                        const real* w, real* const* dx, int add) {
+    const word u0 = share(c, c->thread, n, MR), own = share(c, c->thread + 1, n, MR) - u0;
+    if (db) weigh(count, own, g + u0, LEAD(n), 0, 0, db + u0, 1, add);
+    if (w && I > FEW)
+        columns(count, share(c, c->thread, I, NR), share(c, c->thread + 1, I, NR), n, g, LEAD(n),
+                w, 0, 0, (target){0, 0, dx});
     if (w && I <= FEW)
-        for (word q = 0; q < count; q++)
+        for (word q = share(c, c->thread, count, 1); q < share(c, c->thread + 1, count, 1); q++)
             for (word i = 0; i < I; i++) {
                 real sum = 0;
 #pragma omp simd reduction(+:sum)
@@ -195,22 +269,25 @@ static int settle_input(word count, word n, const real* g, real* left, real* rig
             }
     if (!dw) return 0;
     if (I <= FEW) {
-        for (word i = 0; i < I; i++) weigh(count, n, g, LEAD(n), x, i, dw + i, I, add);
+        for (word i = 0; i < I; i++)
+            weigh(count, own, g + u0, LEAD(n), x, i, dw + u0 * I + i, I, add);
         return 0;
     }
-    pack_left(count, n, g, LEAD(n), left);
+    pack_left(count, own, g + u0, LEAD(n), left);
     pack_right(count, I, x, right);
-    outer(count, n, I, left, right, add, rowwise(dw, I));
+    outer(count, own, I, left, right, add, rowwise(dw + u0 * I, I));
     return 1;
 }
 /* the same for a recurrent matrix and its bias; `ready` if `left` holds g already */
-static void settle_recurrent(word count, word n, const real* g, real* left, real* right, word H,
-                             const real* const* h, real* dr, real* db, int add, int ready) {
-    if (db) weigh(count, n, g, LEAD(n), 0, 0, db, 1, add);
+static void settle_recurrent(const crew_t* c, word count, word n, const real* g, real* left,
+                             real* right, word H, const real* const* h, real* dr, real* db,
+                             int add, int ready) {
+    const word u0 = share(c, c->thread, n, MR), own = share(c, c->thread + 1, n, MR) - u0;
+    if (db) weigh(count, own, g + u0, LEAD(n), 0, 0, db + u0, 1, add);
     if (!dr) return;
-    if (!ready) pack_left(count, n, g, LEAD(n), left);
+    if (!ready) pack_left(count, own, g + u0, LEAD(n), left);
     pack_right(count, H, h, right);
-    outer(count, n, H, left, right, add, rowwise(dr, H));
+    outer(count, own, H, left, right, add, rowwise(dr + u0 * H, H));
 }
 /* the part of one of several threads of: to += what every other thread has found */
 static void join(real* to, const real* spare, word apart, word size, word part, word parts) {

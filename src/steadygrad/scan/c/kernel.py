@@ -6,7 +6,6 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from steadygrad.cells import Cell
 from steadygrad.scan.c import build, pool
 from steadygrad.scan.c.source import Printed, Slots, print_cell
+from steadygrad.scan.c.threads import split as split_work
 from steadygrad.scan.c.tools import openmp
 from steadygrad.scan.clips import LoopClip
 from steadygrad.scan.eager import Trip
@@ -71,26 +71,25 @@ class Call:
         self.words = array.array("q", bytes(8 * len(slots.names)))
         self._alive: list[object] = []
         entry = openmp()
-        batch, steps = layout.batch, len(layout.batch_sizes)
-        work = steps * batch * size * gates * (size + inputs)
-        self.threads = max(1, min(torch.get_num_threads(), batch)) if work > SMALL else 1
-        self.threads = self.threads if entry else 1
-        frame = _frame(layout, self.threads)
         if entry:
             self.numbers(parallel=entry[0], number=entry[1], team=entry[2])
-        self._alive.append(frame)
+        split = split_work(layout, inputs, size, gates)
+        places = None if layout.is_dense else _places(layout)
+        self.threads = split.threads
+        self._alive += (split, places)
         self.numbers(
-            T=steps,
-            B=batch,
+            T=len(layout.batch_sizes),
+            B=layout.batch,
             H=size,
             P=width,
             I=inputs,
-            threads=self.threads,
+            threads=split.threads,
             reverse=int(layout.reverse),
-            most=frame.most,
-            bounds=frame.bounds.buffer_info()[0],
-            sizes=frame.sizes.buffer_info()[0] if frame.sizes else 0,
-            offsets=frame.offsets.buffer_info()[0] if frame.offsets else 0,
+            most=split.most,
+            together=int(split.together),
+            bounds=split.bounds.buffer_info()[0],
+            sizes=places[0].buffer_info()[0] if places else 0,
+            offsets=places[1].buffer_info()[0] if places else 0,
         )
 
     def numbers(self, **values: int) -> None:
@@ -122,47 +121,10 @@ class Call:
         return self.words.buffer_info()[0]
 
 
-SMALL = 1 << 20  # multiplications from which a second thread is worth waking
-
-
-@dataclass(frozen=True)
-class Frame:
-    """How a call's rows lie, as the kernel reads it: no sizes and offsets for a dense batch."""
-
-    bounds: "array.array[int]"
-    most: int
-    sizes: "array.array[int] | None" = None
-    offsets: "array.array[int] | None" = None
-
-
-def _frame(layout: Layout, threads: int) -> Frame:
-    if layout.is_dense:
-        return _dense_frame(layout.batch, threads)
-    return _packed_frame(layout, threads)
-
-
 @lru_cache(maxsize=64)
-def _dense_frame(batch: int, threads: int) -> Frame:
-    return _framed([batch * i // threads for i in range(threads + 1)])
-
-
-@lru_cache(maxsize=64)
-def _packed_frame(layout: Layout, threads: int) -> Frame:
-    lists = (array.array("q", values) for values in (layout.batch_sizes, layout.offsets))
-    return _framed(_bounds(layout, threads), *lists)
-
-
-def _framed(bounds: list[int], *rest: "array.array[int]") -> Frame:
-    most = max(b - a for a, b in pairwise(bounds))
-    return Frame(array.array("q", bounds), most, *rest)
-
-
-def _bounds(layout: Layout, threads: int) -> list[int]:
-    """Rows of each thread, contiguous, with about the same number of steps."""
-    lengths = layout.present().sum(0).cumsum(0).tolist()
-    total = lengths[-1]
-    inner = [sum(done <= total * i / threads for done in lengths) for i in range(1, threads)]
-    return [0, *inner, layout.batch]
+def _places(layout: Layout) -> "tuple[array.array[int], array.array[int]]":
+    """Rows at each time step and where they begin, as the kernel reads it."""
+    return array.array("q", layout.batch_sizes), array.array("q", layout.offsets)
 
 
 def forward(

@@ -122,9 +122,12 @@ typedef int (*number_t)(void);
 """
 
 
+HEADERS = ("math", "sched", "stdint", "string", "time")
+
+
 def preamble(dtype: str, exact: bool) -> str:
     """The head of a file for ``"float"`` or ``"double"``."""
-    head = "#include <math.h>\n#include <stdint.h>\n#include <string.h>\n"
+    head = "".join(f"#include <{name}.h>\n" for name in HEADERS)
     if dtype == "double":
         return head + DOUBLE + SHARED + gemm()
     return head + FLOAT + (FLOAT_EXACT if exact else FLOAT_FAST + circle()) + SHARED + gemm()

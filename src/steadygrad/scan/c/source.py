@@ -2,13 +2,14 @@
 
 Arguments come as one array of 64-bit words, pointers and numbers alike; `Slots` gives each its
 place, in the file and for the caller. Rows of the batch are split over threads for all time
-steps: no thread ever waits for another.
+steps: no thread ever waits for another. Or, where the caller says ``together``, the columns of
+every product are split, and threads wait for each other before and after each.
 """
 
 from dataclasses import dataclass
 
 from steadygrad.cells import Cell
-from steadygrad.scan.c.around import Room, entry, part_head, prepare, room_function
+from steadygrad.scan.c.around import Room, Rooms, entry, part_head, prepare, room_function
 from steadygrad.scan.c.functions import functions
 from steadygrad.scan.c.operations import Unprintable
 from steadygrad.scan.c.preamble import preamble
@@ -61,8 +62,21 @@ class Printed:
     shared: tuple[bool, ...]
 
 
-HEAD = ("T", "B", "H", "P", "I", "threads", "reverse", "sizes", "offsets", "bounds", "most")
-TOOLS = ("parallel", "number", "team", "work", "shared_size", "work_size")
+HEAD = (
+    "T",
+    "B",
+    "H",
+    "P",
+    "I",
+    "threads",
+    "reverse",
+    "sizes",
+    "offsets",
+    "bounds",
+    "most",
+    "together",
+)
+TOOLS = ("parallel", "number", "team", "work", "shared_size", "joint_size", "work_size")
 
 
 def print_cell(
@@ -251,22 +265,26 @@ class _File:
         """Features of each state."""
         return [self._width(f"s.{name}") for name in self.cell.states]
 
-    def _forward_rooms(self) -> tuple[list[Room], list[Room]]:
+    def _forward_rooms(self) -> Rooms:
         G = len(self.cell.gates)
-        own = [Room(f"cur{k}", f"most * {width}") for k, width in enumerate(self._widths())]
-        own += [Room(f"w_{name}", "most * H") for name in self._inside()]
-        own += [
-            Room(f"out{i}", f"most * LEAD({len(item.gates)} * H)")
+        joint = [self._rows(f"cur{k}", width) for k, width in enumerate(self._widths())]
+        joint += [self._rows(f"w_{name}", "H") for name in self._inside()]
+        joint += [
+            self._rows(f"out{i}", f"LEAD({len(item.gates)} * H)")
             for i, item in enumerate(self.products)
         ]
         chunk = "(I ? MOST(LINES, most) : 0)"
-        own += [
+        joint += [
             Room("lines", f"{chunk} * LEAD(I)"),
             Room("to", f"2 * {chunk}", "real*"),
             Room("short_xp", f"{chunk} * LEAD({G} * H)"),
-            Room("spill", f"{self.spills} * H"),
         ]
-        return self._panels(True), own
+        return Rooms(self._panels(True), joint, [Room("spill", f"{self.spills} * H")])
+
+    @staticmethod
+    def _rows(name: str, width: str) -> Room:
+        """Rows of one step, of which each thread takes its own."""
+        return Room(name, f"most * {width}", at=f"skip * {width}")
 
     def _forward_packs(self) -> list[tuple[str, str]]:
         f, G = self.f, len(self.cell.gates)
@@ -286,7 +304,8 @@ class _File:
     def _forward(self) -> list[str]:
         f, G, S = self.f, len(self.cell.gates), len(self.cell.states)
         lines = [
-            *part_head("forward", f.words(), *self._forward_rooms()),
+            *part_head("forward", f.words(), self._forward_rooms()),
+            "    const span everybody = together ? everyone(&sp) : sp;",
             f"    const word keep = {f['keep']};",
             f"    const real* const input = {f.pointer('x')};",
             f"    const int chunked = input && !(keep && {int(self.keeps_x)});  /* read once */",
@@ -300,15 +319,17 @@ class _File:
             "    for (word step = 0; step < T; step++) {",
             "        const word t = step_of(&sp, step), m = rows_at(&sp, t);",
             "        const word at = place_of(&sp, t);",
+            "        team.rows = rows_at(&everybody, t);",
             "        if (step == until) {",
-            f"            until = project(&sp, step, I, {G} * H, input, wp, {f.pointer('bias')},",
+            f"            until = project(&team, &everybody, step, I, {G} * H, input, wp, "
+            f"{f.pointer('bias')},",
             f"                            chunked ? short_xp : {f.pointer('xp', False)}, !chunked,"
             " lines, to);",
             "            done = 0;",
             "        }",
-            f"        real* const xt = chunked ? short_xp + done * x_lead : "
+            f"        real* const xt = chunked ? short_xp + (done + skip) * x_lead : "
             f"{f.pointer('xp', False)} + at * {G} * H;",
-            "        done += m;",
+            "        done += team.rows;",
         ]
         for level, stage in enumerate(self.program.stages):
             if stage:
@@ -318,8 +339,8 @@ class _File:
                     i = self.products.index(item)
                     argument, k = self._argument(item), self._width(item.argument)
                     lines.append(
-                        f"        product(m, {len(item.gates)} * H, {k}, {argument}, {k}, rp{i}, "
-                        f"0, 0, rowwise(out{i}, LEAD({len(item.gates)} * H)));"
+                        f"        joint(&team, {len(item.gates)} * H, {k}, {argument}, {k}, "
+                        f"rp{i}, 0, out{i}, LEAD({len(item.gates)} * H));"
                     )
                     if item.argument.startswith("s.") and argument != "cur0":
                         lines.append(
@@ -328,7 +349,7 @@ class _File:
                         )
         if self.projects:
             lines += [
-                "        product(m, P, H, w_wide, H, hrp, 0, 0, rowwise(cur0, P));",
+                "        joint(&team, P, H, w_wide, H, hrp, 0, cur0, P);",
                 f"        memcpy({f.pointer('hidden', False)} + at * P, cur0, "
                 "m * P * sizeof(real));",
                 f"        if (keep) memcpy({f.pointer('wide', False)} + at * H, w_wide, "
@@ -416,7 +437,8 @@ class _File:
     def _backward(self) -> list[str]:
         b, G, S = self.b, len(self.cell.gates), len(self.cell.states)
         lines = [
-            *part_head("backward", b.words(), *self._backward_rooms()),
+            *part_head("backward", b.words(), self._backward_rooms()),
+            "    const span everybody = together ? everyone(&sp) : sp;",
             *(
                 f"    memcpy(cur{k}, {b.pointer(f'g{k}')} + from * {width}, "
                 f"rows * {width} * sizeof(real));"
@@ -432,8 +454,11 @@ class _File:
             "    for (word step = 0;; step++) {",
             "        const word t = step_of(&sp, T - 1 - step);",
             "        const word m = step < T ? rows_at(&sp, t) : 0;",
-            "        if (step < T ? filled + m > cap : filled || !add) {",
+            "        team.rows = step < T ? rows_at(&everybody, t) : 0;",
+            "        if (step < T ? filled + team.rows > cap : filled || !add) {",
+            "            meet(&team);",
             *self._settle(),
+            "            meet(&team);",
             "            filled = 0;",
             "            add = 1;",
             "        }",
@@ -442,10 +467,11 @@ class _File:
             f"        const real* const grad = {b.pointer('grad')} + at * P;",
             f"        double* const record = {b['seen']} ? (double*){b['seen']} + "
             f"at * {2 * S + G} : 0;",
-            f"        real* const px = seen + filled * LEAD({G} * H);",
+            "        const word here = filled + skip;",
+            f"        real* const px = seen + here * LEAD({G} * H);",
             *(
                 f"        real* const q{i} = "
-                + ("px;" if self.shared[i] else f"seen{i} + filled * LEAD({len(p.gates)} * H);")
+                + ("px;" if self.shared[i] else f"seen{i} + here * LEAD({len(p.gates)} * H);")
                 for i, p in enumerate(self.products)
             ),
         ]
@@ -490,17 +516,17 @@ class _File:
             "            }",
             *(
                 (
-                    "            real* const y = seen_h + (filled + i) * LEAD(P);",
+                    "            real* const y = seen_h + (here + i) * LEAD(P);",
                     "            memcpy(y, g, P * sizeof(real));",
                     "            unscale(y, P, now ? now[i] : 0);",
-                    f"            wide_rows[filled + i] = {b.pointer('wide')} + (at + i) * H;",
+                    f"            wide_rows[here + i] = {b.pointer('wide')} + (at + i) * H;",
                 )
                 if self.projects
                 else ()
             ),
             "        }",
             *(
-                ("        product(m, H, P, cur0, P, hrp, 0, 0, rowwise(w_wide, H));",)
+                ("        joint(&team, H, P, cur0, P, hrp, 0, w_wide, H);",)
                 if self.projects
                 else ()
             ),
@@ -550,8 +576,8 @@ class _File:
                 ()
                 if item.argument in self.ends
                 else (
-                    f"        product(m, {k}, {n} * H, q{i}, LEAD({n} * H), rp{i}, 0, {beta}, "
-                    f"rowwise({target}, {k}));",
+                    f"        joint(&team, {k}, {n} * H, q{i}, LEAD({n} * H), rp{i}, {beta}, "
+                    f"{target}, {k});",
                 )
             ),
         ]
@@ -646,10 +672,10 @@ class _File:
             f"            unscale(px + i * LEAD({G} * H), {G} * H, now ? now[i] : 0);",
             f"            if ({b['pre']}) memcpy({b.pointer('pre', False)} + (at + i) * {G} * H,",
             f"                    px + i * LEAD({G} * H), {G} * H * sizeof(real));",
-            f"            x_rows[filled + i] = {b.pointer('x')} + (at + i) * I;",
+            f"            x_rows[here + i] = {b.pointer('x')} + (at + i) * I;",
             f"            if ({b['dx']})",
-            f"                dx_rows[filled + i] = {b.pointer('dx', False)} + (at + i) * I;",
-            f"            h_rows[filled + i] = before(&sp, t, i, P, {b.pointer('hidden')}, "
+            f"                dx_rows[here + i] = {b.pointer('dx', False)} + (at + i) * I;",
+            f"            h_rows[here + i] = before(&sp, t, i, P, {b.pointer('hidden')}, "
             f"{b.pointer('h0')});",
         ]
         for i in alone:
@@ -658,10 +684,8 @@ class _File:
                 f"            unscale(q{i} + i * LEAD({n} * H), {n} * H, now ? now[i] : 0);"
             )
         for i in self._others():
-            lines.append(
-                f"            k_rows{i}[filled + i] = {b.pointer(f'k{i}')} + (at + i) * H;"
-            )
-        lines += ["        }", "        filled += m;"]
+            lines.append(f"            k_rows{i}[here + i] = {b.pointer(f'k{i}')} + (at + i) * H;")
+        lines += ["        }", "        filled += team.rows;"]
         for k, width in enumerate(self._widths()):
             lines += [
                 f"        if ({b['place']} == 1) for (word i = 0; i < m; i++)",
@@ -687,18 +711,21 @@ class _File:
             ]
         return found + ([("dhr", "P * H")] if self.projects else [])
 
-    def _backward_rooms(self) -> tuple[list[Room], list[Room]]:
+    def _backward_rooms(self) -> Rooms:
         G = len(self.cell.gates)
-        apart = [Room(f"{name}_apart", f"(threads - 1) * ({n})") for name, n in self._outputs()]
-        own = [
-            Room(f"{name}{k}", f"most * {width}")
+        apart = [
+            Room(f"{name}_apart", f"(together ? 0 : threads - 1) * ({n})")
+            for name, n in self._outputs()
+        ]
+        joint = [
+            self._rows(f"{name}{k}", width)
             for k, width in enumerate(self._widths())
             for name in ("cur", "new")
         ]
-        own += [Room(f"w_{name}", "most * H") for name in self._inside()]
-        own.append(Room("seen", f"cap * LEAD({G} * H)"))
-        own += [Room("seen_h", "cap * LEAD(P)")] if self.projects else []
-        own += [
+        joint += [self._rows(f"w_{name}", "H") for name in self._inside()]
+        joint.append(Room("seen", f"cap * LEAD({G} * H)"))
+        joint += [Room("seen_h", "cap * LEAD(P)")] if self.projects else []
+        joint += [
             Room(f"seen{i}", f"cap * LEAD({len(item.gates)} * H)")
             for i, item in enumerate(self.products)
             if not self.shared[i]
@@ -706,15 +733,17 @@ class _File:
         widest = max([G, *(len(item.gates) for item in self.products)])
         lists = ["x_rows", "h_rows", *(f"k_rows{i}" for i in self._others())]
         lists += ["wide_rows"] if self.projects else []
-        own += [
+        joint += [
+            Room("dx_rows", "2 * cap", "real*"),
+            *(Room(name, "2 * cap", "const real*") for name in lists),
+        ]
+        own = [
             Room("factor", "most"),
             Room("spill", f"{self.spills} * H"),
             Room("left", f"cap * UP({widest} * H, MR)"),
             Room("right", "cap * UP(MOST(H, I), NR)"),
-            Room("dx_rows", "2 * cap", "real*"),
-            *(Room(name, "2 * cap", "const real*") for name in lists),
         ]
-        return self._panels(False) + apart, own
+        return Rooms(self._panels(False) + apart, joint, own)
 
     def _backward_packs(self) -> list[tuple[str, str]]:
         b, G = self.b, len(self.cell.gates)
@@ -735,7 +764,7 @@ class _File:
         lines = ["    word filled = 0, add = 0;"]
         for name, size in self._outputs():
             lines.append(
-                f"    real* const {name} = !{self.b[name]} ? 0 : thread ? "
+                f"    real* const {name} = !{self.b[name]} ? 0 : thread && !together ? "
                 f"{name}_apart + (thread - 1) * {size} : {self.b.pointer(name, False)};"
             )
         return lines
@@ -744,8 +773,8 @@ class _File:
         """Multiply what has been seen."""
         b, G = self.b, len(self.cell.gates)
         lines = [
-            f"            const int ready = settle_input(filled, {G} * H, seen, left, right, I, "
-            f"x_rows, dw, db, {b['dx']} ? wp : 0, dx_rows, add);",
+            f"            const int ready = settle_input(&team, filled, {G} * H, seen, left, "
+            f"right, I, x_rows, dw, db, {b['dx']} ? wp : 0, dx_rows, add);",
             "            (void)ready;",
         ]
         for i, item in enumerate(self.products):
@@ -753,19 +782,19 @@ class _File:
             rows = f"k_rows{i}" if i in self._others() else "h_rows"
             seen, ready = ("seen", "ready") if self.shared[i] else (f"seen{i}", "0")
             lines.append(
-                f"            settle_recurrent(filled, {n} * H, {seen}, left, right, "
+                f"            settle_recurrent(&team, filled, {n} * H, {seen}, left, right, "
                 f"{self._width(item.argument)}, {rows}, dr{i}, dbr{i}, add, {ready});"
             )
         if self.projects:
             lines.append(
-                "            settle_recurrent(filled, P, seen_h, left, right, H, wide_rows, "
+                "            settle_recurrent(&team, filled, P, seen_h, left, right, H, wide_rows, "
                 "dhr, 0, add, 0);"
             )
         return lines
 
     def _join(self) -> list[str]:
         b = self.b
-        head = prepare("backward", b.words(), self._backward_rooms()[0], ())
+        head = prepare("backward", b.words(), self._backward_rooms().shared, ())
         head[0] = "static void backward_join(const word* a, word thread) {"
         return [
             *head[:-1],
@@ -787,19 +816,23 @@ class _File:
         ways = [
             "#if HALF != 2",
             *self._forward(),
-            *prepare("forward", f.words(), forward[0], self._forward_packs()),
-            *room_function("forward", f.words(), *forward),
+            *prepare("forward", f.words(), forward.shared, self._forward_packs()),
+            *room_function("forward", f.words(), forward),
             *entry("forward", f.words(), (("prepare", f"!{f['packed']}"), ("part", "1"))),
             "#endif",
             "#if HALF != 1",
             *self._backward(),
-            *prepare("backward", b.words(), backward[0], self._backward_packs()),
+            *prepare("backward", b.words(), backward.shared, self._backward_packs()),
             *self._join(),
-            *room_function("backward", b.words(), *backward),
+            *room_function("backward", b.words(), backward),
             *entry(
                 "backward",
                 b.words(),
-                (("prepare", "1"), ("part", "1"), ("join", f"{b['threads']} > 1")),
+                (
+                    ("prepare", "1"),
+                    ("part", "1"),
+                    ("join", f"{b['threads']} > 1 && !{b['together']}"),
+                ),
             ),
             "#endif",
         ]
