@@ -4,6 +4,7 @@ import gc
 
 import pytest
 import torch
+from benchmarks.layers import apart
 
 import steadygrad as sg
 from steadygrad.scan.c import pool
@@ -61,3 +62,10 @@ def test_equal_to_eager(name: str, inputs: int, steps: int, batch: int, hidden: 
         found.append([output.detach(), given.grad, *(p.grad for p in layer.parameters())])
     for ours, eager in zip(*found, strict=True):
         torch.testing.assert_close(ours, eager, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.slow
+def test_checkpoint_takes_a_tenth_of_the_memory_at_most() -> None:
+    word = ",".join(map(str, apart.LONG))
+    whole, few = (apart.run("memory", "ours", word, *more) for more in ((), ("checkpoint",)))
+    assert few["own_mb"] <= whole["own_mb"] / 10

@@ -297,3 +297,19 @@ def test_a_second_pass_over_one_graph_forgets_the_first() -> None:
     last.sum().backward()
     first, second = (tap.log10_over_batch() for _, _, tap in taps)
     assert torch.isfinite(first).all() and (second[:8] == -math.inf).all()
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_checkpointed_output_may_be_changed_in_place(reverse: bool) -> None:
+    torch.manual_seed(0)
+    layer = sg.GRU(3, 4, dtype=F64, bidirectional=reverse)
+    x = torch.randn(17, 2, 3, dtype=F64)
+    found = []
+    for checkpoint in (False, True):
+        layer.checkpoint = checkpoint
+        layer.zero_grad()
+        output = layer(x)[0]
+        output.mul_(torch.arange(17, dtype=F64)[:, None, None])
+        output.square().sum().backward()
+        found.append([p.grad for p in layer.parameters()])
+    torch.testing.assert_close(*found)

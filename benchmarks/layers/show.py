@@ -22,10 +22,15 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
         + ", ".join(f"{t}: {ms:.2f}" for t, ms in zip(growth["steps"], growth["ms"], strict=True))
         + f"; log-log slope {growth['slope']:.2f}"
     )
-    yield "\nLSTM, growth of the process's peak in a training step (kept between the two ways), MB"
+    yield (
+        "\nLSTM, MB of a training step: the layer's own at its peak, which is the growth of the "
+        "process's peak without\nthe output and its gradient; in brackets that growth whole, and "
+        "what is kept between the two ways"
+    )
     for shape, found in result["memory"].items():
         yield f"  {shape}: " + ", ".join(
-            f"{who} {m['peak_mb']:.0f} ({m['kept_mb']:.0f})" for who, m in found.items()
+            f"{who} {m['own_mb']:.0f} ({m['peak_mb']:.0f}, {m['kept_mb']:.0f})"
+            for who, m in found.items()
         )
     yield (
         f"\none streamed step, B 1, I 32, H 128: {stream['stream_us']:.1f} us, nn.LSTMCell "

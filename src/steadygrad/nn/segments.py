@@ -8,7 +8,7 @@ from torch import Tensor
 
 from steadygrad.cells import Cell, State
 from steadygrad.nn.joint_tap import JointTap
-from steadygrad.nn.recompute import recomputed
+from steadygrad.nn.recompute import in_one, recomputed
 from steadygrad.scan import Layout, LoopClip, OnTap, Weights, scan
 
 
@@ -84,6 +84,8 @@ def scan_in_segments(
         flat, state = list(rest[: len(flat)]), tuple(rest[len(flat) :])
     pieces = _pieces(layout, starts)
     hidden: list[Tensor] = []
+    # Every piece writes into one output: beside it, the pieces would be there once more.
+    whole = state[0].new_empty(len(x), state[0].shape[1]) if cuts.checkpoint else None
     ran = 0
     # One split instead of many slices: each slice would send back a gradient of the whole length.
     rows = dict(zip(sorted(p for p, _ in pieces), _split(x, pieces), strict=True))
@@ -107,14 +109,20 @@ def scan_in_segments(
 
         severed = min(ran, piece.batch) if cuts.sever(start) else 0
         given = (rows[begin], *flat, *(_entering(s, piece.batch, severed) for s in state))
-        out, *after = recomputed(run, *given) if cuts.checkpoint else run(*given)
+        if whole is None:
+            out, *after = run(*given)
+        else:
+            place = whole.narrow(0, layout.offsets[begin], sum(piece.batch_sizes))
+            out, *after = recomputed(run, place, *given)
         hidden.append(out)
         state = tuple(
             a if len(a) == len(s) else torch.cat([a, s[len(a) :]])
             for a, s in zip(after, state, strict=True)
         )
         ran = piece.batch
-    return layout.join(hidden), state
+    if whole is None:
+        return layout.join(hidden), state
+    return in_one(whole, hidden, [layout.offsets[begin] for begin, _ in pieces]), state
 
 
 def _pieces(layout: Layout, starts: list[int]) -> list[tuple[int, Layout]]:

@@ -3,6 +3,9 @@
 A buffer of a hundred megabytes that is made and dropped in every training step costs more in page
 faults than the arithmetic on it. Here it is made once, in huge pages where the system has them,
 and given to the next who asks for about as much when nobody holds it any more.
+
+Smaller ones too: in the system's heap a long run of pieces, each of which leaves something small
+behind, would find every hole a little too narrow, and never use one again.
 """
 
 import mmap
@@ -12,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LARGE = 1 << 20  # bytes from which a buffer comes from here
+LEAST = 1 << 17  # bytes from which a buffer comes from here
+GRAIN = 1 << 16  # what smaller blocks are a multiple of
+LARGE = 1 << 20  # bytes from which a block is made of huge pages
 PAGE = 1 << 21  # a huge page
 KEPT = 1 << 30  # bytes that wait for the next who asks, at most
 SLACK = 1.25  # a waiting block may be larger than what is asked for by so much
@@ -27,7 +32,7 @@ def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
     for extent in shape:
         count *= extent
     size = count * like.element_size()
-    if size < LARGE or not hasattr(mmap, "MAP_PRIVATE"):
+    if size < LEAST or not hasattr(mmap, "MAP_PRIVATE"):
         return like.new_empty(shape)
     block = _take(size)
     values = np.frombuffer(block, _NUMPY[like.dtype], count)
@@ -37,7 +42,8 @@ def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 def _take(size: int) -> mmap.mmap:
-    fitting = [b for b in _idle if size <= len(b) <= size * SLACK + PAGE]
+    grain = PAGE if size >= LARGE else GRAIN
+    fitting = [b for b in _idle if size <= len(b) <= size * SLACK + grain]
     for block in sorted(fitting, key=len):
         try:
             _idle.remove(block)
@@ -45,8 +51,8 @@ def _take(size: int) -> mmap.mmap:
             continue
         return block
     # Private: a process that is forked off gets a copy, as of any other memory.
-    block = mmap.mmap(-1, -(-size // PAGE) * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
+    block = mmap.mmap(-1, -(-size // grain) * grain, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if size >= LARGE and hasattr(mmap, "MADV_HUGEPAGE"):
         block.madvise(mmap.MADV_HUGEPAGE)
     return block
 
