@@ -1,5 +1,6 @@
 """The layers that torch has: training step, forward, taps, clips, and the share of the floor."""
 
+import copy
 import statistics
 from collections.abc import Callable
 from typing import Any
@@ -64,14 +65,9 @@ def observed(
     layer: sg.Recurrent, x: Tensor, rounds: int, repeat: int, on_tap: Any, clip: LoopClip | None
 ) -> dict[str, float]:
     """With taps or a clip inside the backward loop, against the same layer without."""
-    run = trained(layer, x)
-
-    def watched() -> None:
-        layer.on_tap, layer.loop_clip = on_tap, clip
-        run()
-        layer.on_tap = layer.loop_clip = None
-
-    return pairs(watched, run, 2 * rounds + 1, repeat)
+    watched = copy.deepcopy(layer)
+    watched.on_tap, watched.loop_clip = on_tap, clip
+    return pairs(trained(watched, x), trained(layer, x), 2 * rounds + 1, repeat)
 
 
 def floor(shape: tuple[int, int, int, int], gates: int, rounds: int) -> tuple[float, float]:

@@ -35,13 +35,13 @@ SIZES = r"""
 #endif
 #define INLINE static inline __attribute__((always_inline))
 typedef real vec __attribute__((vector_size(WIDTH), aligned(sizeof(real)), may_alias));
+typedef real quad __attribute__((vector_size(4 * sizeof(real)), aligned(sizeof(real)), may_alias));
 
 /* Where the rows of a result go: one after another, or each where a list says. */
 typedef struct { real* at; word lead; real* const* list; } target;
 
 #if defined(__clang__) || __GNUC__ >= 12
 /* four columns of four, whose elements stand one after another, as rows */
-typedef real quad __attribute__((vector_size(4 * sizeof(real)), aligned(sizeof(real)), may_alias));
 #define MIX __builtin_shufflevector
 INLINE void turn(const real* from, word column, real* to) {
     const quad a = *(const quad*)from, b = *(const quad*)(from + column);

@@ -242,7 +242,7 @@ def backward(
     if clip:
         _clip_words(call, clip)
     # A clip compares true values, so rows cannot be scaled under it.
-    taps = _Taps(call, cell, layout, grad_hidden, clip is None) if on_tap else None
+    taps = _Taps(call, cell, layout, len(grad_hidden), clip is None) if on_tap else None
     call.scratch(kernel.backward_room, grad_hidden)
     kernel.backward(call.address)
     if on_tap and taps:
@@ -316,6 +316,9 @@ def _clip_words(call: Call, clip: LoopClip) -> None:
     call.numbers(place=PLACES[clip.place], by=int(clip.by == "norm"), bound=bound)
 
 
+DOUBLE = torch.empty(0, dtype=torch.float64)
+
+
 class _Taps:
     """What a backward loop writes down of every row: a record of doubles.
 
@@ -323,17 +326,16 @@ class _Taps:
     a row, so that threads rarely write into one cache line.
     """
 
-    def __init__(self, call: Call, cell: Cell, layout: Layout, like: Tensor, scaled: bool) -> None:
-        self._cell, self._layout = cell, layout
-        states, rows = len(cell.states), len(like)
-        width = 2 * states + len(cell.gates)
-        self._records = pool.empty((rows, width), torch.empty(0, dtype=torch.float64))
-        call.tensor("seen", self._records)
-        call.numbers(N=rows)
-        self._exponents: Tensor | None = None
-        if scaled:
-            self._exponents = torch.zeros(rows + layout.batch, dtype=torch.int32)
-            call.tensor("exponents", self._exponents)
+    def __init__(self, call: Call, cell: Cell, layout: Layout, rows: int, scaled: bool) -> None:
+        self._cell, self._layout, self._rows, self._scaled = cell, layout, rows, scaled
+        count = rows * self._width
+        # Records, then as whole numbers the exponents of all rows, and those of the last step.
+        self._seen = call.tensor("seen", pool.empty((count + rows + layout.batch,), DOUBLE))
+        call.numbers(N=rows, exponents=self._seen.data_ptr() + 8 * count if scaled else 0)
+
+    @property
+    def _width(self) -> int:
+        return 2 * len(self._cell.states) + len(self._cell.gates)
 
     def tap(self) -> Tap:
         """The tap, its logarithms taken only if somebody looks."""
@@ -342,10 +344,12 @@ class _Taps:
 
     def _read(self) -> dict[str, Tensor]:
         layout, states, gates = self._layout, len(self._cell.states), len(self._cell.gates)
-        squares, bad = self._records.split([states + gates, states], 1)
+        records, rest = self._seen.split([self._rows * self._width, self._rows + layout.batch])
+        squares, bad = records.view(self._rows, -1).split([states + gates, states], 1)
         logs = 0.5 * squares.log10()
-        if self._exponents is not None:
-            logs -= self._exponents[: len(logs), None].double() * LOG10_2
+        if self._scaled:
+            exponents = rest.view(torch.int32)[: self._rows]
+            logs -= exponents[:, None].double() * LOG10_2
         logs = layout.pad(logs, -torch.inf).movedim(-1, 0).contiguous()
         return {
             "log10_norm": logs[:states],

@@ -445,6 +445,7 @@ class _File:
                 for k, width in enumerate(self._widths())
             ),
             f"    const word widths[] = {{{', '.join(self._widths())}}};",
+            f"    const word wide_as[] = {{{', '.join([*self._widths(), *['H'] * G])}}};",
             *self._collected(),
             "    int scaled = 0;",
             "    for (word i = 0; i < rows; i++) factor[i] = 1;",
@@ -489,13 +490,12 @@ class _File:
 
     def _enter(self, S: int) -> list[str]:
         """The gradient from outside, scales, the total clip, and the taps."""
-        b, G = self.b, len(self.cell.gates)
-        width = 2 * S + G
+        b = self.b
         states = ", ".join(f"cur{k}" for k in range(S))
         return [
             f"        real* const all[] = {{{states}}};",
             "        for (word i = 0; i < m; i++) {",
-            "            if (now) scaled |= rescale(all, "
+            "            if (now && (step % 8 == 0 || now[i] > 0)) scaled |= rescale(all, "
             f"widths, {S}, i, step % 8 == 0, grad + i * P, now + i, factor + i);",
             "            real* const g = cur0 + i * P;",
             "            const real* const o = grad + i * P;",
@@ -507,13 +507,7 @@ class _File:
             f"                for (int k = 0; k < {S}; k++)",
             "                    clip(all[k] + i * widths[k], widths[k], "
             f"{b['by']}, {self._bound()});",
-            "            if (record) {",
-            f"                for (int k = 0; k < {S}; k++)",
-            "                    look(all[k] + i * widths[k], widths[k],",
-            f"                         record + i * {width} + k,",
-            f"                         record + i * {width} + {G} + {S} + k);",
-            "                if (now && now[i]) ex[at + i] = now[i];",
-            "            }",
+            "            if (now) ex[at + i] = now[i];",
             *(
                 (
                     "            real* const y = seen_h + (here + i) * LEAD(P);",
@@ -657,6 +651,8 @@ class _File:
     def _leave(self, G: int, S: int) -> list[str]:
         """Write down what enters the weight products, and carry the rest on."""
         b, width = self.b, 2 * S + G
+        rows = [f"cur{k} + i * {w}" for k, w in enumerate(self._widths())]
+        rows += [f"px + i * LEAD({G} * H) + {k} * H" for k in range(G)]
         alone = [i for i, shared in enumerate(self.shared) if not shared]
         lines = []
         if not any(self.shared):
@@ -666,9 +662,9 @@ class _File:
             ]
         lines += [
             "        for (word i = 0; i < m; i++) {",
-            f"            if (record) for (int k = 0; k < {G}; k++)",
-            f"                look(px + i * LEAD({G} * H) + k * H, H,",
-            f"                     record + i * {width} + {S} + k, 0);",
+            f"            if (record) {{ const real* const seen_rows[] = {{{', '.join(rows)}}};",
+            f"                look({S} + {G}, {S}, seen_rows, wide_as, record + i * {width},",
+            f"                     record + i * {width} + {S} + {G}); }}",
             f"            unscale(px + i * LEAD({G} * H), {G} * H, now ? now[i] : 0);",
             f"            if ({b['pre']}) memcpy({b.pointer('pre', False)} + (at + i) * {G} * H,",
             f"                    px + i * LEAD({G} * H), {G} * H * sizeof(real));",
@@ -903,14 +899,7 @@ static void clip(real* g, word n, word by, real bound) {
     }
 }
 /* ---- the squares' sum of a row, and how many of its values are not finite ---- */
-static inline real fold(vec s) {
-    real t[VL], sum = 0;
-    *(vec*)t = s;
-#pragma omp simd reduction(+:sum)
-    for (int i = 0; i < VL; i++) sum += t[i];
-    return sum;
-}
-static inline real squares(const real* g, word n) {
+INLINE quad squares(const real* g, word n) {
     vec s = {0}, z = {0};
     word u = 0;
     for (; u + 2 * VL <= n; u += 2 * VL) {
@@ -918,9 +907,22 @@ static inline real squares(const real* g, word n) {
         s += a * a;
         z += b * b;
     }
-    real sum = fold(s + z);
-    for (; u < n; u++) sum += g[u] * g[u];
+    const vec all = s + z;
+    quad sum = VL < 4 ? (quad){all[0], all[1], 0, 0} : ((const quad*)&all)[0];
+    if (VL > 4) sum += ((const quad*)&all)[1];
+    if (VL > 8) sum += ((const quad*)&all)[2] + ((const quad*)&all)[3];
+    for (; u < n; u++) sum[0] += g[u] * g[u];
     return sum;
+}
+INLINE quad sums_of(quad a, quad b, quad c, quad d) {
+#ifdef MIX
+    const quad ab = MIX(a, b, 0, 4, 1, 5) + MIX(a, b, 2, 6, 3, 7);
+    const quad cd = MIX(c, d, 0, 4, 1, 5) + MIX(c, d, 2, 6, 3, 7);
+    return MIX(ab, cd, 0, 1, 4, 5) + MIX(ab, cd, 2, 3, 6, 7);
+#else
+    return (quad){a[0] + a[1] + a[2] + a[3], b[0] + b[1] + b[2] + b[3], c[0] + c[1] + c[2] + c[3],
+                  d[0] + d[1] + d[2] + d[3]};
+#endif
 }
 ALONE look_closely(const real* g, word n, double* square, double* bad) {
     double sum = 0;
@@ -933,12 +935,23 @@ ALONE look_closely(const real* g, word n, double* square, double* bad) {
         *bad = (double)count;
     }
 }
-static inline void look(const real* g, word n, double* square, double* bad) {
-    const double most = sizeof(real) == 4 ? 1e28 : 1e290; /* beyond, squares leave their range */
-    const double sum = squares(g, n);
-    *square = sum;
-    if (bad) *bad = 0;
-    if (__builtin_expect(!(sum > 1 / most && sum < most), 0)) look_closely(g, n, square, bad);
+/* of `count` rows; of the first `states` also how many values are not finite. Four at a time: a sum
+   across one vector costs as much as across four. */
+INLINE void look(const int count, const int states, const real* const* g, const word* n,
+                 double* square, double* bad) {
+    const real most = sizeof(real) == 4 ? 1e28 : 1e290; /* beyond, squares leave their range */
+    for (int k = 0; k < states; k++) bad[k] = 0;
+    for (int k = 0; k < count; k += 4) {
+        const int left = count - k < 4 ? count - k : 4;
+        quad q[4];
+        for (int i = 0; i < 4; i++) q[i] = i < left ? squares(g[k + i], n[k + i]) : q[0];
+        const quad sum = sums_of(q[0], q[1], q[2], q[3]);
+        for (int i = 0; i < left; i++) square[k + i] = sum[i];
+        const __typeof__(sum > 0) fine = (sum > 1 / most) & (sum < most);  /* -1 where so */
+        if (__builtin_expect(fine[0] & fine[1] & fine[2] & fine[3], 1)) continue;
+        for (int i = k; i < k + left; i++)
+            look_closely(g[i], n[i], square + i, i < states ? bad + i : 0);
+    }
 }
 static void unscale(real* g, word n, int e) {
     if (e)

@@ -14,10 +14,17 @@ INLINE void put(real* to, vec s, const real* start, int add) {
     if (add) s += *(const vec*)to;
     *(vec*)to = s;
 }
-/* the last columns, fewer than a vector */
+/* the last columns, fewer than the vectors of a tile */
 ALONE put_some(real* to, const vec* s, const real* start, int add, word left) {
     const real* const t = (const real*)s;
-    for (word u = 0; u < left; u++) to[u] = t[u] + (start ? start[u] : 0) + (add ? to[u] : 0);
+    word u = 0;
+    for (; u + 4 <= left; u += 4) {
+        quad x = *(const quad*)(t + u);
+        if (start) x += *(const quad*)(start + u);
+        if (add) x += *(const quad*)(to + u);
+        *(quad*)(to + u) = x;
+    }
+    for (; u < left; u++) to[u] = t[u] + (start ? start[u] : 0) + (add ? to[u] : 0);
 }
 """
 
