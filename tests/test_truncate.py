@@ -309,6 +309,7 @@ def test_a_checkpointed_output_may_be_changed_in_place(reverse: bool) -> None:
         layer.checkpoint = checkpoint
         layer.zero_grad()
         output = layer(x)[0]
+        output = output if checkpoint else output.clone()  # without, it is what is kept
         output.mul_(torch.arange(17, dtype=F64)[:, None, None])
         output.square().sum().backward()
         found.append([p.grad for p in layer.parameters()])

@@ -50,7 +50,8 @@ class Tap:
     ) -> "Tap":
         """A tap whose tensors are made by ``read`` when one of them is first asked for."""
         tap = object.__new__(cls)
-        vars(tap).update(states=states, gates=gates, reverse=reverse, _read=read)
+        own = vars(tap)
+        own["states"], own["gates"], own["reverse"], own["_read"] = states, gates, reverse, read
         return tap
 
     def __getattr__(self, name: str) -> Tensor:

@@ -79,7 +79,7 @@ def numbers(word: dict[str, str]) -> list[str]:
 
 
 GATE = Room("gate", "32")
-"""Where threads that share products count who has arrived; a cache line of its own."""
+"""Where threads count who has arrived, within a part and between phases: a cache line each."""
 
 
 def part_head(way: str, word: dict[str, str], rooms: Rooms) -> list[str]:
@@ -125,45 +125,50 @@ def prepare(
     ]
 
 
-def entry(way: str, word: dict[str, str], phases: Sequence[tuple[str, str]]) -> list[str]:
-    """What is called from outside: phases one after another, each on all threads.
+def entry(way: str, word: dict[str, str], packs: str, join: str = "0") -> list[str]:
+    """What is called from outside: threads are started once, and meet between phases.
 
-    A team may turn out smaller than asked for; its members then do more than one part each, or,
-    where the parts wait for each other, the first member does all.
+    A team may turn out smaller than asked for; then its first member does the parts of all.
+
+    Args:
+        way: ``"forward"`` or ``"backward"``.
+        word: C expressions of all argument words.
+        packs: When right factors have to be packed.
+        join: When there are sums to be joined.
     """
-    lines = []
-    for phase, _ in phases:
-        is_part = phase == "part"
-        one = f"{way}_{phase}(a, i{', ' + word['threads'] if is_part else ''});"
-        lines += [
-            f"static void {way}_{phase}_team(void* p) {{",
-            "    const word* const a = (const word*)p;",
-            f"    const word team = ((number_t){word['team']})();",
-            *(
-                (
-                    f"    if ({word['together']} && team < {word['threads']}) {{",
-                    f"        if (((number_t){word['number']})() == 0) {way}_part(a, 0, 1);",
-                    "        return;",
-                    "    }",
-                )
-                if is_part
-                else ()
-            ),
-            f"    for (word i = ((number_t){word['number']})(); i < {word['threads']}; i += team)",
-            f"        {one}",
-            "}",
-        ]
-    lines += [
+    joined = (f"if ({join}) ", f"{way}_join(a, i);") if join != "0" else ("", "")
+    threads = word["threads"]
+    return [
+        f"static void {way}_alone(const word* a) {{",
+        f"    const word threads = {threads}, together = {word['together']};",
+        f"    if ({packs}) for (word i = 0; i < threads; i++) {way}_prepare(a, i);",
+        f"    if (together) {way}_part(a, 0, 1);",
+        f"    else for (word i = 0; i < threads; i++) {way}_part(a, i, threads);",
+        *(
+            (f"    {joined[0]}for (word i = 0; i < threads; i++) {joined[1]}",)
+            if join != "0"
+            else ()
+        ),
+        "}",
+        f"static void {way}_team(void* p) {{",
+        "    const word* const a = (const word*)p;",
+        f"    const word i = ((number_t){word['number']})(), threads = {threads};",
+        f"    crew_t phases = {{(word*){word['work']} + 8, i, threads, 0, 0, 0}};",
+        f"    if (((number_t){word['team']})() < threads) {{",
+        f"        if (i == 0) {way}_alone(a);",
+        "        return;",
+        "    }",
+        f"    if ({packs}) {{",
+        f"        {way}_prepare(a, i);",
+        "        meet(&phases);",
+        "    }",
+        f"    {way}_part(a, i, threads);",
+        *((f"    {joined[0]}{{ meet(&phases); {joined[1]} }}",) if join != "0" else ()),
+        "}",
         f"void steadygrad_{way}(const word* a) {{",
-        f"    if ({word['together']}) *(word*){word['work']} = 0;  /* nobody has arrived yet */",
+        f"    word* const gates = (word*){word['work']};  /* nobody has arrived yet */",
+        "    gates[0] = gates[8] = 0;",
+        f"    if ({threads} == 1) {way}_alone(a);",
+        f"    else ((parallel_t){word['parallel']})({way}_team, (void*)a, (unsigned){threads}, 0);",
+        "}",
     ]
-    for phase, when in phases:
-        alone = f"{way}_{phase}(a, 0{', 1' if phase == 'part' else ''});"
-        lines += [
-            f"    if ({when}) {{",
-            f"        if ({word['threads']} == 1) {alone}",
-            f"        else ((parallel_t){word['parallel']})({way}_{phase}_team, (void*)a, "
-            f"(unsigned){word['threads']}, 0);",
-            "    }",
-        ]
-    return [*lines, "}"]

@@ -216,6 +216,13 @@ static inline span everyone(const span* s) {
     all.rows = s->sizes ? s->sizes[0] : s->B;
     return all;
 }
+/* rows of all time steps that belong to earlier threads */
+static inline word rows_before(const span* s) {
+    word sum = s->sizes ? 0 : s->T * s->from;
+    for (word t = 0; s->sizes && t < s->T; t++)
+        sum += s->sizes[t] < s->from ? s->sizes[t] : s->from;
+    return sum;
+}
 /* W of few inputs, transposed: (n, I) -> (I, n); the share of one thread */
 static void lay(word n, word I, const real* w, real* to, word part, word parts) {
     for (word u = n * part / parts; u < n * (part + 1) / parts; u++)

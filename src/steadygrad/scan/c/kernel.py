@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from steadygrad.cells import Cell
 from steadygrad.scan.c import build, pool
 from steadygrad.scan.c.source import Printed, Slots, print_cell
+from steadygrad.scan.c.threads import Split
 from steadygrad.scan.c.threads import split as split_work
 from steadygrad.scan.c.tools import openmp
 from steadygrad.scan.clips import LoopClip
@@ -75,7 +77,7 @@ class Call:
             self.numbers(parallel=entry[0], number=entry[1], team=entry[2])
         split = split_work(layout, inputs, size, gates)
         places = None if layout.is_dense else _places(layout)
-        self.threads = split.threads
+        self.threads, self.split = split.threads, split
         self._alive += (split, places)
         self.numbers(
             T=len(layout.batch_sizes),
@@ -242,7 +244,7 @@ def backward(
     if clip:
         _clip_words(call, clip)
     # A clip compares true values, so rows cannot be scaled under it.
-    taps = _Taps(call, cell, layout, len(grad_hidden), clip is None) if on_tap else None
+    taps = _Taps(call, cell, layout, grad_hidden.shape[0], clip is None) if on_tap else None
     call.scratch(kernel.backward_room, grad_hidden)
     kernel.backward(call.address)
     if on_tap and taps:
@@ -316,6 +318,22 @@ def _clip_words(call: Call, clip: LoopClip) -> None:
     call.numbers(place=PLACES[clip.place], by=int(clip.by == "norm"), bound=bound)
 
 
+def _order(layout: Layout, split: Split) -> Tensor:
+    """Where the record of each row is: by thread, then by step of the way back."""
+    places = torch.arange(sum(layout.batch_sizes))
+    if split.together:
+        return places
+    back = list(zip(layout.offsets, layout.batch_sizes, strict=True))
+    back = back if layout.reverse else back[::-1]
+    made = [
+        places[offset + start : offset + min(stop, count)]
+        for start, stop in pairwise(split.bounds)
+        for offset, count in back
+        if start < count
+    ]
+    return torch.cat(made).argsort()
+
+
 DOUBLE = torch.empty(0, dtype=torch.float64)
 
 
@@ -323,33 +341,34 @@ class _Taps:
     """What a backward loop writes down of every row: a record of doubles.
 
     Sums of squares of the states, then of the gates, then counts of what is not finite: one record
-    a row, so that threads rarely write into one cache line.
+    a row. Where rows are split, those of one thread stand together, in the order in which they are
+    made: of threads that write side by side, each fetches ahead what another is writing.
     """
 
     def __init__(self, call: Call, cell: Cell, layout: Layout, rows: int, scaled: bool) -> None:
-        self._cell, self._layout, self._rows, self._scaled = cell, layout, rows, scaled
-        count = rows * self._width
+        self._of, self._split = (cell, layout, rows, scaled), call.split
+        count = rows * (2 * len(cell.states) + len(cell.gates))
         # Records, then as whole numbers the exponents of all rows, and those of the last step.
-        self._seen = call.tensor("seen", pool.empty((count + rows + layout.batch,), DOUBLE))
-        call.numbers(N=rows, exponents=self._seen.data_ptr() + 8 * count if scaled else 0)
-
-    @property
-    def _width(self) -> int:
-        return 2 * len(self._cell.states) + len(self._cell.gates)
+        self._seen = pool.empty((count + rows + layout.batch,), DOUBLE)
+        address, words, index = self._seen.data_ptr(), call.words, call.index
+        words[index["seen"]], words[index["N"]] = address, rows
+        words[index["exponents"]] = address + 8 * count if scaled else 0
 
     def tap(self) -> Tap:
         """The tap, its logarithms taken only if somebody looks."""
-        cell = self._cell
-        return Tap.later(cell.states, cell.gates, self._layout.reverse, self._read)
+        cell, layout, *_ = self._of
+        return Tap.later(cell.states, cell.gates, layout.reverse, self._read)
 
     def _read(self) -> dict[str, Tensor]:
-        layout, states, gates = self._layout, len(self._cell.states), len(self._cell.gates)
-        records, rest = self._seen.split([self._rows * self._width, self._rows + layout.batch])
-        squares, bad = records.view(self._rows, -1).split([states + gates, states], 1)
+        cell, layout, rows, scaled = self._of
+        states, gates = len(cell.states), len(cell.gates)
+        width = 2 * states + gates
+        order = _order(layout, self._split)
+        records, rest = self._seen.split([rows * width, rows + layout.batch])
+        squares, bad = records.view(rows, width)[order].split([states + gates, states], 1)
         logs = 0.5 * squares.log10()
-        if self._scaled:
-            exponents = rest.view(torch.int32)[: self._rows]
-            logs -= exponents[:, None].double() * LOG10_2
+        if scaled:
+            logs -= rest.view(torch.int32)[order, None].double() * LOG10_2
         logs = layout.pad(logs, -torch.inf).movedim(-1, 0).contiguous()
         return {
             "log10_norm": logs[:states],

@@ -8,6 +8,7 @@ Smaller ones too: in the system's heap a long run of pieces, each of which leave
 behind, would find every hole a little too narrow, and never use one again.
 """
 
+import math
 import mmap
 import weakref
 
@@ -28,9 +29,7 @@ _idle: list[mmap.mmap] = []
 
 def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
     """Uninitialised memory of the dtype of ``like``; whatever holds it keeps it."""
-    count = 1
-    for extent in shape:
-        count *= extent
+    count = math.prod(shape)
     size = count * like.element_size()
     if size < LEAST or not hasattr(mmap, "MAP_PRIVATE"):
         return like.new_empty(shape)

@@ -448,6 +448,7 @@ class _File:
             f"    const word wide_as[] = {{{', '.join([*self._widths(), *['H'] * G])}}};",
             *self._collected(),
             "    int scaled = 0;",
+            "    word slot = rows_before(&sp);  /* records of a thread stand together */",
             "    for (word i = 0; i < rows; i++) factor[i] = 1;",
             "    int32_t* const ex = (int32_t*)" + b["exponents"] + " ;",
             "    int32_t* const now = ex ? ex + " + f"{b['N']} + from : 0;",
@@ -466,8 +467,9 @@ class _File:
             "        if (step == T) break;",
             "        const word at = place_of(&sp, t);",
             f"        const real* const grad = {b.pointer('grad')} + at * P;",
+            "        const word spot = together ? at : slot;",
             f"        double* const record = {b['seen']} ? (double*){b['seen']} + "
-            f"at * {2 * S + G} : 0;",
+            f"spot * {2 * S + G} : 0;",
             "        const word here = filled + skip;",
             f"        real* const px = seen + here * LEAD({G} * H);",
             *(
@@ -507,7 +509,7 @@ class _File:
             f"                for (int k = 0; k < {S}; k++)",
             "                    clip(all[k] + i * widths[k], widths[k], "
             f"{b['by']}, {self._bound()});",
-            "            if (now) ex[at + i] = now[i];",
+            "            if (now && now[i]) ex[spot + i] = now[i];",
             *(
                 (
                     "            real* const y = seen_h + (here + i) * LEAD(P);",
@@ -681,7 +683,7 @@ class _File:
             )
         for i in self._others():
             lines.append(f"            k_rows{i}[here + i] = {b.pointer(f'k{i}')} + (at + i) * H;")
-        lines += ["        }", "        filled += team.rows;"]
+        lines += ["        }", "        filled += team.rows;", "        slot += m;"]
         for k, width in enumerate(self._widths()):
             lines += [
                 f"        if ({b['place']} == 1) for (word i = 0; i < m; i++)",
@@ -753,6 +755,7 @@ class _File:
             packs.append(("1", f"pack({n} * H, {k}, {b.pointer(f'r{i}')}, {k}, 1, rp{i}"))
         if self.projects:
             packs.append(("1", f"pack(P, H, {b.pointer('hr')}, H, 1, hrp"))
+        packs.append((b["exponents"], f"clear((int32_t*){b['exponents']}, {b['N']}"))
         return packs
 
     def _collected(self) -> list[str]:
@@ -814,22 +817,14 @@ class _File:
             *self._forward(),
             *prepare("forward", f.words(), forward.shared, self._forward_packs()),
             *room_function("forward", f.words(), forward),
-            *entry("forward", f.words(), (("prepare", f"!{f['packed']}"), ("part", "1"))),
+            *entry("forward", f.words(), f"!{f['packed']}"),
             "#endif",
             "#if HALF != 1",
             *self._backward(),
             *prepare("backward", b.words(), backward.shared, self._backward_packs()),
             *self._join(),
             *room_function("backward", b.words(), backward),
-            *entry(
-                "backward",
-                b.words(),
-                (
-                    ("prepare", "1"),
-                    ("part", "1"),
-                    ("join", f"{b['threads']} > 1 && !{b['together']}"),
-                ),
-            ),
+            *entry("backward", b.words(), "1", f"{b['threads']} > 1 && !{b['together']}"),
             "#endif",
         ]
         text = "\n".join([preamble(self.dtype, self.exact), functions(), LOOP, *ways, ""])
@@ -952,6 +947,9 @@ INLINE void look(const int count, const int states, const real* const* g, const 
         for (int i = k; i < k + left; i++)
             look_closely(g[i], n[i], square + i, i < states ? bad + i : 0);
     }
+}
+static void clear(int32_t* to, word n, word part, word parts) {
+    memset(to + n * part / parts, 0, (n * (part + 1) / parts - n * part / parts) * sizeof *to);
 }
 static void unscale(real* g, word n, int e) {
     if (e)
