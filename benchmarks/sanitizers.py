@@ -63,8 +63,8 @@ def _cell(name: str, dtype: torch.dtype) -> bool:
 
 def _shapes(name: str, dtype: torch.dtype, count: int, columns: int) -> bool:
     torch.set_num_threads(count)
-    sizes = {"SMALL": 0, "MEETING": 0, "LARGE": 0, "ROWS": 1000}
-    with mock.patch.multiple(threads, cores=lambda: count * columns, **sizes):
+    cores = count * columns
+    with mock.patch.multiple(threads, cores=lambda: cores, SMALL=0, MEETING=0, LARGE=0, ROWS=1000):
         for steps, batch, inputs, hidden in SHAPES:
             try:
                 layer = Recurrent(name, inputs, hidden, bidirectional=True, dtype=dtype)

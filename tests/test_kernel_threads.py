@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 from steadygrad.nn import Recurrent
 from steadygrad.scan import Layout, LoopClip, Tap
-from steadygrad.scan.c import build, kernel, threads, tools
+from steadygrad.scan.c import build, call, threads, tools
 from tests.marks import needs_compiler
 
 CELLS = ("lstm", "gru-original", "lstm-layer-norm", "lstm-peephole")
@@ -117,7 +117,7 @@ def test_a_team_smaller_than_asked_for_does_all_the_same(
         pytest.skip("no OpenMP to start threads with")
     size = ctypes.CFUNCTYPE(ctypes.c_int)(lambda: team)
     address = ctypes.cast(size, ctypes.c_void_p).value
-    monkeypatch.setattr(kernel, "openmp", lambda: (*found[:2], address))
+    monkeypatch.setattr(call, "openmp", lambda: (*found[:2], address))
     torch.set_num_threads(3)
     alike("lstm", given("packed", 6, 3, 4), 33, input_size=4)
 

@@ -1,12 +1,10 @@
 """A compiled cell, with the two functions of `steadygrad.scan.eager`: forward and backward."""
 
-import array
 import ctypes
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -14,16 +12,15 @@ from torch import Tensor
 
 from steadygrad.cells import Cell
 from steadygrad.scan.c import build, pool
-from steadygrad.scan.c.source import Printed, Slots, print_cell
-from steadygrad.scan.c.threads import Split
-from steadygrad.scan.c.threads import split as split_work
-from steadygrad.scan.c.tools import openmp
+from steadygrad.scan.c.call import Call
+from steadygrad.scan.c.records import Records
+from steadygrad.scan.c.source import Printed, print_cell
 from steadygrad.scan.clips import LoopClip
 from steadygrad.scan.eager import Trip
 from steadygrad.scan.layout import Layout
 from steadygrad.scan.products import blocks, by_gate, shares
 from steadygrad.scan.projection import is_codes, project, weight_gradient
-from steadygrad.scan.taps import LOG10_2, OnTap, Tap
+from steadygrad.scan.taps import OnTap
 from steadygrad.scan.trace import Product, trace
 from steadygrad.scan.weights import Weights
 
@@ -60,73 +57,6 @@ def _function(function: Any, result: Any) -> Callable[[int], int]:
 def loaded(cell: Cell, dtype: torch.dtype, exact: bool, projects: bool = False) -> Kernel:
     """The kernel of a cell, built at its first use."""
     return Kernel(printed(cell, dtype, exact, projects))
-
-
-class Call:
-    """One call of a kernel: its argument words, and what must live until it returns."""
-
-    def __init__(
-        self, slots: Slots, layout: Layout, inputs: int, size: int, gates: int, width: int
-    ) -> None:
-        self.index = slots.index
-        self._rows = sum(layout.batch_sizes)
-        self.words = array.array("q", bytes(8 * len(slots.names)))
-        self._alive: list[object] = []
-        entry = openmp()
-        if entry:
-            self.numbers(parallel=entry[0], number=entry[1], team=entry[2])
-        split = split_work(layout, inputs, size, gates)
-        places = None if layout.is_dense else _places(layout)
-        self.threads, self.split = split.threads, split
-        self._alive += (split, places)
-        self.numbers(
-            T=len(layout.batch_sizes),
-            B=layout.batch,
-            H=size,
-            P=width,
-            I=inputs,
-            threads=split.threads,
-            reverse=int(layout.reverse),
-            most=split.most,
-            together=int(split.together),
-            bounds=split.bounds.buffer_info()[0],
-            sizes=places[0].buffer_info()[0] if places else 0,
-            offsets=places[1].buffer_info()[0] if places else 0,
-        )
-
-    def numbers(self, **values: int) -> None:
-        for name, value in values.items():
-            self.words[self.index[name]] = value
-
-    def tensor(self, name: str, value: Tensor) -> Tensor:
-        value = value.contiguous()
-        self._alive.append(value)
-        self.words[self.index[name]] = value.data_ptr()
-        return value
-
-    def scratch(self, room: Callable[[int], int], like: Tensor) -> None:
-        """Scratch memory, as much as the kernel says."""
-        self.tensor("work", pool.empty((room(self.address),), like))
-
-    def beside(self, file: Printed, weights: Weights) -> None:
-        """Constants and noise; for noise also whether it is per row (1) or per step (2)."""
-        for k, name in enumerate(file.constants):
-            self.tensor(f"z{k}", weights.constants[name[2:]])
-        for k, name in enumerate(file.noise):
-            value = self.tensor(f"n{k}", weights.noise[name[2:]])
-            per_step = value.dim() == 2 and len(value) == self._rows
-            self.numbers(**{f"m{k}": 2 if per_step else value.dim() - 1})
-
-    @property
-    def address(self) -> int:
-        """Where the words stand, in an array that never grows."""
-        return self.words.buffer_info()[0]
-
-
-@lru_cache(maxsize=64)
-def _places(layout: Layout) -> "tuple[array.array[int], array.array[int]]":
-    """Rows at each time step and where they begin, as the kernel reads it."""
-    return array.array("q", layout.batch_sizes), array.array("q", layout.offsets)
 
 
 def forward(
@@ -244,7 +174,7 @@ def backward(
     if clip:
         _clip_words(call, clip)
     # A clip compares true values, so rows cannot be scaled under it.
-    taps = _Taps(call, cell, layout, grad_hidden.shape[0], clip is None) if on_tap else None
+    taps = Records(call, cell, layout, grad_hidden.shape[0], clip is None) if on_tap else None
     call.scratch(kernel.backward_room, grad_hidden)
     kernel.backward(call.address)
     if on_tap and taps:
@@ -316,63 +246,3 @@ def _is_h(cell: Cell, item: Product) -> bool:
 def _clip_words(call: Call, clip: LoopClip) -> None:
     (bound,) = struct.unpack("q", struct.pack("d", clip.bound))
     call.numbers(place=PLACES[clip.place], by=int(clip.by == "norm"), bound=bound)
-
-
-def _order(layout: Layout, split: Split) -> Tensor:
-    """Where the record of each row is: by thread, then by step of the way back."""
-    places = torch.arange(sum(layout.batch_sizes))
-    if split.together:
-        return places
-    back = list(zip(layout.offsets, layout.batch_sizes, strict=True))
-    back = back if layout.reverse else back[::-1]
-    made = [
-        places[offset + start : offset + min(stop, count)]
-        for start, stop in pairwise(split.bounds)
-        for offset, count in back
-        if start < count
-    ]
-    return torch.cat(made).argsort()
-
-
-DOUBLE = torch.empty(0, dtype=torch.float64)
-
-
-class _Taps:
-    """What a backward loop writes down of every row: a record of doubles.
-
-    Sums of squares of the states, then of the gates, then counts of what is not finite: one record
-    a row. Where rows are split, those of one thread stand together, in the order in which they are
-    made: of threads that write side by side, each fetches ahead what another is writing.
-    """
-
-    def __init__(self, call: Call, cell: Cell, layout: Layout, rows: int, scaled: bool) -> None:
-        self._of, self._split = (cell, layout, rows, scaled), call.split
-        count = rows * (2 * len(cell.states) + len(cell.gates))
-        # Records, then as whole numbers the exponents of all rows, and those of the last step.
-        self._seen = pool.empty((count + rows + layout.batch,), DOUBLE)
-        address, words, index = self._seen.data_ptr(), call.words, call.index
-        words[index["seen"]], words[index["N"]] = address, rows
-        words[index["exponents"]] = address + 8 * count if scaled else 0
-
-    def tap(self) -> Tap:
-        """The tap, its logarithms taken only if somebody looks."""
-        cell, layout, *_ = self._of
-        return Tap.later(cell.states, cell.gates, layout.reverse, self._read)
-
-    def _read(self) -> dict[str, Tensor]:
-        cell, layout, rows, scaled = self._of
-        states, gates = len(cell.states), len(cell.gates)
-        width = 2 * states + gates
-        order = _order(layout, self._split)
-        records, rest = self._seen.split([rows * width, rows + layout.batch])
-        squares, bad = records.view(rows, width)[order].split([states + gates, states], 1)
-        logs = 0.5 * squares.log10()
-        if scaled:
-            logs -= rest.view(torch.int32)[order, None].double() * LOG10_2
-        logs = layout.pad(logs, -torch.inf).movedim(-1, 0).contiguous()
-        return {
-            "log10_norm": logs[:states],
-            "log10_gate": logs[states:],
-            "nonfinite": layout.pad(bad, 0).movedim(-1, 0).to(torch.int64).contiguous(),
-            "present": layout.present(),
-        }

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from steadygrad.cells import Cell
 from steadygrad.scan.c import kernel
+from steadygrad.scan.c.call import Call
 from steadygrad.scan.layout import Layout
 from steadygrad.scan.products import by_gate
 from steadygrad.scan.weights import Weights
@@ -42,7 +43,7 @@ class StepCall:
         loaded = kernel.loaded(cell, matrix.dtype, exact, projection is not None)
         file = loaded.file
         width = size if projection is None else projection.shape[0]
-        self._call = call = kernel.Call(
+        self._call = call = Call(
             file.forward, Layout((batch,)), matrix.shape[1], size, gates, width
         )
         if projection is not None:
