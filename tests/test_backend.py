@@ -319,3 +319,19 @@ def test_one_file_serves_every_shape() -> None:
     texts = {kernel.printed(c, torch.float32, False).text for c in ALL}
     # Cells that differ in the form of their matrix alone share a step, and so a kernel.
     assert len(texts) == len({str(trace(c).graph) for c in ALL})
+
+
+def test_a_cell_is_printed_alike_in_every_process() -> None:
+    # Or each would build what another has cached: the order of a set differs from run to run.
+    code = (
+        "import torch; from steadygrad.cells import CELLS; from steadygrad.scan.c import kernel; "
+        "print(kernel.printed(CELLS['clockwork'](), torch.float32, False).text)"
+    )
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True, text=True, check=True, env=os.environ | {"PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2", "3")
+    }  # fmt: skip
+    assert len(texts) == 1

@@ -16,7 +16,7 @@ class Values:
         self.cell, self.program, self.projects = cell, trace(cell), projects
         self.dtype, self.exact, self.shared = dtype, exact, shared
         self.products = tuple(p for level in self.program.products for p in level)
-        self.made = {o for s in self.program.stages if s for o in s.outputs}
+        self.made = dict.fromkeys(o for s in self.program.stages if s for o in s.outputs)
         h = f"s.{cell.states[0]}"
         if projects and any(h in s.inputs for s in self.program.stages if s):
             raise Unprintable("h outside of products, while it is projected")
