@@ -50,7 +50,7 @@ class Trial:
     hidden: int = 64
     layers: int = 1
     batch_size: int = 50
-    updates: int = 3000
+    updates: int = 4000
     learning_rate: float = 2e-3
     clip: float = 1.0
     validate_every: int = 100
