@@ -96,6 +96,7 @@ def print_table(
     for task in dict.fromkeys(row.task for row in found):
         mine = [row for row in found if row.task == task]
         table = Table(*COLUMNS, title=_title(mine[0]), title_justify="left", box=None)
+        table.columns[0].overflow = "fold"
         for column in table.columns[1:]:
             column.justify = "right"
             column.no_wrap = True

@@ -97,6 +97,7 @@ def _variants() -> Iterator[str]:
 
 def _print(console: Console, found: Sequence[dict[str, Any]]) -> None:
     table = Table("task", "without memory", "solved at", "required lag", box=None)
+    table.columns[0].no_wrap = True  # a name cut short is another task's name
     for facts in found:
         table.add_row(facts["task"], _figures(facts), _bound(facts), _lag(facts))
     console.print(table)
