@@ -15,6 +15,8 @@ from steadygrad.tasks.delayed_xor import DelayedXOR as DelayedXOR
 from steadygrad.tasks.forecast import Forecast as Forecast
 from steadygrad.tasks.from_csv import read_forecast as read_forecast
 from steadygrad.tasks.fuzzy_sets import FuzzySets as FuzzySets
+from steadygrad.tasks.lag_estimate import LagEstimate as LagEstimate
+from steadygrad.tasks.lag_estimate import estimate_lag as estimate_lag
 from steadygrad.tasks.language_model import LanguageModel as LanguageModel
 from steadygrad.tasks.mackey_glass import MackeyGlass as MackeyGlass
 from steadygrad.tasks.memorisation import Memorisation as Memorisation

@@ -1,0 +1,207 @@
+r"""The lag that a task needs, estimated from its data alone, where nobody has said it.
+
+A cheap probe, ridge regression, answers from more and more of the past. Blocks of lags are added
+one after the other, each about as long as all before it; a block counts if it explains more of
+held-out answers, by at least ``LEAST`` of their variance, than the same block of other sequences
+does in every one of ``SHUFFLES`` draws. The estimate is the far end of the last block that counts.
+
+The probe sees the inputs, their products at one time step, and nothing across steps: what only a
+product of two steps tells (parity) it cannot find. It then abstains, as on noise.
+
+References:
+    Hastie, Tibshirani and Friedman, *The Elements of Statistical Learning*, 2009, 3.4 (ridge
+    regression).
+    Breiman, *Random Forests*, 2001, section 10 (importance by permutation).
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steadygrad.tasks.base import Task
+
+SAMPLES = 3000
+SHUFFLES = 19
+LEAST = 0.01  # of the variance of the answers
+BINS = 8  # of a block: lags of one bin are averaged
+RIDGE = 1e-3
+MOST_INPUTS = 64  # features of one time step at most; squares and products only of a few
+MOST_PRODUCTS = 4
+
+Array = NDArray[np.float64]
+
+
+@final
+@dataclass(frozen=True)
+class LagEstimate:
+    """What the probe found.
+
+    Attributes:
+        lag: Steps back that the answers need, an estimate; None: nothing was found.
+        confidence: That the far end is no accident, 0 to 1: none of the shuffled blocks did as
+            well.
+        explained: Share of the answers' variance that the probe explains on held-out samples.
+        gains: Per block its first and last lag, and what it adds to ``explained``.
+    """
+
+    lag: int | None
+    confidence: float
+    explained: float
+    gains: tuple[tuple[int, int, float], ...]
+
+    @property
+    def text(self) -> str:
+        """For the reader."""
+        if self.lag is None:
+            return "no lag could be estimated from the data: give one"
+        return (
+            f"the answers need about {self.lag} steps of the past, as estimated from the data"
+            f" (a linear probe explains {self.explained:.0%} of them)"
+        )
+
+
+def estimate_lag(task: Task, seed: int = 0) -> LagEstimate:
+    """Estimate how many steps back the answers of a task lie in its inputs.
+
+    Args:
+        task: Its training part is looked at; some thousand answers are enough.
+        seed: Of what is shuffled, and of which answers are taken of a task that asks every step.
+
+    Example:
+        >>> from steadygrad.tasks import Adding
+        >>> estimate_lag(Adding(40)).lag
+        39
+    """
+    rng = np.random.default_rng(seed)
+    x, y = _samples(task, rng)
+    return _probe(x, y, rng)
+
+
+def _samples(task: Task, rng: np.random.Generator) -> tuple[Array, Array]:
+    """``(N, lags, F)``, the latest input first, and answers ``(N, K)``."""
+    seen: list[Array] = []
+    answers: list[Array] = []
+    count = 0
+    batches = task.batches("train", 500, (0, 0))
+    for batch in batches:
+        inputs = batch.inputs.numpy()
+        if task.input_kind == "symbols":
+            inputs = np.eye(min(task.input_size, MOST_INPUTS))[inputs.clip(max=MOST_INPUTS - 1)]
+        targets = batch.targets.numpy()
+        if task.every_step:
+            half = len(inputs) // 2
+            ends = rng.integers(half, len(inputs), (max(1, 2000 // inputs.shape[1]),))
+            seen += [inputs[end - half + 1 : end + 1][::-1].swapaxes(0, 1) for end in ends]
+            answers += [_columns(targets[end], task) for end in ends]
+            count += len(ends) * inputs.shape[1]
+        else:
+            seen.append(inputs[::-1].swapaxes(0, 1))
+            answers.append(_columns(targets, task))
+            count += inputs.shape[1]
+        if count >= SAMPLES:
+            break
+    lags = min(s.shape[1] for s in seen)
+    x = np.concatenate([s[:, :lags] for s in seen]).astype(np.float64)
+    y = np.concatenate(answers)
+    known = np.isfinite(y).all(1)
+    return x[known][:SAMPLES], y[known][:SAMPLES]
+
+
+def _columns(targets: NDArray[np.generic], task: Task) -> Array:
+    if np.issubdtype(targets.dtype, np.integer):
+        classes = min(task.output_size, MOST_INPUTS)
+        return np.eye(classes)[targets.reshape(-1).clip(max=classes - 1)]
+    return targets.reshape(len(targets), -1).astype(np.float64)
+
+
+def _probe(x: Array, y: Array, rng: np.random.Generator) -> LagEstimate:
+    x = _with_products(x)
+    train = rng.permutation(len(x)) < len(x) * 2 // 3
+    y = y - y[train].mean(0)
+    scale = float((y[~train] ** 2).sum())
+    nothing = LagEstimate(None, 0.0, 0.0, ())
+    if len(x) < 100 or not scale > 0:
+        return nothing
+    features = np.empty((len(x), 0))
+    error = scale
+    gains: list[tuple[int, int, float]] = []
+    edges: tuple[int, int] | None = None
+    for first, last in _blocks(x.shape[1]):
+        block = _binned(x[:, first : last + 1])
+        wider = np.hstack([features, block])
+        now = _error(wider, y, train)
+        gain = (error - now) / scale
+        gains.append((first, last, gain))
+        if gain > LEAST and gain > _by_chance(features, block, y, train, error, rng) / scale:
+            edges = first, last
+        features, error = wider, min(error, now)
+    if edges is None:
+        return LagEstimate(None, 0.0, max(0.0, 1 - error / scale), tuple(gains))
+    far = _refined(x, y, train, edges)
+    return LagEstimate(far, 1 - 1 / (1 + SHUFFLES), 1 - error / scale, tuple(gains))
+
+
+def _blocks(lags: int) -> list[tuple[int, int]]:
+    """First and last lag of blocks, each about as long as all before it."""
+    found, first = [], 0
+    while first < lags:
+        last = min(max(first, 2 * first - 1), lags - 1)
+        if lags - 1 - last < (last - first + 1) // 2:
+            last = lags - 1  # no short block at the end
+        found.append((first, last))
+        first = last + 1
+    return found
+
+
+def _with_products(x: Array) -> Array:
+    """Standardised features of each step; of few also their squares and products."""
+    count = x.shape[2]
+    if count <= MOST_PRODUCTS:
+        pairs = [x[..., i] * x[..., j] for i in range(count) for j in range(i, count)]
+        x = np.concatenate([x, np.stack(pairs, -1)], -1)
+    spread = x.std((0, 1))
+    return (x - x.mean((0, 1))) / np.where(spread > 0, spread, 1)
+
+
+def _binned(block: Array) -> Array:
+    bins = np.array_split(np.arange(block.shape[1]), min(BINS, block.shape[1]))
+    return np.concatenate([block[:, b].mean(1) * np.sqrt(len(b)) for b in bins], 1)
+
+
+def _error(x: Array, y: Array, train: NDArray[np.bool_]) -> float:
+    """Squared error of the probe on the samples that it was not fitted to."""
+    mean = x[train].mean(0)
+    a, b = x[train] - mean, y[train]
+    gram = a.T @ a + RIDGE * len(a) * np.eye(a.shape[1])
+    weights = np.linalg.solve(gram, a.T @ b)
+    return float(((y[~train] - (x[~train] - mean) @ weights) ** 2).sum())
+
+
+def _by_chance(
+    features: Array,
+    block: Array,
+    y: Array,
+    train: NDArray[np.bool_],
+    error: float,
+    rng: np.random.Generator,
+) -> float:
+    """What the block of other sequences brings at most."""
+    return max(
+        error - _error(np.hstack([features, block[rng.permutation(len(block))]]), y, train)
+        for _ in range(SHUFFLES)
+    )
+
+
+def _refined(x: Array, y: Array, train: NDArray[np.bool_], edges: tuple[int, int]) -> int:
+    """The least lag within a block that leaves nearly all of what the block brought."""
+    first, last = edges
+    near = np.hstack([_binned(x[:, a : b + 1]) for a, b in _blocks(first)] or [x[:, :0, 0]])
+    whole = _error(np.hstack([near, _binned(x[:, first : last + 1])]), y, train)
+    without = _error(near, y, train) if near.shape[1] else float((y[~train] ** 2).sum())
+    for cut in np.unique(np.linspace(first, last, 9).round().astype(int)):
+        now = _error(np.hstack([near, _binned(x[:, first : cut + 1])]), y, train)
+        if without - now >= 0.95 * (without - whole):
+            return int(cut)
+    return last
