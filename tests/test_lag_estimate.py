@@ -1,30 +1,45 @@
 """The lag of a task estimated from its data, against tasks whose lag is known."""
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
 from torch import Generator, Tensor
 
-from steadygrad.tasks import NARMA, Adding, MackeyGlass, Task, TemporalOrder, estimate_lag
+from steadygrad.tasks import NARMA, Adding, MackeyGlass, Sizes, Task, TemporalOrder, estimate_lag
 from steadygrad.tasks.lag_estimate import _blocks
+from steadygrad.tasks.synthetic import Regression
 
 
-class Noise(Adding):
-    """Answers that have nothing to do with the inputs."""
+@dataclass(frozen=True)
+class Numbers(Regression):
+    """Random numbers, and an answer that has nothing to do with them."""
+
+    length: int = 60
+
+    name: ClassVar[str] = "numbers"
+
+    @property
+    def sizes(self) -> Sizes:
+        return Sizes(inputs=2, outputs=1, steps=self.length)
+
+    @property
+    def no_memory(self) -> dict[str, float]:
+        return {}
 
     def draw(self, size: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        inputs, targets = super().draw(size, generator)
-        return inputs, torch.randn(targets.shape, generator=generator)
+        inputs = torch.randn(self.length, size, 2, generator=generator)
+        return inputs, torch.randn(size, 1, generator=generator)
 
 
-class Echo(Adding):
-    """The number of ``DELAY`` steps before the end."""
-
-    DELAY = 23
+class Echo(Numbers):
+    """The number of 23 steps before the end."""
 
     def draw(self, size: int, generator: Generator) -> tuple[Tensor, Tensor]:
         inputs, _ = super().draw(size, generator)
-        return inputs, inputs[-1 - self.DELAY, :, :1]
+        return inputs, inputs[-24, :, :1]
 
 
 @pytest.mark.parametrize(
@@ -34,7 +49,7 @@ class Echo(Adding):
         (TemporalOrder(50), 40, 45),  # the first symbol from 40 to 44 steps back
         (NARMA(), 9, 31),  # of tenth order; what u did is left in y for some time
         (MackeyGlass(), 5, 40),  # the delay is 17, the answer 6 ahead
-        (Echo(60), 23, 26),
+        (Echo(), 23, 26),
     ],
     ids=lambda value: getattr(value, "name", None),
 )
@@ -47,7 +62,7 @@ def test_known_lags(task: Task, least: int, most: int) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_noise_has_none(seed: int) -> None:
-    found = estimate_lag(Noise(60), seed)
+    found = estimate_lag(Numbers(), seed)
     assert found.lag is None and "give one" in found.text
 
 
