@@ -1,0 +1,1 @@
+"""Hochreiter and Schmidhuber 1997: the first LSTM, online, with its truncated gradient."""
