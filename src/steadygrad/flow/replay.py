@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from steadygrad.flow.capture import Call
 from steadygrad.nn import Recurrent, twin_of
+from steadygrad.nn.recurrent import LayerTap
 from steadygrad.scan import Layout, Observed, Tap, is_codes, observe
 
 OutputGradient = tuple[Tensor | None, tuple[Tensor | None, ...]]
@@ -128,6 +129,15 @@ def _first_noise(
     return {n: value[kept] if len(value) == every else value[:limit] for n, value in drawn.items()}
 
 
+def _keeper(taps: dict[tuple[int, bool], Tap]) -> LayerTap:
+    # It must not know the replay: that holds the output, whose graph holds this, and the garbage
+    # collector cannot see a circle that passes through autograd's own nodes.
+    def keep(layer: int, reverse: bool, tap: Tap) -> None:
+        taps[layer, reverse] = tap
+
+    return keep
+
+
 class Replay:
     """A layer run again, ready to be walked backward from any gradient at its output.
 
@@ -146,7 +156,7 @@ class Replay:
         self._state = tuple(s.to(dtype) for s in rows.state) or None
         hx = self._state[0] if self._state and len(self._state) == 1 else self._state
         self._taps: dict[tuple[int, bool], Tap] = {}
-        self.twin.on_tap = self._keep
+        self.twin.on_tap = _keeper(self._taps)
         if rows.noise is not None:
             self.twin.fixed_noise = [
                 {name: value.to(dtype) for name, value in drawn.items()} for drawn in rows.noise
@@ -166,9 +176,6 @@ class Replay:
         """The initial state, each ``(L*D, B, ·)``."""
         return self._state or self.twin._initial(self.x, self.rows.batch_sizes[0], None)
 
-    def _keep(self, layer: int, reverse: bool, tap: Tap) -> None:
-        self._taps[layer, reverse] = tap
-
     def backward(
         self, output: Tensor | None = None, last: Sequence[Tensor] | None = None
     ) -> dict[tuple[int, bool], Tap]:
@@ -177,7 +184,7 @@ class Replay:
         Returns:
             What was seen, by layer and whether it is the reverse direction.
         """
-        self._taps = {}
+        self._taps.clear()
         output = self.rows.output if output is None else output
         last = self.rows.last if last is None else last
         torch.autograd.grad(
@@ -186,7 +193,7 @@ class Replay:
             (output.to(self._output.dtype), *(g.to(self._output.dtype) for g in last)),
             retain_graph=True,
         )
-        return self._taps
+        return dict(self._taps)
 
     def observe(self) -> dict[tuple[int, bool], Observed]:
         """Look into every layer and direction on the way forward."""
