@@ -205,3 +205,23 @@ def test_a_diagnosis_replays_the_draw_that_was_made() -> None:
             replay = Replay(call.layer, rows_of(call, (None, (None,)), limit))
             assert replay.reproduces(call, limit) < 1e-5
             assert set(replay.observe()) == {(0, False)}
+
+
+# A normalisation takes the bias of a gate out again, and a fuzzy gate need not rise with it.
+NOT_BY_BIAS = {"lstm-layer-norm", "gru-layer-norm", "fuzzy-lstm"}
+KEEPING = sorted(n for n, kind in sg.cells.CELLS.items() if kind().keeping and n not in NOT_BY_BIAS)
+
+
+@pytest.mark.parametrize("name", KEEPING)
+def test_the_keeping_gate_keeps_with_its_sign_and_forgets_with_the_other(name: str) -> None:
+    """By the gradient that is left after 20 steps, whatever the cell calls its gate."""
+    left = {}
+    for sign in (1, -1):
+        torch.manual_seed(0)
+        layer = Recurrent(name, 3, 8, backend="eager").double().eval()
+        sg.remedies.ForgetBias(6.0 * sign).apply(layer)
+        x = torch.randn(20, 2, 3, dtype=torch.float64, requires_grad=True)
+        layer(x)[0][-1].square().sum().backward()
+        assert x.grad is not None
+        left[sign] = float(x.grad[0].norm() / x.grad[-1].norm())
+    assert left[1] > 100 * left[-1]

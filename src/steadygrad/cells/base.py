@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, Literal, TypeVar
 
 from torch import Tensor
 
@@ -75,6 +75,7 @@ class Cell(ABC):
     - `gates`, the row blocks of ``weight_ih``, in order;
     - `recurrent`, the row blocks of ``weight_hh``, in order (the gates, unless said);
     - `states`, the first of which is the hidden state ``h`` that the layer puts out;
+    - `keeping`, the gate that holds the memory, if there is one;
     - `per_unit`, parameters with one value per hidden unit, and where they start;
     - `constants`, values per unit that are not learnt;
     - `noise`, masks that are drawn in training;
@@ -113,6 +114,8 @@ class Cell(ABC):
     """One or two sentences for the page of cells: when this one is the right choice."""
     gates: ClassVar[tuple[str, ...]]
     states: ClassVar[tuple[str, ...]] = ("h",)
+    keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = None
+    """The gate that holds the memory, and the sign of a bias on it that makes it keep more."""
     per_unit: ClassVar[Mapping[str, float]] = {}
     can_project: ClassVar[bool] = False
     """Whether h may be shrunk by ``weight_hr``: only if the step uses h in products alone."""

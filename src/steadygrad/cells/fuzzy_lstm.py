@@ -62,6 +62,7 @@ class FuzzyLSTM(Cell):
         "gradient is claimed."
     )
     gates: ClassVar[tuple[str, ...]] = ("input", "forget", "candidate", "output")
+    keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = ("forget", 1)
     states: ClassVar[tuple[str, ...]] = ("h", "c")
     per_unit: ClassVar[Mapping[str, float]] = {
         f"{part}_{rule}_{gate}": 0.0 for gate in _FUZZY for rule in _RULES for part in _PARTS

@@ -1,7 +1,7 @@
 """Gated recurrent unit as torch and cuDNN compute it: reset after the product."""
 
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 from torch import sigmoid, tanh
 
@@ -40,6 +40,7 @@ class GRU(Cell):
         "weights are exchanged with torch or cuDNN."
     )
     gates: ClassVar[tuple[str, ...]] = ("reset", "update", "candidate")
+    keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = ("update", 1)
 
     def step(self, x: Gates, recur: Recur, state: State, unit: PerUnit) -> State:
         (h,) = state

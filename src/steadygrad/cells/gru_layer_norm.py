@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 from torch import Tensor, sigmoid, tanh
 
@@ -52,6 +52,7 @@ class GRULayerNorm(Cell):
         "changing scale."
     )
     gates: ClassVar[tuple[str, ...]] = GATES
+    keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = ("update", 1)
     per_unit: ClassVar[Mapping[str, float]] = {
         f"{kind}_{term}_{gate}": start
         for term in ("x", "h")

@@ -1,7 +1,7 @@
 """Gated recurrent unit as the paper prints it: reset before the product."""
 
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 from torch import sigmoid, tanh
 
@@ -36,6 +36,7 @@ class GRUOriginal(Cell):
         "`gru`, at much the same accuracy."
     )
     gates: ClassVar[tuple[str, ...]] = ("reset", "update", "candidate")
+    keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = ("update", 1)
 
     def step(self, x: Gates, recur: Recur, state: State, unit: PerUnit) -> State:
         (h,) = state

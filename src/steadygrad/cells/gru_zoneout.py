@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 from torch import sigmoid, tanh
 
@@ -39,6 +39,7 @@ class GRUZoneout(Cell):
     name: ClassVar[str] = "gru-zoneout"
     choose_when: ClassVar[str] = "Against overfitting of a GRU, where the dependencies are long."
     gates: ClassVar[tuple[str, ...]] = ("reset", "update", "candidate")
+    keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = ("update", 1)
 
     keep: float = 0.1
 

@@ -1,7 +1,7 @@
 """Long short-term memory: a memory that is changed by addition, guarded by gates."""
 
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 from torch import sigmoid, tanh
 
@@ -43,6 +43,7 @@ class LSTM(Cell):
         "open (the remedies `forget-bias` or `chrono-init`), or its gradient halves at every step."
     )
     gates: ClassVar[tuple[str, ...]] = ("input", "forget", "candidate", "output")
+    keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = ("forget", 1)
     states: ClassVar[tuple[str, ...]] = ("h", "c")
     can_project: ClassVar[bool] = True
 

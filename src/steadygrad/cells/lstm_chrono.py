@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 from torch import Tensor, nn
 
@@ -38,6 +38,7 @@ class ChronoLSTM(Cell):
     name: ClassVar[str] = "lstm-chrono"
     choose_when: ClassVar[str] = "An LSTM whose task needs a lag that is roughly known beforehand."
     gates: ClassVar[tuple[str, ...]] = LSTM.gates
+    keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = ("forget", 1)
     states: ClassVar[tuple[str, ...]] = LSTM.states
     can_project: ClassVar[bool] = True
 

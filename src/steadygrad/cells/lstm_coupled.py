@@ -1,7 +1,7 @@
 """LSTM with one gate for remembering and writing."""
 
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 from torch import sigmoid, tanh
 
@@ -41,6 +41,7 @@ class LSTMCoupled(Cell):
         "same accuracy, and a memory that stays within bounds."
     )
     gates: ClassVar[tuple[str, ...]] = ("input", "candidate", "output")
+    keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = ("input", -1)
     states: ClassVar[tuple[str, ...]] = ("h", "c")
 
     def step(self, x: Gates, recur: Recur, state: State, unit: PerUnit) -> State:

@@ -53,6 +53,7 @@ class LSTMDropout(Cell):
         "Against overfitting of an LSTM when dropout between the layers is not enough."
     )
     gates: ClassVar[tuple[str, ...]] = ("input", "forget", "candidate", "output")
+    keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = ("forget", 1)
     states: ClassVar[tuple[str, ...]] = ("h", "c")
 
     drop: float = 0.25

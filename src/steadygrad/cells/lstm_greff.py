@@ -54,6 +54,7 @@ class LSTMGreff(Cell):
     """
 
     name: ClassVar[str] = "lstm-greff"
+    keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = ("forget", 1)
     choose_when: ClassVar[str] = (
         "To find out which part of the LSTM your task needs: forget gate and output activation "
         "mattered most, NP and CIFG save weights at no cost (Greff et al.)."

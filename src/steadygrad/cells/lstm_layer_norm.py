@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 from torch import Tensor, sigmoid, tanh
 
@@ -53,6 +53,7 @@ class LSTMLayerNorm(Cell):
         "gates keep their working point. Costs a few reductions per step."
     )
     gates: ClassVar[tuple[str, ...]] = GATES
+    keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = ("forget", 1)
     states: ClassVar[tuple[str, ...]] = ("h", "c")
 
     joint: bool = False

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 from torch import sigmoid, tanh
 
@@ -49,6 +49,7 @@ class LSTMPeephole(Cell):
         "cost weights and change little."
     )
     gates: ClassVar[tuple[str, ...]] = ("input", "forget", "candidate", "output")
+    keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = ("forget", 1)
     states: ClassVar[tuple[str, ...]] = ("h", "c")
     per_unit: ClassVar[Mapping[str, float]] = {
         "peephole_input": 0.0,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 from torch import sigmoid, tanh
 
@@ -48,6 +48,7 @@ class LSTMZoneout(Cell):
         "Against overfitting in place of dropout, where the dependencies are long."
     )
     gates: ClassVar[tuple[str, ...]] = ("input", "forget", "candidate", "output")
+    keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = ("forget", 1)
     states: ClassVar[tuple[str, ...]] = ("h", "c")
 
     keep_c: float = 0.5

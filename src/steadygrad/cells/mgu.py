@@ -1,7 +1,7 @@
 """The gated unit with the fewest gates: one."""
 
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 from torch import sigmoid, tanh
 
@@ -37,6 +37,7 @@ class MGU(Cell):
         "models and short dependencies."
     )
     gates: ClassVar[tuple[str, ...]] = ("forget", "candidate")
+    keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = ("forget", -1)
 
     def step(self, x: Gates, recur: Recur, state: State, unit: PerUnit) -> State:
         (h,) = state

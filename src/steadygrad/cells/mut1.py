@@ -1,7 +1,7 @@
 """The first of three cells that an evolutionary search found: the update gate sees only x."""
 
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 from torch import sigmoid, tanh
 
@@ -41,6 +41,7 @@ class MUT1(Cell):
         "trial where a GRU falls short."
     )
     gates: ClassVar[tuple[str, ...]] = ("reset", "update", "candidate")
+    keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = ("update", -1)
 
     @property
     def recurrent(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """The second of three cells that an evolutionary search found: the reset gate sees x itself."""
 
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 from torch import sigmoid, tanh
 
@@ -41,6 +41,7 @@ class MUT2(Cell):
         "`gru-original` can."
     )
     gates: ClassVar[tuple[str, ...]] = ("reset", "update", "candidate")
+    keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = ("update", -1)
 
     def step(self, x: Gates, recur: Recur, state: State, unit: PerUnit) -> State:
         (h,) = state

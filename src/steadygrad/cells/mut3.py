@@ -1,7 +1,7 @@
 """The third of three cells that an evolutionary search found: the update gate sees tanh(h)."""
 
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 from torch import sigmoid, tanh
 
@@ -37,6 +37,7 @@ class MUT3(Cell):
         "of three arguments make it slower."
     )
     gates: ClassVar[tuple[str, ...]] = ("reset", "update", "candidate")
+    keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = ("update", -1)
 
     def step(self, x: Gates, recur: Recur, state: State, unit: PerUnit) -> State:
         (h,) = state

@@ -58,6 +58,7 @@ class SLSTM(Cell):
         "Where what is stored must be revised by what comes later, such as state tracking."
     )
     gates: ClassVar[tuple[str, ...]] = ("input", "forget", "candidate", "output")
+    keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = ("forget", 1)
     states: ClassVar[tuple[str, ...]] = ("h", "c", "n", "m")
 
     heads: int = 1

@@ -53,16 +53,19 @@ class ChronoInit(Remedy):
 
     def change(self, model: nn.Module, applied: Applied) -> None:
         for layer in filter(Recurrence.can_keep, recurrences(model)):
-            gates = [gate for gate in (layer.keeping_gate, "input") if gate in layer.gates]
+            keeping = layer.keeping_gate
+            assert keeping is not None
+            gates = list(dict.fromkeys(g for g in (keeping, "input") if g in layer.gates))
             biases = [applied.keep(bias) for bias in layer.biases()]
             for names, bias in zip((layer.gates, layer.recurrent), biases, strict=False):
                 for gate in gates:
                     if gate in names:
                         row_blocks(bias.data, len(names))[names.index(gate)].zero_()
             blocks = row_blocks(biases[0].data, len(layer.gates))
-            keeping = chrono_(blocks[layer.gates.index(gates[0])], self.lag)
-            if "input" in gates:
-                with torch.no_grad():
-                    blocks[layer.gates.index("input")].copy_(-keeping)
+            bias = chrono_(blocks[layer.gates.index(keeping)], self.lag)
+            with torch.no_grad():
+                bias.mul_(layer.keeping_sign)
+                if gates[1:]:
+                    blocks[layer.gates.index("input")].copy_(-bias)
             done = f"biases of the {' and '.join(map(str, gates))} gate for lags up to {self.lag:g}"
             applied.note(f"{layer.label}: {done}")

@@ -22,9 +22,10 @@ class ForgetBias(Remedy):
         \frac{\partial c_t}{\partial c_{t-k}} \approx \sigma(\text{value})^k
 
     The keeping gate is the forget gate of an LSTM and the update gate of a GRU (torch's
-    :math:`h_t = (1 - z_t) n_t + z_t h_{t-1}`: there :math:`z` keeps). Layers hold two biases
-    that are added, so one of them is set to ``value`` and the other to 0; setting both, as many
-    recipes do, gives twice the bias. Over :math:`k` steps a bias of 0 leaves
+    :math:`h_t = (1 - z_t) n_t + z_t h_{t-1}`: there :math:`z` keeps). Where a gate replaces what
+    it guards (MGU, MUT1 to 3, the input gate of a coupled LSTM) the sign is turned. Layers hold
+    two biases that are added, so one of them is set to ``value`` and the other to 0; setting
+    both, as many recipes do, gives twice the bias. Over :math:`k` steps a bias of 0 leaves
     :math:`0.5^k`, of 1 :math:`0.73^k`, of 3 :math:`0.95^k`.
 
     Args:
@@ -38,7 +39,7 @@ class ForgetBias(Remedy):
 
     name: ClassVar[str] = "forget-bias"
     claim: ClassVar[str] = (
-        "At zero input and state the keeping gate of every unit is sigmoid(value)"
+        "At zero input and state the keeping gate of every unit keeps sigmoid(value) of its memory"
     )
     helps: ClassVar[tuple[str, ...]] = ("vanishing",)
 
@@ -56,8 +57,9 @@ class ForgetBias(Remedy):
             assert gate is not None
             row = layer.gates.index(gate)
             ours, other = applied.keep(layer.parameter("bias_ih")), layer.find("bias_hh")
-            gate_bias_(ours, len(layer.gates), row, self.value)
+            value = layer.keeping_sign * self.value
+            gate_bias_(ours, len(layer.gates), row, value)
             if other is not None and gate in layer.recurrent:
                 row = layer.recurrent.index(gate)
                 gate_bias_(applied.keep(other), len(layer.recurrent), row, 0.0)
-            applied.note(f"{layer.label}: bias of the {gate} gate {self.value:g}")
+            applied.note(f"{layer.label}: bias of the {gate} gate {value:g}")

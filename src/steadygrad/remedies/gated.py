@@ -112,5 +112,6 @@ def _carry(source: Recurrence, target: Recurrence) -> None:
 def _open(target: Recurrence, value: float) -> None:
     """Set the bias of the keeping gate: the sum of the layer's two biases."""
     gate = target.gates.index(target.keeping_gate or "")
+    value *= target.keeping_sign
     gate_bias_(target.parameter("bias_ih"), len(target.gates), gate, value)
     gate_bias_(target.parameter("bias_hh"), len(target.gates), gate, 0.0)

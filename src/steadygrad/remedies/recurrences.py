@@ -50,9 +50,20 @@ class Recurrence:
 
     @property
     def keeping_gate(self) -> str | None:
-        """The gate that, near one, passes the old state on; None where there is no such gate."""
-        # The update gate of every GRU known here keeps, as torch's does.
-        return next((gate for gate in ("forget", "update") if gate in self.gates), None)
+        """The gate that passes the old state on; None where there is no such gate."""
+        return self._keeping[0] if self._keeping else None
+
+    @property
+    def keeping_sign(self) -> int:
+        """The sign of a bias on that gate that makes it keep more: -1 where the gate replaces."""
+        return self._keeping[1] if self._keeping else 1
+
+    @property
+    def _keeping(self) -> tuple[str, int] | None:
+        if isinstance(self.module, Recurrent):
+            found = self.module.cell.keeping
+            return found if found and found[0] in self.gates else None
+        return next(((gate, 1) for gate in ("forget", "update") if gate in self.gates), None)
 
     def can_keep(self) -> bool:
         """Whether the layer has a keeping gate, and a bias to open it with."""
