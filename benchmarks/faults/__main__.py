@@ -1,0 +1,96 @@
+"""Run what is missing, then score; see `benchmarks.faults`."""
+
+import argparse
+import json
+import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.faults import verdicts
+from benchmarks.faults.labels import label
+from benchmarks.faults.recipe import Half
+from benchmarks.faults.repairs import asking, healthy_updates, repaired
+from benchmarks.faults.runs import complete, kept
+from benchmarks.faults.settings import HALVES, SEEDS, settings
+from benchmarks.faults.table import read_lines, table
+
+HERE = Path(__file__).parent
+VERDICTS, REPAIRS, DROPPED = (
+    HERE / name for name in ("verdicts.csv", "repairs.jsonl", "dropped.json")
+)
+RESULT = HERE / "result.txt"
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--half", choices=[*HALVES, "both"], default="both")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--raw", type=Path, default=HERE / "raw", help="folder of the raw runs")
+    parser.add_argument("--table", action="store_true", help="print what is committed, run nothing")
+    args = parser.parse_args()
+    if not args.table:
+        args.raw.mkdir(parents=True, exist_ok=True)
+        for half in HALVES if args.half == "both" else [args.half]:
+            _run(half, args)
+        _condense(args.raw)
+    text = table(verdicts.read(VERDICTS), read_lines(REPAIRS), json.loads(DROPPED.read_text()))
+    RESULT.write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+def _run(half: Half, args: argparse.Namespace) -> None:
+    path = args.raw / f"{half}.jsonl"
+    jobs = [(recipe, seed) for seed in range(args.seeds) for recipe in settings(half)]
+    done = kept(path)
+    left = sum((recipe.key, seed) not in done for recipe, seed in jobs)
+    for count, run in enumerate(complete(jobs, path, args.workers), 1):
+        _say(f"{half}: {count} of {left}  {run['pair']}, {run['variant']}")
+    if half == "held-out":  # what was tuned is not repaired for a figure
+        _repair(half, args, list(kept(path).values()))
+
+
+def _repair(half: Half, args: argparse.Namespace, runs: list[dict[str, Any]]) -> None:
+    path = args.raw / f"repairs-{half}.jsonl"
+    done = {line["key"] for line in read_lines(path)}
+    recipes = {recipe.key: recipe for recipe in settings(half)}
+    faulty = label(runs).faulty
+    ask = [run for run in asking(faulty) if run["key"] not in done]
+    pool = ProcessPoolExecutor(args.workers, initializer=torch.set_num_threads, initargs=(1,))
+    with pool, path.open("a", encoding="utf-8") as file:
+        jobs = [
+            pool.submit(repaired, recipes[run["key"]], run, healthy_updates(runs, run))
+            for run in ask
+        ]
+        for count, job in enumerate(as_completed(jobs), 1):
+            line = job.result()
+            count_of = sum(run["key"] == line["key"] for run in faulty)
+            file.write(json.dumps({"half": half, "runs": count_of} | line) + "\n")
+            file.flush()
+            _say(f"{half}: repair {count} of {len(ask)}  {line['pair']}, {line['variant']}")
+
+
+def _condense(raw: Path) -> None:
+    """Write what is committed from the raw runs."""
+    rows: list[verdicts.Verdict] = []
+    dropped = {}
+    for half in HALVES:
+        labels = label(kept(raw / f"{half}.jsonl").values())
+        rows += verdicts.verdicts(labels)
+        dropped[half] = dict(labels.dropped)
+    verdicts.write(rows, VERDICTS)
+    DROPPED.write_text(json.dumps(dropped, indent=1, sort_keys=True) + "\n")
+    lines = [line for half in HALVES for line in read_lines(raw / f"repairs-{half}.jsonl")]
+    REPAIRS.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _say(text: str) -> None:
+    print(f"\r{text:<100}", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
