@@ -71,7 +71,7 @@ def test_the_verdict_follows_the_lag_that_the_task_needs(
     assert found.verdict == verdict
     if verdict != "healthy":
         (finding,) = found.findings
-        assert finding.layer == "rnn" and finding.evidence["threshold"] in (1e-4, 1e3)
+        assert finding.layer == "rnn" and finding.evidence["threshold"] in (1e-4, 100.0)
         assert finding.evidence["log10_ratio"] == pytest.approx(59 * math.log10(gain), rel=0.02)
 
 
@@ -183,10 +183,13 @@ def test_a_gradient_of_exactly_zero_has_vanished() -> None:
     assert finding.fault == "vanishing" and "nothing" in finding.text
 
 
-def test_a_stuck_forget_gate_counts_once_the_gradient_is_gone() -> None:
+def test_a_shut_forget_gate_is_the_vanishing_and_any_other_its_cause() -> None:
+    """One finding for one fault: the gate is named in the one that it explains."""
     shut = GateHealth("sigmoid", *(torch.full((4,), 1e-3) for _ in range(3)))
-    dead = judge(flow_of(curve_of(-1.0), gates={"forget": shut}), 100, sg.Thresholds())
-    assert [f.fault for f in dead] == ["vanishing", "saturated"]
+    (dead,) = judge(flow_of(curve_of(-1.0), gates={"forget": shut}), 100, sg.Thresholds())
+    assert (dead.fault, dead.gate) == ("vanishing", "forget")
+    (dead,) = judge(flow_of(curve_of(-1.0), gates={"output": shut}), 100, sg.Thresholds())
+    assert (dead.fault, dead.gate) == ("saturated", "output")
 
 
 def test_a_wrong_layer_name_is_answered_with_the_right_ones() -> None:

@@ -11,12 +11,16 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import steadygrad as sg
-from steadygrad.diagnosis import FAULTS, Thresholds
+from steadygrad.diagnosis import FAULTS, Finding, Thresholds
+from steadygrad.diagnosis.causes import causes
 from steadygrad.diagnosis.finding import confidence
 from steadygrad.diagnosis.history import History, judge_history
 from steadygrad.record import Record, read
 
 BEFORE = list(np.geomspace(1.0, 1.5, 40))
+SPIKES = ([1.0] * 12 + [500.0]) * 3 + [1.0] * 12
+RISE = [1.0] * 37 + [500.0] * 14  # a plateau that is left
+ARRIVED = [200.0] * 30 + SPIKES  # small norms at the end of a training
 
 
 def faults(history: History) -> set[str]:
@@ -44,11 +48,19 @@ def faults(history: History) -> set[str]:
         (History(BEFORE[:9], [0.01] * 9, optimizer="SGD"), set()),
         (History(BEFORE, [0.01] * 40, loss=list(np.linspace(2, 0.2, 30)), optimizer="SGD"), set()),
         # spikes: let through, held by a clip, single, and the loss's own
-        (History([1.0] * 37 + [500.0] * 3, [1.0] * 37 + [500.0] * 3), {"clip-loose"}),
-        (History([1.0] * 37 + [500.0] * 3, [1.0] * 40), set()),
+        (History(SPIKES, SPIKES), {"clip-loose"}),
+        (History(SPIKES, [1.0] * 51), set()),
         (History([1.0] * 39 + [500.0], [1.0] * 39 + [500.0]), set()),
-        (History([1.0] * 37 + [500.0] * 3, [1.0] * 40, grows=False), {"likelihood"}),
-        (History([1.0] * 37 + [500.0] * 3, [1.0] * 40, grows=True), set()),
+        (History(SPIKES, [1.0] * 51, grows=False), {"likelihood"}),
+        (History(SPIKES, [1.0] * 51, grows=True), set()),
+        (History(RISE, RISE), set()),
+        (History(ARRIVED, ARRIVED), set()),
+        # one step that replaces the weights is enough, unless it worked
+        (History(update=[1.6]), {"lr-high"}),
+        (History(update=[1.6, 0.01], loss=list(np.linspace(2, 0.2, 30))), set()),
+        # too short a way for the steps that are planned, even if the loss creeps
+        (History(update=[5e-5] * 6, loss=list(np.linspace(2, 1.5, 30)), planned=600), {"lr-low"}),
+        (History(update=[5e-5] * 6, loss=list(np.linspace(2, 1.5, 30)), planned=60_000), set()),
         (History(), set()),
     ],
 )
@@ -68,6 +80,9 @@ def test_thresholds_decide_and_are_told() -> None:
         {"spike": 1.0},
         {"update_low": 0.2},
         {"padding": 0.0},
+        {"unlikely": 1e-3},
+        {"travel_low": 0.0},
+        {"update_replaces": 0.01},
     ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             Thresholds(**wrong)
@@ -225,3 +240,88 @@ def test_a_learning_rate_far_too_high_is_seen_in_training() -> None:
             (model(x)[0][:, :, :1] - x).square().mean().backward()
             optimizer.step()
         assert "lr-high" in {f.fault for f in watch.findings}
+
+
+def found(fault: str, step: int | None = None, **evidence: float) -> Finding:
+    layer = "optimizer" if fault.startswith("lr") else "rnn"
+    return Finding(fault, layer, fault, step=step, evidence=evidence)
+
+
+def after(looked: list[Finding], standing: list[Finding] | None = None, **known: Any) -> set[str]:
+    before = {f.key: f for f in standing or []}
+    return {f.fault for f in causes(looked, before, History(**known), Thresholds())}
+
+
+def test_what_steps_that_are_too_large_bring_about_is_not_named_beside_them() -> None:
+    rate, dead = found("lr-high"), found("dead")
+    assert after([rate, dead]) == {"lr-high"}
+    since = [found("lr-high", step=11), found("dead", step=1)]
+    assert after([rate, dead], since) == {"lr-high", "dead"}  # it was there before
+    later = [found("lr-high", step=1), found("dead", step=11)]
+    assert after([rate, dead], later) == {"lr-high"}
+    assert after([rate, found("padding")]) == {"lr-high", "padding"}
+
+
+def test_a_gradient_that_is_small_waits_for_the_loss_and_a_lost_one_does_not() -> None:
+    small, lost = found("vanishing", log10_ratio=-6.0), found("vanishing", log10_ratio=-20.0)
+    moving, standing = list(np.linspace(2, 1, 300)), [2.0] * 300
+    assert after([small]) == {"vanishing"}  # nobody told a loss
+    assert after([small], loss=[2.0] * 30) == after([small], loss=moving) == set()
+    assert after([small], loss=standing) == {"vanishing"}
+    assert after([small], loss=standing, planned=1000) == set()  # not half of the plan yet
+    assert after([lost], loss=[2.0] * 30) == {"vanishing"}
+    learned = list(np.geomspace(2, 0.01, 300))
+    assert after([lost, found("exploding")], loss=learned) == set()
+
+
+def test_of_a_long_training_the_losses_are_thinned_from_their_start() -> None:
+    history = History()
+    for step in range(10_000):
+        history.see_loss(float(step))
+    assert len(history.loss) < 1024 and history.loss[0] == 0 and history.loss[-1] > 9_900
+    assert len(set(np.diff(history.loss))) == 1
+
+
+@pytest.mark.parametrize("wrong", [{"every": 0}, {"steps": 0}])
+def test_counts_of_steps_are_checked(wrong: dict[str, int]) -> None:
+    layer = nn.LSTM(2, 4)
+    with pytest.raises(ValueError, match=f"^{next(iter(wrong))} counts training steps"):
+        sg.watch(layer, torch.optim.SGD(layer.parameters(), 0.1), **wrong)  # pyright: ignore
+
+
+def trained(tmp_path: Path, rate: float, **options: Any) -> tuple[sg.Watch, list[int]]:
+    """Twelve steps of gradient descent under a watch, and the steps at which it measured."""
+    torch.manual_seed(0)
+    layer = nn.RNN(2, 8)
+    optimizer = torch.optim.SGD(layer.parameters(), rate)
+    path = tmp_path / "run.db"
+    with Record.create(path, config={}, overwrite=True) as record:
+        with sg.watch(layer, optimizer, record=record, lag=9, **options) as w:
+            for _ in range(12):
+                optimizer.zero_grad()
+                loss = layer(torch.randn(10, 4, 2))[0][-1].square().mean()
+                w.loss(loss.detach())
+                loss.backward()
+                optimizer.step()
+    with read(path) as run:
+        return w, run.scalars("update_ratio")[0].tolist()
+
+
+def test_a_watch_may_measure_at_fixed_steps(tmp_path: Path) -> None:
+    assert trained(tmp_path, 0.01, every=5)[1] == [1, 6, 11]
+    assert trained(tmp_path, 0.01, every=1)[1] == list(range(1, 13))
+
+
+def test_one_step_that_replaces_the_weights_is_said_at_once(tmp_path: Path) -> None:
+    w, _ = trained(tmp_path, 1e4, every=100)
+    assert w.verdict == "lr-high" and w.findings[0].step == 1
+    assert w.findings[0].remedies[0].startswith("learning-rate:factor=")
+
+
+def test_a_rate_with_which_the_plan_leads_nowhere_is_too_low(tmp_path: Path) -> None:
+    """As soon as there are losses enough, and only against the plan."""
+    history = {"update": [1e-4] * 6, "loss": [2.0, 1.9] * 10}
+    assert faults(History(**history)) == set()
+    (low,) = judge_history(History(**history, planned=500), Thresholds())
+    assert low.fault == "lr-low" and low.evidence["travel"] == pytest.approx(0.05)
+    assert judge_history(History(**history, planned=500), Thresholds(travel_low=0.01)) == []

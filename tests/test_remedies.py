@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import steadygrad.diagnosis
 import steadygrad.nn as sg
 from steadygrad import remedies
 from steadygrad.remedies import REMEDIES, Applied, Remedy, parse
@@ -20,7 +21,7 @@ from steadygrad.remedies.hidden_only import HiddenOnly
 from tests import remedy_clips, remedy_forms, remedy_penalties, remedy_structure
 
 T, B, I, H = 7, 3, 4, 5  # all different, so that no axis can pass for another
-FAULTS = {"vanishing", "exploding", "saturated", "dead", "nonfinite"}
+FAULTS = set(steadygrad.diagnosis.FAULTS)
 FAMILIES: dict[str, Any] = {"torch": nn, "ours": sg}
 PLAIN = ("irnn", "gated")  # remedies that treat a plain recurrence only
 KEEPING = ("forget-bias", "chrono-init")  # those that treat a gate that keeps
@@ -117,6 +118,8 @@ OTHER: dict[tuple[str, str], tuple[Any, str]] = {
     ("identity-init", "scale"): (0.5, "RNN"),
     ("identity-init", "blocks"): ("all", "LSTM"),
     ("identity-init", "zero_bias"): (False, "RNN"),
+    ("bias-reset", "gate"): ("forget", "LSTM"),
+    ("learning-rate", "factor"): (10.0, "RNN"),
     ("irnn", "scale"): (0.5, "RNN"),
     ("irnn", "input_std"): (0.1, "RNN"),
     ("nonfinite", "action"): ("zero", "RNN"),
@@ -212,8 +215,9 @@ def test_every_option_has_another_value_in_these_tests() -> None:
 
 
 @pytest.mark.parametrize("fault", sorted(FAULTS))
-def test_there_is_a_remedy_for_every_fault(fault: str) -> None:
-    assert any(fault in remedy.helps for remedy in REMEDIES.values())
+def test_every_fault_has_a_remedy_or_else_advice(fault: str) -> None:
+    has_remedy = any(fault in remedy.helps for remedy in REMEDIES.values())
+    assert has_remedy or steadygrad.diagnosis.FAULTS[fault].advice
 
 
 # Options, and the text form.
@@ -228,13 +232,16 @@ def test_every_option_changes_the_result(name: str, option: str, x: Tensor) -> N
         model = build(kind)
         torch.manual_seed(7)
         applied = remedy.apply(model)
-        treatment = remedy.begin(model, torch.optim.SGD(model.parameters()))
+        optimizer = torch.optim.SGD(model.parameters())
+        treatment = remedy.begin(model, optimizer)
         grads: list[Tensor] = []
         for scale in SCALES:
             params = backward(model, x, scale, applied=applied)
             if name == "nonfinite":
                 _entry(params, float("nan"))
             treatment()
+            if name == "learning-rate":
+                optimizer.step()
             grads += [p.grad.clone() for p in params if p.grad is not None]
         outcomes.append((model.state_dict(), grads))
     (state, grads), (other_state, other_grads) = outcomes
@@ -516,6 +523,39 @@ def _entry(params: list[nn.Parameter], value: float) -> None:
     grad = params[0].grad
     assert grad is not None
     grad.view(-1)[0] = value
+
+
+@claim("learning-rate")
+def learning_rate_scales_the_step_and_not_the_schedule(family: str) -> None:
+    ends = {}
+    for factor in (None, 0.5, 4.0):
+        model = build("LSTM", family)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+        if factor is not None:
+            remedies.LearningRate(factor).begin(model, optimizer)
+        before = [p.detach().clone() for p in model.parameters()]
+        for p in model.parameters():
+            p.grad = torch.ones_like(p)
+        for _ in range(3):
+            optimizer.step()
+            schedule.step()
+        assert schedule.get_last_lr() == [0.1 * 0.5**3]
+        ends[factor] = [p.detach() - b for p, b in zip(model.parameters(), before, strict=True)]
+    for factor in (0.5, 4.0):
+        for ours, plain in zip(ends[factor], ends[None], strict=True):
+            torch.testing.assert_close(ours, factor * plain)
+
+
+@claim("bias-reset")
+def bias_reset_centres_the_gate(family: str) -> None:
+    for gate, rows in {"all": slice(None), "forget": slice(H, 2 * H)}.items():
+        model = build("LSTM", family)
+        remedies.BiasReset(gate).apply(model)
+        for name, bias in model.named_parameters():
+            if "layer.bias" in name:
+                assert not bias[rows].any()
+                assert gate == "all" or bool(bias[:H].all())
 
 
 @claim("nonfinite")

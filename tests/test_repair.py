@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 import steadygrad as sg
 from steadygrad.cli import main
-from steadygrad.diagnosis import Care
-from steadygrad.diagnosis.forks import Fork, choose
+from steadygrad.diagnosis import Care, Finding
+from steadygrad.diagnosis.forks import Fork, choose, first_to_reach
 from steadygrad.record import Record, read
 
 
@@ -224,3 +224,47 @@ def test_train_with_repair_leaves_a_healthy_run_alone(
     assert "verdict: healthy" in told and ends[0] == ends[1]
     assert main(["train", str(wave), "--dry-run"]) == 2
     assert "give --repair with it" in capsys.readouterr().err
+
+
+def test_with_a_target_the_first_that_reaches_it_is_kept() -> None:
+    scores = {"a": 0.2, "b": 0.9, "c": 1.0}
+    seen: list[tuple[str | None, int]] = []
+
+    def score(name: str | None, seed: int) -> float:
+        seen.append((name, seed))
+        return scores[str(name)]
+
+    choice = first_to_reach(["a", "b", "c"], score, 0.8, first_seed=7)
+    assert choice.kept == "b" and seen == [("a", 7), ("b", 8)]
+    assert "0.9" in choice.why and "0.8" in choice.why
+    assert first_to_reach(["a"], score, 0.8).kept is None
+    assert first_to_reach(["c", "a"], score, 0.3, better="lower").kept == "a"
+    scores["a"] = float("nan")
+    assert first_to_reach(["a"], score, -1.0).kept is None
+
+
+def test_findings_of_a_watch_are_repaired_without_another_look() -> None:
+    rate = Finding("lr-high", "optimizer", "too high", remedies=("learning-rate:factor=0.01",))
+    torch.manual_seed(0)
+    x, y = torch.randn(12, 16, 2), torch.randn(16, 4)
+
+    def trainer(model: Any, care: Any) -> float:
+        optimizer = torch.optim.SGD(model.parameters(), 30.0)
+        care.begin(model, optimizer)
+        for _ in range(20):
+            optimizer.zero_grad()
+            care.loss(nn.functional.mse_loss(model(x)[0][-1], y)).backward()
+            care.gradients()
+            optimizer.step()
+        return nn.functional.mse_loss(model(x)[0][-1], y).item()
+
+    found = sg.repair(
+        lambda: nn.LSTM(2, 4),
+        trainer,
+        lambda model: pytest.fail("it was told what is wrong"),
+        findings=[rate],
+        target=1.15,
+        better="lower",
+    )
+    assert found.choice is not None and found.choice.kept == "learning-rate:factor=0.01"
+    assert len(found.choice.forks) == 1 and found.verdict == "lr-high"

@@ -1,5 +1,6 @@
 """The watch: measures what a training does, and leaves the training as it was."""
 
+import gc
 import time
 from pathlib import Path
 from typing import Any
@@ -356,3 +357,23 @@ def test_a_training_that_calls_something_else_is_told(tmp_path: Path) -> None:
             step()
         step()  # said once
         assert watch.verdict == "not measured yet"
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_a_watch_that_measures_again_and_again_keeps_no_more(kind: str) -> None:
+    """A circle through autograd's nodes is never collected: a look must not leave one."""
+    torch.manual_seed(0)
+    layer = getattr(nn, kind)(2, 8)
+    optimizer = torch.optim.SGD(layer.parameters(), 0.01)
+
+    def alive_after(looks: int) -> int:
+        for _ in range(looks):
+            optimizer.zero_grad()
+            layer(torch.randn(10, 4, 2))[0][-1].square().mean().backward()
+            optimizer.step()
+        gc.collect()
+        return sum(type(o) in (Tensor, nn.Parameter) for o in gc.get_objects())
+
+    with sg.watch(layer, optimizer, lag=9, every=1):
+        first = alive_after(3)
+        assert alive_after(10) <= first

@@ -14,15 +14,17 @@ from steadygrad.diagnosis.finding import Finding, Thresholds, confidence
 from steadygrad.flow import Call
 from steadygrad.flow.replay import OutputGradient
 
+BEYOND = 2  # times the longest run inside from which a run at the end is padding
 LEAKS = 5  # batches in a row after which a state that jumps is no accident
 
 
 def padding(call: Call, gradient: OutputGradient, thresholds: Thresholds) -> Finding | None:
     """Find padded steps that the loss reads.
 
-    Sequences count as padded if they end in runs of one and the same input, of at least two steps
-    and of different lengths. A loss that reads one step of a sequence tells nothing: images
-    that end in background look the same and are none.
+    Sequences count as padded if they end in runs of one and the same input, of at least two steps,
+    of different lengths, and longer than any run of that input before the ends; as many steps as
+    the longest of these are taken for the sequence's own. A loss that reads one step of a sequence
+    tells nothing: images that end in background look the same and are none.
     """
     output = gradient[0]
     if output is None or isinstance(call.input, PackedSequence) or call.input.dim() != 3:
@@ -32,9 +34,12 @@ def padding(call: Call, gradient: OutputGradient, thresholds: Thresholds) -> Fin
     first = bool(getattr(call.layer, "batch_first", False))
     x = call.input.transpose(0, 1) if first else call.input
     entered = (output.transpose(0, 1) if first else output).double().square().sum(-1)  # (T, B)
-    runs = _runs(x)
+    runs, inside = _runs(x)
     steps = torch.arange(len(x), device=x.device)[:, None]
-    padded = (steps >= len(x) - runs) & (runs >= 2)
+    # Inputs of few values repeat themselves within the sequences, too.
+    # So the first steps of a long run at the end may be the sequence's own.
+    is_long = (runs >= 2) & (runs > BEYOND * inside)
+    padded = (steps >= len(x) - runs + inside) & is_long
     read = ((entered > 0) & padded).sum(0)
     total = float(entered.sum())
     if not total > 0 or runs.unique().numel() < 2 or int((read >= 2).sum()) < 2:
@@ -59,12 +64,20 @@ def padding(call: Call, gradient: OutputGradient, thresholds: Thresholds) -> Fin
     )
 
 
-def _runs(x: Tensor) -> Tensor:
-    """``(B,)``: length of the run of one value, the same for all sequences, that ends each."""
-    ends = x[-1]
-    value = ends.mode(0).values  # what most sequences end in
-    same = (x == value).all(-1).flip(0)
-    return same.long().cumprod(0).sum(0)
+def _runs(x: Tensor) -> tuple[Tensor, int]:
+    """Steps of the run of one value that ends each sequence, and of its longest run elsewhere.
+
+    The value is the same for all sequences; what it does not do twice in a row counts as 0.
+    """
+    value = x[-1].mode(0).values  # what most sequences end in
+    same = (x == value).all(-1)
+    ends = same.flip(0).long().cumprod(0).sum(0)
+    steps = torch.arange(len(x), device=x.device)[:, None]
+    same = same & (steps < len(x) - ends)
+    count = same.long().cumsum(0)
+    before = torch.where(same, 0, count).cummax(0).values  # the count where the run began
+    longest = int((count - before).max())
+    return ends, longest if longest > 1 else 0
 
 
 @dataclass

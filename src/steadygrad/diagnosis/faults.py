@@ -44,8 +44,9 @@ _ALL = (
         "vanishing",
         "The gradient dies on its way back through time, so that early steps cannot be learned.",
         "|dL/dh_(t-k)| / |dL/dh_t| by replay in float64, at the required lag. Without a required "
-        "lag nobody is accused: a network that needs no memory may have none.",
-        ("vanishing",),
+        "lag nobody is accused: a network that needs no memory may have none. A watch that is told "
+        "the losses waits for them where the gradient is small and not yet lost.",
+        ("vanishing", "unlikely"),
     ),
     Fault(
         "truncated",
@@ -61,17 +62,17 @@ _ALL = (
     Fault(
         "lr-high",
         "The learning rate is too high: each step replaces a large part of the weights.",
-        "|step| / |weights| of the latest measured steps; where the loss is known it must not be "
-        "falling.",
-        ("update_high",),
+        "|step| / |weights| of the latest measured steps, or of a single one that replaces the "
+        "weights; where the loss is known it must not be falling.",
+        ("update_high", "update_replaces"),
         ("lower the learning rate tenfold", "warm up over the first hundreds of steps"),
     ),
     Fault(
         "likelihood",
         "The loss itself throws large gradients, not the way through time: a likelihood with a "
         "scale or a rate that runs away.",
-        "Gradient norms jump far beyond their median while the gradient does not grow with the "
-        "lag.",
+        "Gradient norms jump far beyond their median and their neighbours, while the gradient does "
+        "not grow with the lag; where the losses are told, one of them is below zero.",
         ("spike",),
         ("bound the scale that the loss divides by", "clip by norm", "check the targets"),
     ),
@@ -110,7 +111,8 @@ _ALL = (
     Fault(
         "saturated",
         "The units of a gate are stuck where its derivative is dead: they pass no gradient on.",
-        "Mean derivative and spread of the gate over steps and sequences, unit by unit.",
+        "Mean derivative and spread of the gate over steps and sequences, unit by unit: below a "
+        "hundredth of the largest possible, and not moving.",
         ("dead_share",),
     ),
     Fault(
@@ -138,8 +140,9 @@ _ALL = (
         "lr-low",
         "The learning rate is too low: the steps are too small to get anywhere.",
         "|step| / |weights| has been tiny from the first measurement on while the loss has hardly "
-        "moved. Without the loss nothing is concluded: a trained network takes small steps, too.",
-        ("update_low",),
+        "moved; or all steps that are planned cannot move the weights far. Without the loss "
+        "nothing is concluded: a trained network takes small steps, too.",
+        ("update_low", "travel_low"),
         ("raise the learning rate tenfold",),
     ),
 )

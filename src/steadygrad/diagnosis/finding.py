@@ -16,21 +16,30 @@ class Thresholds:
     Args:
         vanishing: At the required lag, a ratio |dL/dh_(t-lag)| / |dL/dh_t| below this.
         exploding: A ratio above this.
-        dead_share: Share of a gate's units, stuck where the derivative is dead, to report it from.
+        unlikely: In a training that is told its losses, a ratio at the required lag below this is
+            reported at once; one between this and ``vanishing`` only after the loss has stood
+            still for long, for optimisers that rescale the gradient often repair it themselves.
+        dead_share: Share of a gate's units, shut for good, to report it from.
         growing: Root mean square of a state, at the end of a sequence over which it still grows.
         update_high: Size of a step relative to the weights from which it is too large.
+        update_replaces: The same, from which one single step is too large.
         update_low: The same, below which it is too small.
+        travel_low: What all planned steps together may move the weights by, relative to them,
+            below which they cannot get anywhere.
         clip_tight: A norm before over the norm after clipping, in the median, from this on.
         spike: A norm over the median norm from this on.
         padding: Share of the loss's gradient that enters at padded steps, from this on.
     """
 
     vanishing: float = 1e-4
-    exploding: float = 1e3
-    dead_share: float = 0.5
+    exploding: float = 100.0
+    unlikely: float = 1e-12
+    dead_share: float = 0.85
     growing: float = 100.0
     update_high: float = 0.1
+    update_replaces: float = 0.5
     update_low: float = 1e-5
+    travel_low: float = 0.1
     clip_tight: float = 10.0
     spike: float = 100.0
     padding: float = 0.05
@@ -46,11 +55,18 @@ class Thresholds:
         for name in ("growing", "clip_tight", "spike"):
             if not getattr(self, name) > 1:
                 raise ValueError(f"{name} must be above 1, got {getattr(self, name)}")
-        if not 0 < self.update_low < self.update_high:
+        if not 0 < self.update_low < self.update_high <= self.update_replaces:
             raise ValueError(
-                "thresholds must satisfy 0 < update_low < update_high, "
-                f"got {self.update_low} and {self.update_high}"
+                "thresholds must satisfy 0 < update_low < update_high <= update_replaces, "
+                f"got {self.update_low}, {self.update_high} and {self.update_replaces}"
             )
+        if not 0 < self.unlikely <= self.vanishing:
+            raise ValueError(
+                "thresholds must satisfy 0 < unlikely <= vanishing, "
+                f"got {self.unlikely} and {self.vanishing}"
+            )
+        if not self.travel_low > 0:
+            raise ValueError(f"travel_low must be above 0, got {self.travel_low}")
         if not 0 < self.padding <= 1:
             raise ValueError(f"padding must lie in (0, 1], got {self.padding}")
 

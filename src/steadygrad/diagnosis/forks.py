@@ -116,6 +116,40 @@ def choose(
     return Choice(None, text, mean, least, tuple(runs.done))
 
 
+def first_to_reach(
+    candidates: Sequence[str],
+    score: Score,
+    target: float,
+    *,
+    better: Literal["lower", "higher"] = "higher",
+    first_seed: int = 0,
+    tell: Callable[[Fork], None] = lambda fork: None,
+) -> Choice:
+    """Try candidates one after the other, and keep the first that reaches a target.
+
+    Cheaper than `choose` where it is known what score means that the task is solved: a training
+    that reaches it needs no control, for the one that called for a remedy has failed. Each
+    candidate has a fresh seed.
+
+    Args:
+        candidates: By name, the most promising first.
+        score: Trains and scores.
+        target: The score that counts as solved.
+        better: Which way a score is better.
+        first_seed: Of the first candidate; the others follow it.
+        tell: Called after every training.
+    """
+    sign = 1.0 if better == "higher" else -1.0
+    runs = _Runs(score, sign, tell)
+    for seed, name in enumerate(candidates, first_seed):
+        if runs.merit(name, seed, "fresh") >= sign * target:
+            text = f"{name} reached {runs.done[-1].score:.4g}; the target is {target:.4g}"
+            return Choice(name, text, None, None, tuple(runs.done))
+    return Choice(
+        None, f"nothing that was tried reached {target:.4g}", None, None, tuple(runs.done)
+    )
+
+
 class _Runs:
     def __init__(self, score: Score, sign: float, tell: Callable[[Fork], None]) -> None:
         self.score, self.sign, self.tell = score, sign, tell

@@ -13,6 +13,9 @@ from steadygrad.diagnosis.finding import Finding, Thresholds, confidence
 
 ENOUGH = 20  # norms or losses from which a rule may speak
 ENOUGH_UPDATES = 5
+NEAR = 10  # steps before and after a spike that are compared with it
+LOSSES = 1024  # kept at most
+LONG = 200  # steps over which a loss that stands says something
 SCALE_FREE = ("adam", "rmsprop", "adagrad", "adadelta", "adamax", "lion", "muon", "shampoo")
 """Optimisers, by the beginning of a part of their name, that divide by the gradient's size."""
 
@@ -28,14 +31,42 @@ class History:
         loss: Training losses.
         optimizer: Name of the optimiser's class.
         grows: Whether the gradient grows on its way back through time, if that was measured.
+        planned: Steps of the whole training, if that is known.
     """
 
     before: MutableSequence[float] = field(default_factory=list)
     after: MutableSequence[float] = field(default_factory=list)
     update: MutableSequence[float] = field(default_factory=list)
-    loss: Sequence[float] = field(default_factory=list)
+    loss: MutableSequence[float] = field(default_factory=list)
     optimizer: str | None = None
     grows: bool | None = None
+    planned: int | None = None
+    _stride: int = 1
+    _told: int = 0
+
+    def see_loss(self, value: float) -> None:
+        """Take the loss of the next step; of a long training every n-th is kept, from its start."""
+        if self._told % self._stride == 0:
+            self.loss.append(value)
+        self._told += 1
+        if len(self.loss) >= LOSSES:
+            del self.loss[1::2]
+            self._stride *= 2
+
+    def forget(self) -> None:
+        """Begin anew: what comes belongs to another way of training."""
+        for kept in (self.before, self.after, self.update, self.loss):
+            kept.clear()
+        self._stride, self._told = 1, 0
+
+    def stands(self) -> bool:
+        """Whether the loss has been told for long, half of the plan if there is one, unmoved."""
+        told = len(self.loss) * self._stride
+        return told >= max(LONG, (self.planned or 0) // 2) and not _falls(self.loss, 0.9)
+
+    def has_learned(self) -> bool:
+        """Whether the loss is a tenth of what it was, or less."""
+        return _falls(self.loss, 0.1)
 
 
 def judge_history(history: History, thresholds: Thresholds) -> list[Finding]:
@@ -46,10 +77,15 @@ def judge_history(history: History, thresholds: Thresholds) -> list[Finding]:
 
 def _rate_high(history: History, thresholds: Thresholds) -> Finding | None:
     update = _finite(history.update)
-    if len(update) < ENOUGH_UPDATES or _falls(history.loss, 0.9):
+    if len(update) == 0 or _falls(history.loss, 0.9):
         return None
-    size = float(np.median(update[-10:]))
-    if size < thresholds.update_high:
+    size, at_once = float(np.median(update[-10:])), float(update.max())
+    # One step that replaces the weights is enough: what was there before is lost.
+    if at_once >= thresholds.update_replaces:
+        size, bound = at_once, thresholds.update_replaces
+    elif len(update) >= ENOUGH_UPDATES and size >= thresholds.update_high:
+        bound = thresholds.update_high
+    else:
         return None
     return Finding(
         "lr-high",
@@ -58,33 +94,43 @@ def _rate_high(history: History, thresholds: Thresholds) -> Finding | None:
         "stays.",
         evidence={
             "update_ratio": size,
-            "threshold": thresholds.update_high,
+            "threshold": bound,
             "measurements": len(update),
             "loss": "not falling" if len(history.loss) >= ENOUGH else "not known",
         },
-        confidence=confidence(math.log10(size / thresholds.update_high)),
+        confidence=confidence(math.log10(size / bound)),
     )
 
 
 def _rate_low(history: History, thresholds: Thresholds) -> Finding | None:
     update = _finite(history.update)
     # A decayed or warming rate is small at one end only; what is too low is small throughout.
-    if len(update) < ENOUGH_UPDATES or len(history.loss) < ENOUGH or _falls(history.loss, 0.95):
+    if len(update) < ENOUGH_UPDATES or len(history.loss) < ENOUGH:
         return None
     size = float(np.max(update))
-    if not 0 < size < thresholds.update_low:
+    travel = size * history.planned if history.planned else math.inf
+    is_small = size < thresholds.update_low and not _falls(history.loss, 0.95)
+    # Along a plan that is known, a loss that creeps down does not make it arrive.
+    is_short = travel < thresholds.travel_low and not _falls(history.loss, 0.5)
+    if size <= 0 or not (is_small or is_short):
         return None
+    beyond = thresholds.travel_low / travel if is_short else thresholds.update_low / size
+    text = f"No step has changed the weights by more than {size:.1e} of themselves"
+    if is_short:
+        text += f": all {history.planned} steps together move them by {travel:.1%} at most."
+    else:
+        text += ", and the loss has hardly moved."
     return Finding(
         "lr-low",
         "optimizer",
-        f"No step has changed the weights by more than {size:.1e} of themselves, and the loss has "
-        "hardly moved.",
+        text,
         evidence={
             "update_ratio": size,
-            "threshold": thresholds.update_low,
+            "threshold": thresholds.travel_low if is_short else thresholds.update_low,
             "measurements": len(update),
+            **({"travel": travel, "steps": history.planned} if history.planned else {}),
         },
-        confidence=confidence(math.log10(thresholds.update_low / size)),
+        confidence=confidence(math.log10(beyond)),
     )
 
 
@@ -120,9 +166,8 @@ def _spikes(history: History, thresholds: Thresholds) -> Finding | None:
     pairs = _pairs(history)
     if len(pairs) < ENOUGH:
         return None
-    usual = np.median(pairs, 0)
     column = 1 if history.grows is not False else 0
-    over = pairs[:, column] / usual[column]
+    over = _over_neighbours(pairs[:, column])
     spikes = int((over >= thresholds.spike).sum())
     # One spike that passes is an accident of training, not a fault of it.
     if spikes < max(3, len(pairs) // 100):
@@ -136,6 +181,9 @@ def _spikes(history: History, thresholds: Thresholds) -> Finding | None:
     }
     sure = confidence(math.log10(largest / thresholds.spike))
     if history.grows is False:
+        # A scale that runs away takes the loss below zero, where no error or entropy can go.
+        if len(history.loss) and min(history.loss) >= 0:
+            return None
         text = (
             f"In {spikes} of {len(pairs)} steps the gradient is up to {largest:.0f} times its "
             "median, and it does not grow on its way back through time: the loss itself throws it."
@@ -146,6 +194,20 @@ def _spikes(history: History, thresholds: Thresholds) -> Finding | None:
         "reaches the optimiser."
     )
     return Finding("clip-loose", "optimizer", text, evidence=evidence, confidence=sure)
+
+
+def _over_neighbours(norms: np.ndarray) -> np.ndarray:
+    """Norms over what is usual: all in all, at the start, just before and just after.
+
+    Norms of a training that has arrived are small, and what they once were is no spike; neither
+    is a rise that lasts, which is learning that begins.
+    """
+    usual = max(float(np.median(norms)), float(np.median(norms[:ENOUGH])))
+    padded = np.pad(norms, NEAR, mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, NEAR)
+    before, after = windows[: len(norms)], windows[NEAR + 1 :]
+    near = np.maximum(np.median(before, 1), np.median(after, 1))
+    return norms / np.maximum(usual, near)
 
 
 def _falls(loss: Sequence[float], to: float) -> bool:

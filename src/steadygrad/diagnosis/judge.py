@@ -1,15 +1,14 @@
 """From quantities to findings: the rules, each with its number in the evidence."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from steadygrad.cells import CELLS
 from steadygrad.diagnosis.finding import Finding, Thresholds, confidence
 from steadygrad.flow import TimeFlow
-
-KEEPS_MEMORY = {"forget", "update"}
-"""Gates that are open by design in a network that remembers: their being stuck is no fault."""
 
 
 def judge(flow: TimeFlow, lag: int | None, thresholds: Thresholds) -> list[Finding]:
@@ -24,14 +23,19 @@ def judge(flow: TimeFlow, lag: int | None, thresholds: Thresholds) -> list[Findi
     cut = _truncated(flow, lag)
     # Where the layer itself cuts the gradient, that nothing arrives beyond is no other fault.
     travel = None if cut and flow.truncate else _travel(flow, lag, thresholds)
+    gates = _gates(flow, thresholds, travel)
+    if travel and travel.fault == "vanishing":
+        # What is shut explains that nothing passes; what is stuck at least says where.
+        travel = None if gates else replace(travel, gate=_pinned(flow, thresholds))
     found = [f for f in (cut, travel) if f]
-    return found + _growing(flow, thresholds) + _gates(flow, thresholds, travel)
+    return found + _growing(flow, thresholds) + gates
 
 
 def _truncated(flow: TimeFlow, lag: int | None) -> Finding | None:
     """The gradient's way is cut before the lag, by the layer or by the end of the sequence."""
     reach = min(flow.truncate or flow.time_steps, flow.time_steps) - 1
-    if lag is None or reach >= lag or reach < 1 or flow.goes_on:
+    # One call per step, by hand, says nothing of how far the loop around it goes.
+    if lag is None or reach >= lag or flow.time_steps < 2 or flow.goes_on:
         return None
     by_layer = bool(flow.truncate) and reach < flow.time_steps - 1
     why = (
@@ -139,15 +143,21 @@ def _travel(flow: TimeFlow, lag: int | None, thresholds: Thresholds) -> Finding 
     return None
 
 
+def _pinned(flow: TimeFlow, thresholds: Thresholds) -> str | None:
+    """The gate whose units are stuck, if it is one alone."""
+    stuck = [g for g, h in flow.gates.items() if h.stuck_share >= thresholds.dead_share]
+    return stuck[0] if len(stuck) == 1 else None
+
+
 def _gates(flow: TimeFlow, thresholds: Thresholds, travel: Finding | None) -> list[Finding]:
     findings = []
+    vanishes = travel is not None and travel.fault == "vanishing"
     for gate, health in flow.gates.items():
-        share = health.stuck_share
-        dead = health.activation == "relu"
-        open_by_design = gate in KEEPS_MEMORY and float(health.mean_value.mean()) > 0.5
-        if share < thresholds.dead_share or (open_by_design and travel is None):
+        share, value = health.shut_share, float(health.mean_value.mean())
+        if share < thresholds.dead_share or _is_by_design(flow, gate, value, vanishes):
             continue
-        what = "never open" if dead else "are stuck where their derivative is dead"
+        dead = health.activation == "relu"
+        what = "never open" if dead else "are stuck where their derivative is next to nothing"
         findings.append(
             Finding(
                 "dead" if dead else "saturated",
@@ -156,18 +166,28 @@ def _gates(flow: TimeFlow, thresholds: Thresholds, travel: Finding | None) -> li
                 "gradient on and cannot be trained.",
                 gate=gate,
                 evidence={
-                    "stuck_share": share,
+                    "shut_share": share,
                     "dead_share": health.dead_share,
                     "threshold": thresholds.dead_share,
                     "activation": health.activation,
-                    "mean_value": float(health.mean_value.mean()),
-                    "units": health.stuck_units[:32],
+                    "mean_value": value,
+                    "units": health.shut_units[:32],
                     **_how(flow),
                 },
                 confidence=confidence(share / thresholds.dead_share - 1),
             )
         )
     return findings
+
+
+def _is_by_design(flow: TimeFlow, gate: str, value: float, vanishes: bool) -> bool:
+    """Whether a gate that is stuck at a value is no fault, or is the vanishing itself."""
+    cell = CELLS.get(flow.cell)
+    if cell is None or cell.keeping is None or cell.keeping[0] != gate:
+        return False
+    keeps = value > 0.5 if cell.keeping[1] > 0 else value < 0.5
+    # An LSTM writes through another gate; where one gate does both, nothing is written any more.
+    return (keeps and gate == "forget" and "input" in flow.gates) or (vanishes and not keeps)
 
 
 def _how(flow: TimeFlow) -> dict[str, str]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from steadygrad.diagnosis.diagnose import diagnose
 from steadygrad.diagnosis.finding import Finding, verdict, worst_first
-from steadygrad.diagnosis.forks import Choice, Fork, choose
+from steadygrad.diagnosis.forks import Choice, Fork, choose, first_to_reach
 from steadygrad.record import Record
 from steadygrad.remedies import Applied, Remedy, Treatment, parse
 
@@ -109,6 +109,8 @@ def repair(
     seeds: int = 4,
     seed: int = 0,
     dry_run: bool = False,
+    findings: Sequence[Finding] | None = None,
+    target: float | None = None,
     record: Record | None = None,
     tell: Callable[[Fork], None] = lambda fork: None,
 ) -> Repair:
@@ -133,6 +135,10 @@ def repair(
         seeds: Fresh seeds that a remedy has to prove itself under.
         seed: Of the first training; the fresh ones follow it.
         dry_run: Diagnose and plan; train nothing.
+        findings: Of a watch over a training that fails; nothing is diagnosed anew then.
+        target: The score that counts as solved, if that is known. The remedies are then tried one
+            after the other, each once, and the first that reaches it is kept
+            (`steadygrad.diagnosis.forks.first_to_reach`): a tenth of the cost.
         record: Where findings, trainings and choice are written.
         tell: Called after every training.
 
@@ -163,16 +169,21 @@ def repair(
         ('vanishing', 'forget-bias')
     """
     run = _Trainings(model_factory, trainer)
-    findings = diagnose_all(run.made(seed), loss_fn, lag)
-    if not findings and not dry_run:
-        findings = diagnose_all(run.trained(seed), loss_fn, lag)
+    if findings is None:
+        findings = diagnose_all(run.made(seed), loss_fn, lag)
+        if not findings and not dry_run:
+            findings = diagnose_all(run.trained(seed), loss_fn, lag)
     plan = tuple(remedies) if remedies is not None else plan_of(findings, most)
     for text in plan:
         parse(text)  # wrong before the first training, not after an hour
     choice = None
-    if findings and plan and not dry_run:
+    if findings and plan and not dry_run and target is not None:
+        choice = first_to_reach(
+            plan, run.score, target, better=better, first_seed=seed + 1, tell=tell
+        )
+    elif findings and plan and not dry_run:
         choice = choose(plan, run.score, better=better, seeds=seeds, first_seed=seed, tell=tell)
-    result = Repair(verdict(findings), tuple(findings), plan, choice)
+    result = Repair(verdict(list(findings)), tuple(findings), plan, choice)
     if record is not None:
         record.note("repair", result.to_record())
     return result

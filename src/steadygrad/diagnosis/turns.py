@@ -18,10 +18,12 @@ class Turns:
         ranks: The processes; one alone follows its budget.
         budget: Of this process.
         step: Training step before the first.
+        every: Steps from one measurement to the next, whatever the budget; None to go by that.
     """
 
-    def __init__(self, ranks: Ranks, budget: Budget, step: int) -> None:
+    def __init__(self, ranks: Ranks, budget: Budget, step: int, every: int | None = None) -> None:
         self._ranks, self._budget, self._begun, self._next = ranks, budget, step, step + 1
+        self._every = every
 
     def rewind(self, step: int) -> None:
         """Go on from an earlier step."""
@@ -29,8 +31,8 @@ class Turns:
 
     def is_due(self, step: int) -> bool:
         """Whether to measure at this step."""
-        if self._ranks.is_alone:
-            return self._budget.allows("replay")
+        if self._every is not None or self._ranks.is_alone:
+            return self.is_asked(step)
         if not self.is_asked(step):
             return False
         answer = (self._budget.allows("replay"), self._steps_to_wait(step))
@@ -40,6 +42,8 @@ class Turns:
 
     def is_asked(self, step: int) -> bool:
         """Whether a measurement at this step is possible."""
+        if self._every is not None:
+            return (step - self._begun - 1) % self._every == 0
         return self._budget.allows("replay") if self._ranks.is_alone else step >= self._next
 
     def _steps_to_wait(self, step: int) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from steadygrad.diagnosis.black_box import BlackBox
 from steadygrad.diagnosis.budget import Budget
+from steadygrad.diagnosis.causes import causes
 from steadygrad.diagnosis.clip_check import ClipCheck, MisplacedClip
 from steadygrad.diagnosis.data_rules import Leak, padding
 from steadygrad.diagnosis.finding import Finding, Thresholds, verdict, worst_first
@@ -82,6 +83,8 @@ class Watch:
         check_clips: bool,
         exponents: int,
         ranks: Ranks,
+        every: int | None,
+        steps: int | None,
     ) -> None:
         check_whole(model)
         self.model = model
@@ -95,8 +98,8 @@ class Watch:
         self.thresholds = thresholds
         self.rows = rows
         self.record = record
-        self.budget = Budget(budget)
-        self._turns = Turns(ranks, self.budget, start_step)
+        self.budget = Budget(budget if every is None else 1.0)
+        self._turns = Turns(ranks, self.budget, start_step, every)
         self.flow: dict[str, TimeFlow] = {}
         self.latest: dict[str, Any] = {"verdict": "not measured yet"}
         self._parameters = [p for g in optimizer.param_groups for p in g["params"]]
@@ -111,7 +114,7 @@ class Watch:
         self._clips: deque[bool] = deque(maxlen=100)
         self._register = Register(model, record)
         kept = [deque[float](maxlen=HISTORY) for _ in range(3)]
-        self._history = History(*kept, optimizer=type(optimizer).__name__)
+        self._history = History(*kept, optimizer=type(optimizer).__name__, planned=steps)
         self._exponents = LiveExponents(exponents, rows) if exponents else None
         self._start, self._has_seen = start_step, False
         self._black_box = BlackBox(unwrapped(model))
@@ -192,11 +195,19 @@ class Watch:
         self._broken, self._weights, self._clip_norm = None, None, None
         self._register.found = {}
         self._leaks, self._leak = {}, Leak()
-        for kept in (self._history.before, self._history.after, self._history.update):
-            kept.clear()
+        self._history.forget()
         self._capture.clear()
         self._black_box.clear()
         self.latest["verdict"] = self.verdict
+
+    def loss(self, value: float | Tensor) -> None:
+        """Tell the loss of this step, before ``optimizer.step()``.
+
+        Some faults are told from a healthy training by the loss alone: steps that are too small,
+        and a vanished gradient that the task did not need after all. Without it the watch says
+        less, or says it later.
+        """
+        self._history.see_loss(float(value))
 
     def close(self) -> None:
         """Take every hook off and write the last word into the record; again does nothing."""
@@ -282,6 +293,12 @@ class Watch:
                 self._weights = None
                 self._history.update.append(ratio)
                 self._note_scalars({"update_ratio": ratio})
+                if ratio >= self.thresholds.update_replaces:  # the next look may come too late
+                    found = judge_history(self._history, self.thresholds)
+                    self._register.update(
+                        self._causes([*self._register.findings, *found]), self.step
+                    )
+                    self.latest["verdict"] = self.verdict
         self._clip_norm = None
         self._capture.clear()
         self._black_box.clear()
@@ -355,7 +372,7 @@ class Watch:
         found += judge_history(self._history, self.thresholds)
         pairs = zip(calls, gradients, strict=True)
         found += [f for call, g in pairs if (f := padding(call, g, self.thresholds))]
-        self._register.update([*found, *leaks], self.step)
+        self._register.update(self._causes([*found, *leaks]), self.step)
         horizons = [f.horizon for f in flows.values() if f.horizon is not None]
         slopes = [f.slope for f in flows.values() if f.slope is not None]
         if horizons:
@@ -369,6 +386,9 @@ class Watch:
                 self._note_scalars({f"lyapunov_{i + 1}": float(v) for i, v in enumerate(top)})
         self.latest["verdict"] = self.verdict
         self._write_notes()
+
+    def _causes(self, found: list[Finding]) -> list[Finding]:
+        return causes(found, self._register.found, self._history, self.thresholds)
 
     def _nonfinite(self, norm: Tensor) -> None:
         self._note_scalars({"grad_norm": float(norm)})
@@ -434,6 +454,8 @@ def watch(
     check_clips: bool = False,
     exponents: int = 0,
     ranks: Literal["auto", "all", "this"] = "auto",
+    every: int | None = None,
+    steps: int | None = None,
 ) -> Watch:
     """Watch a training; one line, in any loop, nothing else to call.
 
@@ -468,10 +490,14 @@ def watch(
             `torch.nn.parallel.DistributedDataParallel`. With all, the watch is made in every
             process, all have the same findings, and the record is given to the first alone; the
             gradient at the layers' inputs is not probed then.
+        every: Measure at the first and every n-th step instead of within the budget, so that
+            what is found does not depend on the speed of the machine.
+        steps: How many steps are planned; some faults, such as a rate too low to get anywhere,
+            are told sooner by it.
 
     Raises:
         ValueError: The model holds no recurrent layer, or its parameters are split over processes
-            (FSDP2); the budget is no share.
+            (FSDP2); the budget is no share; ``every`` or ``steps`` below 1.
         steadygrad.ranks.LostProcess: The watch was not made in every process.
 
     Example:
@@ -488,6 +514,9 @@ def watch(
         'vanishing'
         >>> w.close()
     """
+    for name, value in {"every": every, "steps": steps}.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} counts training steps and must be at least 1, got {value}")
     if ranks not in ("auto", "all", "this"):
         raise ValueError(f"ranks must be 'auto', 'all' or 'this', got {ranks!r}")
     is_shared = ranks == "all" or (ranks == "auto" and is_replicated(model))
@@ -505,4 +534,6 @@ def watch(
         check_clips,
         exponents,
         Ranks.everyone() if is_shared else Ranks(),
+        every,
+        steps,
     )

@@ -20,6 +20,14 @@ no fault. A stuck one has no slope and never moves.
 """
 
 
+SHUT_BELOW = {"sigmoid": 0.0025, "tanh": 0.01, "relu": 0.0}
+"""Mean derivative at or below which a unit that does not move is shut: a hundredth of the largest.
+
+A dead unit may still be fetched back by training, and a gate that keeps its memory sits there by
+design; a shut one is out of reach.
+"""
+
+
 @dataclass(frozen=True)
 class GateHealth:
     r"""Derivative of one gate's activation, averaged over time steps and sequences.
@@ -36,10 +44,27 @@ class GateHealth:
     mean_value: Tensor
     std_value: Tensor
 
+    def _still_below(self, bound: float) -> Tensor:
+        still = self.std_value <= STUCK_BELOW[self.activation]
+        return (self.mean_derivative <= bound) & still
+
     @property
     def _stuck(self) -> Tensor:
-        dead = self.mean_derivative <= DEAD_BELOW[self.activation]
-        return dead & (self.std_value <= STUCK_BELOW[self.activation])
+        return self._still_below(DEAD_BELOW[self.activation])
+
+    @property
+    def _shut(self) -> Tensor:
+        return self._still_below(SHUT_BELOW[self.activation])
+
+    @property
+    def shut_share(self) -> float:
+        """Share of units that do not move and pass less than a hundredth of what they could."""
+        return float(self._shut.double().mean())
+
+    @property
+    def shut_units(self) -> list[int]:
+        """Indices of those units."""
+        return self._shut.nonzero().flatten().tolist()
 
     @property
     def stuck_share(self) -> float:

@@ -6,6 +6,7 @@ from steadygrad.remedies.agc import AGC as AGC
 from steadygrad.remedies.applied import Applied as Applied
 from steadygrad.remedies.auto_clip import AutoClip as AutoClip
 from steadygrad.remedies.base import Remedy as Remedy
+from steadygrad.remedies.bias_reset import BiasReset as BiasReset
 from steadygrad.remedies.chrono_init import ChronoInit as ChronoInit
 from steadygrad.remedies.clip_norm import ClipNorm as ClipNorm
 from steadygrad.remedies.clip_through_time import ClipThroughTime as ClipThroughTime
@@ -20,6 +21,7 @@ from steadygrad.remedies.identity_init import IdentityInit as IdentityInit
 from steadygrad.remedies.irnn import IRNN as IRNN
 from steadygrad.remedies.jacobian_scale import JacobianScale as JacobianScale
 from steadygrad.remedies.layer_norm import LayerNorm as LayerNorm
+from steadygrad.remedies.learning_rate import LearningRate as LearningRate
 from steadygrad.remedies.nonfinite import Nonfinite as Nonfinite
 from steadygrad.remedies.norm_stabiliser import NormStabiliser as NormStabiliser
 from steadygrad.remedies.omega import Omega as Omega

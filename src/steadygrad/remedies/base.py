@@ -30,7 +30,8 @@ class Remedy(ABC):
     - `penalty`, between the forward and the backward pass: a term to add to the loss;
     - `on_gradients`, after the backward pass and before the optimiser's step, and `remember`,
       if it has to remember something from one step to the next. `begin` makes a `Treatment`
-      of the two, which a training calls at every step.
+      of the two, which a training calls at every step;
+    - `on_optimizer`, once, when the training begins.
 
     A remedy that changes the model is applied *before the optimiser is made*: a layer that is
     replaced brings new parameters, and an optimiser keeps the ones it was given.
@@ -62,6 +63,9 @@ class Remedy(ABC):
         pass and before ``backward``, through `Applied.penalty`.
         """
         return None
+
+    def on_optimizer(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: B027  # a hook
+        """Take hold of the optimiser, once, when a training begins."""
 
     def remember(self, parameters: Parameters) -> Mapping[str, Tensor]:
         """Return the tensors that `on_gradients` keeps from step to step, as they begin."""
@@ -138,8 +142,12 @@ class Remedy(ABC):
 
     @property
     def acts_on_gradients(self) -> bool:
-        """Whether there is anything to do at every step."""
-        return type(self).on_gradients is not Remedy.on_gradients
+        """Whether there is anything to do at every step, on gradients or in the optimiser."""
+        own = type(self)
+        return (
+            own.on_gradients is not Remedy.on_gradients
+            or own.on_optimizer is not Remedy.on_optimizer
+        )
 
     @property
     def options(self) -> dict[str, Any]:

@@ -54,6 +54,8 @@ class Treatment:
         self.parameters = Parameters(model, optimizer)
         self.optimizer, self.scaler = optimizer, scaler
         self.memory = dict(remedy.remember(self.parameters))
+        if optimizer is not None:
+            remedy.on_optimizer(optimizer)
         self.report: Mapping[str, Tensor] = {}
         self._counts = torch.zeros(1 + len(COUNTED), dtype=torch.long)
         self._counts = self._counts.to(self.parameters.device)

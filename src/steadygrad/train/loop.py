@@ -207,6 +207,7 @@ class Loop:
         self.optimizer.zero_grad()
         with lost():
             value = self._backward(batch)
+        gradient.watch.loss(value)
         is_left_out = not math.isfinite(value) and gradient.leaves_out and self._is_whole()
         norm = gradient.clip() if math.isfinite(value) or is_left_out else math.nan
         # Also where the loss is lost: the watch looks at this moment, and names the first bad

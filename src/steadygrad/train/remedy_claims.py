@@ -155,7 +155,7 @@ def _gate(remedy: Remedy) -> str:
     (layer,) = recurrences(model)
     both = torch.stack([bias.detach() for bias in layer.biases()]).sum(0)
     keeping = row_blocks(both, len(layer.gates))[layer.gates.index(layer.keeping_gate or "")]
-    times = 1 / (1 - keeping.sigmoid())
+    times = 1 / (1 - (layer.keeping_sign * keeping).sigmoid())
     return f"time constants {times.min():.1f} to {times.max():.1f} steps at zero input and state"
 
 
@@ -220,11 +220,41 @@ def _ends(remedy: Remedy) -> str:
     return f"log10 of the gradient at the first input over the last {before:.1f} to {ratio():.1f}"
 
 
+def _step_length(remedy: Remedy) -> str:
+    lengths = []
+    for begins in (False, True):
+        model, _ = _example(remedy)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        if begins:
+            remedy.begin(model, optimizer)
+        before = [p.detach().clone() for p in model.parameters()]
+        for p in model.parameters():
+            p.grad = torch.ones_like(p)
+        optimizer.step()
+        moved = [p.detach() - b for p, b in zip(model.parameters(), before, strict=True)]
+        lengths.append(float(nn.utils.get_total_norm(moved)))
+    return f"a step of gradient descent of length {lengths[0]:.3g} becomes {lengths[1]:.3g} long"
+
+
+def _centre(remedy: Remedy) -> str:
+    model = _Small("LSTM")
+
+    def largest() -> float:
+        (layer,) = recurrences(model)
+        return float(torch.stack([b.detach() for b in layer.biases()]).sum(0).abs().max())
+
+    before = largest()
+    remedy.apply(model)
+    return f"largest pre-activation at zero input and state {before:.3f} to {largest():.3f}"
+
+
 SIGMA = ("orthogonal", "orthogonal-init", "identity-init", "irnn", "rotation-init")
 HOW: tuple[tuple[tuple[str, ...], Callable[[Remedy], str]], ...] = (
     ((*SIGMA, "spectral-bound", "spectral-margin"), _sigma),
     (("nonfinite",), _broken),
     (("flossing",), _floss),
+    (("learning-rate",), _step_length),
+    (("bias-reset",), _centre),
     (("jacobian-scale",), _mean_sigma),
     (("forget-bias", "chrono-init"), _gate),
     (("gate-init",), _variance),

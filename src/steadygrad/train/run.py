@@ -131,6 +131,7 @@ def _train(loop: Loop) -> Outcome:
         budget=loop.config.budget,
         start_step=loop.progress.step,
         ranks="this" if loop.ranks.is_alone else "all",
+        steps=loop.config.max_steps if loop.config.epochs is None else None,
     )
     with Interrupt(is_patient=not loop.ranks.is_alone) as interrupt:
         with seen:

@@ -1,0 +1,74 @@
+"""Bias reset: fetch units back that a bias holds where their derivative is dead."""
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import nn
+
+from steadygrad.init import gate_bias_
+from steadygrad.remedies.applied import Applied
+from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.reasons import no_recurrence
+from steadygrad.remedies.recurrences import Recurrence, recurrences
+
+
+@final
+@dataclass(frozen=True)
+class BiasReset(Remedy):
+    r"""Set the biases of a gate to zero, and with them its mean pre-activation near zero.
+
+    .. math::
+        b_{ih} + b_{hh} = 0 \quad\Rightarrow\quad \phi'(a_t) \text{ is largest at zero input}
+
+    A gate whose biases hold it shut, or a ReLU that they keep from ever opening, has no derivative
+    through which training could fetch it back. What the biases had learned is lost.
+
+    Args:
+        gate: Name of the gate; ``"all"`` for all of them.
+
+    References:
+        He, Zhang, Ren and Sun, *Delving Deep into Rectifiers*, 2015, section 2.2 (zero biases).
+    """
+
+    name: ClassVar[str] = "bias-reset"
+    claim: ClassVar[str] = "At zero input and state the pre-activation of the gate is zero"
+    helps: ClassVar[tuple[str, ...]] = ("saturated", "dead")
+
+    gate: str = "all"
+
+    def __post_init__(self) -> None:
+        self.expect("gate", bool(self.gate), "the name of a gate, or all")
+
+    def unsuitable(self, model: nn.Module) -> str | None:
+        reason = no_recurrence(model)
+        if reason is not None:
+            return reason
+        layers = list(recurrences(model))
+        if not any(self._gates(layer) for layer in layers):
+            there = sorted({gate for layer in layers for gate in layer.gates})
+            return f"no gate {self.gate!r}; there are: {', '.join(there)}"
+        if not any(layer.biases() for layer in layers):
+            return "its gates have no bias"
+        return None
+
+    def change(self, model: nn.Module, applied: Applied) -> None:
+        for layer in recurrences(model):
+            gates = self._gates(layer)
+            if not gates or not layer.biases():
+                continue
+            self._clear(layer, gates, applied)
+            applied.note(f"{layer.label}: biases of {', '.join(gates)} set to zero")
+
+    @torch.no_grad()
+    def _clear(self, layer: Recurrence, gates: tuple[str, ...], applied: Applied) -> None:
+        for names, bias in zip((layer.gates, layer.recurrent), layer.biases(), strict=False):
+            kept = applied.keep(bias)
+            for gate in gates:
+                if gate in names:
+                    gate_bias_(kept, len(names), names.index(gate), 0.0)
+
+    def _gates(self, layer: Recurrence) -> tuple[str, ...]:
+        if self.gate == "all":
+            return layer.gates
+        return (self.gate,) if self.gate in layer.gates else ()

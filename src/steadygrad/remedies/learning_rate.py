@@ -1,0 +1,59 @@
+"""Learning rate: longer or shorter steps, whatever the optimiser and its schedule."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import torch
+from torch import nn
+
+from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.reasons import no_trainable_parameter
+
+
+@final
+@dataclass(frozen=True)
+class LearningRate(Remedy):
+    r"""Make every step of the optimiser ``factor`` times as long.
+
+    .. math:: \eta \leftarrow \text{factor} \cdot \eta
+
+    The rate is changed while the optimiser steps, and put back after it: a schedule, in whatever
+    order it was made, goes on as before and is scaled as a whole. Weight decay that is coupled to
+    the rate (AdamW) is scaled with it.
+
+    It acts from `begin` on, where it is given the optimiser, for as long as that lives.
+
+    Args:
+        factor: Above 0.
+
+    References:
+        Bengio, *Practical Recommendations for Gradient-Based Training of Deep Architectures*,
+        2012, section 3.1.1 (the first hyper-parameter to tune, by factors).
+    """
+
+    name: ClassVar[str] = "learning-rate"
+    claim: ClassVar[str] = "A step of gradient descent is factor times as long"
+    helps: ClassVar[tuple[str, ...]] = ("lr-high", "lr-low", "clip-tight")
+
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        self.expect("factor", 0 < self.factor < float("inf"), "a number above 0")
+
+    def unsuitable(self, model: nn.Module) -> str | None:
+        return no_trainable_parameter(model)
+
+    def on_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        rates: list[Any] = []
+
+        def scale(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+            rates[:] = [group["lr"] for group in optimizer.param_groups]
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = self.factor * rate
+
+        def put_back(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
+
+        optimizer.register_step_pre_hook(scale)
+        optimizer.register_step_post_hook(put_back)
