@@ -18,6 +18,8 @@ KEEPS = {
     "gru": ("update", 1.0),
     "gru-original": ("update", 1.0),
     "mgu": ("forget", -1.0),
+    "mut1": ("update", -1.0),
+    "slstm": ("forget", 1.0),
 }
 
 
@@ -54,12 +56,13 @@ class Network(nn.Module):
 def start_well(layer: sg.Recurrent, recipe: Recipe) -> None:
     """Orthogonal recurrent blocks, zero biases, and a gate that keeps."""
     for index in range(layer.num_layers):
-        weight = layer.get_parameter(f"weight_hh_l{index}")
-        if weight.dim() == 2 and weight.shape[0] == len(layer.cell.recurrent) * HIDDEN:
+        weight = dict(layer.named_parameters()).get(f"weight_hh_l{index}")
+        if weight is not None and weight.shape[0] == len(layer.cell.recurrent) * HIDDEN:
             gain = recipe.gain if recipe.where in (-1, index) else 1.0
             sg.init.orthogonal_(weight, len(layer.cell.recurrent), gain)
-        for name in ("bias_ih", "bias_hh"):
-            nn.init.zeros_(layer.get_parameter(f"{name}_l{index}"))
+        for name, parameter in layer.named_parameters():
+            if name in (f"bias_ih_l{index}", f"bias_hh_l{index}"):
+                nn.init.zeros_(parameter)
         if keeps := KEEPS.get(layer.cell.name):
             gate, sign = keeps
             keep = recipe.keep if recipe.where in (-1, index) else 1.0

@@ -34,8 +34,8 @@ class Thresholds:
     vanishing: float = 1e-4
     exploding: float = 100.0
     unlikely: float = 1e-12
-    dead_share: float = 0.85
-    growing: float = 100.0
+    dead_share: float = 0.9
+    growing: float = 1e4
     update_high: float = 0.1
     update_replaces: float = 0.5
     update_low: float = 1e-5

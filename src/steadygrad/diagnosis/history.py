@@ -16,6 +16,7 @@ ENOUGH_UPDATES = 5
 NEAR = 10  # steps before and after a spike that are compared with it
 LOSSES = 1024  # kept at most
 LONG = 200  # steps over which a loss that stands says something
+MOST = 0.75  # of the planned steps: some networks leave their plateau late
 SCALE_FREE = ("adam", "rmsprop", "adagrad", "adadelta", "adamax", "lion", "muon", "shampoo")
 """Optimisers, by the beginning of a part of their name, that divide by the gradient's size."""
 
@@ -60,9 +61,9 @@ class History:
         self._stride, self._told = 1, 0
 
     def stands(self) -> bool:
-        """Whether the loss has been told for long, half of the plan if there is one, unmoved."""
+        """Whether the loss has been told for long, most of the plan if there is one, unmoved."""
         told = len(self.loss) * self._stride
-        return told >= max(LONG, (self.planned or 0) // 2) and not _falls(self.loss, 0.9)
+        return told >= max(LONG, MOST * (self.planned or 0)) and not _falls(self.loss, 0.9)
 
     def has_learned(self) -> bool:
         """Whether the loss is a tenth of what it was, or less."""
