@@ -144,13 +144,13 @@ def test_a_growing_state() -> None:
     relu: Any = nn.RNN(3, 8, nonlinearity="relu")
     nn.init.eye_(relu.weight_hh_l0)
     with torch.no_grad():
-        relu.weight_hh_l0 *= 1.15
+        relu.weight_hh_l0 *= 1.25
     x = torch.rand(60, 4, 3)
     findings = sg.diagnose(relu, lambda: relu(x)[0][-1].square().mean()).findings
     (growing,) = [f for f in findings if f.fault == "growing"]
-    assert growing.evidence["state"] == "h" and growing.evidence["log10_rms_last"] > 2
+    assert growing.evidence["state"] == "h" and growing.evidence["log10_rms_last"] > 4
     with torch.no_grad():
-        relu.weight_hh_l0 *= 0.9 / 1.15
+        relu.weight_hh_l0 *= 0.9 / 1.25
     assert sg.diagnose(relu, lambda: relu(x)[0][-1].square().mean()).verdict == "healthy"
 
 
@@ -320,8 +320,9 @@ def test_one_step_that_replaces_the_weights_is_said_at_once(tmp_path: Path) -> N
 
 def test_a_rate_with_which_the_plan_leads_nowhere_is_too_low(tmp_path: Path) -> None:
     """As soon as there are losses enough, and only against the plan."""
-    history = {"update": [1e-4] * 6, "loss": [2.0, 1.9] * 10}
-    assert faults(History(**history)) == set()
-    (low,) = judge_history(History(**history, planned=500), Thresholds())
+    update, loss = [1e-4] * 6, [2.0, 1.9] * 10
+    assert faults(History(update=update, loss=loss)) == set()
+    planned = History(update=update, loss=loss, planned=500)
+    (low,) = judge_history(planned, Thresholds())
     assert low.fault == "lr-low" and low.evidence["travel"] == pytest.approx(0.05)
-    assert judge_history(History(**history, planned=500), Thresholds(travel_low=0.01)) == []
+    assert judge_history(planned, Thresholds(travel_low=0.01)) == []
