@@ -8,7 +8,16 @@ from steadygrad.remedies import REMEDIES
 
 PAGE = Path(__file__).with_suffix(".md")
 TABLE = Path(__file__).parents[1] / "benchmarks" / "results" / "remedies.txt"
-FAULTS = ("vanishing", "exploding", "saturated", "dead", "nonfinite")
+FAULTS = (
+    "vanishing",
+    "exploding",
+    "saturated",
+    "dead",
+    "nonfinite",
+    "lr-high",
+    "lr-low",
+    "clip-tight",
+)
 COLUMNS = ("v_grad", "v_trained", "v_loss", "v_worst", "e_grad", "e_trained", "e_loss", "e_worst")
 ROW = re.compile(r"^(\S+) +(?:RNN|LSTM) +" + r"(\S+) +" * len(COLUMNS) + r"(\S+)$")
 TEXT = """\
@@ -28,8 +37,9 @@ knows nothing). All figures below are from there unless another table is named.
 |---|---|---|---|---|
 | the loss stops at what can be said without memory | `sg.diagnose(model, loss_fn, lag=L)`, horizon and log10 ratio | `vanishing`: the gradient is gone before lag L | `orthogonal-init` or `rotation-init` on a plain RNN, `forget-bias` or `chrono-init:lag=L` on an LSTM or GRU | `orthogonal`, `omega` with a clip, `flossing`, `gated`, `source-reversal` |
 | the loss jumps, spikes or becomes NaN | norms of `sg.watch`, slope of the gradient by lag | `exploding`: it grows with the lag | `clip-norm`, or a clip with a history (`auto-clip`, `z-clip`, `ada-gc`) | `orthogonal`, `spectral-bound`, `layer-norm` |
-| learning creeps, gates stand at 0 or 1 | gate health in the diagnosis | `saturated` | `gate-init`, `orthogonal-init` | `layer-norm` |
-| ReLU units never change | dead units in the diagnosis | `dead` | `identity-init` | `gated` |
+| learning creeps, gates stand at 0 or 1 | gate health in the diagnosis | `saturated`: a gate is shut | `bias-reset` | `gate-init`, `orthogonal-init`, `layer-norm` |
+| ReLU units never change | dead units in the diagnosis | `dead` | `bias-reset` | `identity-init`, `gated` |
+| the loss jumps from the first step on, or does not move at all | size of a step, of `sg.watch` with `steps=` and `w.loss(loss)` | `lr-high`, `lr-low`, `clip-tight` | `learning-rate` with the factor that the finding gives | another clip |
 | a NaN, once in a while | the first bad tensor in `sg.watch` | `nonfinite` | `nonfinite` (skip the step) | `clip-norm` after it |
 | memory of the machine ends before the sequence does | length of a window | | `remedies.Windows` with carried state | `truncate`, `checkpoint=True` |
 
