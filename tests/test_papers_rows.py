@@ -2,8 +2,49 @@
 
 import math
 
+import numpy as np
 import pytest
+import torch
 from benchmarks.papers.harness import trial
+from benchmarks.papers.lem.__main__ import flow, solved
+from benchmarks.papers.momentum.__main__ import Network, Problem, echo_state
+
+NEURON = {"until": 40.0, "steps": 100, "inner": 10, "current": 0.5, "a": 0.7, "b": 0.8, "tau": 50.0}
+START = {"units": 20, "fan_in": 15, "radius": 1.1, "input_std": 0.1, "output_std": 0.1}
+
+
+def test_the_neuron_is_solved_as_by_another_solver() -> None:
+    integrate = pytest.importorskip("scipy.integrate")
+    found = solved(3, NEURON, np.random.default_rng(0)).squeeze(-1)
+    for row in found.T:
+        other = integrate.solve_ivp(
+            lambda _, state: flow(state, NEURON),
+            (0, 40), [float(row[0]), 0.0], t_eval=np.linspace(0, 40, 101), rtol=1e-10, atol=1e-10,
+        )  # fmt: skip
+        np.testing.assert_allclose(row.numpy(), other.y[0], atol=2e-6)
+
+
+def test_an_echo_state_start_has_its_fan_in_and_its_radius() -> None:
+    weight = echo_state(40, START)
+    assert (weight != 0).sum(1).tolist() == [15] * 40
+    assert torch.linalg.eigvals(weight).abs().max().item() == pytest.approx(1.1, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        ("adding:length=20,form=martens", 0.92**2),
+        ("memorisation:length=10,pattern=10,values=5", 8.0),
+    ],
+)
+def test_errors_are_counted_as_in_the_table(task: str, expected: float) -> None:
+    """Who learns output biases alone: 0.82 and 8.0 in the paper's column "biases"."""
+    problem = Problem(task, 0)
+    model = Network(problem.task, START, problem.centre)
+    with torch.no_grad():
+        model.head.weight.zero_()
+        model.head.bias[-1] = 0 if task.startswith("adding") else -1  # a symbol, not silence
+    assert problem.errors(model, 4000) == pytest.approx(expected, rel=0.03)
 
 
 def test_a_trial_hands_over_its_figures() -> None:

@@ -1,0 +1,1 @@
+"""Sutskever, Martens, Dahl and Hinton 2013: initialisation and momentum."""
