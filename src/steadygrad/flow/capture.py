@@ -62,11 +62,11 @@ class Call:
 
 def recurrent_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield name and module of every recurrent layer, torch's and ours."""
-    # What wraps a model keeps the names its maker knows.
+    # What wraps a model, or a part of it, keeps the names its maker knows.
     wrapper = _wrapper(model)
     for name, module in model.named_modules():
         if isinstance(module, (nn.RNN, nn.LSTM, nn.GRU, Recurrent)):
-            inner = f"{name}.".removeprefix(wrapper).rstrip(".")
+            inner = f"{name}.".removeprefix(wrapper).replace("_orig_mod.", "").rstrip(".")
             yield inner or type(module).__name__.lower(), module
 
 
