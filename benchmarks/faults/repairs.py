@@ -3,7 +3,7 @@
 For each faulty setting the first run that failed under an alarm asks for a repair, as a user's
 would: `steadygrad.repair` with the findings of that alarm and the task's target. What it keeps is
 then judged by five seeds that nothing has seen. The same five seeds judge the first remedy of the
-plan, remedies drawn at random from all that suit the model, and a clip at norm 1 for all.
+plan, one remedy drawn at random from all that suit the model, and a clip at norm 1 for all.
 """
 
 import random
@@ -25,7 +25,7 @@ from steadygrad.remedies import REMEDIES, Remedy, parse
 
 FRESH = range(1000, 1005)
 ENOUGH = 4
-DRAWN = 3
+DRAWN = 1
 SOLVED, FAILED = 1.0, 0.0
 
 

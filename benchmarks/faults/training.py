@@ -171,7 +171,8 @@ class _Run:
 
     @torch.no_grad()
     def _break_weights(self) -> None:
-        layer = self.model.recurrent
+        # A remedy may have put another layer in its place, or something around it.
+        layer = next(m for m in self.model.modules() if isinstance(m, sg.Recurrent))
         if self.recipe.poison == "weight":
             layer.get_parameter("weight_hh_l0")[0, 0] = float("nan")
         else:  # a bias so large that the next product overflows
