@@ -17,7 +17,7 @@ from torch import distributed as dist
 T = TypeVar("T")
 PATIENCE = 60.0  # seconds to wait for the other processes when a group is made
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # by torchrun
-_COUNT = itertools.count()
+_COUNT, _JOINED = itertools.count(), itertools.count()
 
 
 class LostProcess(RuntimeError):
@@ -147,7 +147,15 @@ def joined(device: str = "auto") -> Iterator[int | None]:
     local = int(os.environ["LOCAL_RANK"])
     if on_gpu:
         torch.cuda.set_device(local)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    store, rank, size = next(iter(rendezvous("env://")))
+    # A place of its own for every group: what an earlier one left there, in the same processes,
+    # are addresses at which nobody listens any more.
+    store = PrefixStore(f"steadygrad-{next(_JOINED)}", store)
+    backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     try:
         yield local
     finally:
