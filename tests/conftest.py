@@ -1,10 +1,13 @@
 """Settings for all tests."""
 
 import random
+from collections.abc import Iterator
 
 import pytest
 import torch
 from hypothesis import settings
+
+from steadygrad.scan.c import build, kernel
 
 # Many tests are many small operations; threads would only wait for each other.
 torch.set_num_threads(1)
@@ -20,3 +23,12 @@ def same_draws() -> None:
     """Begin every test from one seed: a network drawn anew each time fails once in a thousand."""
     random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def quick_builds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Kernels built in half the time, and gone after the test: their last bits are their own."""
+    monkeypatch.setattr(build, "FLAGS", tuple(f.replace("-O2", "-O1") for f in build.FLAGS))
+    yield
+    kernel.loaded.cache_clear()
+    build._load.cache_clear()

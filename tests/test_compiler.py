@@ -26,10 +26,9 @@ T, B, I, H = 6, 3, 4, 5
 
 
 @pytest.fixture(autouse=True)
-def quick_to_build(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def quick_to_build(monkeypatch: pytest.MonkeyPatch, quick_builds: None) -> Iterator[None]:
     """Many kernels that run a few steps each: what counts is how long the compiler takes."""
     monkeypatch.delenv("STEADYGRAD_BACKEND", raising=False)
-    monkeypatch.setattr(build, "FLAGS", tuple(f.replace("-O2", "-O1") for f in build.FLAGS))
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)

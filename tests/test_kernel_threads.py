@@ -11,16 +11,15 @@ from torch.nn.utils.rnn import pack_sequence
 
 from steadygrad.nn import Recurrent
 from steadygrad.scan import Layout, LoopClip, Tap
-from steadygrad.scan.c import build, call, threads, tools
+from steadygrad.scan.c import call, threads, tools
 from tests.marks import needs_compiler
 
 CELLS = ("lstm", "gru-original", "lstm-layer-norm", "lstm-peephole")
 
 
 @pytest.fixture(autouse=True)
-def as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def as_they_were(monkeypatch: pytest.MonkeyPatch, quick_builds: None) -> Iterator[None]:
     monkeypatch.delenv("STEADYGRAD_BACKEND", raising=False)
-    monkeypatch.setattr(build, "FLAGS", tuple(f.replace("-O2", "-O1") for f in build.FLAGS))
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
