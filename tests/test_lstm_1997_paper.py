@@ -14,7 +14,9 @@ from torch.func import functional_call
 import steadygrad as sg
 from steadygrad.cells.base import Cell, Gates, PerUnit, Recur, State
 from steadygrad.tasks import Adding, TemporalOrder
+from tests.marks import needs_compiler
 
+pytestmark = needs_compiler
 GATES, SOURCES = ("input", "candidate", "output"), ("h", "i", "o")
 TASKS = {
     "order": (TemporalOrder(20, form="hochreiter"), Shape(8, 4, 2, 2), [-2.0, -4.0]),

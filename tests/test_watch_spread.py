@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import steadygrad as sg
 from steadygrad import ranks
 from steadygrad.record import Record, read
+from tests.marks import needs_compiler
 
 WORLD, STEPS, BATCH = 2, 3, 12
 needs_ranks = pytest.mark.skipif(not dist.is_available(), reason="torch without distributed")
@@ -187,6 +188,7 @@ def spread_over(work: Callable[[int, str, Path], None], case: str, out: Path) ->
     mp.spawn(process, (work, case, out), nprocs=WORLD)  # type: ignore[attr-defined]
 
 
+@needs_compiler  # without one each process warns, and a warning is an error here
 @needs_ranks
 @pytest.mark.parametrize(
     "case", [CASES[0], *(pytest.param(c, marks=pytest.mark.slow) for c in CASES[1:])]
