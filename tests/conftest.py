@@ -27,8 +27,14 @@ def same_draws() -> None:
 
 @pytest.fixture
 def quick_builds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Kernels built in half the time, and gone after the test: their last bits are their own."""
+    """Kernels built in half the time, and gone after the test: their last bits are their own.
+
+    No back end is asked for from outside, and the number of threads is put back.
+    """
+    monkeypatch.delenv("STEADYGRAD_BACKEND", raising=False)
+    threads = torch.get_num_threads()
     monkeypatch.setattr(build, "FLAGS", tuple(f.replace("-O2", "-O1") for f in build.FLAGS))
     yield
+    torch.set_num_threads(threads)
     kernel.loaded.cache_clear()
     build._load.cache_clear()

@@ -2,7 +2,6 @@
 
 import ctypes
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,18 +19,10 @@ from steadygrad.scan.c import build, kernel
 from tests.marks import needs_compiler
 from tests.small_cells import GROUPS, ODD, Noisy, OtherArguments, Truncated
 
-pytestmark = needs_compiler
+# Many kernels that run a few steps each: what counts is how long the compiler takes.
+pytestmark = [needs_compiler, pytest.mark.usefixtures("quick_builds")]
 
 T, B, I, H = 6, 3, 4, 5
-
-
-@pytest.fixture(autouse=True)
-def quick_to_build(monkeypatch: pytest.MonkeyPatch, quick_builds: None) -> Iterator[None]:
-    """Many kernels that run a few steps each: what counts is how long the compiler takes."""
-    monkeypatch.delenv("STEADYGRAD_BACKEND", raising=False)
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def outcome(layer: Recurrent, given: Any, taped: bool = False) -> list[Tensor]:

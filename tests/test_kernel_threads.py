@@ -1,7 +1,6 @@
 """Threads of a compiled cell: rows of the batch, or columns of the products, against `eager`."""
 
 import ctypes
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,15 +13,8 @@ from steadygrad.scan import Layout, LoopClip, Tap
 from steadygrad.scan.c import call, threads, tools
 from tests.marks import needs_compiler
 
+pytestmark = pytest.mark.usefixtures("quick_builds")
 CELLS = ("lstm", "gru-original", "lstm-layer-norm", "lstm-peephole")
-
-
-@pytest.fixture(autouse=True)
-def as_they_were(monkeypatch: pytest.MonkeyPatch, quick_builds: None) -> Iterator[None]:
-    monkeypatch.delenv("STEADYGRAD_BACKEND", raising=False)
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

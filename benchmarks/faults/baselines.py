@@ -17,8 +17,8 @@ from torch import Tensor
 
 from benchmarks.faults.network import Network
 from benchmarks.faults.recipe import Recipe
+from benchmarks.faults.training import LOOK_EVERY
 
-LOOK_EVERY = 10
 OTHER = "lr-low"  # "does not converge", "loss does not fall": answered there by other rates
 
 
@@ -29,12 +29,10 @@ class Rules:
 
     def begin(self, model: Network, optimizer: torch.optim.Optimizer, recipe: Recipe) -> None:
         self.parameters = [p for p in model.parameters() if p.dim() > 1]
-        self.all = list(model.parameters())
         self.budget = recipe.updates
         self.alarm: list[Any] | None = None
         self.losses: list[float] = []
         self.accuracy: list[float] = []
-        self.is_relu = "relu" in recipe.cell or recipe.cell.startswith("irnn")
         self._before: list[Tensor] | None = None
 
     def loss(self, value: Tensor) -> None:

@@ -46,13 +46,3 @@ def travelled(model: Network, task: Benchmark, rows: int = 16) -> list[float | N
     if not all(map(math.isfinite, norms)) or norms[-1] == 0:
         return [None] * len(norms)
     return [round(math.log10(n / norms[-1]), 3) if n > 0 else -math.inf for n in norms[::-1]]
-
-
-def reach(curve: list[float | None], below: float = -4.0) -> int | None:
-    """The largest lag before which no entry is below the bound."""
-    for lag, value in enumerate(curve):
-        if value is None:
-            return None
-        if value < below:
-            return lag - 1
-    return len(curve) - 1

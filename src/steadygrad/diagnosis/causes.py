@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from steadygrad.diagnosis.finding import Finding, Thresholds
+from steadygrad.diagnosis.finding import Finding, Key, Thresholds
 from steadygrad.diagnosis.history import History
 
 CONSEQUENCES = {
@@ -16,8 +16,6 @@ CONSEQUENCES = {
     "clip-loose",
 }
 """What steps that are too large bring about."""
-
-Key = tuple[str, str, str | None]
 
 
 def causes(

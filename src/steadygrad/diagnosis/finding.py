@@ -7,6 +7,8 @@ from typing import Any
 from steadygrad.diagnosis.faults import FAULTS
 
 WORST_FIRST = tuple(FAULTS)
+Key = tuple[str, str, str | None]
+"""Fault, layer and gate: what makes two findings the same one at different times."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Finding:
     advice: tuple[str, ...] = ()
 
     @property
-    def key(self) -> tuple[str, str, str | None]:
+    def key(self) -> Key:
         """What makes two findings the same one at different times."""
         return self.fault, self.layer, self.gate
 

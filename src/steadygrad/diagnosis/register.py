@@ -5,11 +5,9 @@ from dataclasses import replace
 
 from torch import nn
 
-from steadygrad.diagnosis.finding import Finding
+from steadygrad.diagnosis.finding import Finding, Key
 from steadygrad.diagnosis.prescribe import prescribe
 from steadygrad.record import Record
-
-Key = tuple[str, str, str | None]
 
 
 class Register:
