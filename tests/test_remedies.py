@@ -586,6 +586,32 @@ def nonfinite_lets_no_broken_entry_through(family: str) -> None:
     torch.testing.assert_close(large.grad, torch.tensor([1e30, 1e30]), rtol=0, atol=0)
 
 
+@claim("rollback")
+def rollback_puts_back_the_weights_of_the_step_before(family: str) -> None:
+    for bad in (float("nan"), float("inf")):
+        model = build("LSTM", family)
+        optimizer = torch.optim.Adam(model.parameters(), 0.01)
+        treatment = remedies.Rollback().begin(model, optimizer)
+        x = torch.randn(T, B, I, dtype=torch.float64)
+        for step in range(6):
+            if step == 3:
+                with torch.no_grad():  # from outside, between two steps
+                    next(model.layer.parameters())[0, 0] = bad
+            params = backward(model, x, 1.0)
+            if step == 2:
+                expected = [p.detach().clone() for p in params]
+            elif step == 4:
+                _entry(params, bad)  # a broken gradient costs its own step alone
+            before = [p.detach().clone() for p in params]
+            report = treatment()
+            assert bool(report["restored"]) == (step == 3)
+            assert bool(report["skipped"]) == bool(report["nonfinite"]) == (step in (3, 4))
+            torch.testing.assert_close(params, expected if step == 3 else before, rtol=0, atol=0)
+            assert all(bool(p.grad.any()) == (step not in (3, 4)) for p in params)
+            optimizer.step()
+        assert all(p.isfinite().all() for p in model.parameters())
+
+
 @claim("chrono-init")
 def chrono_init_spreads_the_time_constants(family: str) -> None:
     for kind, keeping in (("LSTM", 1), ("GRU", 1)):

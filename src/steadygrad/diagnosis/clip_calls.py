@@ -16,7 +16,7 @@ from steadygrad.remedies import Treatment
 
 OURS = str(Path(__file__).parents[1])
 TORCH = str(Path(torch.__file__).parent)
-NO_CLIP = ("nonfinite",)  # remedies on gradients that bound nothing
+NO_CLIP = ("nonfinite", "rollback")  # remedies on gradients that bound nothing
 
 
 @final

@@ -25,7 +25,7 @@ RANKED: dict[str, tuple[str, ...]] = {
     "exploding": ("orthogonal-init", "clip-norm", "gated", "clip-value"),
     "saturated": ("bias-reset", "gated", "orthogonal-init"),
     "dead": ("bias-reset", "identity-init", "gated", "orthogonal-init"),
-    "nonfinite": ("nonfinite", "clip-norm", "orthogonal-init", "clip-value"),
+    "nonfinite": ("nonfinite", "rollback", "clip-norm", "orthogonal-init", "clip-value"),
     "likelihood": ("clip-norm", "clip-value"),
     "growing": ("gated",),
     "clip-loose": ("clip-norm",),
@@ -45,7 +45,8 @@ def prescribe(finding: Finding, model: nn.Module) -> Finding:
         and name not in first
         and not remedy.__module__.startswith("steadygrad.")
     ]
-    suiting = [n for n in (*tuned, *first, *rest) if parse(n).applicable(model)]
+    ranked = dict.fromkeys((*tuned, *first, *rest))
+    suiting = [name for name in ranked if parse(name).applicable(model)]
     advice = finding.advice or FAULTS[finding.fault].advice
     return replace(finding, remedies=tuple(suiting), advice=advice)
 
@@ -68,6 +69,12 @@ def _against_the_clip(finding: Finding) -> tuple[str, ...]:
     return _rate(cut), _rate(math.sqrt(cut))
 
 
+def _to_good_weights(finding: Finding) -> tuple[str, ...]:
+    """Weights that are lost already are not kept from a broken gradient, but brought back."""
+    is_weight = finding.evidence.get("tensor") == finding.layer
+    return ("rollback",) if is_weight else ()
+
+
 def _rate(factor: float) -> str:
     return f"learning-rate:factor={factor:.2g}"
 
@@ -77,5 +84,6 @@ MEASURED: dict[str, Callable[[Finding], tuple[str, ...]]] = {
     "lr-low": _to_good_step,
     "clip-tight": _against_the_clip,
     "truncated": _to_the_lag,
+    "nonfinite": _to_good_weights,
 }
 """Remedies whose options follow from what was measured."""

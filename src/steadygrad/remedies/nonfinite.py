@@ -58,7 +58,7 @@ class Nonfinite(Remedy):
 
     def on_gradients(self, gradients: Gradients, memory: dict[str, Tensor]) -> Mapping[str, Tensor]:
         """Treat a broken gradient; return ``nonfinite``, and ``skipped`` if it was."""
-        broken = _is_broken(gradients)
+        broken = is_broken(gradients)
         if self.action == "skip":
             gradients.zero_where_(broken)
             return {"nonfinite": broken, "skipped": broken}
@@ -69,7 +69,7 @@ class Nonfinite(Remedy):
         return {"nonfinite": broken}
 
 
-def _is_broken(gradients: Gradients) -> Tensor:
+def is_broken(gradients: Gradients) -> Tensor:
     """Whether any entry, in any process, is not finite; a scalar on the device."""
     # Not from the 2-norm: squares overflow where no entry has. torch's own check for gradient
     # scalers is one pass in one call; it multiplies by 1, which changes nothing.

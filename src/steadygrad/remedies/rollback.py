@@ -1,0 +1,91 @@
+"""Weights that are no numbers any more: put back those of the step before."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.batches import batches_of
+from steadygrad.remedies.gradients import Gradients, is_on_host
+from steadygrad.remedies.nonfinite import is_broken
+from steadygrad.remedies.parameters import Parameters
+from steadygrad.remedies.reasons import no_trainable_parameter
+from steadygrad.remedies.shards import local, sharding_of, whole_norms
+
+
+@final
+@dataclass(frozen=True)
+class Rollback(Remedy):
+    r"""Put NaN and infinite weights back to the last good ones, and go on.
+
+    .. math::
+        (\theta_t,\, \bar\theta_t) = \begin{cases}
+        (\theta_t,\, \theta_t) & \text{if } \theta_t \text{ and } g_t \text{ are finite} \\
+        (\theta_t,\, \bar\theta_{t-1}) & \text{if only } \theta_t \text{ is} \\
+        (\bar\theta_{t-1},\, \bar\theta_{t-1}) & \text{otherwise} \end{cases}
+
+    where :math:`\bar\theta` is a copy of all weights, so that it needs their memory a second time.
+    Where anything is not finite, the gradient is set to zero, as ``nonfinite`` does: that one
+    keeps broken numbers away from the weights, this one also mends weights that were broken from
+    outside, by an operation in place, a bit that flipped, or a step that overflowed. At most two
+    steps are lost. Momentum and weight decay of the optimiser still act in a mended step.
+
+    It hides no fault: ``nonfinite`` and ``restored`` of the report tell of each.
+
+    References:
+        Chowdhery et al., *PaLM: Scaling Language Modeling with Pathways*, 2022, section 5.1
+        (restart before a spike, and leave out the batches of it).
+    """
+
+    name: ClassVar[str] = "rollback"
+    claim: ClassVar[str] = "Weights that turned NaN or infinite are those of the step before again"
+    helps: ClassVar[tuple[str, ...]] = ("nonfinite",)
+
+    def unsuitable(self, model: nn.Module) -> str | None:
+        return no_trainable_parameter(model)
+
+    def remember(self, parameters: Parameters) -> Mapping[str, Tensor]:
+        kept = zip(parameters.names, map(local, parameters), strict=True)
+        return {f"good {name}": value.detach().clone() for name, value in kept}
+
+    def on_gradients(self, gradients: Gradients, memory: dict[str, Tensor]) -> Mapping[str, Tensor]:
+        """Mend weights and gradient; return ``nonfinite``, ``skipped`` and ``restored``."""
+        weights = [local(p).detach() for p in gradients.parameters]
+        good = [memory[f"good {name}"] for name in gradients.parameters.names]
+        is_lost = _is_lost(weights, gradients.parameters)
+        broken = is_broken(gradients) | is_lost
+        gradients.zero_where_(broken)
+        for weight, kept in zip(weights, good, strict=True):
+            _choose(weight, kept, broken, is_lost)
+        return {"nonfinite": broken, "skipped": broken, "restored": is_lost}
+
+
+def _choose(weight: Tensor, kept: Tensor, broken: Tensor, is_lost: Tensor) -> None:
+    if is_on_host(broken):
+        if not broken:
+            kept.copy_(weight)
+        elif is_lost:
+            weight.copy_(kept)
+        return
+    # No branch, so that nothing waits for the device.
+    broken, is_lost = broken.to(weight.device), is_lost.to(weight.device)
+    kept.copy_(torch.where(broken, kept, weight))
+    weight.copy_(torch.where(is_lost, kept, weight))
+
+
+def _is_lost(weights: Sequence[Tensor], parameters: Parameters) -> Tensor:
+    """Whether any weight, in any process, is not finite; a scalar on the device."""
+    device = parameters.device
+    split = {n: s for n, p in enumerate(parameters) if (s := _sharding(p)) is not None}
+    norms = [b.norms(weights, float("inf")).to(device) for b in batches_of(weights, split.get)]
+    lost = (~torch.cat(norms).isfinite()).any().float()
+    for mesh, dims in dict(split.values()).items():
+        lost = whole_norms(lost, float("inf"), mesh, (True,) * len(dims))
+    return lost > 0
+
+
+def _sharding(parameter: nn.Parameter) -> tuple[object, tuple[int | None, ...]] | None:
+    return sharding_of(parameter) if hasattr(parameter, "placements") else None
