@@ -24,5 +24,5 @@ from steadygrad.diagnosis.reproduce import Reproduced as Reproduced
 from steadygrad.diagnosis.reproduce import reproduce as reproduce
 from steadygrad.diagnosis.trials import Trial as Trial
 from steadygrad.diagnosis.trials import trials as trials
-from steadygrad.diagnosis.watch import Watch as Watch
 from steadygrad.diagnosis.watch import watch as watch
+from steadygrad.diagnosis.watching.watcher import Watch as Watch

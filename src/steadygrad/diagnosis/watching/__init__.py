@@ -1,0 +1,1 @@
+"""The parts of a watch: what it knows, and who finds that out."""

@@ -1,0 +1,63 @@
+"""The first step that is not finite: where it broke, and the step itself, saved."""
+
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from steadygrad.diagnosis.black_box import BlackBox
+from steadygrad.diagnosis.finding import Finding
+from steadygrad.diagnosis.nonfinite import locate
+from steadygrad.diagnosis.prescribe import prescribe
+from steadygrad.diagnosis.shared import first_broken, unwrapped
+from steadygrad.diagnosis.watching.seen import Seen
+from steadygrad.flow.live import LiveCapture
+from steadygrad.ranks import Ranks
+
+
+class Breakage:
+    """Names the first bad place, and keeps what is needed to run the step again.
+
+    Args:
+        model: As the training calls it.
+        seen: Where what is found goes.
+        capture: The calls of the step.
+        ranks: The processes that train together.
+
+    Attributes:
+        box: The last step.
+    """
+
+    def __init__(self, model: nn.Module, seen: Seen, capture: LiveCapture, ranks: Ranks) -> None:
+        self._model, self._seen, self._capture, self._ranks = model, seen, capture, ranks
+        self.box = BlackBox(unwrapped(model))
+
+    def see(self, norm: Tensor) -> bool:
+        """Take a norm that is not finite; whether it is the first."""
+        seen = self._seen
+        seen.scalars({"grad_norm": float(norm)})
+        if seen.broken:
+            return False
+        calls, gradients = self._capture.calls, self._capture.gradients
+        found = locate(self._model, calls, gradients, seen.step, seen.options.rows)
+        found, step = first_broken(self._ranks, found, self.box)
+        seen.broken = self._saved(prescribe(found, self._model), step)
+        seen.settle()
+        if seen.record:
+            seen.record.finding(seen.step, seen.broken.to_record())
+            seen.record.event(seen.step, "nonfinite", seen.broken.text)
+        return True
+
+    def _saved(self, finding: Finding, step: bytes | str) -> Finding:
+        """Save the step beside the record, and say in the evidence where, or why not."""
+        record = self._seen.record
+        if record is None:
+            return finding
+        path = record.path.with_name(f"nonfinite-{self._seen.step}.safetensors")
+        step = step or self.box.packed(finding)
+        try:
+            if isinstance(step, bytes):
+                path.write_bytes(step)
+        except OSError as error:  # a full disk must not end a training that is to be explained
+            step = str(error)
+        where = {"saved": path.name} if isinstance(step, bytes) else {"not_saved": step}
+        return replace(finding, evidence={**finding.evidence, **where})

@@ -1,0 +1,29 @@
+"""What a watch is asked for."""
+
+from dataclasses import dataclass
+
+from steadygrad.diagnosis.finding import Thresholds
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `steadygrad.watch`, by the names and with the meaning that they have there."""
+
+    lag: int | None
+    budget: float
+    start_step: int
+    rows: int
+    thresholds: Thresholds
+    input_probe: bool
+    check_clips: bool
+    exponents: int
+    every: int | None
+    steps: int | None
+
+    def __post_init__(self) -> None:
+        for name in ("every", "steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(
+                    f"{name} counts training steps and must be at least 1, got {value}"
+                )

@@ -1,0 +1,242 @@
+"""The watch over a running training: measures, names, records, within a budget of time."""
+
+from collections import deque
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from steadygrad.diagnosis.budget import Budget
+from steadygrad.diagnosis.clip_check import ClipCheck, MisplacedClip
+from steadygrad.diagnosis.finding import Finding
+from steadygrad.diagnosis.history import judge_history
+from steadygrad.diagnosis.scaled import Scaling
+from steadygrad.diagnosis.shared import check_whole, rows_here
+from steadygrad.diagnosis.turns import Turns
+from steadygrad.diagnosis.watching.breakage import Breakage
+from steadygrad.diagnosis.watching.calls import Calls
+from steadygrad.diagnosis.watching.clipping import Clipping
+from steadygrad.diagnosis.watching.look import Look
+from steadygrad.diagnosis.watching.options import Options
+from steadygrad.diagnosis.watching.probes import Probes
+from steadygrad.diagnosis.watching.seen import Seen
+from steadygrad.flow.live import LiveCapture
+from steadygrad.flow.parameter_norms import NormBeforeClip, gradient_norm, update_ratio
+from steadygrad.flow.through_time import TimeFlow
+from steadygrad.nn import cell_of
+from steadygrad.ranks import Ranks
+from steadygrad.record import Record
+from steadygrad.remedies import Remedy, Treatment
+from steadygrad.scan import trace
+
+
+class Watch:
+    """Made by `watch`; acts by itself at every ``optimizer.step()``.
+
+    Attributes:
+        budget: Time spent, and the share allowed.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        record: Record | None,
+        scaler: torch.amp.GradScaler | None,
+        ranks: Ranks,
+        options: Options,
+    ) -> None:
+        check_whole(model)
+        self.model, self.ranks, self.record = model, ranks, record
+        self.lag, self.rows, self.thresholds = options.lag, options.rows, options.thresholds
+        every = options.every
+        self.budget = Budget(options.budget if every is None else 1.0)
+        self._turns = Turns(ranks, self.budget, options.start_step, every)
+        self._seen = Seen(model, optimizer, record, options)
+        self._parameters = [p for g in optimizer.param_groups for p in g["params"]]
+        self._capture = LiveCapture(model, rows_here(ranks, options.rows))
+        self._capture.__enter__()
+        is_probed = options.input_probe and ranks.is_alone
+        self._probes = Probes(self._capture.layers if is_probed else {}, self._seen)
+        self._scaling = Scaling(optimizer, scaler)
+        before_clip = NormBeforeClip(self._parameters, not ranks.is_alone)
+        self._clipping = Clipping(
+            model, optimizer, self._seen, self._scaling, self._capture, before_clip
+        )
+        self._breakage = Breakage(model, self._seen, self._capture, ranks)
+        self._calls = Calls(options.start_step)
+        self._look = Look(self._seen, self._capture, ranks)
+        self._weights: list[Tensor] | None = None
+        self._is_closed = False
+        self._check = ClipCheck(optimizer).__enter__() if options.check_clips else None
+        self._handles = [
+            optimizer.register_step_pre_hook(self._before_step),
+            optimizer.register_step_post_hook(self._after_step),
+        ]
+        for layer in self._capture.layers.values():
+            trace(cell_of(layer))  # once per process and cell, about a second: not a step's cost
+        self.budget.start()
+        self._sample_next()
+
+    @property
+    def step(self) -> int:
+        """Training steps so far, ``start_step`` included."""
+        return self._seen.step
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What is wrong as of the last measurement, worst first; a non-finite step stays."""
+        return self._seen.findings
+
+    @property
+    def verdict(self) -> str:
+        """The worst fault as of the last measurement, or ``"healthy"``."""
+        return self._seen.verdict
+
+    @property
+    def flow(self) -> dict[str, TimeFlow]:
+        """Per layer the last exact measurement."""
+        return self._seen.flow
+
+    @property
+    def latest(self) -> dict[str, Any]:
+        """Last numbers.
+
+        ``grad_norm`` (before clipping), ``grad_norm_clipped``, ``clipped_share`` (of the last 100
+        sampled steps), ``update_ratio``, ``horizon`` (the shortest of all layers), ``slope``,
+        ``lyapunov_1`` and further (of the layer in which the first is largest, nats per step, if
+        asked for), ``verdict``.
+        """
+        return self._seen.latest
+
+    @property
+    def norms(self) -> deque[float]:
+        """Global norms before clipping of the last sampled steps, for `clip_advice`."""
+        return self._clipping.norms
+
+    @property
+    def treatments(self) -> dict[Remedy, Treatment]:
+        """What `clip_` works with, by remedy; each has a ``state_dict``."""
+        return self._clipping.treatments
+
+    @property
+    def misplaced(self) -> list[MisplacedClip]:
+        """Clips found in the wrong place, if ``check_clips`` was asked for."""
+        return [] if self._check is None else self._check.found
+
+    def clip_(self, bound: float | Remedy) -> Tensor:
+        """Clip the gradients, in place of `torch.nn.utils.clip_grad_norm_`.
+
+        Under a gradient scaler that the watch was given they are unscaled first, if need be.
+
+        Args:
+            bound: On the global norm; or any remedy that acts on gradients, such as
+                ``sg.remedies.AutoClip()``.
+
+        Returns:
+            The norm before clipping.
+
+        Raises:
+            ValueError: The bound is not positive.
+        """
+        return self._clipping.clip(bound)
+
+    def loss(self, value: float | Tensor) -> None:
+        """Tell the loss of this step, before ``optimizer.step()``.
+
+        Some faults are told from a healthy training by the loss alone: steps that are too small,
+        and a vanished gradient that the task did not need after all. Without it the watch says
+        less, or says it later.
+        """
+        self._seen.history.see_loss(float(value))
+
+    def rewind(self, step: int) -> None:
+        """Forget what was found: the training has gone back to where it was after ``step``.
+
+        The record is not touched; forget there with `Record.truncate`.
+        """
+        self._seen.rewind(step)
+        self._turns.rewind(step)
+        self._calls.forget()
+        self._weights = None
+        self._end_step()
+        self._seen.settle()
+
+    def close(self) -> None:
+        """Take every hook off and write the last word into the record; again does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        for handle in self._handles:
+            handle.remove()
+        self._probes.close()
+        self._clipping.before.close()
+        self._capture.close()
+        self._breakage.box.close()
+        if self._check is not None:
+            self._check.close()
+        self._write_notes()
+
+    def __enter__(self) -> "Watch":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _sample_next(self) -> None:
+        """Decide, before a step begins, whether its cheap measurements are taken."""
+        is_on = self.budget.allows("sample")
+        self._clipping.before.is_on = is_on
+        self._capture.is_keeping = self._turns.is_asked(self.step + 1)
+        self._probes.turn(is_on)
+
+    def _before_step(self, *_: Any) -> None:
+        self._clipping.look_for_scaler()
+        if self._scaling.skips:
+            return
+        self._seen.step += 1
+        with self.budget.spend("step"):
+            norm = gradient_norm(self._parameters) / self._scaling.left
+            finite = bool(torch.isfinite(norm))
+            self._calls.see(self._capture.calls, self.step)
+        if not finite:
+            if self._breakage.see(norm):
+                self._write_notes()
+        elif self._clipping.is_asked:
+            with self.budget.spend("sample"):
+                self._clipping.sample(norm)
+                self._probes.sample(self._scaling.scale)
+        if finite and self._has_calls() and self._turns.is_due(self.step):
+            with self.budget.spend("replay"):
+                self._look.measure(self._calls.leaks, self._scaling.scale)
+                self._write_notes()
+                self._weights = [p.detach().clone() for p in self._parameters]
+
+    def _has_calls(self) -> bool:
+        # With others, that this process saw none must not keep it from taking part.
+        return bool(self._capture.calls) or not self.ranks.is_alone
+
+    def _after_step(self, *_: Any) -> None:
+        if self._weights is not None:
+            with self.budget.spend("update"):
+                ratio = update_ratio(self._weights, [p.detach() for p in self._parameters])
+                self._weights = None
+                self._see_update(ratio)
+        self._end_step()
+        self._sample_next()
+
+    def _see_update(self, ratio: float) -> None:
+        seen, thresholds = self._seen, self.thresholds
+        seen.history.update.append(ratio)
+        seen.scalars({"update_ratio": ratio})
+        if ratio >= thresholds.update_replaces:  # the next look may come too late
+            seen.find([*seen.register.findings, *judge_history(seen.history, thresholds)])
+            seen.settle()
+
+    def _end_step(self) -> None:
+        self._clipping.end_step()
+        self._capture.clear()
+        self._breakage.box.clear()
+
+    def _write_notes(self) -> None:
+        self._seen.write_notes(self.budget.spent / max(self.budget.elapsed, 1e-9))
