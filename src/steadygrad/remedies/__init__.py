@@ -29,8 +29,8 @@ from steadygrad.remedies.orthogonal import Orthogonal as Orthogonal
 from steadygrad.remedies.orthogonal_init import OrthogonalInit as OrthogonalInit
 from steadygrad.remedies.parse import known
 from steadygrad.remedies.parse import parse as parse
-from steadygrad.remedies.rollback import Rollback as Rollback
 from steadygrad.remedies.recurrent_decay import RecurrentDecay as RecurrentDecay
+from steadygrad.remedies.rollback import Rollback as Rollback
 from steadygrad.remedies.rotation_init import RotationInit as RotationInit
 from steadygrad.remedies.skip import Skip as Skip
 from steadygrad.remedies.skip_spike import SkipSpike as SkipSpike
