@@ -17,7 +17,11 @@ from steadygrad.tasks import TASKS, InputError
 COPY = {100: 0.17329, 200: 0.09452, 300: 0.06498, 500: 0.03999, 750: 0.02701, 1000: 0.02039}
 CLOSED: Sequence[tuple[str, str, float]] = (
     *((f"copy:length={T}", "nats per step", nats) for T, nats in COPY.items()),
-    *((f"copy:length={T},form=tcn", "nats per step", nats) for T, nats in COPY.items()),
+    *(
+        (f"copy:length={T},form={form}", "nats per step", nats)
+        for form in ("tcn", "geotorch", "henaff")
+        for T, nats in COPY.items()
+    ),
     ("copy:length=30,symbols=5,recall=4", "nats per step", 4 * math.log(5) / 38),
     ("adding", "squared error", 1 / 6),
     ("adding:length=1000", "squared error", 1 / 6),
@@ -63,7 +67,9 @@ def test_every_task_is_listed_and_its_forms_apart(
     found = {facts["task"]: facts for facts in document["tasks"]}
     assert set(TASKS) <= found.keys() | document["missing"].keys()
     assert {"adding", "adding:form=martens", "adding:form=hochreiter"} <= found.keys()
-    assert {"copy", "copy:form=tcn"} <= found.keys()
+    assert {f"copy{form}" for form in ("", ":form=tcn", ":form=geotorch", ":form=henaff")} <= set(
+        found
+    )
     assert all(f["without_memory"] and f["solved_if"] for f in found.values())
     # What was read before stays in memory; what was not is named with what to do.
     assert all("data set" in why for why in document["missing"].values())

@@ -77,7 +77,12 @@ def multiply(task: Any, x: Tensor) -> float:
 def copy(task: Any, x: Tensor) -> list[int]:
     codes = x.argmax(-1).tolist()
     symbols = [c for c in codes if c < task.symbols]
-    return [task.symbols] * (len(codes) - len(symbols)) + symbols
+    # Henaff et al.: the answer follows the delimiter, wherever it stands; else it ends the sequence
+    silent = (
+        codes.index(task.symbols + 1) + 1 if task.form == "henaff" else len(codes) - task.recall
+    )
+    told = [task.symbols] * silent + symbols
+    return told + [task.symbols] * (len(codes) - len(told))
 
 
 def memorise(task: Any, x: Tensor) -> list[int]:
@@ -131,10 +136,20 @@ def test_a_program_that_remembers_makes_no_error(task: Synthetic) -> None:
     assert figures[task.deciding] == (100 if task.better[task.deciding] == "higher" else 0)
 
 
+def blanks_then_a_guess(task: Any, inputs: Tensor) -> Tensor:
+    """For ``S`` steps after the delimiter any symbol alike, blanks in all others."""
+    since = torch.arange(len(inputs))[:, None] - inputs[..., task.symbols + 1].argmax(0)
+    guessed = ((since > 0) & (since <= task.recall))[..., None]
+    symbol = torch.arange(task.output_size) < task.symbols
+    return torch.where(guessed == symbol, 0.0, -100.0)
+
+
 def best_without_memory(task: Synthetic, inputs: Tensor, targets: Tensor) -> Tensor:
     """The constant mean, or the frequencies of the targets at each step."""
     if isinstance(task, Regression):
         return targets.mean().expand_as(targets)
+    if getattr(task, "form", "") == "henaff":
+        return blanks_then_a_guess(task, inputs)
     counts = torch.nn.functional.one_hot(targets.clamp_min(0), task.output_size).double()
     share = counts.mean(-2, keepdim=True).expand_as(counts)
     return share.clamp_min(1e-30).log()
@@ -150,6 +165,28 @@ def test_without_memory_the_closed_form_is_what_is_scored(task: Synthetic) -> No
         else:  # the most frequent class of a sample is right a little more often than by chance
             assert figures[unit] == pytest.approx(value, abs=3.5), unit
     assert not task.solved(figures)
+
+
+# Where the delimiter may stand, the first step being 1, as the papers print it; S = 4, T = 40.
+DELIMITER = {
+    "arjovsky": {44}, "tcn": {44, 45, 46, 47, 48}, "geotorch": {45}, "henaff": set(range(5, 45)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", DELIMITER)
+def test_the_forms_of_copying_are_laid_out_as_in_their_papers(form: str) -> None:
+    task = made(f"copy:length=40,recall=4,form={form}")
+    inputs, targets = task.draw(2000, generator())
+    codes = inputs.argmax(-1)
+    assert codes.shape == targets.shape == (48, 2000)
+    assert (codes[:4] < 8).all() and (codes[4:] >= 8).all()
+    assert {int(t) + 1 for t in (codes == 9).nonzero()[:, 0]} == DELIMITER[form]
+    assert bool(((codes == 9).sum(0) == (5 if form == "tcn" else 1)).all())
+    assert bool(((targets < 8).sum(0) == 4).all())
+    if form != "henaff":
+        assert torch.equal(targets[-4:], codes[:4])
+    first = (targets < 8).double().argmax(0)  # where a sequence's first symbol is wanted
+    assert task.required_lag == pytest.approx(float(first.double().mean()), abs=1)
 
 
 def test_published_baselines() -> None:

@@ -3,16 +3,17 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import ClassVar, Literal, final, get_args
 
 import torch
 from torch import Generator, Tensor
+from torch.nn.functional import one_hot
 
 from steadygrad.tasks.base import Better
 from steadygrad.tasks.recall import NATS_A_STEP, Recall
 
 RECALLED = "% symbols right"
-Form = Literal["arjovsky", "tcn"]
+Form = Literal["arjovsky", "tcn", "geotorch", "henaff"]
 
 
 @final
@@ -20,29 +21,44 @@ Form = Literal["arjovsky", "tcn"]
 class CopyMemory(Recall):
     r"""Recall ``recall`` symbols after ``length`` blanks, in order.
 
-    ``"arjovsky"``: the symbols, ``T - 1`` blanks, one delimiter, then blanks while the symbols
-    are to be named; ``T + 2S`` steps with ``S`` symbols. Wanted are ``T + S`` blanks, then the
-    symbols. ``"tcn"`` shows the delimiter from the end of the blanks to the end of the sequence,
-    which spares the network the counting. The cross-entropy is the mean over all steps.
+    A sequence has ``T + 2S`` steps with ``S`` symbols, and the cross-entropy is the mean over all
+    of them; the forms differ in where the delimiter stands and when the symbols are wanted. A
+    score is comparable within one form only.
+
+    - ``"arjovsky"``: the symbols, ``T - 1`` blanks, one delimiter, ``S`` blanks. Wanted are
+      ``T + S`` blanks, then the symbols.
+    - ``"tcn"``: as before, with the delimiter shown from the end of the blanks to the end of the
+      sequence, which spares the network the counting.
+    - ``"geotorch"``: the symbols, ``T`` blanks, one delimiter, ``S - 1`` blanks. The symbols are
+      wanted where they are in ``"arjovsky"``, but the delimiter stands one step later: the first
+      is to be named as it is seen.
+    - ``"henaff"``, of variable length: the delimiter stands, in each sequence anew, in any of the
+      steps ``S + 1`` to ``S + T`` (the first step being 1), the ``S`` steps after it are for the
+      symbols, and all others are blank. There is no fixed lag that a rotation could be tuned to.
 
     Args:
         length: ``T``, from 2.
         symbols: Different symbols, ``K``.
         recall: Symbols to be recalled, ``S``.
-        form: Which of the two.
+        form: Which of the four.
 
     Shapes:
         Inputs one-hot ``(T + 2S, B, K + 2)`` (symbols, blank, delimiter); targets
         ``(T + 2S, B)``, class ``K`` for a blank.
 
     Baseline:
-        Blanks, then a guess: :math:`S \ln K / (T + 2S)` nats per step. Solved at 99 % of the
-        symbols.
+        Blanks, and a guess where symbols are wanted: :math:`S \ln K / (T + 2S)` nats per step in
+        every form (in ``"henaff"``, of a model that remembers the delimiter for ``S`` steps, and
+        no symbol). Solved at 99 % of the symbols.
 
     References:
         Arjovsky, Shah and Bengio, *Unitary Evolution Recurrent Neural Networks*, 2016,
         section 5.1. Bai, Kolter and Koltun, *An Empirical Evaluation of Generic Convolutional
         and Recurrent Networks for Sequence Modeling*, 2018 (``"tcn"``, as in its code).
+        Lezcano-Casado and Martínez-Rubio, *Cheap Orthogonal Constraints in Neural Networks*, 2019
+        (``"geotorch"``, as in the example of the authors' library GeoTorch).
+        Henaff, Szlam and LeCun, *Recurrent Orthogonal Networks and Long-Memory Tasks*, 2016
+        (``"henaff"``, their variable-length copy).
     """
 
     length: int = 100
@@ -58,7 +74,7 @@ class CopyMemory(Recall):
         self.expect("length", self.length >= 2, "at least 2 steps")
         self.expect("symbols", self.symbols >= 2, "at least 2")
         self.expect("recall", self.recall >= 1, "at least 1")
-        self.expect("form", self.form in ("arjovsky", "tcn"), "arjovsky or tcn")
+        self.expect("form", self.form in get_args(Form), " or ".join(get_args(Form)))
 
     @property
     def shown(self) -> int:
@@ -73,12 +89,29 @@ class CopyMemory(Recall):
         nats = self.recall * math.log(self.symbols) / self.time_steps
         return {NATS_A_STEP: nats, RECALLED: 100 / self.symbols}
 
+    @property
+    def required_lag(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Steps between a symbol and its repetition; of variable length, the median."""
+        return self.recall + (self.length // 2 + 1 if self.form == "henaff" else self.length)
+
     def draw(self, size: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        return self.drawn(size, generator, to_end=self.form == "tcn")
+        inputs, targets = self.drawn(size, generator, to_end=self.form == "tcn")
+        if self.form in ("arjovsky", "tcn"):
+            return inputs, targets
+        symbols = targets[-self.recall :]
+        at = torch.full((size,), self.recall + self.length)
+        if self.form == "henaff":
+            at = self.recall + torch.randint(self.length, (size,), generator=generator)
+            places = at + 1 + torch.arange(self.recall)[:, None]
+            targets = torch.full_like(targets, self.symbols).scatter_(0, places, symbols)
+        codes = torch.full_like(targets, self.symbols)
+        codes[: self.recall] = symbols
+        codes.scatter_(0, at[None], self.symbols + 1)
+        return one_hot(codes, self.input_size).to(inputs.dtype), targets
 
     def tally(self, outputs: Tensor, targets: Tensor) -> Tensor:
         # Only symbols may be named where they are asked for, so a blank there is a wrong one.
-        right = (outputs[-self.recall :].argmax(-1) == targets[-self.recall :]).double().sum()
+        right = ((outputs.argmax(-1) == targets) & (targets < self.symbols)).double().sum()
         nats = self.nats(outputs, targets)
         return torch.stack([right, nats, nats.new_tensor(targets.numel())])
 
