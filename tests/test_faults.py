@@ -122,9 +122,16 @@ def test_scores_are_counted_right(tmp_path: Path) -> None:
     assert verdicts.read(path) == rows
     line = {"half": "held-out", "kind": "vanishing", "runs": 5, "good": True, "first": False}
     line |= {"random": {"a": True, "b": False}, "clip": False, "cost": 1.5}
-    text = table(rows, [line], {"held-out": {"faults whose twin fails": 2}})
+    healed = {"half": "held-out", "kind": "healthy", "runs": 2, "kept": "gated"}
+    lines = [
+        line,
+        healed | {"before": 5, "after": 4},
+        healed | {"kept": None, "before": 5, "after": 5},
+    ]
+    text = table(rows, lines, {"held-out": {"faults whose twin fails": 2}})
     assert "4 faulty runs in 2 settings" in text and "2 faults whose twin fails" in text
     assert "ours 100%, first remedy 0%, random remedy 50%, clip at norm 1 0%" in text
+    assert "4 accused, 2 changed; targets lost 10.00 points" in text
 
 
 def test_bounds_are_those_of_the_tables() -> None:

@@ -556,6 +556,11 @@ def bias_reset_centres_the_gate(family: str) -> None:
             if "layer.bias" in name:
                 assert not bias[rows].any()
                 assert gate == "all" or bool(bias[:H].all())
+    for gate, left in {"all": False, "candidate": True}.items():
+        layer = steadygrad.Recurrent(steadygrad.cells.ModReLU(), I, H)
+        nn.init.constant_(layer.get_parameter("mod_bias_l0"), -3.0)
+        remedies.BiasReset(gate).apply(layer)
+        assert bool(layer.get_parameter("mod_bias_l0").any()) == left
 
 
 @claim("nonfinite")

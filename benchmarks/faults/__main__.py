@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ from typing import Any
 import torch
 
 from benchmarks.faults import verdicts
-from benchmarks.faults.labels import label
+from benchmarks.faults.labels import Run, label
 from benchmarks.faults.recipe import Half
-from benchmarks.faults.repairs import asking, healthy_updates, repaired
+from benchmarks.faults.repairs import asking, harmed, healthy_updates, repaired
 from benchmarks.faults.runs import complete, kept
 from benchmarks.faults.settings import HALVES, SEEDS, settings
 from benchmarks.faults.table import read_lines, table
@@ -55,23 +56,26 @@ def _run(half: Half, args: argparse.Namespace) -> None:
 
 
 def _repair(half: Half, args: argparse.Namespace, runs: list[dict[str, Any]]) -> None:
+    labels = label(runs)
+    recipes = {recipe.key: recipe for recipe in settings(half)}
+    jobs: list[tuple[Callable[..., dict[str, Any]], list[Run], tuple[Any, ...]]] = [
+        (repaired, labels.faulty, (recipes[run["key"]], run, healthy_updates(runs, run)))
+        for run in asking(labels.faulty)
+    ]
+    accused = [run for run in labels.healthy if any(look[1] for look in run["looks"])]
+    jobs += [(harmed, accused, (recipes[run["key"]], run)) for run in asking(accused)]
     path = args.raw / f"repairs-{half}.jsonl"
     done = {line["key"] for line in read_lines(path)}
-    recipes = {recipe.key: recipe for recipe in settings(half)}
-    faulty = label(runs).faulty
-    ask = [run for run in asking(faulty) if run["key"] not in done]
+    jobs = [job for job in jobs if job[2][0].key not in done]
     pool = ProcessPoolExecutor(args.workers, initializer=torch.set_num_threads, initargs=(1,))
     with pool, path.open("a", encoding="utf-8") as file:
-        jobs = [
-            pool.submit(repaired, recipes[run["key"]], run, healthy_updates(runs, run))
-            for run in ask
-        ]
-        for count, job in enumerate(as_completed(jobs), 1):
-            line = job.result()
-            count_of = sum(run["key"] == line["key"] for run in faulty)
+        alike = {pool.submit(job, *given): among for job, among, given in jobs}
+        for count, future in enumerate(as_completed(alike), 1):
+            line = future.result()
+            count_of = sum(run["key"] == line["key"] for run in alike[future])
             file.write(json.dumps({"half": half, "runs": count_of} | line) + "\n")
             file.flush()
-            _say(f"{half}: repair {count} of {len(ask)}  {line['pair']}, {line['variant']}")
+            _say(f"{half}: repair {count} of {len(jobs)}  {line['pair']}, {line['variant']}")
 
 
 def _condense(raw: Path) -> None:

@@ -60,7 +60,9 @@ def _padded(example: Example, recipe: Recipe, generator: torch.Generator) -> Exa
     """Pad at the end; targets there are class 0 if they count, else not asked for."""
     steps, size = example.inputs.shape[:2]
     extra = round(steps * recipe.padding / (1 - recipe.padding))
-    lengths = steps - torch.randint(0, max(steps // 4, 1), (size,), generator=generator)
+    # What is asked for at the end of a sequence has to stay in it.
+    shorter = 1 if recipe.task.startswith(("copy", "memorisation")) else max(steps // 4, 1)
+    lengths = steps - torch.randint(0, shorter, (size,), generator=generator)
     beyond = torch.arange(steps + extra)[:, None] >= lengths
     inputs = example.inputs.new_zeros(steps + extra, *example.inputs.shape[1:])
     targets = example.targets.new_zeros(steps + extra, size)

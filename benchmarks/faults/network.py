@@ -19,6 +19,9 @@ KEEPS = {
     "gru-original": ("update", 1.0),
     "mgu": ("forget", -1.0),
     "mut1": ("update", -1.0),
+    "mut2": ("update", -1.0),
+    "mut3": ("update", -1.0),
+    "lstm-greff": ("forget", 1.0),
     "slstm": ("forget", 1.0),
 }
 
@@ -85,4 +88,8 @@ def make_ill(layer: sg.Recurrent, recipe: Recipe) -> None:
         sign = torch.ones(HIDDEN)
         if recipe.shifted == "candidate" and recipe.kind == "saturated":
             sign[::2] = -1
-        bias[layer.cell.gates.index(recipe.shifted)] += units * sign * recipe.shift
+        shift = units * sign * recipe.shift
+        if (threshold := getattr(layer, f"mod_bias_l{index}", None)) is not None:
+            threshold += shift  # of modReLU, whose argument counts by its size
+        else:
+            bias[layer.cell.gates.index(recipe.shifted)] += shift

@@ -9,6 +9,7 @@ plan, one remedy drawn at random from all that suit the model, and a clip at nor
 import random
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -20,7 +21,7 @@ from benchmarks.faults.network import Network
 from benchmarks.faults.recipe import Recipe
 from benchmarks.faults.settings import twin_of
 from benchmarks.faults.training import made, train
-from steadygrad.diagnosis import Care, Finding
+from steadygrad.diagnosis import Care, Finding, Repair
 from steadygrad.remedies import REMEDIES, Remedy, parse
 
 FRESH = range(1000, 1005)
@@ -42,7 +43,49 @@ def asking(faulty: Iterable[Run]) -> list[Run]:
 
 def repaired(recipe: Recipe, run: Run, healthy_updates: float) -> dict[str, Any]:
     """Repair one setting, and judge what was kept and its rivals."""
-    update, findings = _alarm(run)
+    update, _ = _alarm(run)
+    repair, spent = _repair(recipe, run)
+    kept = None if repair.choice is None else repair.choice.kept
+    first = repair.plan[0] if repair.plan else None
+    rivals = _drawn(recipe, run)
+    is_kept_good = holds(recipe, kept)
+    return {
+        "key": run["key"],
+        "pair": run["pair"],
+        "kind": run["kind"],
+        "variant": run["variant"],
+        "alarm": update,
+        "plan": list(repair.plan),
+        "kept": kept,
+        "good": is_kept_good,
+        "first": is_kept_good if first == kept else holds(recipe, first),
+        "cost": (max(0, update - max(run["onset"], 1)) + spent) / healthy_updates,
+        "random": {name: holds(recipe, name) for name in rivals},
+        "clip": holds(recipe, "clip-norm"),
+    }
+
+
+def harmed(recipe: Recipe, run: Run) -> dict[str, Any]:
+    """What an automatic repair does to a healthy setting that was accused.
+
+    Without an alarm nothing is asked for, and a training stays what it is to the last bit.
+    """
+    repair, _ = _repair(recipe, run)
+    kept = None if repair.choice is None else repair.choice.kept
+    return {
+        "key": run["key"],
+        "pair": run["pair"],
+        "kind": run["kind"],
+        "variant": run["variant"],
+        "kept": kept,
+        "before": reached(recipe, None),
+        "after": reached(recipe, kept),
+    }
+
+
+def _repair(recipe: Recipe, run: Run) -> tuple[Repair, int]:
+    """Repair a setting as a user would; also the updates that it took."""
+    _, findings = _alarm(run)
     spent = [0]
 
     def trainer(model: torch.nn.Module, care: Care) -> float:
@@ -61,37 +104,25 @@ def repaired(recipe: Recipe, run: Run, healthy_updates: float) -> dict[str, Any]
         target=SOLVED,
         seed=100,
     )
-    kept = None if repair.choice is None else repair.choice.kept
-    first = repair.plan[0] if repair.plan else None
-    rivals = _drawn(recipe, run)
-    is_kept_good = holds(recipe, kept)
-    return {
-        "key": run["key"],
-        "pair": run["pair"],
-        "kind": run["kind"],
-        "variant": run["variant"],
-        "alarm": update,
-        "plan": list(repair.plan),
-        "kept": kept,
-        "good": is_kept_good,
-        "first": is_kept_good if first == kept else holds(recipe, first),
-        "cost": (max(0, update - max(run["onset"], 1)) + spent[0]) / healthy_updates,
-        "random": {name: holds(recipe, name) for name in rivals},
-        "clip": holds(recipe, "clip-norm"),
-    }
+    return repair, spent[0]
 
 
 def holds(recipe: Recipe, name: str | None) -> bool:
     """Whether a remedy reaches the target under four of the five fresh seeds."""
     if name is None:
         return False
-    failed = 0
-    for seed in FRESH:
-        remedy = parse(name)
-        failed += not train(recipe, seed, treat=lambda model, r=remedy: _care(r, model))["reached"]
-        if failed > len(FRESH) - ENOUGH:
-            return False
-    return True
+    return reached(recipe, name, len(FRESH) - ENOUGH) >= ENOUGH
+
+
+def reached(recipe: Recipe, name: str | None, most_failures: int = len(FRESH)) -> int:
+    """Under how many fresh seeds a remedy, or nothing, reaches the target; ends early."""
+    good = 0
+    for count, seed in enumerate(FRESH):
+        remedy = None if name is None else parse(name)
+        good += bool(train(recipe, seed, treat=partial(_care, remedy))["reached"])
+        if count + 1 - good > most_failures:
+            break
+    return good
 
 
 def healthy_updates(runs: Iterable[Run], run: Run) -> float:
@@ -105,8 +136,8 @@ def healthy_updates(runs: Iterable[Run], run: Run) -> float:
     return float(median(taken))
 
 
-def _care(remedy: Remedy, model: torch.nn.Module) -> Care:
-    return Care(remedy, remedy.apply(model))
+def _care(remedy: Remedy | None, model: torch.nn.Module) -> Care:
+    return Care(remedy, None if remedy is None else remedy.apply(model))
 
 
 def _alarm(run: Run) -> tuple[int, list[Finding]]:

@@ -38,6 +38,13 @@ HALVES: dict[Half, tuple[tuple[str, str], ...]] = {
         ("memorisation:length=6,pattern=3,values=2", "lem"),
         ("memorisation:length=6,pattern=3,values=2", "elman-layer-norm"),
         ("memorisation:length=6,pattern=3,values=2", "gru-layer-norm"),
+        ("copy:length=40,symbols=2,recall=1", "modrelu"),
+        ("copy:length=40,symbols=2,recall=1", "linear-transition"),
+        ("copy:length=24,symbols=2,recall=1", "mut2"),
+        ("copy:length=12,symbols=2,recall=2", "lstm-greff"),
+        ("memorisation:length=30,pattern=1,values=2", "modrelu"),
+        ("memorisation:length=30,pattern=1,values=2", "linear-transition"),
+        ("memorisation:length=30,pattern=1,values=2", "mut3"),
     ),
 }
 SEEDS = 5
@@ -133,12 +140,17 @@ def faulty(twin: Recipe) -> Iterator[Recipe]:
     yield twin.but("nonfinite", "one NaN weight", poison="weight", poisoned_at=12)
     yield twin.but("nonfinite", "one infinite bias", poison="state", poisoned_at=5)
     if _can_mask(twin.task):
-        yield twin.but("padding", "four fifths", padding=0.8, pads_count=True)
-        yield twin.but("padding", "nine tenths", padding=0.9, pads_count=True)
+        for name, share in PADDING["recall" if _is_recall(twin.task) else "other"].items():
+            yield twin.but("padding", name, padding=share, pads_count=True)
     if _is_regression(twin.task):
         yield twin.but("nonfinite", "one infinite target", poison="target", poisoned_at=31)
 
 
+# Where a sequence is almost all silence it takes more of it to be lost in.
+PADDING = {
+    "recall": {"nine tenths": 0.9, "all but three in a hundred": 0.97},
+    "other": {"four fifths": 0.8, "nine tenths": 0.9},
+}
 TWINS = {
     "clip-tight": "momentum",
     "padding": "padding, masked",
@@ -158,7 +170,11 @@ def is_relu(cell: str) -> bool:
 
 def _can_mask(task: str) -> bool:
     """Whether the task's loss leaves steps out at which nothing is asked."""
-    return task.startswith(("delayed-xor", "parity"))
+    return task.startswith(("delayed-xor", "parity")) or _is_recall(task)
+
+
+def _is_recall(task: str) -> bool:
+    return task.startswith(("copy", "memorisation"))
 
 
 def _is_regression(task: str) -> bool:

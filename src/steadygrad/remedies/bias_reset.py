@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from steadygrad.init import gate_bias_
+from steadygrad.nn import Recurrent
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.reasons import no_recurrence
@@ -22,7 +23,8 @@ class BiasReset(Remedy):
         b_{ih} + b_{hh} = 0 \quad\Rightarrow\quad \phi'(a_t) \text{ is largest at zero input}
 
     A gate whose biases hold it shut, or a ReLU that they keep from ever opening, has no derivative
-    through which training could fetch it back. What the biases had learned is lost.
+    through which training could fetch it back. What the biases had learned is lost. With all gates,
+    biases that a cell has per unit (the threshold of modReLU) go back to where they start.
 
     Args:
         gate: Name of the gate; ``"all"`` for all of them.
@@ -67,6 +69,14 @@ class BiasReset(Remedy):
             for gate in gates:
                 if gate in names:
                     gate_bias_(kept, len(names), names.index(gate), 0.0)
+        for name, start in self._starts(layer).items():
+            applied.keep(layer.parameter(name)).fill_(start)
+
+    def _starts(self, layer: Recurrence) -> dict[str, float]:
+        """Biases per unit that are no gate's own, and where they start."""
+        if self.gate != "all" or not isinstance(layer.module, Recurrent):
+            return {}
+        return {name: at for name, at in layer.module.cell.per_unit.items() if "bias" in name}
 
     def _gates(self, layer: Recurrence) -> tuple[str, ...]:
         if self.gate == "all":

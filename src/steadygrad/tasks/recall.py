@@ -17,7 +17,8 @@ class Recall(Synthetic):
     """``S`` symbols of ``K`` are shown, and asked for after ``length`` silent steps.
 
     Inputs are one-hot ``(T + 2S, B, K + 2)``: symbols, blank, signal. Targets ``(T + 2S, B)`` are
-    class ``K``, a blank, up to the last ``S`` steps. The cross-entropy is the mean over all steps.
+    class ``K``, a blank, up to the last ``S`` steps. The cross-entropy is the mean over all steps;
+    a step whose target is -1, as of padding, does not count.
     """
 
     every_step: ClassVar[bool] = True
@@ -56,7 +57,7 @@ class Recall(Synthetic):
         return F.one_hot(codes, self.input_size).float(), targets
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(outputs.flatten(0, 1), targets.flatten())
+        return F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), ignore_index=-1)
 
     def nats(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy summed over all steps and sequences, in float64."""
