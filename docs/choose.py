@@ -40,7 +40,7 @@ knows nothing). All figures below are from there unless another table is named.
 | learning creeps, gates stand at 0 or 1 | gate health in the diagnosis | `saturated`: a gate is shut | `bias-reset` | `gate-init`, `orthogonal-init`, `layer-norm` |
 | ReLU units never change | dead units in the diagnosis | `dead` | `bias-reset` | `identity-init`, `gated` |
 | the loss jumps from the first step on, or does not move at all | size of a step, of `sg.watch` with `steps=` and `w.loss(loss)` | `lr-high`, `lr-low`, `clip-tight` | `learning-rate` with the factor that the finding gives | another clip |
-| a NaN, once in a while | the first bad tensor in `sg.watch` | `nonfinite` | `nonfinite` (skip the step) | `clip-norm` after it |
+| a NaN, once in a while | the first bad tensor in `sg.watch` | `nonfinite` | `nonfinite` (skip the step); `rollback` where a weight is the first | `clip-norm` after it |
 | memory of the machine ends before the sequence does | length of a window | | `remedies.Windows` with carried state | `truncate`, `checkpoint=True` |
 
 ## What the evidence says
