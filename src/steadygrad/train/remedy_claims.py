@@ -123,6 +123,18 @@ def _broken(remedy: Remedy) -> str:
     return f"1 NaN among the gradients, {left} after"
 
 
+def _lost(remedy: Remedy) -> str:
+    model, x = _example(remedy)
+    treatment = remedy.begin(model, torch.optim.SGD(model.parameters(), 0.1))
+    weight = next(iter(model.parameters()))
+    with torch.no_grad():
+        weight[0, 0] = math.nan
+    _loss_of(model, x).backward()
+    treatment()
+    left = sum(int((~p.isfinite()).sum()) for p in model.parameters())
+    return f"1 NaN among the weights, {left} after"
+
+
 def _floss(remedy: Remedy) -> str:
     model, x = _example(remedy)
 
@@ -252,6 +264,7 @@ SIGMA = ("orthogonal", "orthogonal-init", "identity-init", "irnn", "rotation-ini
 HOW: tuple[tuple[tuple[str, ...], Callable[[Remedy], str]], ...] = (
     ((*SIGMA, "spectral-bound", "spectral-margin"), _sigma),
     (("nonfinite",), _broken),
+    (("rollback",), _lost),
     (("flossing",), _floss),
     (("learning-rate",), _step_length),
     (("bias-reset",), _centre),
