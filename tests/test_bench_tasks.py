@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from steadygrad.cli import main
 from steadygrad.cli.bench_tasks import line, told
-from steadygrad.tasks import TASKS, InputError
+from steadygrad.tasks import TASKS, InputError, Synthetic
 
 # Arjovsky, Shah and Bengio 2016, section 5.1: 10 ln 8 / (T + 20) for copying, 1/6 for adding.
 COPY = {100: 0.17329, 200: 0.09452, 300: 0.06498, 500: 0.03999, 750: 0.02701, 1000: 0.02039}
@@ -35,6 +36,10 @@ CLOSED: Sequence[tuple[str, str, float]] = (
     ("memorisation:pattern=10,values=5", "nats per step", 10 * math.log(5) / 70),
     ("parity", "nats", math.log(2)),
     ("delayed-xor", "nats", math.log(2)),
+)
+
+needs_data = pytest.mark.skipif(
+    not os.environ.get("STEADYGRAD_DATA"), reason="STEADYGRAD_DATA is not set: no real data here"
 )
 
 
@@ -71,8 +76,24 @@ def test_every_task_is_listed_and_its_forms_apart(
         found
     )
     assert all(f["without_memory"] and f["solved_if"] for f in found.values())
+    drawn = [n for n, kind in TASKS.items() if issubclass(kind, Synthetic)]
+    assert drawn and all(found[name]["lag_from"] == "construction" for name in drawn)
     # What was read before stays in memory; what was not is named with what to do.
     assert all("data set" in why for why in document["missing"].values())
+
+
+@needs_data
+def test_the_lag_says_where_it_is_from() -> None:
+    stated, asked, estimated = (
+        told("series-classes"), told("system-id"), told("system-id", estimate=True)
+    )  # fmt: skip
+    assert (stated["required_lag"], stated["lag_from"]) == (99, "construction")  # of 100 steps
+    assert (asked["required_lag"], asked["lag_from"]) == (None, None)
+    assert estimated["required_lag"] > 5 and estimated["lag_from"] == "estimate"
+    assert line(asked).endswith("required lag not known")
+    assert line(estimated).endswith(f"about {estimated['required_lag']} steps*")
+    # A line of text answers at no fixed place: the probe abstains.
+    assert told("ocr-lines", estimate=True)["lag_from"] is None
 
 
 def test_forms_are_rows_of_their_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

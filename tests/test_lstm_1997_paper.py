@@ -21,6 +21,7 @@ GATES, SOURCES = ("input", "candidate", "output"), ("h", "i", "o")
 TASKS = {
     "order": (TemporalOrder(20, form="hochreiter"), Shape(8, 4, 2, 2), [-2.0, -4.0]),
     "adding": (Adding(20, "hochreiter"), Shape(2, 1, 2, 2), [-3.0, -6.0]),
+    "adding, linear": (Adding(20, "hochreiter"), Shape(2, 1, 2, 2, True), [-3.0, -6.0]),
     "three in a block": (Adding(20, "hochreiter"), Shape(2, 1, 2, 3), [-1.0, 0.0]),
 }
 
@@ -77,7 +78,8 @@ def answer(weights: Tensor, shape: Shape, x: Tensor, truncated: bool) -> Tensor:
     }
     hidden = functional_call(layer, given, (x,))[0][-1]
     head = head.view(shape.outputs, units + 1)
-    return sigmoid(head[:, :-1] @ hidden + head[:, -1])
+    net = head[:, :-1] @ hidden + head[:, -1]
+    return net if shape.linear else sigmoid(net)
 
 
 @pytest.mark.parametrize(("inputs", "outputs", "weights"), [(8, 4, 156), (2, 1, 93)])

@@ -10,11 +10,15 @@ from rich.table import Table
 
 from steadygrad.cli.plain_json import plain
 from steadygrad.spec import read_spec, write_spec
-from steadygrad.tasks import TASKS, Benchmark, InputError, Synthetic
+from steadygrad.tasks import TASKS, Benchmark, InputError, Synthetic, estimate_lag
 
 
-def told(text: str) -> dict[str, Any]:
+def told(text: str, estimate: bool = False) -> dict[str, Any]:
     """Facts of a task that a score has to be read beside.
+
+    Args:
+        text: The task and its options.
+        estimate: Where the task states no lag, estimate it from the data (seconds).
 
     Raises:
         InputError: No such task, a bad option, or data that are not there.
@@ -27,10 +31,18 @@ def told(text: str) -> dict[str, Any]:
         "task": text,
         "without_memory": dict(task.no_memory),
         "solved_if": _solved(task),
-        "required_lag": task.required_lag,
+        **_lag_of(task, estimate),
         "time_steps": task.time_steps,
         "naive": [{"name": s.name, "value": s.value, "unit": s.unit} for s in task.naive("test")],
     }
+
+
+def _lag_of(task: Benchmark, estimate: bool) -> dict[str, Any]:
+    """The lag, and where it is from: ``construction``, ``estimate``, or None if it is not known."""
+    known, origin = task.required_lag, "construction"
+    if known is None and estimate:
+        known, origin = estimate_lag(task).lag, "estimate"
+    return {"required_lag": known, "lag_from": None if known is None else origin}
 
 
 def _solved(task: Benchmark) -> dict[str, Any] | None:
@@ -61,22 +73,28 @@ def _bound(facts: dict[str, Any]) -> str:
 
 
 def _lag(facts: dict[str, Any]) -> str:
-    return "not known" if facts["required_lag"] is None else f"{facts['required_lag']} steps"
+    if facts["required_lag"] is None:
+        return "not known"
+    if facts["lag_from"] == "estimate":
+        return f"about {facts['required_lag']} steps*" if facts["required_lag"] else "none found*"
+    return f"{facts['required_lag']} steps"
 
 
 def bench_tasks(json: bool) -> int:
     """Print every task, and every form of those that are drawn at random."""
     found: list[dict[str, Any]] = []
     missing: dict[str, str] = {}
-    for text in _variants():
-        try:
-            found.append(told(text))
-        except InputError as error:
-            missing[text] = str(error)
+    console = Console(quiet=json)
+    with console.status("reading the tasks") as status:
+        for text in _variants():
+            status.update(f"{text}: data, scores and lag")
+            try:
+                found.append(told(text, estimate=True))
+            except InputError as error:
+                missing[text] = str(error)
     if json:
         print(json_format.dumps(plain({"tasks": found, "missing": missing}), indent=2))
         return 0
-    console = Console()
     _print(console, found)
     for text, why in missing.items():
         console.print(f"{text}: {why}", highlight=False, soft_wrap=True, markup=False)
@@ -101,3 +119,7 @@ def _print(console: Console, found: Sequence[dict[str, Any]]) -> None:
     for facts in found:
         table.add_row(facts["task"], _figures(facts), _bound(facts), _lag(facts))
     console.print(table)
+    console.print(
+        "* estimated from the data by a linear probe; without a star: known by construction",
+        highlight=False,
+    )

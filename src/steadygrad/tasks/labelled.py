@@ -43,6 +43,11 @@ class Labelled(ClassScores, Benchmark):
 class JudgedByNeighbour(Measured, Labelled):  # pyright: ignore[reportIncompatibleVariableOverride]
     """Recorded sequences of one length: solved by a model that beats the nearest neighbour."""
 
+    @property
+    def required_lag(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Back to the first step: the class is that of the whole sequence."""
+        return self.time_steps - 1
+
     def naive(self, split: Split) -> list[Score]:
         wrong = nearest_neighbour(self.part("train"), self.part(split))
         return [*super().naive(split), Score("nearest neighbour", wrong, WRONG, "lower")]
