@@ -46,12 +46,14 @@ class Shape:
         inputs, outputs: Features.
         blocks: Blocks of memory cells, which share an input and an output gate.
         size: Cells in a block.
+        linear: Output units answer with their net input, not with its logistic.
     """
 
     inputs: int
     outputs: int
     blocks: int
     size: int
+    linear: bool = False
 
     def __post_init__(self) -> None:
         if self.sees > MOST or self.units >= MOST or self.outputs > MOST:
@@ -113,11 +115,12 @@ class Network:
         x = np.concatenate([inputs.ravel() for inputs, _ in sequences]).astype(np.float32)
         targets = np.concatenate([target for _, target in sequences]).astype(np.float32)
         lengths = np.array([len(inputs) for inputs, _ in sequences], ctypes.c_long)
-        errors = np.zeros((len(sequences), self.shape.outputs))
-        shape = (self.shape.inputs, self.shape.outputs, self.shape.blocks, self.shape.size)
+        shape = self.shape
+        errors = np.zeros((len(sequences), shape.outputs))
+        sizes = (shape.inputs, shape.outputs, shape.blocks, shape.size, int(shape.linear))
         seen = online()(
             ctypes.c_long(len(sequences)), _at(lengths), _at(x), _at(targets),
-            *map(ctypes.c_long, shape), ctypes.c_double(rate), ctypes.c_double(tolerance),
+            *map(ctypes.c_long, sizes), ctypes.c_double(rate), ctypes.c_double(tolerance),
             ctypes.c_long(window), ctypes.byref(self.streak), _at(self.weights), _at(errors),
         )  # fmt: skip
         return errors[:seen]

@@ -19,10 +19,10 @@ static double dot(const double *a, const double *b, long n) {
 /* Learns from up to `count` sequences, the steps of one after those of another in `x`, and stops
    after the one that makes `*streak` right answers in a row `window`. Weights, row after row:
    input gates, output gates, cells, then output units, which see the cells and a one. A `rate` of
-   0 only answers. Returns how many sequences were seen; `errors` holds all they were off by. */
+   0 only answers; output units are logistic, or `linear`. Returns how many sequences were seen; `errors` holds all they were off by. */
 long online(long count, const long *lengths, const float *x, const float *targets,
-            long inputs, long outputs, long blocks, long size, double rate, double tolerance,
-            long window, long *streak, double *weights, double *errors) {
+            long inputs, long outputs, long blocks, long size, long linear, double rate,
+            double tolerance, long window, long *streak, double *weights, double *errors) {
     const long units = blocks * size, sees = inputs + units + 2 * blocks + 1;
     double *w_in = weights, *w_out = w_in + blocks * sees, *w_cell = w_out + blocks * sees;
     double *head = w_cell + units * sees;
@@ -61,10 +61,11 @@ long online(long count, const long *lengths, const float *x, const float *target
         long right = 1;
         for (long k = 0; k < outputs; k++) {
             double *row = head + k * (units + 1);
-            answer[k] = logistic(dot(row, cell, units + 1));
+            const double net = dot(row, cell, units + 1);
+            answer[k] = linear ? net : logistic(net);
             errors[k] = answer[k] - targets[k];
             right &= fabs(errors[k]) < tolerance;
-            const double e = -errors[k] * answer[k] * (1.0 - answer[k]);
+            const double e = -errors[k] * (linear ? 1.0 : answer[k] * (1.0 - answer[k]));
             for (long v = 0; v < units; v++) back[v] += e * row[v];
             for (long v = 0; v <= units; v++) row[v] += rate * e * cell[v];
         }
