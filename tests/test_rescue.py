@@ -1,6 +1,7 @@
 """A training that diverges goes back to where it was good, and on with a remedy."""
 
 import dataclasses
+import json
 import math
 import shutil
 import signal
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from steadygrad.cli import main
 from steadygrad.record import read
 from steadygrad.report import write
 from steadygrad.tasks.forecast import _Windows
@@ -184,3 +186,64 @@ def test_a_spike_is_no_divergence() -> None:
     assert losses.blown(1.0) and not losses.blown(2.0)
     losses.clear()
     assert not losses.blown(1.0)
+
+
+def explained(out: Path, capsys: pytest.CaptureFixture[str]) -> tuple[str, dict[str, Any]]:
+    """What ``steadygrad explain RUN`` says, in words and as JSON."""
+    assert main(["explain", str(out)]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert main(["explain", str(out / "run.db"), "--json"]) == 0
+    return words, json.loads(capsys.readouterr().out)
+
+
+def test_explain_tells_that_a_rollback_held(
+    wave: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    poison(monkeypatch, {2})
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Stepped) and event.step == 50:
+            signal.raise_signal(signal.SIGINT)
+
+    assert train(quick(wave, tmp_path), stop).status == "interrupted"
+    words, document = explained(tmp_path, capsys)
+    assert "has held so far, to step 50" in words and document["status"] == "interrupted"
+    train(quick(wave, tmp_path, resume=True))
+    words, document = explained(tmp_path, capsys)
+    (told,) = document["rollbacks"]
+    assert (told["diverged_at"], told["back_to"], told["remedy"]) == (3, 0, "nonfinite")
+    assert (told["held"], told["until"]) == ("yes", 120) and document["status"] == "finished"
+    assert any("nonfinite" in text for text in told["findings"])
+    for text in (
+        "Rollbacks: 1 of 3 allowed.",
+        "Step 3, numbers were lost: the loss was not finite at step 3.",
+        "Found then: nonfinite",
+        "Back to step 0, and on with nonfinite (",
+        "It held to the end, step 120.",
+        "before-rollback-1.safetensors",
+    ):
+        assert text in words
+
+
+def test_explain_tells_that_a_rollback_did_not_hold(
+    wave: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    speed_up(monkeypatch, 30, math.nan)
+    train(quick(wave, tmp_path / "two", rollbacks=2))
+    words, document = explained(tmp_path / "two", capsys)
+    first, second = document["rollbacks"]
+    assert (first["held"], second["held"], document["status"]) == ("no", "no", "diverged")
+    assert first["until"] == second["diverged_at"] and second["until"] >= 31
+    assert "on with learning-rate/8 (every step is 1/8 as long)" in words
+    assert words.count("It did not hold: diverged again at step") == 2
+    train(quick(wave, tmp_path / "none", rollbacks=0))
+    words, document = explained(tmp_path / "none", capsys)
+    assert "none were allowed" in words and document["rollbacks"] == []
+
+
+def test_explain_of_a_run_that_never_went_back(
+    healthy: Outcome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, document = explained(healthy.record.parent, capsys)
+    assert "finished, 120 steps, verdict healthy" in words and "Rollbacks: none." in words
+    assert document["findings"] == [] and document["repair"] is None

@@ -1,13 +1,15 @@
-"""``steadygrad explain FAULT``: what it is, how it is measured, what helps."""
+"""``steadygrad explain``: a fault (what it is, how it is measured, what helps), or a run."""
 
 import json as json_format
 import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from steadygrad.cli.explain_run import explain_run
 from steadygrad.cli.plain_json import plain
 from steadygrad.diagnosis import FAULTS
 from steadygrad.diagnosis.explain import Explanation
@@ -15,20 +17,27 @@ from steadygrad.diagnosis.explain import explain as explain_fault
 from steadygrad.tasks import InputError
 
 
-def explain(fault: Annotated[str | None, tyro.conf.Positional] = None, json: bool = False) -> int:
-    """Say what a fault is, how it is measured, which numbers decide, and what helps.
+def explain(about: Annotated[str | None, tyro.conf.Positional] = None, json: bool = False) -> int:
+    """Explain a fault or a run.
+
+    Of a fault: what it is, how it is measured, which numbers decide, and what helps. Of a run: how
+    it ended, what was found, what was tried, and of each rollback what diverged when, to where the
+    training went back, with which remedy, and whether that held.
 
     Args:
-        fault: Name of the fault; without one, all are listed, the worst first.
+        about: Name of the fault, or the record of a run (run.db) or its folder; without one, all
+            faults are listed, the worst first.
         json: Print one JSON document and nothing else.
     """
-    if fault is None:
+    if about is None:
         _list(json)
         return 0
     try:
-        found = explain_fault(fault)
+        found = explain_fault(about)
     except ValueError as error:
-        raise InputError(str(error)) from None
+        if Path(about).exists():
+            return explain_run(Path(about), json)
+        raise InputError(f"{error}; nor is there a run {about}") from None
     if json:
         print(json_format.dumps(plain(asdict(found)), indent=2, allow_nan=False))
     else:

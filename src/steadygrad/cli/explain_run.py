@@ -1,0 +1,83 @@
+"""``steadygrad explain RUN``: what became of a run, and whether what was done about it held."""
+
+import json as json_format
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from steadygrad.cli.plain_json import plain
+from steadygrad.record import read
+from steadygrad.train.story import Return, Story, story
+
+RECORD = "run.db"
+
+
+def explain_run(path: Path, json: bool) -> int:
+    """Tell the run of a record, or of its folder."""
+    record = path / RECORD if path.is_dir() else path
+    with read(record) as run:
+        told = story(run)
+    if json:
+        document = {"run": str(record), **asdict(told)}
+        print(json_format.dumps(plain(document), indent=2, allow_nan=False))
+    else:
+        print("\n".join(_lines(record, told)))
+    return 0
+
+
+def _lines(record: Path, told: Story) -> list[str]:
+    title = f"{told.title}, " if told.title else ""
+    lines = [f"{record}: {title}{told.status}, {told.steps:,} steps, verdict {told.verdict}"]
+    lines += _listed("Found:", told.findings) + _listed("Found, and gone again:", told.resolved)
+    if told.repair is not None:
+        lines += _repair(told.repair)
+    return [*lines, "", *_rollbacks(told)]
+
+
+def _listed(title: str, sentences: Sequence[str]) -> list[str]:
+    return ["", title, *(line for s in sentences for line in _wrapped(s))] if sentences else []
+
+
+def _repair(noted: Mapping[str, Any]) -> list[str]:
+    """What was tried in short runs before the long one."""
+    choice = noted.get("choice")
+    if choice is None:
+        return ["", "Repair before the training: nothing was tried, as there was nothing to mend."]
+    kept = choice["kept"] or "nothing"
+    tried = len(choice["forks"])
+    text = f"{tried} short trainings; kept: {kept} ({choice['why']})"
+    return ["", f"Repair before the training ({', '.join(noted['plan'])}):", *_wrapped(text)]
+
+
+def _rollbacks(told: Story) -> list[str]:
+    if not told.rollbacks:
+        if told.status == "diverged" and not told.may_return:
+            return ["Rollbacks: none were allowed; --rollbacks 3 (or --repair) lets it go back."]
+        return ["Rollbacks: none."]
+    lines = [f"Rollbacks: {len(told.rollbacks)} of {told.may_return} allowed."]
+    for back in told.rollbacks:
+        lines += _rollback(back)
+    return lines
+
+
+def _rollback(back: Return) -> list[str]:
+    what = {"nonfinite": "numbers were lost", "blown-up": "the loss blew up"}
+    claim = f" ({back.claim[:1].lower()}{back.claim[1:]})" if back.claim else ""
+    held = {
+        "yes": f"It held to the end, step {back.until:,}.",
+        "so far": f"It has held so far, to step {back.until:,}.",
+        "no": f"It did not hold: diverged again at step {back.until:,}.",
+    }
+    cause = what.get(back.cause, back.cause)
+    return [
+        f"  {back.number}. Step {back.diverged_at:,}, {cause}: {back.why}.",
+        *(line for s in back.findings for line in _wrapped(f"Found then: {s}", "     ")),
+        *_wrapped(f"Back to step {back.back_to:,}, and on with {back.remedy}{claim}.", "     "),
+        f"     {held[back.held]} To undo it: --resume with {back.undo} as checkpoint.safetensors.",
+    ]
+
+
+def _wrapped(text: str, indent: str = "  ") -> list[str]:
+    return textwrap.wrap(text, 96, initial_indent=indent, subsequent_indent=indent + "  ")
