@@ -16,7 +16,7 @@ from steadygrad.cli import demo as command
 from steadygrad.cli.demo_fit import Reader, Recipe, one_thread
 from steadygrad.cli.demo_run import Demo, Story
 from steadygrad.diagnosis import Diagnosis, diagnose
-from steadygrad.diagnosis.trials import Trial, log10_ratio, trials
+from steadygrad.diagnosis.trials import RemedyTrial, log10_ratio, trials
 from steadygrad.record import RecordError, read
 from steadygrad.remedies import (
     REMEDIES,
@@ -111,7 +111,7 @@ def probe(model: nn.Module) -> Diagnosis:
     return diagnose(model, lambda: model(X), lag=29)
 
 
-def run_trials(scores: dict[str, float], better: Literal["lower", "higher"]) -> list[Trial]:
+def run_trials(scores: dict[str, float], better: Literal["lower", "higher"]) -> list[RemedyTrial]:
     """Trials whose scores are given, by name of the remedy."""
     remedies = [REMEDIES[name]() for name in scores if name != "nothing"]
 

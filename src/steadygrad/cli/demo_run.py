@@ -12,7 +12,7 @@ from torch import nn
 
 from steadygrad.cli.demo_fit import Reader, Recipe, fit, score
 from steadygrad.diagnosis import Diagnosis, Finding, diagnose
-from steadygrad.diagnosis.trials import Trial, log10_ratio, trials
+from steadygrad.diagnosis.trials import RemedyTrial, log10_ratio, trials
 from steadygrad.record import Record, read
 from steadygrad.remedies import REMEDIES, Applied, Remedy
 from steadygrad.report import write
@@ -52,7 +52,7 @@ class Story:
     unit: str
     naive: Score
     before: Trained
-    trials: tuple[Trial, ...]
+    trials: tuple[RemedyTrial, ...]
     after: Trained | None
     report: Path
     seconds: float
@@ -100,7 +100,7 @@ class Demo:
         )
 
     def train(
-        self, start: nn.Module, remedy: Remedy | None, tried: list[Trial] | None = None
+        self, start: nn.Module, remedy: Remedy | None, tried: list[RemedyTrial] | None = None
     ) -> Trained:
         """Train a copy of ``start`` in full, watched, and score it on the test images."""
         began = time.perf_counter()
@@ -136,7 +136,7 @@ class Demo:
             record=path,
         )
 
-    def try_remedies(self, start: nn.Module, findings: tuple[Finding, ...]) -> list[Trial]:
+    def try_remedies(self, start: nn.Module, findings: tuple[Finding, ...]) -> list[RemedyTrial]:
         """Try what the findings prescribe, each with the options worth a trial."""
         names = dict.fromkeys(name for finding in findings for name in finding.remedies)
         remedies = [variant for name in names for variant in REMEDIES[name].variants()]

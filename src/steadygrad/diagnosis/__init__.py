@@ -22,7 +22,7 @@ from steadygrad.diagnosis.repair import Repair as Repair
 from steadygrad.diagnosis.repair import repair as repair
 from steadygrad.diagnosis.reproduce import Reproduced as Reproduced
 from steadygrad.diagnosis.reproduce import reproduce as reproduce
-from steadygrad.diagnosis.trials import Trial as Trial
+from steadygrad.diagnosis.trials import RemedyTrial as RemedyTrial
 from steadygrad.diagnosis.trials import trials as trials
 from steadygrad.diagnosis.watch import watch as watch
 from steadygrad.diagnosis.watching.watcher import Watch as Watch

@@ -25,7 +25,7 @@ Probe = Callable[[nn.Module], Diagnosis]
 
 @final
 @dataclass(frozen=True)
-class Trial:
+class RemedyTrial:
     """What one remedy did to one model in a short training.
 
     Attributes:
@@ -78,8 +78,8 @@ def trials(
     *,
     better: Literal["lower", "higher"] = "higher",
     seed: int = 0,
-    tell: Callable[[Trial], None] = lambda trial: None,
-) -> list[Trial]:
+    tell: Callable[[RemedyTrial], None] = lambda trial: None,
+) -> list[RemedyTrial]:
     """Try every remedy, and nothing, from the same start under the same budget.
 
     Each trial works on a copy of ``model`` and under the same random seed, so ``model`` and the
@@ -105,13 +105,13 @@ def trials(
     """
     before = log10_ratio(probe(model))
     candidates = [None, *(remedy for remedy in remedies if remedy.applicable(model))]
-    done: list[Trial] = []
+    done: list[RemedyTrial] = []
     for remedy in candidates:
         done.append(_try(model, remedy, fit, probe, seed, before))
         tell(done[-1])
     sign = 1.0 if better == "higher" else -1.0
 
-    def merit(trial: Trial) -> float:
+    def merit(trial: RemedyTrial) -> float:
         return -math.inf if math.isnan(trial.score) else sign * trial.score
 
     control = merit(done[0])
@@ -133,7 +133,7 @@ def log10_ratio(diagnosis: Diagnosis) -> float:
 
 def _try(
     model: nn.Module, remedy: Remedy | None, fit: Fit, probe: Probe, seed: int, before: float
-) -> Trial:
+) -> RemedyTrial:
     """Run one trial on a copy."""
     twin = copy.deepcopy(model)
     with torch.random.fork_rng():
@@ -143,4 +143,6 @@ def _try(
         score = fit(twin, remedy, applied)
         seconds = time.perf_counter() - began
     found = probe(twin)
-    return Trial(remedy, score, before, log10_ratio(found), found.verdict, applied.changed, seconds)
+    return RemedyTrial(
+        remedy, score, before, log10_ratio(found), found.verdict, applied.changed, seconds
+    )
