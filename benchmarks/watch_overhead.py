@@ -1,83 +1,176 @@
-"""What watching costs: a training of a stock nn.LSTM with and without, in turn, in one process.
+"""What watching costs: a training with and without, step by step in turn, in one process.
 
-    python -m benchmarks.watch_overhead [--steps 200] [--pairs 5] [--threads 2] [--json]
+    python -m benchmarks.watch_overhead [--seconds 20] [--threads 1] [--json]
 
-A pair is a block of unwatched steps and a block of watched ones, each from the same weights; the
-watch is made at the beginning of its block, so that its first measurement counts. The step traced
-once per process (a cell's first replay) is paid before the pairs, and printed by itself.
+Two trainings from the same weights take turns, step for step, and which goes first changes, so that
+whatever else the machine does hits both. Times are CPU time of the process: with one thread, the
+default, that is what the step itself took. The watch is the default one, ``sg.watch(model,
+optimizer, lag=...)``, from its first step on. Three numbers for each shape:
+
+- ``every step``: median over all pairs of watched over unwatched, without the steps at which a look
+  was taken: what each step pays for its norm, and for what is kept in case it breaks.
+- ``a look``: what the steps with a look took more, in milliseconds (median).
+- ``repaid in``: steps of training until one look has cost no more than the budget of 2 %; the next
+  one is taken then, or later if every step has already used up a part of the budget.
 """
 
 import argparse
 import json
+import math
 import platform
 import statistics
 import time
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import steadygrad as sg
+from steadygrad.diagnosis.budget import LOOK
 
-STEPS, BATCH, INPUTS, HIDDEN = 200, 32, 32, 128
+BUDGET = 0.02
+LEAST = 20  # pairs
+SHAPES = (
+    (100, 16, 128, 128),
+    (100, 16, 256, 256),
+    (50, 64, 256, 256),
+    (200, 32, 32, 128),
+    (784, 64, 1, 128),
+    (200, 8, 8, 32),
+)
+LAYERS = {"nn.LSTM": nn.LSTM, "sg.LSTM": sg.LSTM}
 
 
-def block(steps: int, watched: bool) -> tuple[float, dict[str, float]]:
-    """Seconds for a block of training steps, and what the watch did in it."""
-    torch.manual_seed(0)
-    model = nn.LSTM(INPUTS, HIDDEN)
-    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    x, y = torch.randn(STEPS, BATCH, INPUTS), torch.randn(BATCH, HIDDEN)
-    seen: dict[str, float] = {}
+@dataclass(frozen=True)
+class Cost:
+    """Of one layer and shape."""
+
+    layer: str
+    shape: tuple[int, ...]
+    pairs: int
+    step_ms: float
+    every_step: float  # 0.01 for one per cent
+    quartiles: tuple[float, float]
+    look_ms: float
+    looks: int
+
+    @property
+    def repaid_in(self) -> int:
+        """Steps."""
+        return math.ceil(self.look_ms / (BUDGET * self.step_ms))
+
+
+class LastStep(nn.Module):
+    """A recurrent layer, and a linear head on its last output.
+
+    Args:
+        layer: Class of the recurrent layer.
+        inputs: Features.
+        hidden: Units.
+    """
+
+    def __init__(self, layer: Any, inputs: int, hidden: int) -> None:
+        super().__init__()
+        self.recurrent, self.head = layer(inputs, hidden), nn.Linear(hidden, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.recurrent(x)[0][-1])
+
+
+class Training:
+    """A last-step regression on one batch.
+
+    Args:
+        layer: Class of the recurrent layer.
+        shape: T, B, I, H.
+        watched: Whether to watch.
+    """
+
+    def __init__(self, layer: Any, shape: tuple[int, ...], watched: bool) -> None:
+        steps, batch, inputs, hidden = shape
+        torch.manual_seed(0)
+        self.model = LastStep(layer, inputs, hidden)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), 1e-3)
+        self.x, self.y = torch.randn(steps, batch, inputs), torch.randn(batch, 1)
+        self.seconds: list[float] = []
+        # The clock of the budget also runs while the other one trains.
+        options: dict[str, Any] = {"lag": steps - 1, "budget": BUDGET / 2}
+        self.watch = sg.watch(self.model, self.optimizer, **options) if watched else None
+
+    @property
+    def looking(self) -> float:
+        """Seconds spent on looks."""
+        return 0.0 if self.watch is None else self.watch.budget.spent_on(LOOK)
+
+    def step(self) -> None:
+        """One step of training, timed."""
+        began = time.process_time()
+        self.optimizer.zero_grad()
+        nn.functional.mse_loss(self.model(self.x), self.y).backward()
+        self.optimizer.step()
+        self.seconds.append(time.process_time() - began)
+
+
+def cost(name: str, shape: tuple[int, ...], seconds: float) -> Cost:
+    """Train both for so many seconds together."""
+    Training(LAYERS[name], shape, watched=True).step()  # what a shape costs once is nobody's
+    plain, watched = (Training(LAYERS[name], shape, w) for w in (False, True))
+    ratios: list[float] = []
+    looks: list[float] = []
     began = time.perf_counter()
-    watch = sg.watch(model, optimizer, lag=STEPS - 1) if watched else None
-    for _ in range(steps):
-        optimizer.zero_grad()
-        nn.functional.mse_loss(model(x)[0][-1], y).backward()
-        optimizer.step()
-    seconds = time.perf_counter() - began
-    if watch:
-        seen = {"spent": watch.budget.spent, "horizon": float(watch.latest["horizon"])}
-        watch.close()
-    return seconds, seen
+    while time.perf_counter() - began < seconds or len(ratios) < LEAST:
+        before = watched.looking
+        for training in (plain, watched) if len(plain.seconds) % 2 else (watched, plain):
+            training.step()
+        if watched.looking > before:
+            looks.append(watched.seconds[-1] - plain.seconds[-1])
+        else:
+            ratios.append(watched.seconds[-1] / plain.seconds[-1])
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return Cost(
+        name,
+        shape,
+        len(plain.seconds),
+        1e3 * statistics.median(plain.seconds),
+        middle - 1,
+        (low - 1, high - 1),
+        1e3 * statistics.median(looks),
+        len(looks),
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=200, help="training steps in a block")
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=20.0, help="for each layer and shape")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     began = time.perf_counter()
-    block(1, True)
+    for layer in LAYERS.values():
+        Training(layer, SHAPES[-1], watched=True).step()
     first = time.perf_counter() - began
-    ratios, spent, plain = [], [], []
-    for pair in range(args.pairs):
-        # Which block comes first changes from pair to pair: a drift of the machine cancels.
-        blocks = {w: block(args.steps, w) for w in ((False, True), (True, False))[pair % 2]}
-        ratios.append(blocks[True][0] / blocks[False][0])
-        plain.append(blocks[False][0] / args.steps)
-        spent.append(blocks[True][1]["spent"] / blocks[True][0])
-    result = {
-        "shape": f"T {STEPS}, B {BATCH}, I {INPUTS}, H {HIDDEN}, {args.threads} threads",
-        "steps_per_block": args.steps,
-        "pairs": args.pairs,
-        "watched_over_unwatched": {
-            "median": statistics.median(ratios),
-            "min": min(ratios),
-            "max": max(ratios),
-        },
-        "share_of_time_spent_in_watch": statistics.median(spent),
-        "unwatched_step_ms": 1e3 * statistics.median(plain),
-        "first_step_of_a_process_s": first,
-        "machine": f"{platform.machine()}, torch {torch.__version__}",
-    }
+    machine = f"{platform.machine()}, torch {torch.__version__}, {args.threads} threads"
+    if not args.json:
+        print(f"{machine}; a budget of {BUDGET:.0%}; first steps of the process {first:.1f} s\n")
+        print("layer    T,B,I,H          step ms  every step (quartiles)   a look ms  repaid in")
+    found = []
+    for name in LAYERS:
+        for shape in SHAPES:
+            found.append(cost(name, shape, args.seconds))
+            if not args.json:
+                print(_line(found[-1]), flush=True)
     if args.json:
-        print(json.dumps(result))
-        return
-    for name, value in result.items():
-        print(f"{name:<30} {value}")
+        print(json.dumps({"machine": machine, "first_s": first, "costs": [*map(asdict, found)]}))
+
+
+def _line(c: Cost) -> str:
+    low, high = c.quartiles
+    return (
+        f"{c.layer:<8} {','.join(map(str, c.shape)):<16} {c.step_ms:7.2f}  {c.every_step:+10.2%} "
+        f"({low:+.1%}, {high:+.1%})  {c.look_ms:9.0f}  {c.repaid_in} steps"
+    )
 
 
 if __name__ == "__main__":

@@ -287,6 +287,47 @@ def test_the_budget_lets_the_first_through_and_makes_the_next_wait() -> None:
         Budget(2.0)
 
 
+def test_half_of_the_budget_is_for_the_looks_however_much_the_steps_take() -> None:
+    budget = Budget(0.02)
+    budget._began -= 10.0
+    budget.add("step", 5.0)
+    budget.add("replay", 0.02)
+    assert not budget.allows("step") and budget.wait("step") > 200
+    assert budget.allows("replay")  # 0.04 of the 0.1 that one per cent of ten seconds is
+    budget.add("replay", 0.07)
+    assert not budget.allows("replay") and 5 < budget.wait("replay") < 7
+    assert Budget(0.0).wait("replay") == 0.0  # the first, always
+    blind = Budget(0.0)
+    blind.add("replay", 1e-9)
+    assert blind.wait("replay") == np.inf
+
+
+def test_the_inputs_are_probed_at_every_fiftieth_step_and_only_for_a_record(tmp_path: Path) -> None:
+    with Record.create(tmp_path / "run.db", config={}) as record:
+        watch, _ = train(Reader(), 101, record=record)
+        watch.close()
+    with read(tmp_path / "run.db") as run:
+        steps = run.rows("log10_grad_input", "rnn", state="x")[0]
+    np.testing.assert_array_equal(steps, [50, 100])
+    model = Reader()
+    before = len(model.rnn._forward_pre_hooks)
+    with sg.watch(model, torch.optim.Adam(model.parameters())):
+        assert len(model.rnn._forward_pre_hooks) == before
+
+
+@pytest.mark.parametrize("kinds", [(torch.float32,), (torch.float32, torch.float64)])
+def test_the_norm_before_a_clip_is_torchs(kinds: tuple[torch.dtype, ...]) -> None:
+    model = nn.ModuleList([Reader().to(kind) for kind in kinds])
+    optimizer = torch.optim.SGD(model.parameters(), 0.0)
+    with sg.watch(model, optimizer, every=1) as watch:
+        for reader, kind in zip(model, kinds, strict=True):
+            reader(torch.randn(9, 4, 3, dtype=kind)).square().sum().backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), 0.01)
+        optimizer.step()
+        assert watch.latest["grad_norm"] == pytest.approx(float(norm), rel=1e-6)
+        assert watch.latest["grad_norm_clipped"] == pytest.approx(0.01, rel=1e-3)
+
+
 @pytest.mark.parametrize("first", [False, True])
 def test_the_leading_exponents_are_followed(first: bool, tmp_path: Path) -> None:
     """Against the whole spectrum of the same layer on the same batch, without training."""

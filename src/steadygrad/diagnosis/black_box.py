@@ -6,6 +6,7 @@ until the optimiser moves them, and when a gradient is not finite the watch is t
 """
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ class BlackBox:
 
     Args:
         model: The whole model, as the training calls it.
+
+    Attributes:
+        seconds: Time that was spent on this; whoever asks sets it to zero.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -33,6 +37,7 @@ class BlackBox:
         self._random: Tensor | None = None
         self._gradients: dict[int, Tensor] = {}
         self._results: list[Tensor] = []
+        self.seconds = 0.0
         self._handles = [
             model.register_forward_pre_hook(self._before, with_kwargs=True),
             model.register_forward_hook(self._after),
@@ -55,6 +60,7 @@ class BlackBox:
     def _after(self, model: nn.Module, args: tuple[Any, ...], result: Any) -> None:
         if not torch.is_grad_enabled():
             return
+        began = time.perf_counter()
         found = self._gradients
         self._results = [value.detach() for value in tensors_of(result)]
         for index, value in enumerate(tensors_of(result)):
@@ -64,6 +70,7 @@ class BlackBox:
                     found[index] = grad
 
                 value.register_hook(keep)
+        self.seconds += time.perf_counter() - began
 
     def save(self, path: Path, finding: Finding) -> str | None:
         """Write the step to ``path``; return why that cannot be, or None."""

@@ -1,15 +1,20 @@
 """How much of a training's time measuring may take."""
 
+import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import defaultdict
+from types import TracebackType
+
+LOOK = "replay"  # the work that all the rest is for
 
 
 class Budget:
     """Keeps the time spent on measuring below a share of the time that went by.
 
     Work is allowed when the share would still hold after it, going by what it cost last time. The
-    first piece of each kind is allowed at once: it is paid back before the second.
+    first piece of each kind is allowed at once: it is paid back before the second. Half of the
+    share is kept for the looks, so that steps too short for what is done at each of them are
+    looked at all the same.
 
     Args:
         share: 0.02 for two per cent; 0 forbids all but the first; 1 allows everything.
@@ -21,6 +26,7 @@ class Budget:
         self.share = share
         self.spent = 0.0
         self._cost: dict[str, float] = {}
+        self._spent_on: defaultdict[str, float] = defaultdict(float)
         self._began = time.perf_counter()
 
     def start(self) -> None:
@@ -32,23 +38,50 @@ class Budget:
         """Seconds since `start`."""
         return time.perf_counter() - self._began
 
-    def cost(self, kind: str) -> float:
-        """What a piece of work of this kind cost last time, in seconds; 0 if not known."""
-        return self._cost.get(kind, 0.0)
+    def spent_on(self, kind: str) -> float:
+        """Seconds spent on work of this kind."""
+        return self._spent_on[kind]
+
+    def wait(self, kind: str) -> float:
+        """Seconds until a piece of work of this kind is allowed; 0 or less if it is now."""
+        if kind not in self._cost or self.share == 1:
+            return 0.0
+        if self.share == 0:
+            return math.inf
+        cost = self._cost[kind]
+        at = (self.spent + cost) / self.share
+        if kind == LOOK:
+            at = min(at, (self._spent_on[kind] + cost) / (self.share / 2))
+        return at - self.elapsed
 
     def allows(self, kind: str) -> bool:
         """Whether there is time for a piece of work of this kind."""
-        if kind not in self._cost or self.share == 1:
-            return True
-        return self.spent + self._cost[kind] <= self.share * self.elapsed
+        return self.wait(kind) <= 0
 
-    @contextmanager
-    def spend(self, kind: str) -> Iterator[None]:
-        """Count the time of the block."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            cost = time.perf_counter() - began
-            self._cost[kind] = cost
-            self.spent += cost
+    def spend(self, kind: str) -> "Spent":
+        """A context; the time of its block is counted."""
+        return Spent(self, kind)
+
+    def add(self, kind: str, seconds: float) -> None:
+        """Count time that was spent."""
+        self._cost[kind] = seconds
+        self._spent_on[kind] += seconds
+        self.spent += seconds
+
+
+class Spent:
+    """Counts the time of a block; made by `Budget.spend`."""
+
+    def __init__(self, budget: Budget, kind: str) -> None:
+        self._budget, self._kind = budget, kind
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._budget.add(self._kind, time.perf_counter() - self._began)

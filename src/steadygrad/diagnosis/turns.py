@@ -2,7 +2,7 @@
 
 import math
 
-from steadygrad.diagnosis.budget import Budget
+from steadygrad.diagnosis.budget import LOOK, Budget
 from steadygrad.ranks import Ranks
 
 MOST_STEPS = 50  # after so many the first process is asked again
@@ -35,7 +35,7 @@ class Turns:
             return self.is_asked(step)
         if not self.is_asked(step):
             return False
-        answer = (self._budget.allows("replay"), self._steps_to_wait(step))
+        answer = (self._budget.allows(LOOK), self._steps_to_wait(step))
         is_due, wait = self._ranks.from_rank(answer)
         self._next = step + (1 if is_due else wait)
         return is_due
@@ -44,12 +44,9 @@ class Turns:
         """Whether a measurement at this step is possible."""
         if self._every is not None:
             return (step - self._begun - 1) % self._every == 0
-        return self._budget.allows("replay") if self._ranks.is_alone else step >= self._next
+        return self._budget.allows(LOOK) if self._ranks.is_alone else step >= self._next
 
     def _steps_to_wait(self, step: int) -> int:
         budget = self._budget
-        if budget.share == 0:
-            return MOST_STEPS
-        seconds = (budget.spent + budget.cost("replay")) / budget.share - budget.elapsed
         each = max(budget.elapsed, 1e-9) / max(step - self._begun, 1)
-        return min(MOST_STEPS, max(1, math.ceil(seconds / each)))
+        return math.ceil(min(MOST_STEPS, max(1, budget.wait(LOOK) / each)))

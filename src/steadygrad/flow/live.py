@@ -1,5 +1,6 @@
 """Calls of recurrent layers in a running training: the latest ones, with their gradients."""
 
+import time
 from typing import Any
 
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ class LiveCapture(Capture):
         is_keeping: Whether rows of earlier micro-batches are kept.
         begun: How often a new step was begun without an end of the one before, as a gradient
             scaler does that skips a step.
+        seconds: Time that was spent on this; whoever asks sets it to zero.
     """
 
     def __init__(self, model: nn.Module, limit: int = 0) -> None:
@@ -34,6 +36,7 @@ class LiveCapture(Capture):
         self.limit = limit
         self.is_keeping = True
         self.begun = 0
+        self.seconds = 0.0
         self._gradients: list[dict[int, Tensor]] = []
         self._went_back = False
         self._earlier: list[Part] = []
@@ -110,6 +113,11 @@ class LiveCapture(Capture):
         caught = super()._hook(name)
 
         def live(layer: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
+            began = time.perf_counter()
+            see(layer, args, kwargs, result)
+            self.seconds += time.perf_counter() - began
+
+        def see(layer: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
             if self._went_back:
                 self._next_pass()
             elif len(self.calls) >= MOST_CALLS:

@@ -1,5 +1,6 @@
 """Norms of parameter gradients before and after clipping, and the size of updates."""
 
+import time
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -12,7 +13,17 @@ from steadygrad.flow.after_backward import after_backward
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     r"""Global norm :math:`\sqrt{\sum_p |g_p|^2}` of the gradients there are, as a scalar tensor."""
     grads = [p.grad for p in parameters if p.grad is not None]
-    return get_total_norm(grads) if grads else torch.zeros(())
+    return _norm(grads) if grads else torch.zeros(())
+
+
+@torch.no_grad()
+def _norm(grads: list[Tensor]) -> Tensor:
+    """What `get_total_norm` computes, without its sorting where there is nothing to sort."""
+    first = grads[0]
+    kind = type(first), first.dtype, first.device
+    if kind[0] is Tensor and all((type(g), g.dtype, g.device) == kind for g in grads):
+        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))  # pyright: ignore[reportPrivateImportUsage]
+    return get_total_norm(grads)
 
 
 def update_ratio(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
@@ -37,51 +48,44 @@ def update_ratios(
 class NormBeforeClip:
     """The global gradient norm as the backward pass left it, before anybody clips.
 
-    Hooks on the parameters note each norm when its gradient is complete. Switched on for the
-    steps that are sampled; off, it costs one attribute look-up per parameter.
+    Hooks on the parameters ask for a look at the end of the pass, where gradients that are reduced
+    over processes are complete, too. Switched on for the steps that are sampled; off, it costs one
+    attribute look-up per parameter.
 
     Args:
         parameters: The parameters of the optimiser.
-        is_spread: Whether gradients are reduced over processes at the end of the pass; they are
-            complete only then.
+
+    Attributes:
+        is_on: Whether the next steps are sampled.
+        seconds: Time that was spent on this; whoever asks sets it to zero.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], is_spread: bool = False) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         self.is_on = False
-        self._is_spread = is_spread
+        self.seconds = 0.0
         self._is_asked = False
-        self._norms: dict[int, Tensor] = {}
+        self._norm: Tensor | None = None
         self._parameters = [p for p in parameters if p.requires_grad]
         self._handles = [
             p.register_post_accumulate_grad_hook(self._complete) for p in self._parameters
         ]
 
     def _complete(self, parameter: Tensor) -> None:
-        if not self.is_on:
-            return
-        if not self._is_spread:
-            self._note(parameter)
-        elif not self._is_asked:
+        if self.is_on and not self._is_asked:
             self._is_asked = True
-            after_backward(self._note_all)
+            after_backward(self._note)
 
-    def _note(self, parameter: Tensor) -> None:
-        if parameter.grad is not None:
-            self._norms[id(parameter)] = torch.linalg.vector_norm(parameter.grad)
-
-    def _note_all(self) -> None:
+    def _note(self) -> None:
+        began = time.perf_counter()
         self._is_asked = False
-        for parameter in self._parameters:
-            self._note(parameter)
+        self._norm = gradient_norm(self._parameters)
+        self.seconds += time.perf_counter() - began
 
     def take(self) -> Tensor | None:
         """The norm noted since the last call, then forget it; None if nothing was."""
         self._is_asked = False  # also after a backward pass that failed
-        if not self._norms:
-            return None
-        total = torch.linalg.vector_norm(torch.stack([n.float() for n in self._norms.values()]))
-        self._norms = {}
-        return total
+        norm, self._norm = self._norm, None
+        return norm
 
     def close(self) -> None:
         """Take the hooks off."""

@@ -14,11 +14,13 @@ References:
     Breiman, *Random Forests*, 2001, section 10 (importance by permutation).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from steadygrad.tasks.base import Task
 
@@ -27,8 +29,11 @@ SHUFFLES = 19
 LEAST = 0.01  # of the variance of the answers
 BINS = 8  # of a block: lags of one bin are averaged
 RIDGE = 1e-3
-MOST_INPUTS = 64  # features of one time step at most; squares and products only of a few
-MOST_PRODUCTS = 4
+MOST_INPUTS = 64  # symbols told apart
+MOST_PRODUCTS = 4  # inputs of which squares and products are taken, too
+MOST_FEATURES = 16  # of one time step; of more their leading principal components
+MOST_LAGS = 1024
+WORTH = 0.25  # of what is explained: a block that brings less is no reason to call a network ill
 
 Array = NDArray[np.float64]
 
@@ -39,7 +44,8 @@ class LagEstimate:
     """What the probe found.
 
     Attributes:
-        lag: Steps back that the answers need, an estimate; None: nothing was found.
+        lag: Steps back that the answers need, an estimate; 0: none but the last step; None:
+            nothing was found.
         confidence: That the far end is no accident, 0 to 1: none of the shuffled blocks did as
             well.
         explained: Share of the answers' variance that the probe explains on held-out samples.
@@ -52,10 +58,27 @@ class LagEstimate:
     gains: tuple[tuple[int, int, float], ...]
 
     @property
+    def needed(self) -> int | None:
+        """The lag at which a gradient that is gone is a fault; None: nobody is to be accused.
+
+        So it is where the answers need no memory, and where the far past is worth little beside
+        what the near past tells already: `WORTH`.
+        """
+        if not self.lag:
+            return None
+        brought = next(gain for first, last, gain in self.gains if first <= self.lag <= last)
+        return self.lag if brought >= WORTH * self.explained else None
+
+    @property
     def text(self) -> str:
         """For the reader."""
         if self.lag is None:
             return "no lag could be estimated from the data: give one"
+        if self.lag == 0:
+            return (
+                "the answers need no step of the past but the last, as estimated from the data"
+                f" (a linear probe explains {self.explained:.0%} of them)"
+            )
         return (
             f"the answers need about {self.lag} steps of the past, as estimated from the data"
             f" (a linear probe explains {self.explained:.0%} of them)"
@@ -65,59 +88,100 @@ class LagEstimate:
 NOTHING = LagEstimate(None, 0.0, 0.0, ())
 
 
-def estimate_lag(task: Task, seed: int = 0) -> LagEstimate:
-    """Estimate how many steps back the answers of a task lie in its inputs.
+def estimate_lag(data: Task | tuple[Tensor, Tensor], seed: int = 0) -> LagEstimate:
+    """Estimate how many steps back the answers lie in the inputs.
+
+    It takes a second or so, and is the same for the same data and seed.
 
     Args:
-        task: Its training part is looked at; some thousand answers are enough.
-        seed: Of what is shuffled, and of which answers are taken of a task that asks every step.
+        data: A task, whose training part is looked at; or inputs ``(T, B, I)``, or codes of
+            symbols ``(T, B)``, and what should come out: ``(B, ...)`` after the last step or
+            ``(T, B, ...)`` at each, whole numbers being classes and negative ones no answers. Some
+            thousand answers are enough, and a hundred the least.
+        seed: Of what is shuffled, and of which answers are taken where every step has one.
+
+    Raises:
+        ValueError: Inputs and answers do not belong together.
 
     Example:
         >>> from steadygrad.tasks import Adding
         >>> estimate_lag(Adding(40)).lag
         39
     """
-    if task.is_image:
-        return NOTHING  # a line of text has fewer answers than time steps, at no fixed place
     rng = np.random.default_rng(seed)
-    x, y = _samples(task, rng)
+    if not isinstance(data, Task):
+        x, y = _samples([_checked(*data)], _every_step(*data), rng)
+        return _probe(x, y, rng)
+    if data.is_image:
+        return NOTHING  # a line of text has fewer answers than time steps, at no fixed place
+    batches = data.batches("train", 500, (0, 0))
+    pairs = ((batch.inputs, batch.targets) for batch in batches)
+    x, y = _samples(pairs, data.every_step, rng)
     return _probe(x, y, rng)
 
 
-def _samples(task: Task, rng: np.random.Generator) -> tuple[Array, Array]:
+def _checked(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    codes = not inputs.is_floating_point()
+    at_end = targets.dim() >= 1 and len(targets) == inputs.shape[min(1, inputs.dim() - 1)]
+    if inputs.dim() != 3 - codes or not (at_end or _every_step(inputs, targets)):
+        raise ValueError(
+            "estimate_lag: expected inputs (T, B, I), or codes (T, B), and targets (B, ...) or "
+            f"(T, B, ...), got {tuple(inputs.shape)} and {tuple(targets.shape)}"
+        )
+    return inputs.detach().cpu(), targets.detach().cpu()
+
+
+def _every_step(inputs: Tensor, targets: Tensor) -> bool:
+    return targets.dim() >= 2 and targets.shape[:2] == inputs.shape[:2]
+
+
+def _samples(
+    batches: Iterable[tuple[Tensor, Tensor]], every_step: bool, rng: np.random.Generator
+) -> tuple[Array, Array]:
     """``(N, lags, F)``, the latest input first, and answers ``(N, K)``."""
-    seen: list[Array] = []
+    seen: list[NDArray[np.float32]] = []
     answers: list[Array] = []
     count = 0
-    batches = task.batches("train", 500, (0, 0))
-    for batch in batches:
-        inputs = batch.inputs.numpy()
-        if task.input_kind == "symbols":
-            inputs = np.eye(min(task.input_size, MOST_INPUTS))[inputs.clip(max=MOST_INPUTS - 1)]
-        targets = batch.targets.numpy()
-        if task.every_step:
+    for given, wanted in batches:
+        inputs = given.numpy()
+        if not given.is_floating_point():
+            inputs = np.eye(MOST_INPUTS, dtype=np.float32)[inputs.clip(max=MOST_INPUTS - 1)]
+        inputs = inputs.astype(np.float32)
+        targets = wanted.numpy()
+        if every_step:
             half = len(inputs) // 2
+            long = min(half, MOST_LAGS)
             ends = rng.integers(half, len(inputs), (max(1, 2000 // inputs.shape[1]),))
-            seen += [inputs[end - half + 1 : end + 1][::-1].swapaxes(0, 1) for end in ends]
-            answers += [_columns(targets[end], task) for end in ends]
+            seen += [inputs[end - long + 1 : end + 1][::-1].swapaxes(0, 1) for end in ends]
+            answers += [_columns(targets[end]) for end in ends]
             count += len(ends) * inputs.shape[1]
         else:
-            seen.append(inputs[::-1].swapaxes(0, 1))
-            answers.append(_columns(targets, task))
+            seen.append(inputs[::-1][:MOST_LAGS].swapaxes(0, 1))
+            answers.append(_columns(targets))
             count += inputs.shape[1]
         if count >= SAMPLES:
             break
     lags = min(s.shape[1] for s in seen)
-    x = np.concatenate([s[:, :lags] for s in seen]).astype(np.float64)
-    y = np.concatenate(answers)
+    x = _narrow(np.concatenate([s[:, :lags] for s in seen])[:SAMPLES])
+    y = np.concatenate(answers)[:SAMPLES]
     known = np.isfinite(y).all(1)
-    return x[known][:SAMPLES], y[known][:SAMPLES]
+    return x[known], y[known]
 
 
-def _columns(targets: NDArray[np.generic], task: Task) -> Array:
+def _narrow(x: NDArray[np.float32]) -> Array:
+    """The features of a step, or of many their leading principal components."""
+    if x.shape[2] <= MOST_FEATURES:
+        return x.astype(np.float64)
+    some = x.reshape(-1, x.shape[2])[:: max(1, x.shape[0] * x.shape[1] // 20_000)]
+    mean = some.mean(0)
+    _, _, axes = np.linalg.svd(some - mean, full_matrices=False)
+    return ((x - mean) @ axes[:MOST_FEATURES].T).astype(np.float64)
+
+
+def _columns(targets: NDArray[Any]) -> Array:
     if np.issubdtype(targets.dtype, np.integer):
-        classes = min(task.output_size, MOST_INPUTS)
-        return np.eye(classes)[targets.reshape(-1).clip(max=classes - 1)]
+        classes = targets.reshape(-1).clip(max=MOST_INPUTS - 1)
+        return np.where(classes[:, None] < 0, np.nan, np.eye(MOST_INPUTS)[classes])
     return targets.reshape(len(targets), -1).astype(np.float64)
 
 

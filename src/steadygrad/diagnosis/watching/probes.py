@@ -8,21 +8,25 @@ from torch import nn
 from steadygrad.diagnosis.watching.seen import Seen
 from steadygrad.flow.input_probe import InputProbe
 
+EVERY = 50  # steps: that gradient is a product with W as large as those of the step itself
+
 
 class Probes:
-    """One `InputProbe` for each layer.
+    """One `InputProbe` for each layer, at every 50th step; none without a record to write in.
 
     Args:
-        layers: By name; none are probed if there are none.
+        layers: By name.
         seen: Where what they read is written.
     """
 
     def __init__(self, layers: Mapping[str, nn.Module], seen: Seen) -> None:
         self._seen = seen
-        self._probes = {name: InputProbe(layer) for name, layer in layers.items()}
+        found = layers if seen.record else {}
+        self._probes = {name: InputProbe(layer) for name, layer in found.items()}
 
     def turn(self, is_on: bool) -> None:
-        """Probe the calls from now on, or do not."""
+        """Probe the calls of the next step, if it is its turn."""
+        is_on = is_on and (self._seen.step + 1) % EVERY == 0
         for probe in self._probes.values():
             probe.is_on = is_on
 

@@ -1,12 +1,14 @@
 """The watch over a running training: measures, names, records, within a budget of time."""
 
+import math
+import time
 from collections import deque
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from steadygrad.diagnosis.budget import Budget
+from steadygrad.diagnosis.budget import LOOK, Budget
 from steadygrad.diagnosis.clip_check import ClipCheck, MisplacedClip
 from steadygrad.diagnosis.finding import Finding
 from steadygrad.diagnosis.history import judge_history
@@ -48,7 +50,11 @@ class Watch:
     ) -> None:
         check_whole(model)
         self.model, self.ranks, self.record = model, ranks, record
-        self.lag, self.rows, self.thresholds = options.lag, options.rows, options.thresholds
+        self.lag, self.rows, self.thresholds = (
+            options.lag,
+            options.rows,
+            options.thresholds,
+        )
         every = options.every
         self.budget = Budget(options.budget if every is None else 1.0)
         self._turns = Turns(ranks, self.budget, options.start_step, every)
@@ -59,7 +65,7 @@ class Watch:
         is_probed = options.input_probe and ranks.is_alone
         self._probes = Probes(self._capture.layers if is_probed else {}, self._seen)
         self._scaling = Scaling(optimizer, scaler)
-        before_clip = NormBeforeClip(self._parameters, not ranks.is_alone)
+        before_clip = NormBeforeClip(self._parameters)
         self._clipping = Clipping(
             model, optimizer, self._seen, self._scaling, self._capture, before_clip
         )
@@ -195,19 +201,24 @@ class Watch:
         if self._scaling.skips:
             return
         self._seen.step += 1
+        self.budget.add("hooks", self._capture.seconds + self._breakage.box.seconds)
+        self._capture.seconds = self._breakage.box.seconds = 0.0
         with self.budget.spend("step"):
-            norm = gradient_norm(self._parameters) / self._scaling.left
-            finite = bool(torch.isfinite(norm))
+            norm, left = gradient_norm(self._parameters), self._scaling.left
+            norm = norm if left == 1 else norm / left
+            finite = math.isfinite(float(norm))
             self._calls.see(self._capture.calls, self.step)
         if not finite:
             if self._breakage.see(norm):
                 self._write_notes()
         elif self._clipping.is_asked:
-            with self.budget.spend("sample"):
-                self._clipping.sample(norm)
-                self._probes.sample(self._scaling.scale)
+            began = time.perf_counter() - self._clipping.before.seconds
+            self._clipping.sample(norm)
+            self._probes.sample(self._scaling.scale)
+            self.budget.add("sample", time.perf_counter() - began)
+        self._clipping.before.seconds = 0.0
         if finite and self._has_calls() and self._turns.is_due(self.step):
-            with self.budget.spend("replay"):
+            with self.budget.spend(LOOK):
                 self._look.measure(self._calls.leaks, self._scaling.scale)
                 self._write_notes()
                 self._weights = [p.detach().clone() for p in self._parameters]
