@@ -1,4 +1,4 @@
-"""The forget bias, Jozefowicz et al. 2015: an LSTM with and without, on synthetic XML.
+"""The forget bias, Jozefowicz et al. 2015: an LSTM with and without, and a GRU, on synthetic XML.
 
 python -m benchmarks.papers.forget_bias [--help]
 """
@@ -14,29 +14,36 @@ from benchmarks.papers.forget_bias.xml import SYMBOLS, stream
 from benchmarks.papers.harness import Settings
 from steadygrad.remedies import ForgetBias
 
-State = tuple[Tensor, Tensor] | None
+State = Tensor | tuple[Tensor, ...] | None
 
 
 class Predictor(nn.Module):
-    """One-hot symbols, LSTM layers, softmax; weights uniform in ±scale/√units, as in the paper."""
+    """One-hot symbols, recurrent layers, softmax; weights uniform in ±scale/√units, as there."""
 
-    def __init__(self, units: int, layers: int, scale: float) -> None:
+    def __init__(self, cell: str, units: int, layers: int, scale: float) -> None:
         super().__init__()
-        self.rnn = sg.LSTM(len(SYMBOLS), units, layers)
+        self.rnn = sg.Recurrent(cell, len(SYMBOLS), units, num_layers=layers)
         self.head = nn.Linear(units, len(SYMBOLS))
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -scale / units**0.5, scale / units**0.5)
 
     def forward(self, symbols: Tensor, state: State) -> tuple[Tensor, State]:
-        output, (h, c) = self.rnn(nn.functional.one_hot(symbols, len(SYMBOLS)).float(), state)
-        return self.head(output), (h.detach(), c.detach())
+        output, last = self.rnn(nn.functional.one_hot(symbols, len(SYMBOLS)).float(), state)
+        return self.head(output), parted(last)
+
+
+def parted(state: Tensor | tuple[Tensor, ...]) -> State:
+    """The state, without what led to it."""
+    if isinstance(state, Tensor):
+        return state.detach()
+    return tuple(s.detach() for s in state)
 
 
 def attempt(settings: Settings, seed: int) -> dict[str, Any]:
     """Train on one stream, score the next symbol on another."""
     torch.manual_seed(seed)
     options = settings["training"]
-    model = Predictor(**settings["model"])
+    model = Predictor(settings["cell"], **settings["model"])
     if settings["bias"]:
         ForgetBias(settings["bias"]).apply(model)
     optimizer = torch.optim.SGD(model.parameters(), options["learning_rate"])
@@ -53,7 +60,7 @@ def attempt(settings: Settings, seed: int) -> dict[str, Any]:
         optimizer.step()
         if update % 50 == 0:
             nats = loss.item() / x[1:].numel()
-            harness.progress(f"bias {settings['bias']}, seed {seed}: {update}, {nats:.3f} nats")
+            harness.progress(f"{settings['label']}, seed {seed}: {update}, {nats:.3f} nats")
     return {"accuracy": accuracy(model, options)}
 
 
