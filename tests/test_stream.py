@@ -267,3 +267,48 @@ def test_other_mistakes_are_refused() -> None:
     for bad in (h, (h, h, h), (h, torch.zeros(2, HIDDEN)), (h, h.double())):
         with pytest.raises(ValueError, match=r"Stream.state: expected h, c of shape \(1, 7\)"):
             stream.state = bad
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["lstm", "gru", "lstm-peephole"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_codes_are_their_one_hot_features(name: str, bias: bool, backend: str) -> None:
+    layer = sg.Recurrent(name, INPUTS, HIDDEN, 2, bias, backend=backend)
+    stream, twin = sg.Stream(layer), sg.Stream(layer)
+    for rows, dtype in (((BATCH,), torch.int64), ((), torch.int32), ((1,), torch.uint8)):
+        codes = torch.randint(INPUTS, (STEPS, *rows))
+        features = nn.functional.one_hot(codes, INPUTS).float()
+        for _ in range(2):  # one after the other, in one stream: each packs what it reads
+            wanted = pushed(twin, features)
+            torch.testing.assert_close(pushed(stream, codes.to(dtype)), wanted)
+            torch.testing.assert_close(stream.state, twin.state)
+            stream.reset()
+            torch.testing.assert_close(pushed(stream, features), wanted)
+            stream.reset(), twin.reset()  # pyright: ignore[reportUnusedExpression]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_codes_go_on_where_features_ended(backend: str) -> None:
+    stream = sg.Stream(sg.LSTM(INPUTS, HIDDEN, backend=backend))
+    codes = torch.randint(INPUTS, (STEPS, BATCH))
+    features = nn.functional.one_hot(codes, INPUTS).float()
+    mixed = torch.stack([stream.push(codes[t] if t % 2 else features[t]) for t in range(STEPS)])
+    stream.reset()
+    torch.testing.assert_close(mixed, pushed(stream, features))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("code", [-1, INPUTS])
+def test_a_code_that_there_is_not_is_refused(code: int, backend: str) -> None:
+    stream = sg.Stream(sg.GRU(INPUTS, HIDDEN, backend=backend))
+    stream.push(torch.tensor([0, 1]))
+    held = stream.state
+    with pytest.raises(
+        ValueError, match=rf"expected codes from 0 to 4 .*got {min(code, 1)} to {max(code, 1)}"
+    ):
+        stream.push(torch.tensor([1, code]))
+    assert torch.equal(parts(stream.state)[0], parts(held)[0])
+    with pytest.raises(ValueError, match=r"expected \(2,\) as before, got \(3,\); call reset"):
+        stream.push(torch.tensor([1, 2, 3]))
+    with pytest.raises(ValueError, match=r"or codes \(\) or \(B,\), got \(1, 1\), torch.int64"):
+        sg.Stream(sg.GRU(INPUTS, HIDDEN)).push(torch.zeros(1, 1, dtype=torch.int64))

@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import steadygrad as sg
 from steadygrad.scan import LoopClip, Tap, log10_sum_squares
+from steadygrad.scan.c import kernel
 from tests.few import FEW
+from tests.marks import needs_compiler
 
 F64 = torch.float64
 Key = tuple[int, bool]
@@ -186,3 +188,114 @@ def test_a_clip_does_not_hide_a_nan() -> None:
 def test_bad_clips_are_refused(options: tuple[float]) -> None:
     with pytest.raises(ValueError, match="LoopClip"):
         LoopClip(*options)
+
+
+def seen_twice(
+    x: Tensor, grad: Tensor, hidden: int, clip: LoopClip | None = None
+) -> tuple[Tap, Tap]:
+    """What the compiled loop and `eager` see of one gradient."""
+    layer = sg.Recurrent("lstm", x.shape[-1], hidden, dtype=x.dtype)
+    layer.loop_clip = clip
+    found = []
+    for backend in ("c", "eager"):
+        layer.backend = backend
+        taps = tapped(layer)
+        layer(x)[0].backward(grad)
+        found.append(taps[0, False])
+    return found[0], found[1]
+
+
+def agree(ours: Tap, theirs: Tap, atol: float = 1e-3) -> None:
+    """To a thousandth: one unit of 64 left out would be three of them."""
+    for field in ("log10_norm", "log10_gate"):
+        torch.testing.assert_close(
+            getattr(ours, field), getattr(theirs, field), rtol=0, atol=atol, equal_nan=True
+        )
+    assert torch.equal(ours.nonfinite, theirs.nonfinite)
+    assert torch.equal(ours.present, theirs.present)
+    assert (ours.states, ours.gates, ours.reverse) == (theirs.states, theirs.gates, theirs.reverse)
+
+
+# Below, at and above a vector's width, a multiple of it or not; four rows at once, and those left.
+@needs_compiler
+@pytest.mark.parametrize("hidden", [1, 7, 15, 16, 17, 33, 64])
+@pytest.mark.parametrize("batch", [1, 3, 4, 6, 9])
+def test_sums_of_any_size_are_those_of_eager(hidden: int, batch: int) -> None:
+    grad = torch.randn(11, batch, hidden, dtype=F64)
+    agree(*seen_twice(torch.randn(11, batch, 3, dtype=F64), grad, hidden), atol=1e-10)
+    # One step alone: over several, float32 loses digits where terms cancel.
+    agree(*seen_twice(torch.randn(1, batch, 3), grad[:1].float(), hidden))
+
+
+@needs_compiler
+@pytest.mark.parametrize("hidden", [3, 40])
+@pytest.mark.parametrize("batch", [1, 8])
+def test_sums_whose_squares_leave_float32_are_those_of_eager(hidden: int, batch: int) -> None:
+    """Squares of 1e-30 are zero in float32 and those of 1e30 infinite; no count may come of it."""
+    clip = LoopClip(1e38, "value")  # binds nothing; under a clip rows are not rescaled
+    for power in (-37, -30, -18, -14, 0, 14, 18, 30, 37):
+        grad = torch.randn(1, batch, hidden).clamp(-3, 3) * 10.0**power
+        grad[0, 0] = 0
+        ours, theirs = seen_twice(torch.randn(1, batch, 2), grad, hidden, clip)
+        agree(ours, theirs)
+        assert ours.nonfinite.sum() == 0
+        assert ours.log10_norm[0, 0, 0] == -math.inf
+        if batch > 1 and power > -30:
+            assert ours.log10_norm[0, 0, 1:].isfinite().all()
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_what_is_not_finite_is_counted(dtype: torch.dtype) -> None:
+    grad = torch.randn(1, 6, 20, dtype=dtype)
+    grad[0, 1, 3] = math.inf
+    grad[0, 2, :7] = -math.inf
+    grad[0, 4, 19] = math.nan
+    grad[0, 5, ::2] = math.nan
+    grad[0, 5, 1] = math.inf
+    ours, theirs = seen_twice(torch.randn(1, 6, 2, dtype=dtype), grad, 20)
+    agree(ours, theirs)
+    assert ours.nonfinite[0, 0].tolist() == [0, 1, 7, 0, 1, 11]
+    assert ours.log10_norm[0, 0, [1, 2]].tolist() == [math.inf, math.inf]
+    assert ours.log10_norm[0, 0, [4, 5]].isnan().all()
+
+
+@needs_compiler
+@pytest.mark.parametrize("stacked", [1, 3])
+def test_a_tap_keeps_what_it_saw_whatever_runs_after_it(stacked: int) -> None:
+    """Unread, its numbers stand in a buffer that later calls of the same kernel would like."""
+    layer: Any = sg.LSTM(3, 8, stacked, bidirectional=True, backend="c")
+    eager: Any = sg.LSTM(3, 8, stacked, bidirectional=True, backend="eager")
+    eager.load_state_dict(layer.state_dict())
+    kept, wanted = [], []
+    for i in range(4):
+        x = (i + 1) * torch.randn(5 + i % 2, 3, 3)
+        for net, taps in ((layer, kept), (eager, wanted)):
+            net.on_tap = lambda index, reverse, tap, taps=taps: taps.append(tap)
+            net(x)[0].square().sum().backward()
+    assert len(kept) == len(wanted) == 8 * stacked
+    for ours, theirs in zip(kept, wanted, strict=True):
+        agree(ours, theirs)
+
+
+@needs_compiler
+def test_a_tap_that_was_read_keeps_its_tensors() -> None:
+    layer: Any = sg.GRU(3, 8, backend="c")
+    taps = tapped(layer)
+    layer(torch.randn(5, 2, 3))[0].sum().backward()
+    norms, counts = taps[0, False].log10_norm, taps[0, False].nonfinite
+    before = norms.clone(), counts.clone()
+    layer(100 * torch.randn(5, 2, 3))[0].square().sum().backward()  # may use the buffer again
+    assert torch.equal(norms, before[0]) and torch.equal(counts, before[1])
+
+
+@needs_compiler
+def test_the_buffer_of_a_tap_that_is_gone_is_used_again() -> None:
+    layer: Any = sg.GRU(3, 9, backend="c")
+    layer.on_tap = lambda *_: None
+    addresses = []
+    for steps in (7, 7, 5):
+        layer(torch.randn(steps, 2, 3))[0].sum().backward()
+        ((_, address, _, _),) = kernel.loaded(layer.cell, torch.float32, False, False).records._idle
+        addresses.append(address)
+    assert len(set(addresses)) == 1

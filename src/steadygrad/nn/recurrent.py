@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -353,7 +354,7 @@ class Recurrent(nn.Module):
 
     def _tap_of(self, layer: int, reverse: bool) -> Callable[[Tap], None] | None:
         on_tap = self.on_tap
-        return None if on_tap is None else lambda tap: on_tap(layer, reverse, tap)
+        return None if on_tap is None else partial(on_tap, layer, reverse)
 
     def flatten_parameters(self) -> None:
         """Do nothing: the weights need not be one block. Here because torch's layers have it."""

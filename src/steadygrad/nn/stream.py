@@ -6,8 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from steadygrad.cells import State
+from steadygrad.nn.checks import check_codes
 from steadygrad.nn.step_engine import CompiledSteps, EagerSteps, Steps
 from steadygrad.nn.torch_twins import cell_of, twin_of
+from steadygrad.scan import is_codes
 from steadygrad.scan.backend import choose
 
 
@@ -46,7 +48,10 @@ class Stream:
                 "build the layer with bidirectional=False"
             )
         self._layer: Any = layer
-        self._shape: tuple[int, ...] | None = None  # of a sample, while a state is held
+        # Rows of a sample, while a state is held: (B,), or () without a batch axis. And what the
+        # samples are: their shape and dtype, once there was one.
+        self._rows: tuple[int, ...] | None = None
+        self._kind: tuple[torch.Size, torch.dtype] | None = None
         self._engine: Steps | None = None
         self._batch = 0
         self.refresh()
@@ -55,8 +60,9 @@ class Stream:
         """Advance by one time step.
 
         Args:
-            x: One sample ``(I,)``, or one of each of ``B`` sequences ``(B, I)``; the same shape
-                until `reset`.
+            x: One sample ``(I,)``, or one of each of ``B`` sequences ``(B, I)``; instead of
+                one-hot features also codes, whole numbers ``()`` or ``(B,)`` below ``I``. The same
+                shape and dtype until `reset`.
             out: Where to put the result; a new tensor if not given.
 
         Returns:
@@ -64,20 +70,25 @@ class Stream:
 
         Raises:
             TypeError: ``x`` is no tensor.
-            ValueError: Shape or dtype of ``x`` or ``out`` is not what the stream expects.
+            ValueError: Shape or dtype of ``x`` or ``out`` is not what the stream expects, or there
+                is no such code.
         """
         if self._counts() != self._counted:
             self.refresh()
         engine = self._engine
-        same = type(x) is Tensor and x.shape == self._shape and x.dtype == self._dtype
-        if engine is None or not same:
+        if engine is None or type(x) is not Tensor or (x.shape, x.dtype) != self._kind:
             engine = self._begin(x)
         if out is not None:
-            self._check_out(x, out)
+            self._check_out(out)
         if x.requires_grad:
             x = x.detach()
-        hidden = engine.step(x if x.dim() == 2 else x.unsqueeze(0))
-        if x.dim() == 1:
+        try:
+            hidden = engine.step(x if self._rows else x.unsqueeze(0))
+        except (IndexError, RuntimeError):
+            if is_codes(x):
+                check_codes(self._twin, x)  # says what is wrong, if that is it
+            raise
+        if not self._rows:
             hidden = hidden.squeeze(0)
         if out is None:
             return hidden.clone()  # the engine writes over its own at the next push
@@ -91,9 +102,9 @@ class Stream:
         A copy ``(L, B, ·)``, or ``(L, ·)`` after samples ``(I,)``; a tuple if the cell has more
         than one state. Set it to go on from there; None is `reset`.
         """
-        if self._shape is None or self._engine is None:
+        if self._rows is None or self._engine is None:
             return None
-        held = tuple(s if len(self._shape) == 2 else s.squeeze(1) for s in self._engine.state())
+        held = tuple(s if self._rows else s.squeeze(1) for s in self._engine.state())
         return held if len(self._cell.states) > 1 else held[0]
 
     @state.setter
@@ -114,14 +125,13 @@ class Stream:
                 f"{' and '.join(map(str, got)) or 'nothing'}, "
                 f"{', '.join(str(s.dtype) for s in given)}"
             )
-        shape = (*rows, self._layer.input_size)
-        engine = self._engine_for(shape)
+        engine = self._engine_for(tuple(rows))
         engine.hold(tuple(s.detach() if batched else s.detach().unsqueeze(1) for s in given))
-        self._shape = shape
+        self._rows, self._kind = tuple(rows), None
 
     def reset(self) -> None:
         """Forget the state: the next push begins at zeros, with any number of rows."""
-        self._shape = None
+        self._rows = self._kind = None
 
     def refresh(self) -> None:
         """Copy the layer's weights again; the state stays."""
@@ -150,39 +160,41 @@ class Stream:
         """Look at a sample closely; take a zero state if none is held."""
         if not isinstance(x, Tensor):
             raise TypeError(f"Stream.push: expected a tensor, got {type(x).__name__}")
-        size = self._layer.input_size
-        held = self._shape
-        if held is None and (x.dim() not in (1, 2) or x.shape[-1] != size or not x.shape[0]):
+        size, codes = self._layer.input_size, is_codes(x)
+        features = () if codes else (size,)
+        rows = tuple(x.shape[: x.dim() - len(features)])
+        fits = len(rows) < 2 and tuple(x.shape) == (*rows, *features) and 0 not in rows
+        if self._rows is None and not fits:
             raise ValueError(
                 f"Stream.push: expected one sample ({size},) or a batch (B, {size}) of one time "
-                f"step, got {tuple(x.shape)}"
+                f"step, or codes () or (B,), got {tuple(x.shape)}, {x.dtype}"
             )
-        if held is not None and x.shape != held:
+        if self._rows is not None and (not fits or rows != self._rows):
             raise ValueError(
-                f"Stream.push: expected {tuple(held)} as before, got {tuple(x.shape)}; "
-                "call reset() to begin with another shape"
+                f"Stream.push: expected {(*self._rows, *features)} as before, got "
+                f"{tuple(x.shape)}; call reset() to begin with another shape"
             )
-        if x.dtype != self._dtype:
+        if not codes and x.dtype != self._dtype:
             raise ValueError(
                 f"Stream.push: expected {self._dtype} as the layer's weights, got {x.dtype}; "
                 f"use x.to({self._dtype})"
             )
-        engine = self._engine_for(tuple(x.shape))
-        if held is None:
+        engine = self._engine_for(rows)
+        if self._rows is None:
             engine.clear()
-            self._shape = tuple(x.shape)
+        self._rows, self._kind = rows, (x.shape, x.dtype)
         return engine
 
-    def _check_out(self, x: Tensor, out: Tensor) -> None:
-        wanted = (*x.shape[:-1], self._twin.output_size)
+    def _check_out(self, out: Tensor) -> None:
+        wanted = (*(self._rows or ()), self._twin.output_size)
         if tuple(out.shape) != wanted or out.dtype != self._dtype:
             raise ValueError(
                 f"Stream.push: expected out of shape {wanted} and {self._dtype}, "
                 f"got {tuple(out.shape)} and {out.dtype}"
             )
 
-    def _engine_for(self, shape: tuple[Any, ...]) -> Steps:
-        batch = shape[0] if len(shape) == 2 else 1
+    def _engine_for(self, rows: tuple[int, ...]) -> Steps:
+        batch = rows[0] if rows else 1
         if self._engine is None or self._batch != batch:
             compiled = self._twin.backend == "c"
             self._engine = CompiledSteps(self._twin, batch) if compiled else EagerSteps(self._twin)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,21 +41,9 @@ class Tap:
     present: Tensor
     reverse: bool
 
-    @classmethod
-    def later(
-        cls,
-        states: tuple[str, ...],
-        gates: tuple[str, ...],
-        reverse: bool,
-        read: Callable[[], dict[str, Tensor]],
-    ) -> "Tap":
-        """A tap whose tensors are made by ``read`` when one of them is first asked for."""
-        tap = object.__new__(cls)
-        own = vars(tap)
-        own["states"], own["gates"], own["reverse"], own["_read"] = states, gates, reverse, read
-        return tap
+    # A tap may have nothing but `_read`, which makes the attributes when one is first asked for.
 
-    def __getattr__(self, name: str) -> Tensor:
+    def __getattr__(self, name: str) -> Any:
         read = vars(self).pop("_read", None)
         if read is None:  # an attribute that no tap has
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")

@@ -21,12 +21,17 @@ class Backward(Gathered):
             ),
             f"    const word widths[] = {{{', '.join(self._widths())}}};",
             f"    const word wide_as[] = {{{', '.join([*self._widths(), *['H'] * G])}}};",
+            "    const word leads[] = {"
+            f"{', '.join([*self._widths(), *[f'LEAD({G} * H)'] * G])}}};",
             *self._collected(),
             "    int scaled = 0;",
+            "    const double* last = 0;  /* records of the step before */",
+            "    word last_rows = 0;",
             "    word slot = rows_before(&sp);  /* records of a thread stand together */",
             "    for (word i = 0; i < rows; i++) factor[i] = 1;",
-            "    int32_t* const ex = (int32_t*)" + b["exponents"] + " ;",
-            "    int32_t* const now = ex ? ex + " + f"{b['N']} + from : 0;",
+            # A clip compares true values, so rows cannot be scaled under it.
+            f"    int32_t* const ex = {b['seen']} && !{b['place']} ? {self._exponents()} : 0;",
+            f"    int32_t* const now = ex ? ex + {self._count()} + from : 0;",
             "    if (now) memset(now, 0, rows * sizeof(int32_t));",
             "    for (word step = 0;; step++) {",
             "        const word t = step_of(&sp, T - 1 - step);",
@@ -44,7 +49,7 @@ class Backward(Gathered):
             f"        const real* const grad = {b.pointer('grad')} + at * P;",
             "        const word spot = together ? at : slot;",
             f"        double* const record = {b['seen']} ? (double*){b['seen']} + "
-            f"spot * {2 * S + G} : 0;",
+            f"spot * {S + G} : 0;",
             "        const word here = filled + skip;",
             f"        real* const px = seen + here * LEAD({G} * H);",
             *(
@@ -53,7 +58,7 @@ class Backward(Gathered):
                 for i, p in enumerate(self.products)
             ),
         ]
-        lines += self._enter(S)
+        lines += self._enter(G, S)
         lines += self._stages(G, S)
         lines += self._leave(G, S)
         lines.append("    }")
@@ -61,41 +66,42 @@ class Backward(Gathered):
             lines += [
                 f"    for (word i = 0; i < rows; i++) for (word u = 0; u < {width}; u++)",
                 f"        {b.pointer(f'd{k}', False)}[(from + i) * {width} + u] = scaled ? "
-                f"times(cur{k}[i * {width} + u], now ? -now[i] : 0) : cur{k}[i * {width} + u];",
+                f"times(cur{k}[i * {width} + u], -now[i]) : cur{k}[i * {width} + u];",
             ]
         return [*lines, "}"]
 
-    def _enter(self, S: int) -> list[str]:
+    def _enter(self, G: int, S: int) -> list[str]:
         """The gradient from outside, scales, the total clip, and the taps."""
         b = self.b
         states = ", ".join(f"cur{k}" for k in range(S))
         return [
             f"        real* const all[] = {{{states}}};",
-            "        for (word i = 0; i < m; i++) {",
-            "            if (now && (step % 8 == 0 || now[i] > 0)) scaled |= rescale(all, "
-            f"widths, {S}, i, step % 8 == 0, grad + i * P, now + i, factor + i);",
-            "            real* const g = cur0 + i * P;",
-            "            const real* const o = grad + i * P;",
-            "            if (now && now[i] != 0)",
-            "                for (word u = 0; u < P; u++) g[u] += times(o[u], now[i]);",
-            "            else",
-            "                for (word u = 0; u < P; u++) g[u] += o[u];",
-            f"            if ({b['place']} == 2)",
-            f"                for (int k = 0; k < {S}; k++)",
-            "                    clip(all[k] + i * widths[k], widths[k], "
-            f"{b['by']}, {self._bound()});",
-            "            if (now && now[i]) ex[spot + i] = now[i];",
+            "        const int far = now && step % 8 == 0 &&",
+            f"            (m > last_rows || strays(last, {S + G}, {S}, m));",
+            "        for (word i = 0; (far || scaled) && i < m; i++)",
+            "            if (far || now[i] > 0) scaled |= rescale(all, "
+            f"widths, {S}, i, far, grad + i * P, now + i, factor + i);",
+            "        if (!scaled) for (word u = 0; u < m * P; u++) cur0[u] += grad[u];",
+            "        else for (word i = 0; i < m; i++) {",
+            "            ex[spot + i] = now[i];",
+            "            for (word u = 0; u < P; u++)",
+            "                cur0[i * P + u] += times(grad[i * P + u], now[i]);",
+            "        }",
+            f"        if ({b['place']} == 2)",
+            f"            for (word i = 0; i < m; i++) for (int k = 0; k < {S}; k++)",
+            f"                clip(all[k] + i * widths[k], widths[k], {b['by']}, {self._bound()});",
             *(
                 (
+                    "        for (word i = 0; i < m; i++) {",
                     "            real* const y = seen_h + (here + i) * LEAD(P);",
-                    "            memcpy(y, g, P * sizeof(real));",
-                    "            unscale(y, P, now ? now[i] : 0);",
+                    "            memcpy(y, cur0 + i * P, P * sizeof(real));",
+                    "            unscale(y, P, scaled ? now[i] : 0);",
                     f"            wide_rows[here + i] = {b.pointer('wide')} + (at + i) * H;",
+                    "        }",
                 )
                 if self.projects
                 else ()
             ),
-            "        }",
             *(
                 ("        joint(&team, H, P, cur0, P, hrp, 0, w_wide, H);",)
                 if self.projects

@@ -22,7 +22,7 @@ class Call:
         self, slots: Slots, layout: Layout, inputs: int, size: int, gates: int, width: int
     ) -> None:
         self.index = slots.index
-        self._rows = sum(layout.batch_sizes)
+        self.rows = sum(layout.batch_sizes)
         self.words = array.array("q", bytes(8 * len(slots.names)))
         self._alive: list[object] = []
         entry = openmp()
@@ -67,7 +67,7 @@ class Call:
             self.tensor(f"z{k}", weights.constants[name[2:]])
         for k, name in enumerate(file.noise):
             value = self.tensor(f"n{k}", weights.noise[name[2:]])
-            per_step = value.dim() == 2 and len(value) == self._rows
+            per_step = value.dim() == 2 and len(value) == self.rows
             self.numbers(**{f"m{k}": 2 if per_step else value.dim() - 1})
 
     @property

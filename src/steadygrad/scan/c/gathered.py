@@ -9,9 +9,8 @@ class Gathered(Values):
 
     def _leave(self, G: int, S: int) -> list[str]:
         """Write down what enters the weight products, and carry the rest on."""
-        b, width = self.b, 2 * S + G
-        rows = [f"cur{k} + i * {w}" for k, w in enumerate(self._widths())]
-        rows += [f"px + i * LEAD({G} * H) + {k} * H" for k in range(G)]
+        b = self.b
+        firsts = [*(f"cur{k}" for k in range(S)), *(f"px + {k} * H" for k in range(G))]
         alone = [i for i, shared in enumerate(self.shared) if not shared]
         lines = []
         if not any(self.shared):
@@ -20,11 +19,13 @@ class Gathered(Values):
                 f"            clip(px + i * LEAD({G} * H), {G} * H, {b['by']}, {self._bound()});",
             ]
         lines += [
+            "        if (record) {",
+            f"            const real* const firsts[] = {{{', '.join(firsts)}}};",
+            f"            look(m, {S + G}, {int(not self.projects)}, firsts, leads, wide_as, "
+            "record);",
+            "        }",
             "        for (word i = 0; i < m; i++) {",
-            f"            if (record) {{ const real* const seen_rows[] = {{{', '.join(rows)}}};",
-            f"                look({S} + {G}, {S}, seen_rows, wide_as, record + i * {width},",
-            f"                     record + i * {width} + {S} + {G}); }}",
-            f"            unscale(px + i * LEAD({G} * H), {G} * H, now ? now[i] : 0);",
+            f"            if (scaled) unscale(px + i * LEAD({G} * H), {G} * H, now[i]);",
             f"            if ({b['pre']}) memcpy({b.pointer('pre', False)} + (at + i) * {G} * H,",
             f"                    px + i * LEAD({G} * H), {G} * H * sizeof(real));",
             f"            x_rows[here + i] = {b.pointer('x')} + (at + i) * I;",
@@ -36,11 +37,17 @@ class Gathered(Values):
         for i in alone:
             n = len(self.products[i].gates)
             lines.append(
-                f"            unscale(q{i} + i * LEAD({n} * H), {n} * H, now ? now[i] : 0);"
+                f"            if (scaled) unscale(q{i} + i * LEAD({n} * H), {n} * H, now[i]);"
             )
         for i in self._others():
             lines.append(f"            k_rows{i}[here + i] = {b.pointer(f'k{i}')} + (at + i) * H;")
-        lines += ["        }", "        filled += team.rows;", "        slot += m;"]
+        lines += [
+            "        }",
+            "        filled += team.rows;",
+            "        slot += m;",
+            "        last = record;",
+            "        last_rows = m;",
+        ]
         for k, width in enumerate(self._widths()):
             lines += [
                 f"        if ({b['place']} == 1) for (word i = 0; i < m; i++)",
@@ -48,6 +55,16 @@ class Gathered(Values):
                 f"        memcpy(cur{k}, new{k}, m * {width} * sizeof(real));",
             ]
         return lines
+
+    def _count(self) -> str:
+        """Rows of all time steps."""
+        sizes, offsets = (f"((const word*){self.b[name]})" for name in ("sizes", "offsets"))
+        return f"({sizes} ? {offsets}[T - 1] + {sizes}[T - 1] : T * {self.b['B']})"
+
+    def _exponents(self) -> str:
+        """Where the exponents of all rows stand: behind the records."""
+        width = len(self.cell.states) + len(self.cell.gates)
+        return f"(int32_t*)((double*){self.b['seen']} + {self._count()} * {width})"
 
     def _bound(self) -> str:
         return f"(real)as_double({self.b['bound']})"
@@ -115,7 +132,7 @@ class Gathered(Values):
             packs.append(("1", f"pack({n} * H, {k}, {b.pointer(f'r{i}')}, {k}, 1, rp{i}"))
         if self.projects:
             packs.append(("1", f"pack(P, H, {b.pointer('hr')}, H, 1, hrp"))
-        packs.append((b["exponents"], f"clear((int32_t*){b['exponents']}, {b['N']}"))
+        packs.append((b["seen"], f"clear({self._exponents()}, {self._count()}"))
         return packs
 
     def _collected(self) -> list[str]:

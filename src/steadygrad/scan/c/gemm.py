@@ -23,7 +23,7 @@ SIZES = r"""
 #define MR 6
 #endif
 #define NV 2
-#define VL ((int)(WIDTH / sizeof(real)))
+#define VL (WIDTH / BYTES)
 #define NR (VL * NV)
 #define DEEP 192                       /* rows of a right factor that stay in the first cache */
 #define LEAD(n) ((n) + 16)             /* rows a power of two apart would share cache lines */

@@ -39,8 +39,9 @@ def printed(cell: Cell, dtype: torch.dtype, exact: bool, projects: bool = False)
 class Kernel:
     """A loaded cell: its file and its functions."""
 
-    def __init__(self, file: Printed) -> None:
+    def __init__(self, cell: Cell, file: Printed) -> None:
         self.file = file
+        self.records = Records(cell)
         library = build.load(file.text)
         self.forward = _function(library.steadygrad_forward, None)
         self.backward = _function(library.steadygrad_backward, None)
@@ -56,7 +57,7 @@ def _function(function: Any, result: Any) -> Callable[[int], int]:
 @lru_cache(maxsize=128)
 def loaded(cell: Cell, dtype: torch.dtype, exact: bool, projects: bool = False) -> Kernel:
     """The kernel of a cell, built at its first use."""
-    return Kernel(printed(cell, dtype, exact, projects))
+    return Kernel(cell, printed(cell, dtype, exact, projects))
 
 
 def forward(
@@ -173,12 +174,11 @@ def backward(
     call.beside(file, weights)
     if clip:
         _clip_words(call, clip)
-    # A clip compares true values, so rows cannot be scaled under it.
-    taps = Records(call, cell, layout, grad_hidden.shape[0], clip is None) if on_tap else None
+    tap = on_tap and kernel.records.tap(call, layout, clip is None)
     call.scratch(kernel.backward_room, grad_hidden)
     kernel.backward(call.address)
-    if on_tap and taps:
-        on_tap(taps.tap())
+    if on_tap and tap:
+        on_tap(tap)
     if "pre" in found:
         found["weight_ih"] = weight_gradient(found.pop("pre"), x, weights.weight_ih)
     return Found(

@@ -1,6 +1,6 @@
 """C functions of the way back: scales, clips, and what the taps write down."""
 
-LOOP = r"""
+TOP = r"""
 static inline double as_double(word bits) {
     double value;
     memcpy(&value, &bits, sizeof value);
@@ -61,60 +61,106 @@ static void clip(real* g, word n, word by, real bound) {
         for (word u = 0; u < n; u++) g[u] *= s;
     }
 }
-/* ---- the squares' sum of a row, and how many of its values are not finite ---- */
-INLINE quad squares(const real* g, word n) {
-    vec s = {0}, z = {0};
-    word u = 0;
-    for (; u + 2 * VL <= n; u += 2 * VL) {
-        const vec a = *(const vec*)(g + u), b = *(const vec*)(g + u + VL);
-        s += a * a;
-        z += b * b;
+"""
+
+SUMS = r"""
+static const real edge[2 * VL] = {[VL ... 2 * VL - 1] = 1};
+static __attribute__((noinline)) quad squares_of_few(const real* g0, const real* g1,
+                                                     const real* g2, const real* g3, word n) {
+    quad s = {0};
+    for (word u = 0; u < n; u++) {
+        const quad v = {g0[u], g1[u], g2[u], g3[u]};
+        s += v * v;
     }
-    const vec all = s + z;
-    quad sum = VL < 4 ? (quad){all[0], all[1], 0, 0} : ((const quad*)&all)[0];
-    if (VL > 4) sum += ((const quad*)&all)[1];
-    if (VL > 8) sum += ((const quad*)&all)[2] + ((const quad*)&all)[3];
-    for (; u < n; u++) sum[0] += g[u] * g[u];
-    return sum;
+    return s;
 }
-INLINE quad sums_of(quad a, quad b, quad c, quad d) {
-#ifdef MIX
-    const quad ab = MIX(a, b, 0, 4, 1, 5) + MIX(a, b, 2, 6, 3, 7);
-    const quad cd = MIX(c, d, 0, 4, 1, 5) + MIX(c, d, 2, 6, 3, 7);
-    return MIX(ab, cd, 0, 1, 4, 5) + MIX(ab, cd, 2, 3, 6, 7);
-#else
-    return (quad){a[0] + a[1] + a[2] + a[3], b[0] + b[1] + b[2] + b[3], c[0] + c[1] + c[2] + c[3],
-                  d[0] + d[1] + d[2] + d[3]};
-#endif
+/* Of four rows at once: a sum across one vector costs as much as across four. Where the last vector
+   is not full, it begins earlier, and what has been summed already weighs nothing. */
+INLINE quad squares(const real* g0, const real* g1, const real* g2, const real* g3, word n) {
+#define SQUARE(s, g, w) { const vec v = *(const vec*)(g) w; s += v * v; }
+    if (n < VL) return squares_of_few(g0, g1, g2, g3, n);
+    vec a = {0}, b = {0}, c = {0}, d = {0};
+    word u = 0;
+    for (; u + VL <= n; u += VL) {
+        SQUARE(a, g0 + u,) SQUARE(b, g1 + u,) SQUARE(c, g2 + u,) SQUARE(d, g3 + u,)
+    }
+    if (u < n) {
+        const vec w = *(const vec*)(edge + n - u);
+        u = n - VL;
+        SQUARE(a, g0 + u, * w) SQUARE(b, g1 + u, * w) SQUARE(c, g2 + u, * w) SQUARE(d, g3 + u, * w)
+    }
+    return across(a, b, c, d);
 }
-ALONE look_closely(const real* g, word n, double* square, double* bad) {
+/* whether any of four numbers is outside of a range, or NaN */
+INLINE int outside(quad x, real low, real high) {
+    const __typeof__(x > 0) fine = (x > low) & (x < high);  /* -1 where so */
+    word bits[sizeof(quad) / sizeof(word)], all = -1;
+    memcpy(bits, &fine, sizeof bits);
+    for (int i = 0; i < (int)(sizeof bits / sizeof *bits); i++) all &= bits[i];
+    return all != -1;
+}
+/* The sum of one row in double. If values are not finite, how many, and whether the sum is NaN
+   (or infinite): below zero, where no sum is. */
+static double look_closely(const real* g, word n) {
     double sum = 0;
     word count = 0;
 #pragma omp simd reduction(+:sum)
     for (word u = 0; u < n; u++) sum += (double)g[u] * (double)g[u];
-    *square = sum;
-    if (bad && !(sum <= 1.7e308)) {
-        for (word u = 0; u < n; u++) count += !(g[u] - g[u] == 0);
-        *bad = (double)count;
+    if (sum <= 1.7e308) return sum;
+    for (word u = 0; u < n; u++) count += !(g[u] - g[u] == 0);
+    return count ? -(double)(2 * count + (sum != sum)) : sum;
+}
+/* The sums of four rows, or of the first `count` of them, each to its place. */
+ALONE note_closely(const real* g0, const real* g1, const real* g2, const real* g3, word n,
+                   int count, double* to, word apart) {
+    const real* const g[] = {g0, g1, g2, g3};
+    for (int i = 0; i < count; i++) to[i * apart] = look_closely(g[i], n);
+}
+typedef double four __attribute__((vector_size(32), aligned(8), may_alias));
+INLINE void note(const real* g0, const real* g1, const real* g2, const real* g3, word n,
+                 const int count, double* to, word apart) {
+    const quad sum = squares(g0, g1, g2, g3, n);
+    const four wide = __builtin_convertvector(sum, four);
+    if (apart == 1 && count == 4) *(four*)to = wide;
+    else for (int i = 0; i < count; i++) to[i * apart] = wide[i];
+    const real most = BYTES == 4 ? 1e28 : 1e290;  /* beyond, squares may have left their range */
+    if (__builtin_expect(outside(sum, 1 / most, most), 0))
+        note_closely(g0, g1, g2, g3, n, count, to, apart);
+}
+/* For each of `rows` rows a record of `count` sums: value v of row r is at first[v] + r * lead[v],
+   of n[v] units; `even` if all are of the same. One value of four rows at a time, and of rows that
+   are left four values. */
+INLINE void look(word rows, const int count, const int even, const real* const* first,
+                 const word* lead, const word* n, double* record) {
+    const word fours = rows / 4 * 4;
+    for (word i = 0; i < fours; i += 4)
+#pragma GCC unroll 8
+        for (int v = 0; v < count; v++) {
+            const word by = lead[v];
+            const real* const g = first[v] + i * by;
+            note(g, g + by, g + 2 * by, g + 3 * by, n[v], 4, record + i * count + v, count);
+        }
+    for (word i = fours; i < rows; i++) {
+        double* const to = record + i * count;
+#define OF(v) (first[v] + i * lead[v])
+        for (int v = 0; v < count; v++)
+            if (even && v + 4 <= count)
+                note(OF(v), OF(v + 1), OF(v + 2), OF(v + 3), n[0], 4, to + v, 1), v += 3;
+            else if (even && v + 2 <= count)
+                note(OF(v), OF(v + 1), OF(v), OF(v + 1), n[0], 2, to + v, 1), v += 1;
+            else
+                note(OF(v), OF(v), OF(v), OF(v), n[v], 1, to + v, 1);
     }
 }
-/* of `count` rows; of the first `states` also how many values are not finite. Four at a time: a sum
-   across one vector costs as much as across four. */
-INLINE void look(const int count, const int states, const real* const* g, const word* n,
-                 double* square, double* bad) {
-    const real most = sizeof(real) == 4 ? 1e28 : 1e290; /* beyond, squares leave their range */
-    for (int k = 0; k < states; k++) bad[k] = 0;
-    for (int k = 0; k < count; k += 4) {
-        const int left = count - k < 4 ? count - k : 4;
-        quad q[4];
-        for (int i = 0; i < 4; i++) q[i] = i < left ? squares(g[k + i], n[k + i]) : q[0];
-        const quad sum = sums_of(q[0], q[1], q[2], q[3]);
-        for (int i = 0; i < left; i++) square[k + i] = sum[i];
-        const __typeof__(sum > 0) fine = (sum > 1 / most) & (sum < most);  /* -1 where so */
-        if (__builtin_expect(fine[0] & fine[1] & fine[2] & fine[3], 1)) continue;
-        for (int i = k; i < k + left; i++)
-            look_closely(g[i], n[i], square + i, i < states ? bad + i : 0);
+/* whether any row was so far from one, a step ago, that it may have to be rescaled */
+INLINE int strays(const double* record, const int count, const int states, word rows) {
+    int far = 0;
+    for (word i = 0; i < rows; i++) {
+        double sum = 0;
+        for (int k = 0; k < states; k++) sum += record[i * count + k];
+        far |= !(sum > 1e-18 && sum < 1e24);
     }
+    return far;
 }
 static void clear(int32_t* to, word n, word part, word parts) {
     memset(to + n * part / parts, 0, (n * (part + 1) / parts - n * part / parts) * sizeof *to);
@@ -124,3 +170,49 @@ static void unscale(real* g, word n, int e) {
         for (word u = 0; u < n; u++) g[u] = times(g[u], -e);
 }
 """
+
+
+def _across(width: int) -> list[str]:
+    """A function that sums four vectors of so many values, for the compilers that can mix them.
+
+    Adding halves of two vectors, each with a half of the other, leaves the sums of both in one.
+    """
+    fours = range(0, width, 4)
+
+    def mixed(a: str, b: str, low: list[int], high: list[int]) -> str:
+        ways = (", ".join(str(q + i) for q in fours for i in way) for way in (low, high))
+        return " + ".join(f"MIX({a}, {b}, {way})" for way in ways)
+
+    first = ([0, width, 1, width + 1], [2, width + 2, 3, width + 3])
+    second = ([0, 1, width, width + 1], [2, 3, width + 2, width + 3])
+    parts = " + ".join(f"((const quad*)&s)[{q // 4}]" for q in fours)
+    return [
+        f"#elif WIDTH / BYTES == {width}",
+        "INLINE quad across(vec a, vec b, vec c, vec d) {",
+        f"    const vec ab = {mixed('a', 'b', *first)};",
+        f"    const vec cd = {mixed('c', 'd', *first)};",
+        f"    const vec s = {mixed('ab', 'cd', *second)};",
+        f"    return {parts};",
+        "}",
+    ]
+
+
+def loop() -> str:
+    """C text, to stand behind `steadygrad.scan.c.gemm.gemm`."""
+    plain = [
+        "/* ---- sums of squares of rows ---- */",
+        "#ifndef MIX",
+        "#define PLAIN_SUMS",
+        *(line for width in (4, 8, 16) for line in _across(width)),
+        "#else",
+        "#define PLAIN_SUMS",
+        "#endif",
+        "#ifdef PLAIN_SUMS",
+        "INLINE quad across(vec a, vec b, vec c, vec d) {",
+        "    quad s = {0};",
+        "    for (int i = 0; i < VL; i++) s += (quad){a[i], b[i], c[i], d[i]};",
+        "    return s;",
+        "}",
+        "#endif",
+    ]
+    return TOP + "\n".join(plain) + SUMS

@@ -5,6 +5,7 @@ from steadygrad.scan.c.gemm import gemm
 
 FLOAT = r"""
 typedef float real;
+#define BYTES 4
 #define R_TINY 1e-30f
 static inline real r_sqrt(real x) { return __builtin_sqrtf(x); }
 static inline real r_abs(real x) { return __builtin_fabsf(x); }
@@ -96,6 +97,7 @@ static inline real r_sigmoid(real x) { return (real)(1.0 / (1.0 + exp(-(double)x
 
 DOUBLE = r"""
 typedef double real;
+#define BYTES 8
 #define R_TINY 1e-300
 static inline real r_sqrt(real x) { return __builtin_sqrt(x); }
 static inline real r_abs(real x) { return __builtin_fabs(x); }

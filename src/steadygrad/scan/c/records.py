@@ -1,6 +1,9 @@
 """What a backward loop writes down of the gradient, and how it is read."""
 
+from functools import partial
 from itertools import pairwise
+from typing import final
+from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor
@@ -11,6 +14,11 @@ from steadygrad.scan.c.call import Call
 from steadygrad.scan.c.threads import Split
 from steadygrad.scan.layout import Layout
 from steadygrad.scan.taps import LOG10_2, Tap
+
+DOUBLE = torch.empty(0, dtype=torch.float64)
+KEPT = pool.LARGE // 8
+"""Numbers of a buffer that may wait here, at most; the pool sees to larger ones."""
+Read = partial[dict[str, object]]
 
 
 def _order(layout: Layout, split: Split) -> Tensor:
@@ -29,45 +37,66 @@ def _order(layout: Layout, split: Split) -> Tensor:
     return torch.cat(made).argsort()
 
 
-DOUBLE = torch.empty(0, dtype=torch.float64)
-
-
+@final
 class Records:
-    """What a backward loop writes down of every row: a record of doubles.
+    """Where the backward loops of one kernel write down what they see: a record a row, of doubles.
 
-    Sums of squares of the states, then of the gates, then counts of what is not finite: one record
-    a row. Where rows are split, those of one thread stand together, in the order in which they are
-    made: of threads that write side by side, each fetches ahead what another is writing.
+    Sums of squares of the states, then of the gates. Where rows are split, those of one thread
+    stand together, in the order in which they are made: of threads that write side by side, each
+    fetches ahead what another is writing.
+
+    Of a step that takes a fifth of a millisecond each microsecond counts, and memory that a thread
+    has not just written to is not in its cache. So a buffer is used again, once nobody can read it
+    any more: its tap was read, which copies, or dropped.
     """
 
-    def __init__(self, call: Call, cell: Cell, layout: Layout, rows: int, scaled: bool) -> None:
-        self._of, self._split = (cell, layout, rows, scaled), call.split
-        count = rows * (2 * len(cell.states) + len(cell.gates))
-        # Records, then as whole numbers the exponents of all rows, and those of the last step.
-        self._seen = pool.empty((count + rows + layout.batch,), DOUBLE)
-        address, words, index = self._seen.data_ptr(), call.words, call.index
-        words[index["seen"]], words[index["N"]] = address, rows
-        words[index["exponents"]] = address + 8 * count if scaled else 0
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+        self._width = len(cell.states) + len(cell.gates) + 1
+        self._idle: list[tuple[int, int, Tensor, ReferenceType[Read]]] = []
 
-    def tap(self) -> Tap:
-        """The tap, its logarithms taken only if somebody looks."""
-        cell, layout, *_ = self._of
-        return Tap.later(cell.states, cell.gates, layout.reverse, self._read)
+    def tap(self, call: Call, layout: Layout, scaled: bool) -> Tap:
+        """Give the call a place to write to; the tap reads it if somebody looks."""
+        # Behind the records, as 32-bit numbers, the exponents of all rows and of the last step:
+        # at most twice as many as there are rows.
+        count = call.rows * self._width
+        try:
+            size, address, seen, reader = self._idle.pop()  # from now on no other thread's
+            if size < count or reader() is not None:  # too small, or a tap may yet read it
+                raise IndexError
+        except IndexError:
+            seen = pool.empty((count,), DOUBLE)
+            size, address = count, seen.data_ptr()
+        call.words[call.index["seen"]] = address
+        read = partial(_read, seen, self._cell, layout, scaled, call.split)
+        if size < KEPT:
+            self._idle.append((size, address, seen, ref(read)))
+        tap = object.__new__(Tap)
+        tap.__dict__["_read"] = read
+        return tap
 
-    def _read(self) -> dict[str, Tensor]:
-        cell, layout, rows, scaled = self._of
-        states, gates = len(cell.states), len(cell.gates)
-        width = 2 * states + gates
-        order = _order(layout, self._split)
-        records, rest = self._seen.split([rows * width, rows + layout.batch])
-        squares, bad = records.view(rows, width)[order].split([states + gates, states], 1)
-        logs = 0.5 * squares.log10()
-        if scaled:
-            logs -= rest.view(torch.int32)[order, None].double() * LOG10_2
-        logs = layout.pad(logs, -torch.inf).movedim(-1, 0).contiguous()
-        return {
-            "log10_norm": logs[:states],
-            "log10_gate": logs[states:],
-            "nonfinite": layout.pad(bad, 0).movedim(-1, 0).to(torch.int64).contiguous(),
-            "present": layout.present(),
-        }
+
+def _read(
+    seen: Tensor, cell: Cell, layout: Layout, scaled: bool, split: Split
+) -> dict[str, object]:
+    states, gates, rows = len(cell.states), len(cell.gates), sum(layout.batch_sizes)
+    records, rest = seen.tensor_split([rows * (states + gates)])
+    order = _order(layout, split)
+    sums = records.view(rows, states + gates)[order]
+    # Below zero: how many values are not finite, twice, and one more if the sum is NaN.
+    broken = -sums.clamp(max=0)
+    sums = torch.where(broken > 0, torch.where(broken % 2 == 1, torch.nan, torch.inf), sums)
+    logs = 0.5 * sums.log10()
+    if scaled:
+        logs -= rest.view(torch.int32)[order, None].double() * LOG10_2
+    logs = layout.pad(logs, -torch.inf).movedim(-1, 0).contiguous()
+    bad = layout.pad((broken[:, :states] / 2).floor(), 0).movedim(-1, 0)
+    return {
+        "states": cell.states,
+        "gates": cell.gates,
+        "log10_norm": logs[:states],
+        "log10_gate": logs[states:],
+        "nonfinite": bad.to(torch.int64).contiguous(),
+        "present": layout.present(),
+        "reverse": layout.reverse,
+    }

@@ -13,7 +13,7 @@ from steadygrad.scan.c.around import entry, prepare, room_function
 from steadygrad.scan.c.backward import Backward
 from steadygrad.scan.c.forward import Forward
 from steadygrad.scan.c.functions import functions
-from steadygrad.scan.c.loop import LOOP
+from steadygrad.scan.c.loop import loop
 from steadygrad.scan.c.preamble import preamble
 from steadygrad.scan.c.slots import Slots
 from steadygrad.scan.trace import Product
@@ -86,6 +86,6 @@ class _File(Forward, Backward):
             *entry("backward", b.words(), "1", f"{b['threads']} > 1 && !{b['together']}"),
             "#endif",
         ]
-        text = "\n".join([preamble(self.dtype, self.exact), functions(), LOOP, *ways, ""])
+        text = "\n".join([preamble(self.dtype, self.exact), functions(), loop(), *ways, ""])
         kinds = (self.constants, self.noise)
         return Printed(text, f, b, self.beside, *kinds, self.products, self.shared)

@@ -48,8 +48,11 @@ class StepCall:
         )
         if projection is not None:
             call.tensor("hr", projection.detach().clone())
-        call.tensor("w", matrix.clone(memory_format=torch.contiguous_format))
-        call.tensor("bias", _bias(weights.bias_ih, matrix))
+        self._weight = call.tensor("w", matrix.clone(memory_format=torch.contiguous_format))
+        self._bias = call.tensor("bias", _bias(weights.bias_ih, matrix))
+        self._picked = call.tensor("xp", matrix.new_empty(batch, gates * size))
+        self._columns: Tensor | None = None
+        self._reads_features = False
         self._hidden = call.tensor("hidden", matrix.new_empty(batch, width))
         widths = [width] + [size] * (len(cell.states) - 1)
         self.state = tuple(matrix.new_zeros(batch, width) for width in widths)
@@ -69,12 +72,30 @@ class StepCall:
         self._words, self._x, self._packed = call.words, call.index["x"], call.index["packed"]
 
     def run(self, x: Tensor) -> Tensor:
-        """Advance by ``x``, ``(B, I)``; return h, ``(B, H)``, in a buffer the next call reuses."""
-        x = x.contiguous()
-        self._words[self._x] = x.data_ptr()
+        """Advance by ``x``, ``(B, I)`` or codes ``(B,)``; return h, ``(B, H)``.
+
+        In a buffer that the next call writes to again.
+
+        Raises:
+            IndexError, RuntimeError: There is no such code; the state is as it was.
+        """
+        if x.is_floating_point():
+            x = x.contiguous()
+            if not self._reads_features:  # W is packed with what it is multiplied with
+                self._reads_features, self._words[self._packed] = True, 0
+            self._words[self._x] = x.data_ptr()
+        else:
+            self._pick(x)
+            self._words[self._x] = 0
         self._function(self._address)
         self._words[self._packed] = 1  # the weights stay: packed by the first step
         return self._hidden
+
+    def _pick(self, codes: Tensor) -> None:
+        """For each code the column of W that its one-hot features would pick, the bias added."""
+        if self._columns is None:
+            self._columns = self._weight.t() + self._bias
+        torch.index_select(self._columns, 0, codes.long(), out=self._picked)
 
 
 def _bias(bias: Tensor | None, matrix: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ class Values:
             *(f"r{i}" for i in range(count)), *(f"k{i}" for i in range(count)),
             *(f"dr{i}" for i in range(count)), *(f"dbr{i}" for i in range(count)),
             *(f"u{k}" for k in units), *(f"du{k}" for k in units), *beside,
-            "N", "seen", "exponents", "place", "by", "bound", *TOOLS,
+            "seen", "place", "by", "bound", *TOOLS,
         )  # fmt: skip
 
     def _ends(self) -> set[str]:
