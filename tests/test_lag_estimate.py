@@ -8,7 +8,17 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from steadygrad.tasks import NARMA, Adding, MackeyGlass, Sizes, Task, TemporalOrder, estimate_lag
+from steadygrad.tasks import (
+    NARMA,
+    Adding,
+    DelayedXOR,
+    MackeyGlass,
+    Multiplication,
+    Sizes,
+    Task,
+    TemporalOrder,
+    estimate_lag,
+)
 from steadygrad.tasks.lag_estimate import _blocks
 from steadygrad.tasks.synthetic import Regression
 
@@ -50,6 +60,9 @@ class Echo(Numbers):
         (NARMA(), 9, 31),  # of tenth order; what u did is left in y for some time
         (MackeyGlass(), 5, 40),  # the delay is 17, the answer 6 ahead
         (Echo(), 23, 26),
+        (Multiplication(50), 40, 50),  # of two marked numbers: no sum tells the product
+        (DelayedXOR(10, 100), 20, 20),  # of the bits 10 and 20 steps ago
+        (DelayedXOR(20, 150), 40, 40),
     ],
     ids=lambda value: getattr(value, "name", None),
 )
@@ -63,7 +76,39 @@ def test_known_lags(task: Task, least: int, most: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_noise_has_none(seed: int) -> None:
     found = estimate_lag(Numbers(), seed)
-    assert found.lag is None and "give one" in found.text
+    assert found.lag is None and found.needed is None and "give one" in found.text
+    draw = torch.Generator().manual_seed(seed)
+    bits = torch.randint(2, (60, 2000, 1), generator=draw).float()
+    found = estimate_lag((bits, torch.randint(2, (2000,), generator=draw)), seed)
+    assert found.lag is None and found.needed is None
+
+
+def test_tensors_are_taken_as_a_task_is() -> None:
+    task, draw = Echo(), torch.Generator().manual_seed(0)
+    inputs, targets = task.draw(2000, draw)
+    at_end = estimate_lag((inputs, targets))
+    assert at_end.lag is not None and 23 <= at_end.lag <= 26 and at_end.needed == at_end.lag
+    bits = torch.randint(3, (80, 400), generator=draw)
+    answers = torch.full_like(bits, -1)  # where there is none
+    answers[7:] = bits[:-7]
+    found = estimate_lag((bits, answers))
+    assert found.lag == 7 and found.explained > 0.9
+    for wrong in ((inputs, targets[:9]), (inputs[0], targets), (bits.float(), answers)):
+        with pytest.raises(ValueError, match=r"expected inputs \(T, B, I\)"):
+            estimate_lag(wrong)
+
+
+def test_an_answer_to_the_present_step_needs_no_past() -> None:
+    inputs = torch.randn(40, 2000, 1, generator=torch.Generator().manual_seed(0))
+    found = estimate_lag((inputs, inputs[-1] + 0.1 * torch.randn(2000, 1)))
+    assert found.lag == 0 and found.needed is None and "no step of the past" in found.text
+
+
+def test_many_features_are_made_fewer() -> None:
+    draw = torch.Generator().manual_seed(0)
+    inputs = torch.randn(40, 1500, 3, generator=draw) @ torch.randn(3, 100, generator=draw)
+    found = estimate_lag((inputs, inputs[-12, :, :2]))
+    assert found.lag is not None and 11 <= found.lag <= 15 and found.explained > 0.9
 
 
 def test_blocks_cover_every_lag_once() -> None:

@@ -2,17 +2,19 @@
 
 import json as json_format
 from pathlib import Path
+from typing import Literal
 
 from steadygrad.cli.plain_json import plain
 from steadygrad.cli.report import write_report
 from steadygrad.cli.target import read_target
 from steadygrad.diagnosis import diagnose as diagnose_model
+from steadygrad.diagnosis.lag import Lag
 from steadygrad.tasks import InputError
 
 
 def diagnose(
     target: str,
-    lag: int | None = None,
+    lag: int | Literal["auto", "none"] = "auto",
     data: Path | None = None,
     rows: int | None = None,
     out: Path | None = None,
@@ -25,19 +27,22 @@ def diagnose(
     Args:
         target: module:function or file.py:function, which returns (model, loss_fn), with loss_fn()
             the loss of one batch; or the folder of a run of steadygrad train.
-        lag: Time steps that the gradient has to travel; only with it can vanishing be a fault.
+        lag: Time steps that the gradient has to travel; only with it can vanishing be a fault. If
+            not given, that of the run, which may be estimated from its data; none: no lag.
         data: The data of a run, if it is not where it was.
         rows: Sequences of the batch to measure at most; all if not given.
         out: Write a report, one HTML file, here.
         json: Print one JSON document and nothing else.
     """
-    if lag is not None and lag < 1:
+    if isinstance(lag, int) and lag < 1:
         raise InputError(f"--lag {lag}: expected at least 1")
     if rows is not None and rows < 1:
         raise InputError(f"--rows {rows}: expected at least 1")
     found = read_target(target, data)
     try:
-        diagnosis = diagnose_model(found.model, found.loss_fn, lag or found.lag, rows=rows)
+        diagnosis = diagnose_model(
+            found.model, found.loss_fn, _chosen(lag, found.lag), rows=rows, losses=found.losses
+        )
     except ValueError as error:
         raise InputError(f"{target}: {error}") from None
     if json:
@@ -50,3 +55,9 @@ def diagnose(
         if not json:
             print(f"report: {page}")
     return int(diagnosis.verdict != "healthy")
+
+
+def _chosen(lag: int | Literal["auto", "none"], known: Lag) -> Lag:
+    if lag == "auto":
+        return known
+    return None if lag == "none" else lag

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from steadygrad.train.events import Event, Remark, Saved, Started, Stepped, Validated
+from steadygrad.train.events import Event, Prepared, Remark, Saved, Started, Stepped, Validated
 
 FADING = 0.98  # of the running mean of the loss and of the share of clipped steps
 
@@ -43,6 +43,8 @@ class Lines:
         lines: list[str] = []
         if isinstance(event, Started):
             lines = heading(event)
+        elif isinstance(event, Prepared):
+            lines = [f"  {event.text}"]
         elif isinstance(event, Validated):
             lines = [validation(event)]
         elif isinstance(event, Remark):

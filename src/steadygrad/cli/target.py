@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from steadygrad.diagnosis.lag import Lag
 from steadygrad.tasks import InputError
 from steadygrad.train import reload
 
@@ -22,7 +23,8 @@ class Target:
 
     model: nn.Module
     loss_fn: Callable[[], Tensor]
-    lag: int | None = None
+    lag: Lag = None
+    losses: tuple[float, ...] = ()
 
 
 def read_target(text: str, data: Path | None = None) -> Target:
@@ -39,7 +41,7 @@ def read_target(text: str, data: Path | None = None) -> Target:
     path = Path(text)
     if path.exists():
         run = reload(path, data)
-        return Target(run.model, run.loss, run.lag)
+        return Target(run.model, run.loss, run.lag, run.losses)
     made = call(text)
     if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)):
         raise InputError(

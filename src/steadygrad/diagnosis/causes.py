@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from steadygrad.diagnosis.finding import Finding, Key, Thresholds
 from steadygrad.diagnosis.history import History
+from steadygrad.diagnosis.lag import is_estimated
 
 CONSEQUENCES = {
     "vanishing",
@@ -29,6 +30,8 @@ def causes(
     - Where steps are too large, what came up after them is their doing.
     - Where the losses are told, a gradient that has vanished only so far that the optimiser's
       rescaling may still use it is a fault once the loss has stood still for long.
+    - Where the losses are told, a lag that is estimated accuses nobody whose loss still falls: what
+      the far past is worth to this network is not known.
     - Where the loss is a small part of what it was, the network has learned, wherever its
       gradient gets to.
 
@@ -45,6 +48,8 @@ def causes(
         found = [f for f in found if f.fault not in CONSEQUENCES or _was_there(f, standing, since)]
     if history.loss and not history.stands():
         found = [f for f in found if not _may_mend(f, thresholds)]
+    if history.loss and not history.rests():
+        found = [f for f in found if not is_estimated(f)]
     if history.has_learned():
         found = [f for f in found if f.fault not in ("vanishing", "exploding")]
     return list(found)

@@ -1,6 +1,6 @@
 """One look at a model: where its gradient gets to, and what is in the way."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from steadygrad.diagnosis import rendering
 from steadygrad.diagnosis.data_rules import padding
 from steadygrad.diagnosis.finding import Finding, Thresholds, verdict, worst_first
-from steadygrad.diagnosis.judge import judge
+from steadygrad.diagnosis.history import of_losses
+from steadygrad.diagnosis.lag import Lag, is_estimated, judge_at, steps_of, to_record
 from steadygrad.diagnosis.prescribe import prescribe
 from steadygrad.diagnosis.recording import describe, write_flow
 from steadygrad.diagnosis.shared import looking_alone
 from steadygrad.flow import TimeFlow, gradient_through_time
 from steadygrad.record import Record
+from steadygrad.tasks.lag_estimate import LagEstimate
 
 
 class Flows(Mapping[str, TimeFlow]):
@@ -45,7 +47,8 @@ class Diagnosis:
         findings: Worst first.
         flow: Per layer the gradient at every time step, and what follows from it.
         loss: Value of the loss.
-        lag: Steps back that the task needs, if given.
+        lag: Steps back that the task needs, if known.
+        estimate: How that was estimated; None if it was given.
         parameter_norms: Norm of the gradient of every parameter.
         thresholds: What decided.
     """
@@ -57,6 +60,7 @@ class Diagnosis:
     lag: int | None
     parameter_norms: dict[str, float | None]
     thresholds: Thresholds
+    estimate: LagEstimate | None = None
 
     def __str__(self) -> str:
         lines = [f"verdict: {self.verdict}   loss {self.loss:.4g}   " + self._lag_text()]
@@ -80,22 +84,33 @@ class Diagnosis:
         return "\n".join(lines)
 
     def _lag_text(self) -> str:
+        if self.estimate is not None:
+            return self._estimate_text(self.estimate)
         if self.lag is None:
             return "no required lag given: nobody is accused of vanishing"
         return f"required lag {self.lag}"
+
+    def _estimate_text(self, estimate: LagEstimate) -> str:
+        if self.lag is not None:
+            return f"estimated lag {self.lag}: {estimate.text}"
+        why = " what is far is worth little beside what is near;" if estimate.lag else ""
+        return f"{estimate.text};{why} nobody is accused of vanishing"
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain values."""
         return {
             "verdict": self.verdict,
             "loss": self.loss,
-            "lag": self.lag,
+            **self._lag_notes(),
             "findings": [f.to_record() for f in self.findings],
             "layers": [describe(flow) for flow in self.flow.values()],
             "log10_grad": {n: f.log10_grad.tolist() for n, f in self.flow.items()},
             "log10_ratio_by_lag": {n: f.by_lag.log10_ratio.tolist() for n, f in self.flow.items()},
             "parameter_norms": self.parameter_norms,
         }
+
+    def _lag_notes(self) -> dict[str, Any]:
+        return to_record(self.lag if self.estimate is None else self.estimate)
 
     def record(self, path: str | Path) -> Path:
         """Write a record of this one look, for `steadygrad.report`."""
@@ -107,7 +122,8 @@ class Diagnosis:
                 rec.finding(0, finding.to_record())
             rec.note("kind", "diagnose")
             rec.note("verdict", self.verdict)
-            rec.note("lag", self.lag)
+            for name, value in self._lag_notes().items():
+                rec.note(name, value)
             rec.note("layers", [describe(flow) for flow in self.flow.values()])
             rec.note("thresholds", vars(self.thresholds))
         return Path(path)
@@ -126,11 +142,12 @@ def _horizon(flow: TimeFlow) -> str:
 def diagnose(
     model: nn.Module,
     loss_fn: Callable[[], Tensor],
-    lag: int | None = None,
+    lag: Lag = None,
     *,
     thresholds: Thresholds | None = None,
     sources: int = 5,
     rows: int | None = None,
+    losses: Sequence[float] = (),
 ) -> Diagnosis:
     """Measure the gradient at every time step of every recurrent layer, and judge it.
 
@@ -140,10 +157,13 @@ def diagnose(
         model: Any model that holds recurrent layers, torch.nn's or ours.
         loss_fn: Computes the scalar loss of one batch with ``model``.
         lag: How many steps back the task needs the gradient to reach. Without it the memory
-            horizon is measured and nobody is accused of vanishing.
+            horizon is measured and nobody is accused of vanishing. Or what
+            `steadygrad.tasks.estimate_lag` found, and findings say that it is an estimate.
         thresholds: What counts as vanishing, exploding, dead; see `Thresholds` for the defaults.
         sources: Where the loss enters at many steps, from how many to measure (median).
         rows: Sequences of the batch to use at most; all if not given.
+        losses: Of the training so far, step by step. With them a lag that is only estimated accuses
+            no network whose loss still falls.
 
     Raises:
         ValueError: No recurrent layer, none called, a loss that is no scalar, a negative lag; a
@@ -157,12 +177,13 @@ def diagnose(
         >>> d.verdict
         'vanishing'
     """
-    if lag is not None and lag < 1:
-        raise ValueError(f"lag counts steps back and must be at least 1, got {lag}")
+    steps, estimate = steps_of(lag), lag if isinstance(lag, LagEstimate) else None
     thresholds = thresholds or Thresholds()
     with looking_alone(model):
-        measured = gradient_through_time(model, loss_fn, lag=lag, sources=sources, rows=rows)
-    found = [f for flow in measured.flows.values() for f in judge(flow, lag, thresholds)]
+        measured = gradient_through_time(model, loss_fn, lag=steps, sources=sources, rows=rows)
+    found = [f for flow in measured.flows.values() for f in judge_at(flow, lag, thresholds)]
+    if losses and not of_losses(losses).rests():
+        found = [f for f in found if not is_estimated(f)]
     found += [f for call, g in measured.borders if (f := padding(call, g, thresholds))]
     findings = [prescribe(finding, model) for finding in found]
     return Diagnosis(
@@ -170,7 +191,8 @@ def diagnose(
         worst_first(findings),
         Flows(measured.flows),
         measured.loss,
-        lag,
+        steps,
         measured.parameter_norms,
         thresholds,
+        estimate,
     )

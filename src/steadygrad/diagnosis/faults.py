@@ -43,9 +43,10 @@ _ALL = (
     Fault(
         "vanishing",
         "The gradient dies on its way back through time, so that early steps cannot be learned.",
-        "|dL/dh_(t-k)| / |dL/dh_t| by replay in float64, at the required lag. Without a required "
-        "lag nobody is accused: a network that needs no memory may have none. A watch that is told "
-        "the losses waits for them where the gradient is small and not yet lost.",
+        "|dL/dh_(t-k)| / |dL/dh_t| by replay in float64, at the required lag, or at one estimated "
+        "from the data. Without any lag nobody is accused: a network that needs no memory may have "
+        "none. A watch that is told the losses waits for them where the gradient is small and not "
+        "yet lost, and where the lag is an estimate.",
         ("vanishing", "unlikely"),
     ),
     Fault(

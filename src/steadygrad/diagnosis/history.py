@@ -4,7 +4,7 @@ Each rule wants enough numbers and concludes nothing without them.
 """
 
 import math
-from collections.abc import MutableSequence, Sequence
+from collections.abc import Iterable, MutableSequence, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -65,9 +65,21 @@ class History:
         told = len(self.loss) * self._stride
         return told >= max(LONG, MOST * (self.planned or 0)) and not _falls(self.loss, 0.9)
 
+    def rests(self) -> bool:
+        """Whether the loss has been told for long, unmoved, whatever is planned."""
+        return len(self.loss) * self._stride >= LONG and not _falls(self.loss, 0.9)
+
     def has_learned(self) -> bool:
         """Whether the loss is a tenth of what it was, or less."""
         return _falls(self.loss, 0.1)
+
+
+def of_losses(losses: Iterable[float]) -> History:
+    """What is known where only the losses are."""
+    history = History()
+    for value in losses:
+        history.see_loss(value)
+    return history
 
 
 def judge_history(history: History, thresholds: Thresholds) -> list[Finding]:

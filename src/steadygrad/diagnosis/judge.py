@@ -11,18 +11,20 @@ from steadygrad.diagnosis.finding import Finding, Thresholds, confidence
 from steadygrad.flow import TimeFlow
 
 
-def judge(flow: TimeFlow, lag: int | None, thresholds: Thresholds) -> list[Finding]:
+def judge(
+    flow: TimeFlow, lag: int | None, thresholds: Thresholds, need: str = "the task needs"
+) -> list[Finding]:
     """Name what is wrong with one direction of one layer.
 
     A vanished gradient is a fault only at a lag that the task needs: without one, nobody is
-    accused of vanishing.
+    accused of vanishing. ``need`` are the words before the lag.
     """
     bad = np.flatnonzero(flow.nonfinite)
     if len(bad):
         return [_nonfinite(flow, bad)]
-    cut = _truncated(flow, lag)
+    cut = _truncated(flow, lag, need)
     # Where the layer itself cuts the gradient, that nothing arrives beyond is no other fault.
-    travel = None if cut and flow.truncate else _travel(flow, lag, thresholds)
+    travel = None if cut and flow.truncate else _travel(flow, lag, thresholds, need)
     gates = _gates(flow, thresholds, travel)
     if travel and travel.fault == "vanishing":
         # What is shut explains that nothing passes; what is stuck at least says where.
@@ -31,7 +33,7 @@ def judge(flow: TimeFlow, lag: int | None, thresholds: Thresholds) -> list[Findi
     return found + _growing(flow, thresholds) + gates
 
 
-def _truncated(flow: TimeFlow, lag: int | None) -> Finding | None:
+def _truncated(flow: TimeFlow, lag: int | None, need: str) -> Finding | None:
     """The gradient's way is cut before the lag, by the layer or by the end of the sequence."""
     reach = min(flow.truncate or flow.time_steps, flow.time_steps) - 1
     # One call per step, by hand, says nothing of how far the loop around it goes.
@@ -46,8 +48,7 @@ def _truncated(flow: TimeFlow, lag: int | None) -> Finding | None:
     return Finding(
         "truncated",
         flow.name,
-        f"The gradient in {flow.name} gets {reach} steps back at most, for {why}; the task needs "
-        f"{lag}.",
+        f"The gradient in {flow.name} gets {reach} steps back at most, for {why}; {need} {lag}.",
         lag=lag,
         evidence={"reach": reach, "truncate": flow.truncate, "time_steps": flow.time_steps},
         confidence=1.0,
@@ -100,7 +101,7 @@ def _nonfinite(flow: TimeFlow, bad: np.ndarray) -> Finding:
     )
 
 
-def _travel(flow: TimeFlow, lag: int | None, thresholds: Thresholds) -> Finding | None:
+def _travel(flow: TimeFlow, lag: int | None, thresholds: Thresholds, need: str) -> Finding | None:
     by_lag = flow.by_lag
     if by_lag.max_lag < 1 or np.isnan(by_lag.log10_ratio).any():
         return None
@@ -135,7 +136,7 @@ def _travel(flow: TimeFlow, lag: int | None, thresholds: Thresholds) -> Finding 
             flow.name,
             f"The gradient in {flow.name} dies on its way back: beyond {horizon} steps less than "
             f"{thresholds.vanishing:g} of it is left; after {at} steps it is {_times(ratio)}, and "
-            f"the task needs {lag}.",
+            f"{need} {lag}.",
             lag=lag,
             evidence=evidence | {"threshold": thresholds.vanishing},
             confidence=confidence(low - ratio, exact),

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from steadygrad.diagnosis.finding import Thresholds
+from steadygrad.diagnosis.lag import Lag
 from steadygrad.diagnosis.shared import is_replicated
 from steadygrad.diagnosis.watching.options import Options
 from steadygrad.diagnosis.watching.watcher import Watch
@@ -18,7 +19,7 @@ def watch(
     optimizer: torch.optim.Optimizer,
     *,
     record: Record | None = None,
-    lag: int | None = None,
+    lag: Lag = None,
     budget: float = 0.02,
     start_step: int = 0,
     rows: int = 8,
@@ -46,7 +47,8 @@ def watch(
         model: Any model that holds recurrent layers, torch.nn's or ours; compiled or not.
         optimizer: Its optimiser. A step that a gradient scaler skips is not seen, and no fault.
         record: Where to write; nothing is written if not given.
-        lag: How many steps back the task needs the gradient to reach.
+        lag: How many steps back the task needs the gradient to reach; or what
+            `steadygrad.tasks.estimate_lag` found, and findings say that it is an estimate.
         budget: Share of the training time that measuring may take; tracing a cell, about a second
             once per process, comes on top, when the watch is made.
         start_step: Steps done before, when a training is resumed.

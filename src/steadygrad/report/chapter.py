@@ -105,6 +105,16 @@ class Chapter:
         return int(below[0]) - 1 if len(below) else len(ratio) - 1
 
     @property
+    def lag_is_estimated(self) -> bool:
+        """Whether nobody has said the lag, and it comes from the data."""
+        return isinstance(self.notes.get("lag_estimate"), Mapping)
+
+    @property
+    def lag_word(self) -> str:
+        """For a mark at the lag."""
+        return "estimated" if self.lag_is_estimated else "needed"
+
+    @property
     def measured(self) -> int:
         """The longest way back that was measured, in steps."""
         return len(self.main.by_lag()) - 1 if self.main is not None else 0

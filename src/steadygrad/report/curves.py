@@ -95,7 +95,8 @@ def _plot(chapters: list[Chapter], panel: Panel) -> Plot:
         for c, name, steps, values in told
     ]
     lag = chapters[-1].lag
-    needed = [Rule(float(lag), f"needed: {lag}", True)] if lag and "horizon" in panel.names else []
+    word = chapters[-1].lag_word
+    needed = [Rule(float(lag), f"{word}: {lag}", True)] if lag and "horizon" in panel.names else []
     return Plot(
         title=panel.title,
         about=panel.about,

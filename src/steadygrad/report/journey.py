@@ -56,6 +56,8 @@ def _track(chapter: Chapter, key: Key) -> Track | None:
 def _intro(chapters: list[Chapter]) -> str:
     lag = chapters[-1].lag
     need = f" This task needs it to get {lag} steps back." if lag else ""
+    if lag and chapters[-1].lag_is_estimated:
+        need = f" By an estimate from the data it has to get {lag} steps back."
     return (
         "Training sends a signal, the gradient, from the answer back through every time step. "
         "Where it has faded, nothing can be learned from what happened there." + need
@@ -110,7 +112,7 @@ def curve(tracks: list[tuple[Chapter, Track]]) -> Plot:
     if comparable:
         rules.append(Rule(last.threshold, f"gone: {figures.threshold(last.threshold)}", True))
     if last.lag:
-        rules.append(Rule(float(last.lag), f"needed: {last.lag} steps", False))
+        rules.append(Rule(float(last.lag), f"{last.lag_word}: {last.lag} steps", False))
     many = len(tracks) > 1
     starts = ", ".join((f"{c.label} " if many else "") + _norm(t.start()) for c, t in tracks)
     return Plot(

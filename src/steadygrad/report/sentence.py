@@ -152,7 +152,8 @@ def _reach(chapter: Chapter) -> str:
 
 
 def _need(chapter: Chapter) -> str:
-    return f"; the task needs {figures.plain(chapter.lag)}" if chapter.lag else ""
+    what = "the estimated lag is" if chapter.lag_is_estimated else "the task needs"
+    return f"; {what} {figures.plain(chapter.lag)}" if chapter.lag else ""
 
 
 def _was(chapter: Chapter) -> str:

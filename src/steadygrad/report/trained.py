@@ -10,7 +10,9 @@ from steadygrad.report.compare import named
 from steadygrad.report.found import brief
 from steadygrad.report.markup import Html, el, join, table
 
-_TOLD = frozenset("title kind verdict lag scores layers remedies trials thresholds".split())
+_TOLD = frozenset(
+    "title kind verdict lag lag_estimate scores layers remedies trials thresholds".split()
+)
 _FIRST = ("data", "model", "seeds", "versions")
 _DULL = frozenset({"epoch", "checkpoint"})
 

@@ -5,8 +5,9 @@ one after the other, each about as long as all before it; a block counts if it e
 held-out answers, by at least ``LEAST`` of their variance, than the same block of other sequences
 does in every one of ``SHUFFLES`` draws. The estimate is the far end of the last block that counts.
 
-The probe sees the inputs, their products at one time step, and nothing across steps: what only a
-product of two steps tells (parity) it cannot find. It then abstains, as on noise.
+The probe sees the inputs, their products at one time step, and of few inputs the products of any
+two steps; what only more of them together tell (parity) it cannot find. It then abstains, as on
+noise.
 
 References:
     Hastie, Tibshirani and Friedman, *The Elements of Statistical Learning*, 2009, 3.4 (ridge
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steadygrad.tasks.base import Task
+from steadygrad.tasks.lag_pairs import far_end_of_pairs
 
 SAMPLES = 3000
 SHUFFLES = 19
@@ -49,7 +51,8 @@ class LagEstimate:
         confidence: That the far end is no accident, 0 to 1: none of the shuffled blocks did as
             well.
         explained: Share of the answers' variance that the probe explains on held-out samples.
-        gains: Per block its first and last lag, and what it adds to ``explained``.
+        gains: Per block its first and last lag, and what it adds to ``explained``; last, if it
+            is what tells, the best product of two steps by itself.
     """
 
     lag: int | None
@@ -61,13 +64,14 @@ class LagEstimate:
     def needed(self) -> int | None:
         """The lag at which a gradient that is gone is a fault; None: nobody is to be accused.
 
-        So it is where the answers need no memory, and where the far past is worth little beside
-        what the near past tells already: `WORTH`.
+        What is far may be worth little beside what is near, and a network may do well without: it
+        is held to the last block that brings `WORTH` of all that is explained. The present step
+        alone needs no memory.
         """
         if not self.lag:
             return None
-        brought = next(gain for first, last, gain in self.gains if first <= self.lag <= last)
-        return self.lag if brought >= WORTH * self.explained else None
+        worth = [last for _, last, gain in self.gains if gain >= WORTH * self.explained]
+        return min(self.lag, max(worth, default=0)) or None
 
     @property
     def text(self) -> str:
@@ -186,7 +190,7 @@ def _columns(targets: NDArray[Any]) -> Array:
 
 
 def _probe(x: Array, y: Array, rng: np.random.Generator) -> LagEstimate:
-    x = _with_products(x)
+    steps, x = _standardised(x), _with_products(x)
     train = rng.permutation(len(x)) < len(x) * 2 // 3
     y = y - y[train].mean(0)
     scale = float((y[~train] ** 2).sum())
@@ -205,10 +209,14 @@ def _probe(x: Array, y: Array, rng: np.random.Generator) -> LagEstimate:
         if gain > LEAST and gain > _by_chance(features, block, y, train, error, rng) / scale:
             edges = first, last
         features, error = wider, min(error, now)
-    if edges is None:
-        return LagEstimate(None, 0.0, max(0.0, 1 - error / scale), tuple(gains))
-    far = _refined(x, y, train, edges)
-    return LagEstimate(far, 1 - 1 / (1 + SHUFFLES), 1 - error / scale, tuple(gains))
+    far = None if edges is None else _refined(x, y, train, edges)
+    explained = max(0.0, 1 - error / scale)
+    pair = far_end_of_pairs(steps, y, train, rng)
+    if pair is not None and pair[0] > (far or 0):
+        far, explained = pair[0], max(explained, pair[1])
+        gains = [*gains, (far, far, pair[1])]
+    sure = 0.0 if far is None else 1 - 1 / (1 + SHUFFLES)
+    return LagEstimate(far, sure, explained, tuple(gains))
 
 
 def _blocks(lags: int) -> list[tuple[int, int]]:
@@ -229,6 +237,10 @@ def _with_products(x: Array) -> Array:
     if count <= MOST_PRODUCTS:
         pairs = [x[..., i] * x[..., j] for i in range(count) for j in range(i, count)]
         x = np.concatenate([x, np.stack(pairs, -1)], -1)
+    return _standardised(x)
+
+
+def _standardised(x: Array) -> Array:
     spread = x.std((0, 1))
     return (x - x.mean((0, 1))) / np.where(spread > 0, spread, 1)
 

@@ -46,7 +46,8 @@ class TrainConfig:
         learning_rate: Step size of Adam at the start, halved when validation stalls; 0.001 for a
             forecast, 0.002 for a text if not given.
         budget: Share of the time that measuring the gradient at every time step may take.
-        lag: Time steps that the gradient has to travel; only with it can vanishing be a fault.
+        lag: Time steps that the gradient has to travel; only with it can vanishing be a fault. If
+            not given, estimated from the training data before training; none: no lag.
         rollbacks: How often a training that diverges goes back to its last good state and on with a
             remedy, before it ends as diverged; --repair allows three.
         device: Where to train.
@@ -77,7 +78,7 @@ class TrainConfig:
     batch_size: int = 64
     learning_rate: float | None = None
     budget: float = 0.05
-    lag: int | None = None
+    lag: int | Literal["auto", "none"] = "auto"
     rollbacks: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 0
@@ -108,9 +109,10 @@ class TrainConfig:
         """
         for name in COUNTS:
             _expect(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
-        for name in ("window", "horizon", "hidden", "epochs", "threads", "lag"):
+        for name in ("window", "horizon", "hidden", "epochs", "threads"):
             value = getattr(self, name)
             _expect(name, value, value is None or value >= 1, "at least 1")
+        _expect("lag", self.lag, isinstance(self.lag, str) or self.lag >= 1, "at least 1")
         for name in ("learning_rate", "checkpoint_every_seconds"):
             value = getattr(self, name)
             holds = value is None or 0 < value <= LARGEST[name]

@@ -26,6 +26,13 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """Something is done before the first step, that takes a while; or is done now."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Stepped:
     """One training step is done."""
 
@@ -65,7 +72,7 @@ class Remark:
     text: str
 
 
-Event = Started | Stepped | Validated | Saved | Remark
+Event = Started | Prepared | Stepped | Validated | Saved | Remark
 Listener = Callable[[Event], None]
 
 

@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steadygrad.diagnosis.lag import Lag
+from steadygrad.ranks import Ranks
 from steadygrad.record import read
 from steadygrad.tasks import InputError, Task
 from steadygrad.train import checkpoint
 from steadygrad.train.config import TrainConfig
 from steadygrad.train.data import read_task
 from steadygrad.train.folder import Folder
+from steadygrad.train.lag import lag_of
 from steadygrad.train.model import SequenceModel
 from steadygrad.train.remedied import remedied_model
 
@@ -26,13 +29,15 @@ class Reloaded:
         config: Its options.
         task: Its data.
         model: With the weights of its latest checkpoint, in evaluation mode.
-        lag: What its task needs, if known.
+        lag: What its task needs, if known, or as it was estimated.
+        losses: Of its training so far.
     """
 
     config: TrainConfig
     task: Task
     model: SequenceModel
-    lag: int | None
+    lag: Lag
+    losses: tuple[float, ...] = ()
 
     def loss(self) -> Tensor:
         """Loss on the first batch of the training part, in its own order."""
@@ -59,6 +64,7 @@ def reload(path: Path, data: Path | None = None) -> Reloaded:
         )
     with read(folder.record) as record:
         options = record.config
+        losses = record.scalars("loss")[1] if "loss" in record.scalar_names() else ()
     config = config_of(options, folder.record)
     config = replace(config, file=data or config.file)
     if not config.file.exists():
@@ -72,7 +78,8 @@ def reload(path: Path, data: Path | None = None) -> Reloaded:
     checkpoint.check_fits(folder.checkpoint, saved, model.state_dict())
     model.load_state_dict(saved.group("model"))
     model.eval()
-    return Reloaded(config, task, model, config.lag or task.required_lag)
+    lag = lag_of(config, task, Ranks(), lambda event: None)
+    return Reloaded(config, task, model, lag, tuple(map(float, losses)))
 
 
 def config_of(options: Mapping[str, Any], where: Path) -> TrainConfig:
@@ -85,6 +92,7 @@ def config_of(options: Mapping[str, Any], where: Path) -> TrainConfig:
     if "file" not in options or not set(options) <= names:
         raise InputError(f"{where}: is not the record of a run of steadygrad train")
     values: dict[str, Any] = dict(options) | {"remedies": tuple(options.get("remedies", ()))}
+    values["lag"] = values.get("lag") or "auto"
     for name in ("file", "out"):
         if values.get(name) is not None:
             values[name] = Path(values[name])

@@ -85,6 +85,7 @@ def resumed_config(config: TrainConfig, record: Path) -> TrainConfig:
 
 def _run(config: TrainConfig, out: Path, name: str | None, seed: int) -> Outcome:
     steps = fork_steps(config)
+    is_look = name is None and seed == config.seed  # the others are judged by their score alone
     short = replace(
         config,
         out=out,
@@ -93,6 +94,7 @@ def _run(config: TrainConfig, out: Path, name: str | None, seed: int) -> Outcome
         validate_every=max(1, min(config.validate_every, steps // 4)),
         remedies=config.remedies if name is None else (*config.remedies, name),
         rollbacks=0,
+        lag=config.lag if is_look else "none",
         resume=False,
         overwrite=True,
         checkpoint_every_seconds=1e9,

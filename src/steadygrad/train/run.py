@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save
 
 from steadygrad.diagnosis import Watch, watch
+from steadygrad.diagnosis.lag import Lag
 from steadygrad.ranks import LostProcess, Ranks, joined
 from steadygrad.record import Record
 from steadygrad.tasks import InputError, Score, Task
@@ -20,6 +21,7 @@ from steadygrad.train.folder import Folder, earlier_run
 from steadygrad.train.gradient import Gradient
 from steadygrad.train.interrupt import Interrupt
 from steadygrad.train.journal import Journal
+from steadygrad.train.lag import lag_of
 from steadygrad.train.loop import End, Loop
 from steadygrad.train.model import SequenceModel, describe
 from steadygrad.train.remedied import Remedied, remedied_model
@@ -86,7 +88,8 @@ def _spread(config: TrainConfig, tell: Listener, ranks: Ranks, local: int | None
                 journal.event(loop.progress.step, "resumed", "gone on after an interruption")
             tell(_started(config, task, model, loop, str(device)))
             try:
-                return _train(loop)
+                lag = lag_of(config, task, ranks, tell)
+                return _train(loop, lag)
             except LostProcess as error:
                 raise LostProcess(f"{error}; {_how_to_go_on(loop)}") from None
 
@@ -121,8 +124,7 @@ def pick_device(config: TrainConfig, local: int | None = None) -> torch.device:
     return torch.device("cuda") if local is None else torch.device("cuda", local)
 
 
-def _train(loop: Loop) -> Outcome:
-    lag = loop.config.lag if loop.config.lag is not None else loop.task.required_lag
+def _train(loop: Loop, lag: Lag) -> Outcome:
     seen = watch(
         loop.model,
         loop.optimizer,
@@ -220,7 +222,6 @@ def _describe(record: Journal, config: TrainConfig, loop: Loop) -> None:
     record.note("processes", loop.ranks.size)
     record.note("title", f"{config.cell} on {config.file.name}")
     record.note("kind", "train")
-    record.note("lag", config.lag if config.lag is not None else task.required_lag)
     record.note("data", task.facts())
     record.note("model", describe(loop.model, config))
     record.note(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from steadygrad.diagnosis.data_rules import padding
 from steadygrad.diagnosis.finding import Finding
 from steadygrad.diagnosis.history import judge_history
-from steadygrad.diagnosis.judge import judge
+from steadygrad.diagnosis.lag import judge_at, steps_of
 from steadygrad.diagnosis.recording import write_flow
 from steadygrad.diagnosis.shared import collected, on_host
 from steadygrad.diagnosis.watching.seen import Seen
@@ -60,7 +60,7 @@ class Look:
         self, calls: list[Call], gradients: list[OutputGradient], leaks: list[Finding]
     ) -> None:
         seen, options = self._seen, self._seen.options
-        flows = flows_of(calls, gradients, options.lag, 3, options.rows, graph=False)
+        flows = flows_of(calls, gradients, steps_of(options.lag), 3, options.rows, graph=False)
         if not flows:
             return
         seen.flow = flows
@@ -70,10 +70,11 @@ class Look:
         seen.history.grows = any(
             float(f.by_lag.log10_ratio.max(initial=0)) > 1 for f in flows.values()
         )
-        found = [f for flow in flows.values() for f in judge(flow, options.lag, options.thresholds)]
-        found += judge_history(seen.history, options.thresholds)
+        lag, thresholds = options.lag, options.thresholds
+        found = [f for flow in flows.values() for f in judge_at(flow, lag, thresholds)]
+        found += judge_history(seen.history, thresholds)
         pairs = zip(calls, gradients, strict=True)
-        found += [f for call, g in pairs if (f := padding(call, g, options.thresholds))]
+        found += [f for call, g in pairs if (f := padding(call, g, thresholds))]
         seen.find([*found, *leaks])
         self._note(calls)
         seen.settle()

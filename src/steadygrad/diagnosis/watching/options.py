@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 from steadygrad.diagnosis.finding import Thresholds
+from steadygrad.diagnosis.lag import Lag
 
 
 @dataclass(frozen=True)
 class Options:
     """Options of `steadygrad.watch`, by the names and with the meaning that they have there."""
 
-    lag: int | None
+    lag: Lag
     budget: float
     start_step: int
     rows: int

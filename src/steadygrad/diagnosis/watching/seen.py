@@ -10,6 +10,7 @@ from torch import nn
 from steadygrad.diagnosis.causes import causes
 from steadygrad.diagnosis.finding import Finding, verdict, worst_first
 from steadygrad.diagnosis.history import History
+from steadygrad.diagnosis.lag import to_record
 from steadygrad.diagnosis.recording import describe
 from steadygrad.diagnosis.register import Register
 from steadygrad.diagnosis.watching.options import Options
@@ -86,7 +87,7 @@ class Seen:
             return
         notes = {
             "verdict": self.verdict,
-            "lag": self.options.lag,
+            **to_record(self.options.lag),
             "optimizer": self.history.optimizer,
             "layers": [describe(flow) for flow in self.flow.values()],
             "thresholds": vars(self.options.thresholds),

@@ -12,6 +12,7 @@ from steadygrad.diagnosis.budget import LOOK, Budget
 from steadygrad.diagnosis.clip_check import ClipCheck, MisplacedClip
 from steadygrad.diagnosis.finding import Finding
 from steadygrad.diagnosis.history import judge_history
+from steadygrad.diagnosis.lag import steps_of
 from steadygrad.diagnosis.scaled import Scaling
 from steadygrad.diagnosis.shared import check_whole, rows_here
 from steadygrad.diagnosis.turns import Turns
@@ -51,7 +52,7 @@ class Watch:
         check_whole(model)
         self.model, self.ranks, self.record = model, ranks, record
         self.lag, self.rows, self.thresholds = (
-            options.lag,
+            steps_of(options.lag),
             options.rows,
             options.thresholds,
         )
