@@ -75,7 +75,8 @@ def _rollback(back: Return) -> list[str]:
         f"  {back.number}. Step {back.diverged_at:,}, {cause}: {back.why}.",
         *(line for s in back.findings for line in _wrapped(f"Found then: {s}", "     ")),
         *_wrapped(f"Back to step {back.back_to:,}, and on with {back.remedy}{claim}.", "     "),
-        f"     {held[back.held]} To undo it: --resume with {back.undo} as checkpoint.safetensors.",
+        f"     {held[back.held]}",
+        f"     To undo it: --resume with {back.undo} as checkpoint.safetensors.",
     ]
 
 
