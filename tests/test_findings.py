@@ -15,6 +15,7 @@ from steadygrad.diagnosis import FAULTS, Finding, Thresholds
 from steadygrad.diagnosis.causes import causes
 from steadygrad.diagnosis.finding import confidence
 from steadygrad.diagnosis.history import History, judge_history
+from steadygrad.diagnosis.register import Register
 from steadygrad.record import Record, read
 
 BEFORE = list(np.geomspace(1.0, 1.5, 40))
@@ -149,6 +150,8 @@ def test_a_growing_state() -> None:
     findings = sg.diagnose(relu, lambda: relu(x)[0][-1].square().mean()).findings
     (growing,) = [f for f in findings if f.fault == "growing"]
     assert growing.evidence["state"] == "h" and growing.evidence["log10_rms_last"] > 4
+    early = sg.diagnose(relu, lambda: relu(x)[0][20].square().mean()).findings
+    assert "growing" not in {f.fault for f in early}  # what the loss does not read harms nobody
     with torch.no_grad():
         relu.weight_hh_l0 *= 0.9 / 1.25
     assert sg.diagnose(relu, lambda: relu(x)[0][-1].square().mean()).verdict == "healthy"
@@ -260,6 +263,21 @@ def test_what_steps_that_are_too_large_bring_about_is_not_named_beside_them() ->
     later = [found("lr-high", step=1), found("dead", step=11)]
     assert after([rate, dead], later) == {"lr-high"}
     assert after([rate, found("padding")]) == {"lr-high", "padding"}
+
+
+def test_an_explosion_that_has_just_come_waits_and_one_that_was_there_does_not() -> None:
+    some, far = found("exploding", log10_ratio=3.0), found("exploding", log10_ratio=7.0)
+    history, none = History(loss=[2.0] * 30), History()
+
+    def named(looked: Finding, looks: int, before: int, known: History) -> bool:
+        register = Register(nn.GRU(1, 1), None)
+        for at in range(looks):
+            register.see([] if at < before else [looked])
+        return bool(causes([looked], {}, known, Thresholds(), register.passing))
+
+    assert named(some, 1, 0, history) and named(some, 3, 0, history)
+    assert not named(some, 2, 1, history) and not named(some, 5, 1, history)
+    assert named(some, 6, 1, history) and named(far, 2, 1, history) and named(some, 2, 1, none)
 
 
 def test_a_gradient_that_is_small_waits_for_the_loss_and_a_lost_one_does_not() -> None:

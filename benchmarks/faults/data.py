@@ -8,6 +8,7 @@ from torch import Tensor
 
 from benchmarks.faults.recipe import Recipe
 from steadygrad.tasks import Benchmark
+from steadygrad.tasks.recall import Recall
 
 BATCH = 32
 
@@ -34,7 +35,7 @@ def batches(task: Benchmark, recipe: Recipe, seed: int) -> Iterator[Example]:
             generator = torch.Generator().manual_seed(seed * 100_003 + update)
             example = Example(batch.inputs.clone(), batch.targets.clone())
             _disturb(example, recipe, update, generator)
-            yield _padded(example, recipe, generator) if recipe.padding else example
+            yield _padded(example, task, recipe, generator) if recipe.padding else example
         epoch += 1
 
 
@@ -56,17 +57,24 @@ def _disturb(example: Example, recipe: Recipe, update: int, generator: torch.Gen
             example.targets[0] = float("inf")
 
 
-def _padded(example: Example, recipe: Recipe, generator: torch.Generator) -> Example:
-    """Pad at the end; targets there are class 0 if they count, else not asked for."""
+def _padded(
+    example: Example, task: Benchmark, recipe: Recipe, generator: torch.Generator
+) -> Example:
+    """Sequences of different lengths, padded; targets there are class 0 if they count, else -1."""
     steps, size = example.inputs.shape[:2]
     extra = round(steps * recipe.padding / (1 - recipe.padding))
-    # What is asked for at the end of a sequence has to stay in it.
-    shorter = 1 if recipe.task.startswith(("copy", "memorisation")) else max(steps // 4, 1)
-    lengths = steps - torch.randint(0, shorter, (size,), generator=generator)
+    silence = task.length - 1 if isinstance(task, Recall) else steps
+    cut = torch.randint(0, max(silence // 4, 1), (size,), generator=generator)
+    t, lengths = torch.arange(steps)[:, None], steps - cut
+    if isinstance(task, Recall):  # what is asked for at the end stays: the silence is shortened
+        taken = (t + cut * (t >= task.shown)).clamp(max=steps - 1)
+    else:
+        taken = t.expand(steps, size)
     beyond = torch.arange(steps + extra)[:, None] >= lengths
     inputs = example.inputs.new_zeros(steps + extra, *example.inputs.shape[1:])
     targets = example.targets.new_zeros(steps + extra, size)
-    inputs[:steps], targets[:steps] = example.inputs, example.targets
+    inputs[:steps] = example.inputs[taken, torch.arange(size)]
+    targets[:steps] = example.targets.gather(0, taken)
     inputs[beyond] = 0
     targets[beyond] = 0 if recipe.pads_count else -1
     return Example(inputs, targets)

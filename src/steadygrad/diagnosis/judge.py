@@ -9,6 +9,7 @@ import numpy as np
 from steadygrad.cells import CELLS
 from steadygrad.diagnosis.finding import Finding, Thresholds, confidence
 from steadygrad.flow import TimeFlow
+from steadygrad.flow.state_growth import StateGrowth
 
 
 def judge(
@@ -56,9 +57,10 @@ def _truncated(flow: TimeFlow, lag: int | None, need: str) -> Finding | None:
 
 
 def _growing(flow: TimeFlow, thresholds: Thresholds) -> list[Finding]:
-    """States that are large at the end of the sequence, and on their way up."""
+    """States that are large at the last step that the loss reads, and on their way up."""
     findings = []
-    for state, growth in flow.growth.items():
+    for state, whole in flow.growth.items():
+        growth = StateGrowth(whole.log10_rms[: _read(flow)])
         steps = len(growth.log10_rms)
         beyond = growth.last - math.log10(thresholds.growing)
         # Over the later half at least by half as much again: a large state may be a steady one.
@@ -81,6 +83,14 @@ def _growing(flow: TimeFlow, thresholds: Thresholds) -> list[Finding]:
             )
         )
     return findings
+
+
+def _read(flow: TimeFlow) -> int:
+    """Steps whose states may matter: what follows the last one with a gradient is padding."""
+    if flow.reverse:  # it begins with the padding, and carries on from there
+        return flow.time_steps
+    reached = np.flatnonzero(np.ma.filled(flow.log10_grad, -np.inf) > -np.inf)
+    return int(reached[-1]) + 2 if len(reached) else flow.time_steps
 
 
 def _nonfinite(flow: TimeFlow, bad: np.ndarray) -> Finding:

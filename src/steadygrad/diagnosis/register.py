@@ -9,6 +9,8 @@ from steadygrad.diagnosis.finding import Finding, Key
 from steadygrad.diagnosis.prescribe import prescribe
 from steadygrad.record import Record
 
+LASTS = 5  # looks in a row
+
 
 class Register:
     """The findings of the last look, each with the step at which it was first seen.
@@ -19,11 +21,26 @@ class Register:
 
     Attributes:
         found: As of the last look, by what, where, and in which gate.
+        passing: What looks have raised, whether or not it was then found, that was not there from
+            the first of them on and has not been raised by five in a row.
     """
 
     def __init__(self, model: nn.Module, record: Record | None) -> None:
         self._model, self._record = model, record
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
         self.found: dict[Key, Finding] = {}
+        self.passing: set[Key] = set()
+        self._raised: dict[Key, int] = {}
+        self._looks = 0
+
+    def see(self, raised: Iterable[Finding]) -> None:
+        """Count what a look has raised."""
+        self._looks += 1
+        self._raised = {f.key: self._raised.get(f.key, 0) + 1 for f in raised}
+        self.passing = {k for k, n in self._raised.items() if n < min(LASTS, self._looks)}
 
     @property
     def findings(self) -> list[Finding]:

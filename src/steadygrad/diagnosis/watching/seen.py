@@ -61,9 +61,11 @@ class Seen:
 
     def find(self, found: Iterable[Finding]) -> None:
         """Take the findings of a new look, causes without their consequences."""
-        thresholds = self.options.thresholds
-        found = causes(list(found), self.register.found, self.history, thresholds)
-        self.register.update(found, self.step)
+        thresholds, register = self.options.thresholds, self.register
+        found = list(found)
+        register.see(found)
+        found = causes(found, register.found, self.history, thresholds, register.passing)
+        register.update(found, self.step)
 
     def settle(self) -> None:
         """Let the latest verdict be what follows from the findings."""
@@ -72,7 +74,7 @@ class Seen:
     def rewind(self, step: int) -> None:
         """Forget what was found after an earlier step."""
         self.step, self.broken = step, None
-        self.register.found = {}
+        self.register.forget()
         self.history.forget()
 
     def scalars(self, values: dict[str, float]) -> None:
