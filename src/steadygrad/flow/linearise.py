@@ -1,12 +1,43 @@
 """One layer of a module over one input, every step replaced by its linear part."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from steadygrad.cells import Cell
 from steadygrad.nn import cell_of
 from steadygrad.scan import Layout, Linearised, Weights, scan
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One direction of one layer of a module, and what drives it.
+
+    Attributes:
+        cell: The recurrence.
+        layout: Dense.
+        rows: Input of all time steps, ``(N, I)``.
+        weights: Of this direction.
+        state: Before the first step, each ``(B, ·)``.
+    """
+
+    cell: Cell
+    layout: Layout
+    rows: Tensor
+    weights: Weights
+    state: tuple[Tensor, ...]
+
+    def to(self, dtype: torch.dtype) -> "Trajectory":
+        """The same in another precision."""
+        names, tensors = zip(*self.weights.flat(), strict=True)
+        return replace(
+            self,
+            rows=self.rows.to(dtype),
+            weights=Weights.from_flat(names, [t.to(dtype) for t in tensors]),
+            state=tuple(s.to(dtype) for s in self.state),
+        )
 
 
 def linearise(
@@ -33,6 +64,19 @@ def linearise(
         TypeError: No recurrent layer.
         ValueError: A shape, an index or a direction that the layer does not have.
     """
+    path = trajectory(layer, x, state, index=index, reverse=reverse)
+    return Linearised(path.cell, path.layout, path.rows, path.weights, path.state)
+
+
+def trajectory(
+    layer: nn.Module,
+    x: Tensor,
+    state: Tensor | Sequence[Tensor] | None = None,
+    *,
+    index: int = 0,
+    reverse: bool = False,
+) -> Trajectory:
+    """What `linearise` linearises, with the arguments that it takes."""
     cell_of(layer)
     _check(layer, x, index, reverse)
     if x.dim() == 2:
@@ -53,7 +97,7 @@ def linearise(
         rows = torch.cat(made, 1)
     start = tuple(s[index * directions + int(reverse)] for s in states)
     layout = Layout.dense(steps, batch, reverse)
-    return Linearised(cell_of(layer), layout, rows, weights_of(layer, index, reverse), start)
+    return Trajectory(cell_of(layer), layout, rows, weights_of(layer, index, reverse), start)
 
 
 def _check(layer: nn.Module, x: Tensor, index: int, reverse: bool) -> None:

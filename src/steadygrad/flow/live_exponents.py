@@ -3,15 +3,18 @@
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
+from steadygrad.flow.adjoint import FIRST, retreat, segment_for
 from steadygrad.flow.capture import Call
-from steadygrad.flow.linearise import linearise
-from steadygrad.flow.lyapunov import LyapunovChain, advance
+from steadygrad.flow.linearise import trajectory
+from steadygrad.flow.lyapunov import LyapunovChain
 
 
 class LiveExponents:
     """The k leading exponents of every layer, along the path of the batch that is trained on.
 
-    The directions are kept from one measurement to the next, so that the transient is paid once.
+    They are measured the way that a gradient goes, in the layer's own precision where it has a
+    compiled kernel; see `steadygrad.flow.adjoint`. The directions are kept from one measurement
+    to the next, so that the transient is paid once.
 
     Args:
         k: How many.
@@ -23,6 +26,7 @@ class LiveExponents:
             raise ValueError(f"k counts exponents and must be at least 1, got {k}")
         self.k, self.rows = k, rows
         self._chains: dict[tuple[str, int], LyapunovChain] = {}
+        self._segments: dict[tuple[str, int], int] = {}
 
     @torch.no_grad()
     def measure(self, call: Call) -> list[torch.Tensor]:
@@ -37,13 +41,15 @@ class LiveExponents:
         if x.dim() == 3:
             x = x[: self.rows] if first else x[:, : self.rows]
         state = tuple(s[:, : self.rows] if s.dim() == 3 else s for s in call.state) or None
+        dtype = torch.float32 if call.output.dtype == torch.float32 else torch.float64
         found = []
         for index in range(int(call.layer.num_layers)):  # type: ignore[arg-type]
-            linear = linearise(call.layer, x, state, index=index)
-            features = sum(linear.widths)
-            fresh = LyapunovChain(min(self.k, features))
-            chain = self._chains.setdefault((call.name, index), fresh)
+            key = call.name, index
+            path = trajectory(call.layer, x, state, index=index).to(dtype)
+            fresh = LyapunovChain(min(self.k, sum(s.shape[1] for s in path.state)), qr_every=1)
+            chain = self._chains.setdefault(key, fresh)
             chain.restart()
-            advance(chain, linear)
+            retreat(chain, path, self._segments.get(key, FIRST))
             found.append(chain.exponents)
+            self._segments[key] = segment_for(found[-1], dtype)
         return found

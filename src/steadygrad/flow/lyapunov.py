@@ -98,11 +98,11 @@ class LyapunovChain:
             self._basis = start.to(like).expand(batch, -1, -1)
         return self._basis
 
-    def feed(self, z: Tensor) -> None:
-        """Take the basis one step on, ``J`` times it; decompose it if it is time."""
+    def feed(self, z: Tensor, steps: int = 1) -> None:
+        """Take the basis some steps on, ``J`` times it; decompose it if it is time."""
         self._basis = z
-        self._seen += 1
-        self._since += 1
+        self._seen += steps
+        self._since += steps
         if self._since >= self._interval or self._seen == self.discard:
             self._settle()
 
