@@ -209,6 +209,7 @@ def test_the_first_bad_place_is_named_and_the_run_keeps_its_record(
     assert watch.verdict == finding.fault == "nonfinite" and finding.step == 3
     got = {"layer": finding.layer, "gate": finding.gate, **finding.evidence}
     assert {k: got[k] for k in expected} == expected
+    assert finding.confidence == (0.95 if expected.get("tensor") == "gradient at h" else 1.0)
     with read(path) as run:
         assert run.notes["verdict"] == "nonfinite"
         assert run.findings()[-1]["layer"] == finding.layer

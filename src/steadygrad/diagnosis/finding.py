@@ -87,7 +87,9 @@ class Finding:
         evidence: The numbers and the threshold that decided.
         remedies: What may help, the most promising first, as `steadygrad.remedies.parse` reads it.
         confidence: 0.5 where a number just reaches its threshold, 0.95 a decade beyond; halved
-            where the measurement is not exact.
+            where the measurement is not exact. Of what is not finite, how sure its place is: 1
+            where the very values were seen, 0.95 where a replay shows them, 0.5 where it is what
+            is left when all else is finite.
         advice: What else helps, in words.
     """
 

@@ -108,6 +108,7 @@ def _nonfinite(flow: TimeFlow, bad: np.ndarray) -> Finding:
             "elements": int(flow.nonfinite.sum()),
             **_how(flow),
         },
+        confidence=0.5 if flow.exactness.startswith("statistical") else 0.95,
     )
 
 

@@ -12,6 +12,9 @@ from steadygrad.flow.replay import OutputGradient
 from steadygrad.scan import Layout, Tap
 
 
+SEEN, REPLAYED, LEFT_OVER = 1.0, 0.95, 0.5  # how sure that makes of the place
+
+
 def locate(
     model: nn.Module,
     calls: Sequence[Call],
@@ -57,6 +60,7 @@ def locate(
         f"The gradient of {where} is not finite, while all recurrent layers are: the fault lies "
         "above or beside them, in the loss or the head.",
         tensor=f"{where}.grad",
+        sure=LEFT_OVER,
         parameters_hit=bad[:16],
     )
 
@@ -121,6 +125,7 @@ def _backward(call: Call, gradient: OutputGradient, step: int, rows: int | None)
                 f"On its way back the gradient in layer {layer} of {call.name} overflows at time "
                 f"step {t}.",
                 tensor="gradient at h",
+                sure=REPLAYED,
                 time_step=t,
                 layer_index=layer,
                 reverse=reverse,
@@ -176,8 +181,19 @@ def _fine(value: Tensor) -> bool:
 
 
 def _finding(
-    step: int, layer: str, text: str, gate: str | None = None, **evidence: object
+    step: int,
+    layer: str,
+    text: str,
+    gate: str | None = None,
+    sure: float = SEEN,
+    **evidence: object,
 ) -> Finding:
     return Finding(
-        "nonfinite", layer, f"Step {step}: {text}", gate=gate, step=step, evidence=evidence
+        "nonfinite",
+        layer,
+        f"Step {step}: {text}",
+        gate=gate,
+        step=step,
+        evidence=evidence,
+        confidence=sure,
     )
