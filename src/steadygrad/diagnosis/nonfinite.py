@@ -11,7 +11,6 @@ from steadygrad.flow import Call, Replay, rows_of
 from steadygrad.flow.replay import OutputGradient
 from steadygrad.scan import Layout, Tap
 
-
 SEEN, REPLAYED, LEFT_OVER = 1.0, 0.95, 0.5  # how sure that makes of the place
 
 
