@@ -376,6 +376,20 @@ def test_nan_and_infinity_come_back_as_they_were() -> None:
     assert torch.equal(weight.detach().view(torch.int64), before)
 
 
+@pytest.mark.parametrize("name", REMEDIES)
+def test_a_weight_that_is_no_number_stays_one_and_raises_nothing(name: str, x: Tensor) -> None:
+    model = build(suitable(name)[0])
+    remedy = make(name)
+    applied = remedy.apply(model)
+    treatment = remedy.begin(model, torch.optim.SGD(model.parameters(), 0.1))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.view(-1)[0] = float("nan")
+    params = backward(model, x, 1.0, applied)
+    treatment()
+    assert (name == "rollback") == all(bool(p.isfinite().all()) for p in params)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_was_learned_in_treated_weights_is_undone(family: str, x: Tensor) -> None:
     model = build("RNN", family)

@@ -118,8 +118,7 @@ def reached(recipe: Recipe, name: str | None, most_failures: int = len(FRESH)) -
     """Under how many fresh seeds a remedy, or nothing, reaches the target; ends early."""
     good = 0
     for count, seed in enumerate(FRESH):
-        remedy = None if name is None else parse(name)
-        good += bool(train(recipe, seed, treat=partial(_care, remedy))["reached"])
+        good += _reaches(recipe, seed, None if name is None else parse(name))
         if count + 1 - good > most_failures:
             break
     return good
@@ -134,6 +133,13 @@ def healthy_updates(runs: Iterable[Run], run: Run) -> float:
         if (r["pair"], r["kind"], r["variant"]) == (run["pair"], "healthy", twin) and r["reached"]
     ]
     return float(median(taken))
+
+
+def _reaches(recipe: Recipe, seed: int, remedy: Remedy | None) -> bool:
+    try:
+        return bool(train(recipe, seed, treat=partial(_care, remedy))["reached"])
+    except RuntimeError:  # a remedy that breaks a training down has not mended it
+        return False
 
 
 def _care(remedy: Remedy | None, model: torch.nn.Module) -> Care:

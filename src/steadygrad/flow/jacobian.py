@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from steadygrad.flow.linearise import linearise
+from steadygrad.flow.singular import svdvals
 
 
 def step_jacobians(
@@ -69,6 +70,4 @@ def singular_values(
     """
     linear = linearise(layer, x, state, index=index, reverse=reverse)
     batch = linear.layout.batch
-    return torch.stack(
-        [torch.linalg.svdvals(linear.jacobian(r).dense(batch)) for r in linear.steps()]
-    )
+    return torch.stack([svdvals(linear.jacobian(r).dense(batch)) for r in linear.steps()])

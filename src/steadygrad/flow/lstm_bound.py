@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from steadygrad.cells import LSTM as LSTMCell
 from steadygrad.cells import LSTMLayerNorm
+from steadygrad.flow.singular import svdvals
 from steadygrad.nn import BatchNormLSTM, cell_of
 from steadygrad.nn.quantise import RowNorm, unit_rows
 
@@ -128,7 +129,7 @@ def _factors(layer: Any) -> tuple[dict[str, Tensor], str]:
 def spectral_norms(weight: Tensor) -> dict[str, Tensor]:
     """Largest singular value of each gate's block of ``weight_hh``."""
     blocks = zip(GATES, weight.chunk(len(GATES)), strict=True)
-    return {g: torch.linalg.matrix_norm(block, 2) for g, block in blocks}
+    return {g: svdvals(block)[0] for g, block in blocks}
 
 
 def _steps(layer: Any, x: Tensor, state: Any) -> Iterator[tuple[Tensor, dict[str, Tensor] | None]]:

@@ -11,6 +11,7 @@ The second is necessary, not sufficient: what really happens depends on where th
 measured by `steadygrad.flow.lyapunov_exponents`.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from steadygrad.cells import Elman
 from steadygrad.flow.linearise import weights_of
+from steadygrad.flow.singular import svdvals
 from steadygrad.nn import cell_of
 
 LARGEST_SLOPE = {"tanh": 1.0, "relu": 1.0, "identity": 1.0, "sigmoid": 0.25}
@@ -87,7 +89,7 @@ def recurrent_weights(
         blocks = dict(
             zip(cell.recurrent, weights.weight_hh.chunk(len(cell.recurrent)), strict=True)
         )
-        norms = {gate: float(torch.linalg.matrix_norm(block, 2)) for gate, block in blocks.items()}
+        norms = {gate: float(svdvals(block)[0]) for gate, block in blocks.items()}
         radii = {gate: _radius(block) for gate, block in blocks.items()}
     slope = LARGEST_SLOPE[cell.nonlinearity] if isinstance(cell, Elman) else None
     return RecurrentWeights(norms, radii, slope)
@@ -96,4 +98,6 @@ def recurrent_weights(
 def _radius(block: Tensor) -> float | None:
     if block.shape[0] != block.shape[1]:
         return None
+    if not block.isfinite().all():  # where the decomposition raises
+        return math.nan
     return float(torch.linalg.eigvals(block).abs().max())

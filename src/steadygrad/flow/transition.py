@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from steadygrad.flow.linearise import linearise
+from steadygrad.flow.singular import svdvals
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Transition:
     @property
     def log10_singular_values(self) -> Tensor:
         """``(B, N)``, descending. What lies 15 decades below the largest is rounding."""
-        return torch.linalg.svdvals(self.matrix).log10() + self.log10_scale[:, None]
+        return svdvals(self.matrix).log10() + self.log10_scale[:, None]
 
     @property
     def log10_norm(self) -> Tensor:

@@ -108,6 +108,8 @@ def rescale(
 def _solve(mean: Callable[[float], float], target: float) -> tuple[float, float]:
     """The scale nearest to one at which ``mean`` is ``target``, or where it comes nearest."""
     values = [mean(scale) - target for scale in SCALES]
+    if not all(map(math.isfinite, values)):  # a weight is not: nothing here mends that
+        return 1.0, math.nan
     crossings = [i for i in range(len(SCALES) - 1) if values[i] * values[i + 1] <= 0]
     if not crossings:
         best = min(range(len(SCALES)), key=lambda i: abs(values[i]))

@@ -22,7 +22,10 @@ class _Bounded(nn.Module):
 
     def forward(self, stored: Tensor) -> Tensor:
         blocks = stored.view(-1, stored.shape[1], stored.shape[1])
-        norms = torch.linalg.matrix_norm(blocks, 2)
+        # The decomposition raises where a weight is not finite; such a block is passed on as it is,
+        # so that what looks at the training finds it.
+        finite = blocks.isfinite().all(-1).all(-1)
+        norms = torch.linalg.matrix_norm(blocks.masked_fill(~finite[:, None, None], 0.0), 2)
         return (blocks * (self.bound / norms).clamp(max=1.0)[:, None, None]).flatten(0, 1)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
