@@ -31,6 +31,7 @@ def test_the_halves_share_neither_task_nor_cell() -> None:
     )
     assert not tasks["calibration"] & tasks["held-out"]
     assert not cells["calibration"] & cells["held-out"]
+    assert not cells["fresh"] & (cells["calibration"] | cells["held-out"])
 
 
 @pytest.mark.parametrize("half", HALVES)

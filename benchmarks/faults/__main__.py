@@ -28,7 +28,7 @@ RESULT = HERE / "result.txt"
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--half", choices=[*HALVES, "both"], default="both")
+    parser.add_argument("--half", choices=[*HALVES, "all"], default="all")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--raw", type=Path, default=HERE / "raw", help="folder of the raw runs")
@@ -36,7 +36,7 @@ def main() -> None:
     args = parser.parse_args()
     if not args.table:
         args.raw.mkdir(parents=True, exist_ok=True)
-        for half in HALVES if args.half == "both" else [args.half]:
+        for half in HALVES if args.half == "all" else [args.half]:
             _run(half, args)
         _condense(args.raw)
     text = table(verdicts.read(VERDICTS), read_lines(REPAIRS), json.loads(DROPPED.read_text()))

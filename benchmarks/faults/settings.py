@@ -6,7 +6,8 @@ from benchmarks.faults.network import KEEPS
 from benchmarks.faults.recipe import Half, Recipe
 from benchmarks.faults.training import made
 
-# Thresholds were set on the first part; tasks and cells of the second are all new.
+# Thresholds were set on the first part; tasks and cells of the second are all new. Cells of the
+# third are new to both; it was run once, after the last rule had changed.
 HALVES: dict[Half, tuple[tuple[str, str], ...]] = {
     "calibration": (
         ("temporal-order:length=30", "elman"),
@@ -45,6 +46,13 @@ HALVES: dict[Half, tuple[tuple[str, str], ...]] = {
         ("memorisation:length=30,pattern=1,values=2", "modrelu"),
         ("memorisation:length=30,pattern=1,values=2", "linear-transition"),
         ("memorisation:length=30,pattern=1,values=2", "mut3"),
+    ),
+    "fresh": (
+        ("copy:length=30,symbols=2,recall=1", "exprnn"),
+        ("copy:length=30,symbols=2,recall=1", "scornn"),
+        ("copy:length=30,symbols=2,recall=1", "clockwork"),
+        ("copy:length=30,symbols=2,recall=1", "antisymmetric-gated"),
+        ("copy:length=30,symbols=2,recall=1", "lstm-chrono:lag=30"),
     ),
 }
 SEEDS = 5

@@ -10,7 +10,11 @@ from benchmarks.faults.score import interval, placed, score, upper_bound
 from benchmarks.faults.verdicts import MONITORS, OURS, Verdict
 
 Line = dict[str, Any]
-TITLES = {"calibration": "thresholds were set here", "held-out": "other tasks, other cells"}
+TITLES = {
+    "calibration": "thresholds were set here",
+    "held-out": "other tasks, other cells",
+    "fresh": "cells that no rule has met",
+}
 
 
 def table(
