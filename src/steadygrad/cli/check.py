@@ -9,8 +9,7 @@ from steadygrad.cli.plain_json import plain
 from steadygrad.diagnosis.check import check as check_run
 from steadygrad.record import read
 from steadygrad.tasks import InputError
-
-RECORD = "run.db"
+from steadygrad.train.folder import record_of
 
 
 def check(run: Path, fail_on: str | None = None, ever: bool = False, json: bool = False) -> int:
@@ -23,7 +22,7 @@ def check(run: Path, fail_on: str | None = None, ever: bool = False, json: bool 
         ever: Count also what was found and was gone again before the end.
         json: Print one JSON document and nothing else.
     """
-    path = run / RECORD if run.is_dir() else run
+    path = record_of(run)
     wanted = None if fail_on is None else [n.strip() for n in fail_on.split(",") if n.strip()]
     if wanted == []:
         raise InputError(

@@ -9,14 +9,13 @@ from typing import Any
 
 from steadygrad.cli.plain_json import plain
 from steadygrad.record import read
+from steadygrad.train.folder import record_of
 from steadygrad.train.story import Return, Story, story
-
-RECORD = "run.db"
 
 
 def explain_run(path: Path, json: bool) -> int:
     """Tell the run of a record, or of its folder."""
-    record = path / RECORD if path.is_dir() else path
+    record = record_of(path)
     with read(record) as run:
         told = story(run)
     if json:

@@ -20,6 +20,7 @@ from steadygrad.record import Record
 from steadygrad.tasks import InputError
 from steadygrad.train import Outcome, TrainConfig, repair_config, resumed_config
 from steadygrad.train import train as train_on
+from steadygrad.train.folder import Folder
 from steadygrad.train.rescue import MANY
 
 EXIT = {"finished": 0, "diverged": 1, "interrupted": 130}
@@ -90,7 +91,7 @@ def _repair(
     config.check()
     config = replace(config, rollbacks=config.rollbacks or MANY)
     if config.resume:
-        return resumed_config(config, config.folder / "run.db"), None
+        return resumed_config(config, Folder(config.folder).record), None
 
     def tell(fork: Fork) -> None:
         if not json:

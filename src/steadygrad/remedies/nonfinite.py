@@ -11,7 +11,7 @@ from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.batches import FOREACH
 from steadygrad.remedies.gradients import Gradients
 from steadygrad.remedies.reasons import no_trainable_parameter
-from steadygrad.remedies.shards import whole_norms
+from steadygrad.remedies.shards import anywhere
 
 
 @final
@@ -80,9 +80,7 @@ def is_broken(gradients: Gradients) -> Tensor:
         one = torch.ones((), device=own[0].device)
         FOREACH._amp_foreach_non_finite_check_and_unscale_(own, here, one)
         found += here.to(found.device)
-    for mesh, split in dict(gradients.sharding.values()).items():
-        found = whole_norms(found, float("inf"), mesh, (True,) * len(split))
-    return found > 0
+    return anywhere(found, gradients.sharding.values()) > 0
 
 
 def _raise(gradients: Gradients) -> None:

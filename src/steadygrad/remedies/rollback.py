@@ -13,7 +13,7 @@ from steadygrad.remedies.gradients import Gradients, is_on_host
 from steadygrad.remedies.nonfinite import is_broken
 from steadygrad.remedies.parameters import Parameters
 from steadygrad.remedies.reasons import no_trainable_parameter
-from steadygrad.remedies.shards import local, sharding_of, whole_norms
+from steadygrad.remedies.shards import Sharding, anywhere, local, sharding_of
 
 
 @final
@@ -82,10 +82,8 @@ def _is_lost(weights: Sequence[Tensor], parameters: Parameters) -> Tensor:
     split = {n: s for n, p in enumerate(parameters) if (s := _sharding(p)) is not None}
     norms = [b.norms(weights, float("inf")).to(device) for b in batches_of(weights, split.get)]
     lost = (~torch.cat(norms).isfinite()).any().float()
-    for mesh, dims in dict(split.values()).items():
-        lost = whole_norms(lost, float("inf"), mesh, (True,) * len(dims))
-    return lost > 0
+    return anywhere(lost, split.values()) > 0
 
 
-def _sharding(parameter: nn.Parameter) -> tuple[object, tuple[int | None, ...]] | None:
+def _sharding(parameter: nn.Parameter) -> Sharding | None:
     return sharding_of(parameter) if hasattr(parameter, "placements") else None

@@ -1,5 +1,6 @@
 """Gradients that are spread over processes: DTensors, as FSDP2 and tensor parallel make them."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
@@ -34,6 +35,13 @@ def whole_norms(norms: Tensor, norm_type: float, mesh: Any, is_split: tuple[bool
         op = dist.ReduceOp.MAX if is_max else dist.ReduceOp.SUM
         dist.all_reduce(powers, op=op, group=mesh.get_group(dim))
     return (powers if is_max else powers.pow(1 / norm_type)).to(norms.dtype)
+
+
+def anywhere(largest: Tensor, shardings: Iterable[Sharding]) -> Tensor:
+    """Raise a value to the largest that any process over which tensors are split has."""
+    for mesh, split in dict(shardings).items():
+        largest = whole_norms(largest, float("inf"), mesh, (True,) * len(split))
+    return largest
 
 
 def local(tensor: Any) -> Tensor:

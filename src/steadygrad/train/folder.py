@@ -103,3 +103,8 @@ def _check_same(folder: Folder, facts: Any, config: TrainConfig, data: str) -> N
             f"{folder.record}: is gone, though its checkpoint is there;"
             " start again with --overwrite"
         )
+
+
+def record_of(run: Path) -> Path:
+    """The record of a run that is named by it, or by its folder."""
+    return Folder(run).record if run.is_dir() else run
