@@ -205,8 +205,8 @@ class Recurrent(nn.Module):
         )
         constants = {
             name.removeprefix("constant_"): value
-            for name, value in self.named_buffers(recurse=False)
-            if name.startswith("constant_")
+            for name, value in self._buffers.items()
+            if value is not None and name.startswith("constant_")
         }
         units = tuple(getattr(self, n + suffix) for n in self.cell.per_unit)
         return Weights(**fixed, per_unit=units, constants=constants)

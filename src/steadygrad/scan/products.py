@@ -1,5 +1,8 @@
 """What a recurrent product needs: its rows of R, and whether its gradient is shared."""
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -17,13 +20,36 @@ def by_gate(cell: Cell, stacked: Tensor, size: int) -> dict[str, Tensor]:
 def blocks(cell: Cell, weights: Weights, item: Product, size: int) -> tuple[Tensor, Tensor | None]:
     """Rows of R, ``(g*H, P)``, and of its bias, that one product multiplies by."""
     matrix, bias = weights.weight_hh, weights.bias_hh
-    if item.gates != cell.recurrent:
-        rows = by_gate(cell, matrix, size)
-        matrix = torch.cat([rows[gate] for gate in item.gates])
-        if bias is not None:
-            rows = by_gate(cell, bias, size)
-            bias = torch.cat([rows[gate] for gate in item.gates])
-    return matrix, bias
+    return (
+        rows_of(cell, matrix, item, size),
+        None if bias is None else rows_of(cell, bias, item, size),
+    )
+
+
+def rows_of(cell: Cell, stacked: Tensor, item: Product, size: int) -> Tensor:
+    """Rows of ``weight_hh`` or ``bias_hh`` that one product reads: where they lie, or copied."""
+    if item.gates == cell.recurrent:
+        return stacked
+    first = _first(cell.recurrent, item.gates)
+    if first is not None:
+        return stacked[first * size : (first + len(item.gates)) * size]
+    found = by_gate(cell, stacked, size)
+    return torch.cat([found[gate] for gate in item.gates])
+
+
+def fills(cell: Cell, items: Sequence[Product]) -> bool:
+    """Whether the rows of all products, as they lie, are those of ``weight_hh``, each once."""
+    gates = [gate for item in items for gate in item.gates]
+    return sorted(gates) == sorted(cell.recurrent) and all(
+        _first(cell.recurrent, item.gates) is not None for item in items
+    )
+
+
+@lru_cache(maxsize=256)
+def _first(recurrent: tuple[str, ...], gates: tuple[str, ...]) -> int | None:
+    """Where ``gates`` begin, if they stand next to each other in ``recurrent``."""
+    first = recurrent.index(gates[0])
+    return first if recurrent[first : first + len(gates)] == gates else None
 
 
 def shares(cell: Cell, program: Program, item: Product) -> bool:

@@ -18,7 +18,7 @@ from steadygrad.scan.c.source import Printed, print_cell
 from steadygrad.scan.clips import LoopClip
 from steadygrad.scan.eager import Trip
 from steadygrad.scan.layout import Layout
-from steadygrad.scan.products import blocks, by_gate, shares
+from steadygrad.scan.products import blocks, by_gate, fills, rows_of, shares
 from steadygrad.scan.projection import is_codes, project, weight_gradient
 from steadygrad.scan.taps import OnTap
 from steadygrad.scan.trace import Product, trace
@@ -204,13 +204,20 @@ def _outputs(
         found["bias_ih"] = call.tensor("db", like.new_empty(rows))
     if needed.get("weight_hr") and weights.weight_hr is not None:
         found["weight_hr"] = call.tensor("dhr", torch.empty_like(weights.weight_hr))
-    for i, item in enumerate(file.products):
-        own = len(item.gates) * size
-        if needed.get("weight_hh"):
-            columns = weights.weight_hh.shape[1]
-            found[f"weight_hh {i}"] = call.tensor(f"dr{i}", like.new_empty(own, columns))
-        if needed.get("bias_hh"):
-            found[f"bias_hh {i}"] = call.tensor(f"dbr{i}", like.new_empty(own))
+    for name, word in (("weight_hh", "dr"), ("bias_hh", "dbr")):
+        if not needed.get(name):
+            continue
+        stacked = getattr(weights, name)
+        if fills(cell, file.products):  # each writes to its place
+            found[name] = like.new_empty(stacked.shape)
+        for i, item in enumerate(file.products):
+            if name in found:
+                own = rows_of(cell, found[name], item, size)
+            else:
+                own = found[f"{name} {i}"] = like.new_empty(
+                    len(item.gates) * size, *stacked.shape[1:]
+                )
+            call.tensor(f"{word}{i}", own)
     return found
 
 
@@ -224,12 +231,9 @@ def _by_gate(
     """Put the rows of all products where they belong in ``weight_hh`` and ``bias_hh``."""
     size = weights.weight_ih.shape[0] // len(cell.gates)
     for name in ("weight_hh", "bias_hh"):
-        if not needed.get(name):
+        if not needed.get(name) or name in found:
             continue
         parts = [found.pop(f"{name} {i}") for i in range(len(file.products))]
-        if len(parts) == 1 and file.products[0].gates == cell.recurrent:
-            found[name] = parts[0]
-            continue
         whole = torch.zeros_like(getattr(weights, name))
         own = by_gate(cell, whole, size)
         for part, item in zip(parts, file.products, strict=True):

@@ -9,7 +9,7 @@ from steadygrad.cells import Cell
 from steadygrad.scan.c import kernel
 from steadygrad.scan.c.call import Call
 from steadygrad.scan.layout import Layout
-from steadygrad.scan.products import by_gate
+from steadygrad.scan.products import rows_of
 from steadygrad.scan.weights import Weights
 
 
@@ -59,11 +59,10 @@ class StepCall:
         for k, value in enumerate(self.state):
             call.tensor(f"s{k}", value)
             call.tensor(f"e{k}", value)
-        recurrent = by_gate(cell, weights.weight_hh.detach(), size)
-        biases = by_gate(cell, _bias(weights.bias_hh, weights.weight_hh), size)
+        recurrent, biases = weights.weight_hh.detach(), _bias(weights.bias_hh, weights.weight_hh)
         for i, item in enumerate(file.products):
-            call.tensor(f"r{i}", torch.cat([recurrent[g] for g in item.gates]))
-            call.tensor(f"b{i}", torch.cat([biases[g] for g in item.gates]))
+            call.tensor(f"r{i}", rows_of(cell, recurrent, item, size).clone())
+            call.tensor(f"b{i}", rows_of(cell, biases, item, size))
         for k, unit in enumerate(weights.per_unit):
             call.tensor(f"u{k}", unit.detach().clone())
         call.beside(file, weights)
