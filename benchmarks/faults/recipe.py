@@ -13,7 +13,7 @@ class Recipe:
     """One training without its seed; the defaults are those of a healthy one.
 
     Args:
-        half: Whether thresholds were set on it, are scored on it, or have never met its cell.
+        half: Whether thresholds were set on it, are scored on it, or have never met its pair.
         task: Of `steadygrad.tasks`, as text.
         cell: Of `steadygrad.cells`, as text.
         kind: ``"healthy"``, or the name of the injected fault.

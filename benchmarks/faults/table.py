@@ -13,7 +13,7 @@ Line = dict[str, Any]
 TITLES = {
     "calibration": "thresholds were set here",
     "held-out": "other tasks, other cells",
-    "fresh": "cells that no rule has met",
+    "fresh": "cells and pairs that no rule has met",
 }
 
 
