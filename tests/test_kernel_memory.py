@@ -1,6 +1,8 @@
 """Memory that kernels use again, and the sizes at which their products change shape."""
 
+import ctypes
 import gc
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -40,6 +42,16 @@ def test_waiting_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     del held
     gc.collect()
     assert sum(map(len, pool._idle)) <= 3 * pool.PAGE
+
+
+def test_scratch_belongs_to_one_thread_and_is_used_again() -> None:
+    size = 3 * pool.PAGE
+    address = pool.scratch(size)
+    ctypes.memset(address, 0, size)
+    assert pool.scratch(size // 2) == pool.scratch(size) == address
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(pool.scratch, size).result() != address
+    ctypes.memset(pool.scratch(3 * size), 0, 3 * size)
 
 
 # Few inputs go without tiles; a batch above 192 rows a thread fills more than one chunk alone.

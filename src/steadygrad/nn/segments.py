@@ -151,7 +151,7 @@ def _noise_of(noise: Tensor, layout: Layout, begin: int, piece: Layout) -> Tenso
     """The part of a scan's noise that a piece of it, from time step ``begin`` on, reads."""
     if noise.dim() == 1:
         return noise
-    if len(noise) == sum(layout.batch_sizes):
+    if len(noise) == layout.rows:
         first = layout.offsets[begin]
         return noise[first : first + sum(piece.batch_sizes)]
     return noise[: piece.batch]

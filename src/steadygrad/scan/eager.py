@@ -253,7 +253,7 @@ class _Way:
         size: int,
     ) -> None:
         self.cell, self.program, self.size = cell, program, size
-        total = sum(layout.batch_sizes)
+        total = layout.rows
         beside = weights.per_step(cell, layout)
         values = saved | {name: value.expand(total, size) for name, value in beside.items()}
         # The part of every vjp that needs no incoming gradient: all time steps at once.

@@ -39,7 +39,8 @@ class Scan(torch.autograd.Function):
         x, weights, state = _unpack(names, tensors)
         keep = any(ctx.needs_input_grad)
         if backend == "c":
-            trip = kernel.forward(cell, layout, x, weights, state, keep, exact())
+            ctx.exact = exact()
+            trip = kernel.forward(cell, layout, x, weights, state, keep, ctx.exact)
         else:
             projected = project(x, weights.weight_ih, weights.bias_ih)
             trip = eager.forward(cell, layout, projected, weights, state, keep)
@@ -66,7 +67,8 @@ class Scan(torch.autograd.Function):
         outer = (grads[0].contiguous(), grads[1:], clip, on_tap)
         wanted = dict(zip(names, needed, strict=False))
         if ctx.backend == "c":
-            found = kernel.backward(cell, layout, x, saved, weights, state, wanted, *outer, exact())
+            given = (x, saved, weights, state, wanted)
+            found = kernel.backward(cell, layout, *given, *outer, ctx.exact)
             by_name = found.by_name
         else:
             found = eager.backward(cell, layout, saved, weights, *outer)

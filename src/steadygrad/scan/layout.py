@@ -36,6 +36,11 @@ class Layout:
             offsets.append(offsets[-1] + rows)
         return tuple(offsets)
 
+    @cached_property
+    def rows(self) -> int:
+        """Rows of all time steps, ``N``."""
+        return len(self.batch_sizes) * self.batch if self.is_dense else sum(self.batch_sizes)
+
     @property
     def batch(self) -> int:
         """Rows at the fullest time step, ``B``."""

@@ -1,7 +1,6 @@
 """What a recurrent product needs: its rows of R, and whether its gradient is shared."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -30,7 +29,7 @@ def rows_of(cell: Cell, stacked: Tensor, item: Product, size: int) -> Tensor:
     """Rows of ``weight_hh`` or ``bias_hh`` that one product reads: where they lie, or copied."""
     if item.gates == cell.recurrent:
         return stacked
-    first = _first(cell.recurrent, item.gates)
+    first = first_gate(cell, item)
     if first is not None:
         return stacked[first * size : (first + len(item.gates)) * size]
     found = by_gate(cell, stacked, size)
@@ -41,15 +40,14 @@ def fills(cell: Cell, items: Sequence[Product]) -> bool:
     """Whether the rows of all products, as they lie, are those of ``weight_hh``, each once."""
     gates = [gate for item in items for gate in item.gates]
     return sorted(gates) == sorted(cell.recurrent) and all(
-        _first(cell.recurrent, item.gates) is not None for item in items
+        first_gate(cell, item) is not None for item in items
     )
 
 
-@lru_cache(maxsize=256)
-def _first(recurrent: tuple[str, ...], gates: tuple[str, ...]) -> int | None:
-    """Where ``gates`` begin, if they stand next to each other in ``recurrent``."""
-    first = recurrent.index(gates[0])
-    return first if recurrent[first : first + len(gates)] == gates else None
+def first_gate(cell: Cell, item: Product) -> int | None:
+    """Which row block of ``weight_hh`` is a product's first, if its own are next to each other."""
+    first = cell.recurrent.index(item.gates[0])
+    return first if cell.recurrent[first : first + len(item.gates)] == item.gates else None
 
 
 def shares(cell: Cell, program: Program, item: Product) -> bool:

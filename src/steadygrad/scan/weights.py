@@ -1,13 +1,15 @@
 """The weights of one direction of one layer, under torch's names, and what a step reads beside."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from steadygrad.cells import Cell
 from steadygrad.scan.layout import Layout
+
+SINGLE = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,7 @@ class Weights:
 
     def flat(self) -> list[tuple[str, Tensor]]:
         """All tensors with their names, for a function that takes tensors; see `from_flat`."""
-        many = ("per_unit", "constants", "noise")
-        single = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name not in many]
+        single = [(name, getattr(self, name)) for name in SINGLE]
         pairs = [(name, value) for name, value in single if value is not None]
         pairs += [("unit", value) for value in self.per_unit]
         pairs += [(f"constant.{name}", value) for name, value in self.constants.items()]
@@ -47,16 +48,19 @@ class Weights:
     @staticmethod
     def from_flat(names: Sequence[str], tensors: Sequence[Tensor]) -> "Weights":
         """Undo `flat`."""
-        pairs = list(zip(names, tensors, strict=True))
-
-        def group(kind: str) -> dict[str, Tensor]:
-            return {n.partition(".")[2]: t for n, t in pairs if n.startswith(kind)}
-
-        single = {n: t for n, t in pairs if n != "unit" and "." not in n}
-        units = tuple(t for n, t in pairs if n == "unit")
-        return Weights(
-            **single, per_unit=units, constants=group("constant."), noise=group("noise.")
-        )
+        single: dict[str, Tensor] = {}
+        units: list[Tensor] = []
+        groups: dict[str, dict[str, Tensor]] = {"constant": {}, "noise": {}}
+        for name, tensor in zip(names, tensors, strict=True):
+            kind, _, own = name.partition(".")
+            if own:
+                groups[kind][own] = tensor
+            elif name == "unit":
+                units.append(tensor)
+            else:
+                single[name] = tensor
+        constants, noise = groups["constant"], groups["noise"]
+        return Weights(**single, per_unit=tuple(units), constants=constants, noise=noise)
 
     def per_step(self, cell: Cell, layout: Layout) -> dict[str, Tensor]:
         """What the steps of ``cell`` read beside gates and states, ``(H,)`` or ``(N, H)`` each.
@@ -71,6 +75,6 @@ class Weights:
 
 def _rows(noise: Tensor, layout: Layout) -> Tensor:
     """Noise of a whole sequence, ``(B, H)``, repeated for all its steps; other noise as it is."""
-    if noise.dim() == 1 or len(noise) == sum(layout.batch_sizes):
+    if noise.dim() == 1 or len(noise) == layout.rows:
         return noise
     return torch.cat([noise[:rows] for rows in layout.batch_sizes])

@@ -1,7 +1,7 @@
 """One call of a kernel: its argument words, and what must live until it returns."""
 
 import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from torch import Tensor
@@ -22,7 +22,7 @@ class Call:
         self, slots: Slots, layout: Layout, inputs: int, size: int, gates: int, width: int
     ) -> None:
         self.index = slots.index
-        self.rows = sum(layout.batch_sizes)
+        self.rows = layout.rows
         self.words = array.array("q", bytes(8 * len(slots.names)))
         self._alive: list[object] = []
         entry = openmp()
@@ -57,8 +57,26 @@ class Call:
         self.words[self.index[name]] = value.data_ptr()
         return value
 
+    def block(self, name: str, stacked: Tensor, row: int) -> None:
+        """A contiguous tensor from one of its rows on, where it lies."""
+        self._alive.append(stacked)
+        step = stacked.stride(0) * stacked.element_size()
+        self.words[self.index[name]] = stacked.data_ptr() + row * step
+
+    def parts(self, block: Tensor, widths: Mapping[str, int], size: int) -> None:
+        """Parts of one piece of memory, one after another: ``(N, width, size)`` each."""
+        self._alive.append(block)
+        address, step = block.data_ptr(), self.rows * size * block.element_size()
+        for name, width in widths.items():
+            self.words[self.index[name]] = address
+            address += width * step
+
     def scratch(self, room: Callable[[int], int], like: Tensor) -> None:
-        """Scratch memory, as much as the kernel says."""
+        """Scratch memory, as much as the kernel says; the thread's, until its next call."""
+        self.words[self.index["work"]] = pool.scratch(room(self.address) * like.element_size())
+
+    def own_scratch(self, room: Callable[[int], int], like: Tensor) -> None:
+        """Scratch memory that is kept from one run of this call to the next."""
         self.tensor("work", pool.empty((room(self.address),), like))
 
     def beside(self, file: Printed, weights: Weights) -> None:

@@ -18,7 +18,7 @@ from steadygrad.scan.c.source import Printed, print_cell
 from steadygrad.scan.clips import LoopClip
 from steadygrad.scan.eager import Trip
 from steadygrad.scan.layout import Layout
-from steadygrad.scan.products import blocks, by_gate, fills, rows_of, shares
+from steadygrad.scan.products import by_gate, rows_of, shares
 from steadygrad.scan.projection import is_codes, project, weight_gradient
 from steadygrad.scan.taps import OnTap
 from steadygrad.scan.trace import Product, trace
@@ -96,25 +96,41 @@ def forward(
         if keep:
             kept["wide"] = call.tensor("wide", pool.empty((count, size), x))
     if keep:
-        kept["projected"] = x if codes is not None else pool.empty((count, size * gates), x)
-        call.tensor("xp", kept["projected"])
-        kept["kernel"] = call.tensor("saved", pool.empty((count, file.beside, size), x))
+        parts = _kept(cell, file, codes is not None)
+        kept["kernel"] = pool.empty((count * size * sum(parts.values()),), x)
+        call.parts(kept["kernel"], parts, size)
+        if codes is not None:
+            kept["projected"] = x
     final = [torch.empty_like(value) for value in state]
     for k, value in enumerate(state):
         call.tensor(f"s{k}", value)
         call.tensor(f"e{k}", final[k])
-    for i, item in enumerate(file.products):
-        matrix, bias = blocks(cell, weights, item, size)
-        call.tensor(f"r{i}", matrix)
-        call.tensor(f"b{i}", matrix.new_zeros(matrix.shape[0]) if bias is None else bias)
-        if keep and not _is_h(cell, item):
-            kept[f"argument {i}"] = call.tensor(f"k{i}", pool.empty((count, size), x))
+    matrix, bias = weights.weight_hh, weights.bias_hh
+    _lay(call, file, cell, "r", matrix, size)
+    _lay(call, file, cell, "b", matrix.new_zeros(len(matrix)) if bias is None else bias, size)
     for k, unit in enumerate(weights.per_unit):
         call.tensor(f"u{k}", unit)
     call.beside(file, weights)
     call.scratch(kernel.forward_room, x)
     kernel.forward(call.address)
     return Trip(hidden, tuple(final), kept if keep else {})
+
+
+def _lay(call: Call, file: Printed, cell: Cell, word: str, stacked: Tensor, size: int) -> None:
+    """Give every product its rows of a stacked weight: where they lie, or a copy of them."""
+    stacked = stacked.contiguous()
+    for i, (item, first) in enumerate(zip(file.products, file.first, strict=True)):
+        if first is None:
+            call.tensor(f"{word}{i}", rows_of(cell, stacked, item, size))
+        else:
+            call.block(f"{word}{i}", stacked, first * size)
+
+
+def _kept(cell: Cell, file: Printed, coded: bool) -> dict[str, int]:
+    """What the way forward writes down for the way back, in one piece: values per unit and row."""
+    parts = {"saved": file.beside} if coded else {"xp": len(cell.gates), "saved": file.beside}
+    others = (i for i, item in enumerate(file.products) if not _is_h(cell, item))
+    return parts | {f"k{i}": 1 for i in others}
 
 
 @dataclass(frozen=True)
@@ -153,8 +169,9 @@ def backward(
         call.tensor("wide", saved["wide"])
     if not coded:
         call.tensor("x", x)
-    call.tensor("xp", saved["projected"])
-    call.tensor("saved", saved["kernel"])
+    call.parts(saved["kernel"], _kept(cell, file, coded), size)
+    if coded:
+        call.tensor("xp", saved["projected"])
     call.tensor("hidden", saved["hidden"])
     call.tensor("h0", state[0])
     call.tensor("grad", grad_hidden)
@@ -163,10 +180,7 @@ def backward(
     for k, value in enumerate(grad_final):
         call.tensor(f"g{k}", value)
         call.tensor(f"d{k}", grads[k])
-    for i, item in enumerate(file.products):
-        call.tensor(f"r{i}", blocks(cell, weights, item, size)[0])
-        if not _is_h(cell, item):
-            call.tensor(f"k{i}", saved[f"argument {i}"])
+    _lay(call, file, cell, "r", weights.weight_hh, size)
     units = []
     for k, unit in enumerate(weights.per_unit):
         call.tensor(f"u{k}", unit)
@@ -208,16 +222,13 @@ def _outputs(
         if not needed.get(name):
             continue
         stacked = getattr(weights, name)
-        if fills(cell, file.products):  # each writes to its place
+        if file.fills:  # each writes to its place
             found[name] = like.new_empty(stacked.shape)
+            _lay(call, file, cell, word, found[name], size)
+            continue
         for i, item in enumerate(file.products):
-            if name in found:
-                own = rows_of(cell, found[name], item, size)
-            else:
-                own = found[f"{name} {i}"] = like.new_empty(
-                    len(item.gates) * size, *stacked.shape[1:]
-                )
-            call.tensor(f"{word}{i}", own)
+            own = like.new_empty(len(item.gates) * size, *stacked.shape[1:])
+            found[f"{name} {i}"] = call.tensor(f"{word}{i}", own)
     return found
 
 

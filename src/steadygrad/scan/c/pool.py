@@ -10,6 +10,7 @@ behind, would find every hole a little too narrow, and never use one again.
 
 import math
 import mmap
+import threading
 import weakref
 
 import numpy as np
@@ -38,6 +39,23 @@ def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
     # The array lives as long as any tensor on this memory does, views and saved ones included.
     weakref.finalize(values, _give, block).atexit = False
     return torch.from_numpy(values).view(shape)
+
+
+class _Scratch(threading.local):
+    """What the kernels of one thread work in; the next call finds it in the cache."""
+
+    memory = torch.empty(0, dtype=torch.float32, device="cpu")
+
+
+_scratch = _Scratch()
+
+
+def scratch(size: int) -> int:
+    """Address of so many bytes, this thread's until it asks again."""
+    if size > 4 * len(_scratch.memory):
+        _scratch.memory = _Scratch.memory  # what is too small is given back first
+        _scratch.memory = empty((-(-size // 4),), _Scratch.memory)
+    return _scratch.memory.data_ptr()
 
 
 def _take(size: int) -> mmap.mmap:

@@ -23,7 +23,7 @@ Read = partial[dict[str, object]]
 
 def _order(layout: Layout, split: Split) -> Tensor:
     """Where the record of each row is: by thread, then by step of the way back."""
-    places = torch.arange(sum(layout.batch_sizes))
+    places = torch.arange(layout.rows)
     if split.together:
         return places
     back = list(zip(layout.offsets, layout.batch_sizes, strict=True))
@@ -79,7 +79,7 @@ class Records:
 def _read(
     seen: Tensor, cell: Cell, layout: Layout, scaled: bool, split: Split
 ) -> dict[str, object]:
-    states, gates, rows = len(cell.states), len(cell.gates), sum(layout.batch_sizes)
+    states, gates, rows = len(cell.states), len(cell.gates), layout.rows
     records, rest = seen.tensor_split([rows * (states + gates)])
     order = _order(layout, split)
     sums = records.view(rows, states + gates)[order]

@@ -16,6 +16,7 @@ from steadygrad.scan.c.functions import functions
 from steadygrad.scan.c.loop import loop
 from steadygrad.scan.c.preamble import preamble
 from steadygrad.scan.c.slots import Slots
+from steadygrad.scan.products import fills, first_gate
 from steadygrad.scan.trace import Product
 
 
@@ -33,6 +34,9 @@ class Printed:
         noise: Names of the noise that the step reads, ``n.<name>``.
         products: All products, in the order of their numbers in the file.
         shared: Per product, whether its gradient is that of the projected input.
+        first: Per product, the row block of ``weight_hh`` where its own begin; None if they are
+            not next to each other.
+        fills: Whether the rows of all products are those of ``weight_hh``, each once.
     """
 
     text: str
@@ -43,6 +47,8 @@ class Printed:
     noise: tuple[str, ...]
     products: tuple[Product, ...]
     shared: tuple[bool, ...]
+    first: tuple[int | None, ...]
+    fills: bool
 
 
 def print_cell(
@@ -88,4 +94,6 @@ class _File(Forward, Backward):
         ]
         text = "\n".join([preamble(self.dtype, self.exact), functions(), loop(), *ways, ""])
         kinds = (self.constants, self.noise)
-        return Printed(text, f, b, self.beside, *kinds, self.products, self.shared)
+        first = tuple(first_gate(self.cell, item) for item in self.products)
+        every = fills(self.cell, self.products)
+        return Printed(text, f, b, self.beside, *kinds, self.products, self.shared, first, every)

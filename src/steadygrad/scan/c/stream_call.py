@@ -66,7 +66,7 @@ class StepCall:
         for k, unit in enumerate(weights.per_unit):
             call.tensor(f"u{k}", unit.detach().clone())
         call.beside(file, weights)
-        call.scratch(loaded.forward_room, matrix)
+        call.own_scratch(loaded.forward_room, matrix)
         self._function, self._address = loaded.forward, call.address
         self._words, self._x, self._packed = call.words, call.index["x"], call.index["packed"]
 
