@@ -280,6 +280,15 @@ def test_an_explosion_that_has_just_come_waits_and_one_that_was_there_does_not()
     assert named(some, 6, 1, history) and named(far, 2, 1, history) and named(some, 2, 1, none)
 
 
+def test_neither_a_near_explosion_nor_a_growing_state_is_named_while_the_loss_falls() -> None:
+    looked = [found("exploding", log10_ratio=3.0), found("growing")]
+    far = found("exploding", log10_ratio=7.0)
+    falling = list(np.linspace(2, 1, 60))
+    assert after(looked, loss=falling) == set()
+    assert after(looked, loss=[2.0] * 60) == after(looked) == {"exploding", "growing"}
+    assert after([far], loss=falling) == {"exploding"}
+
+
 def test_a_gradient_that_is_small_waits_for_the_loss_and_a_lost_one_does_not() -> None:
     small, lost = found("vanishing", log10_ratio=-6.0), found("vanishing", log10_ratio=-20.0)
     moving, standing = list(np.linspace(2, 1, 300)), [2.0] * 300
@@ -289,7 +298,7 @@ def test_a_gradient_that_is_small_waits_for_the_loss_and_a_lost_one_does_not() -
     assert after([small], loss=standing, planned=1000) == set()  # not half of the plan yet
     assert after([lost], loss=[2.0] * 30) == {"vanishing"}
     learned = list(np.geomspace(2, 0.01, 300))
-    assert after([lost, found("exploding")], loss=learned) == set()
+    assert after([lost, found("exploding", log10_ratio=9.0)], loss=learned) == set()
 
 
 def test_of_a_long_training_the_losses_are_thinned_from_their_start() -> None:

@@ -35,7 +35,8 @@ def causes(
     - Where the losses are told, a lag that is estimated accuses nobody whose loss still falls: what
       the far past is worth to this network is not known.
     - Where the losses are told, a gradient that has just come to explode, and not far, may be a
-      moment of learning: a network that stores a value passes through such states.
+      moment of learning: a network that stores a value passes through such states. While the loss
+      falls, neither such a gradient, however long it lasts, nor a state that grows does harm.
     - Where the loss is a small part of what it was, the network has learned, wherever its
       gradient gets to.
 
@@ -56,7 +57,9 @@ def causes(
     if history.loss and not history.rests():
         found = [f for f in found if not is_estimated(f)]
     if history.loss:
-        found = [f for f in found if f.key not in passing or not _may_pass(f, thresholds)]
+        found = [f for f in found if f.key not in passing or not _is_near(f, thresholds)]
+    if history.falls():
+        found = [f for f in found if f.fault != "growing" and not _is_near(f, thresholds)]
     if history.has_learned():
         found = [f for f in found if f.fault not in ("vanishing", "exploding")]
     return list(found)
@@ -75,7 +78,7 @@ def _may_mend(finding: Finding, thresholds: Thresholds) -> bool:
     return finding.evidence["log10_ratio"] >= math.log10(thresholds.unlikely)
 
 
-def _may_pass(finding: Finding, thresholds: Thresholds) -> bool:
+def _is_near(finding: Finding, thresholds: Thresholds) -> bool:
     if finding.fault != "exploding":
         return False
     return finding.evidence["log10_ratio"] < FAR * math.log10(thresholds.exploding)

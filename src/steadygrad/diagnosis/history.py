@@ -63,11 +63,15 @@ class History:
     def stands(self) -> bool:
         """Whether the loss has been told for long, most of the plan if there is one, unmoved."""
         told = len(self.loss) * self._stride
-        return told >= max(LONG, MOST * (self.planned or 0)) and not _falls(self.loss, 0.9)
+        return told >= max(LONG, MOST * (self.planned or 0)) and not self.falls()
 
     def rests(self) -> bool:
         """Whether the loss has been told for long, unmoved, whatever is planned."""
-        return len(self.loss) * self._stride >= LONG and not _falls(self.loss, 0.9)
+        return len(self.loss) * self._stride >= LONG and not self.falls()
+
+    def falls(self) -> bool:
+        """Whether the loss has come down by a tenth."""
+        return _falls(self.loss, 0.9)
 
     def has_learned(self) -> bool:
         """Whether the loss is a tenth of what it was, or less."""
@@ -90,7 +94,7 @@ def judge_history(history: History, thresholds: Thresholds) -> list[Finding]:
 
 def _rate_high(history: History, thresholds: Thresholds) -> Finding | None:
     update = _finite(history.update)
-    if len(update) == 0 or _falls(history.loss, 0.9):
+    if len(update) == 0 or history.falls():
         return None
     size, at_once = float(np.median(update[-10:])), float(update.max())
     # One step that replaces the weights is enough: what was there before is lost.
