@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self
 
-Half = Literal["calibration", "held-out", "fresh"]
+Half = Literal["calibration", "held-out", "fresh", "blind"]
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class Recipe:
     """One training without its seed; the defaults are those of a healthy one.
 
     Args:
-        half: Whether thresholds were set on it, are scored on it, or have never met its pair.
+        half: Whether thresholds were set on it, rules were mended on it, or none ever met it.
         task: Of `steadygrad.tasks`, as text.
         cell: Of `steadygrad.cells`, as text.
         kind: ``"healthy"``, or the name of the injected fault.

@@ -13,7 +13,8 @@ Line = dict[str, Any]
 TITLES = {
     "calibration": "thresholds were set here",
     "held-out": "other tasks, other cells",
-    "fresh": "cells and pairs that no rule has met",
+    "fresh": "cells and pairs that were met once",
+    "blind": "pairs that no rule has met",
 }
 
 
