@@ -27,10 +27,15 @@ which nothing reads: growth is judged up to the last step with a gradient since.
 injected into recall tasks with one length for all, which is no padding: lengths differ since. So
 of exploding and growing the held-out part is no longer blind.
 
-After that no rule was changed, and a third part, `fresh`, was run once: five cells that nothing
-had met (200 faulty, 265 healthy runs), then, because they have no vanished, exploding or dead
-case, twelve pairs of a task and a cell that had not met each other. These were picked with no
-monitor running: the twin learns, and faults of the gradient make it fail.
+A third part, `fresh`, was run after that: five cells that nothing had met, then, because they have
+no vanished, exploding or dead case, twelve pairs of a task and a cell that had not met each other,
+picked with no monitor running: the twin learns, and faults of the gradient make it fail. 859 faulty
+and 715 healthy runs: recall 0.979, precision 0.982, macro-F1 0.969, 2.1 % of the healthy runs
+accused (15), nine of them of an explosion or a growing state with which they went on learning.
+Neither is said while the loss falls since; the runs of which either had been said were run again.
+
+The fourth part, `blind`, has eight more such pairs, and was run once under the final rules. It has
+no labelled vanishing; of that rule, which has not changed since, `fresh` is as blind.
 
     python -m benchmarks.faults            # run what is missing, then score; resumable
     python -m benchmarks.faults --table    # score what is there

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks.faults import verdicts
-from benchmarks.faults.labels import Run, label
+from benchmarks.faults.labels import Labels, Run, label
 from benchmarks.faults.recipe import Half
 from benchmarks.faults.repairs import asking, harmed, healthy_updates, repaired
 from benchmarks.faults.runs import complete, kept
@@ -62,7 +62,7 @@ def _repair(half: Half, args: argparse.Namespace, runs: list[dict[str, Any]]) ->
         (repaired, labels.faulty, (recipes[run["key"]], run, healthy_updates(runs, run)))
         for run in asking(labels.faulty)
     ]
-    accused = [run for run in labels.healthy if any(look[1] for look in run["looks"])]
+    accused = _accused(labels)
     jobs += [(harmed, accused, (recipes[run["key"]], run)) for run in asking(accused)]
     path = args.raw / f"repairs-{half}.jsonl"
     done = {line["key"] for line in read_lines(path)}
@@ -78,17 +78,24 @@ def _repair(half: Half, args: argparse.Namespace, runs: list[dict[str, Any]]) ->
             _say(f"{half}: repair {count} of {len(jobs)}  {line['pair']}, {line['variant']}")
 
 
+def _accused(labels: Labels) -> list[Run]:
+    """Healthy runs of which something was said."""
+    return [run for run in labels.healthy if any(look[1] for look in run["looks"])]
+
+
 def _condense(raw: Path) -> None:
     """Write what is committed from the raw runs."""
     rows: list[verdicts.Verdict] = []
     dropped = {}
+    lines = []
     for half in HALVES:
         labels = label(kept(raw / f"{half}.jsonl").values())
         rows += verdicts.verdicts(labels)
         dropped[half] = dict(labels.dropped)
+        asked = {run["key"] for run in [*labels.faulty, *_accused(labels)]}
+        lines += [r for r in read_lines(raw / f"repairs-{half}.jsonl") if r["key"] in asked]
     verdicts.write(rows, VERDICTS)
     DROPPED.write_text(json.dumps(dropped, indent=1, sort_keys=True) + "\n")
-    lines = [line for half in HALVES for line in read_lines(raw / f"repairs-{half}.jsonl")]
     REPAIRS.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
