@@ -97,7 +97,7 @@ def forward(
             kept["wide"] = call.tensor("wide", pool.empty((count, size), x))
     if keep:
         parts = _kept(cell, file, codes is not None)
-        kept["kernel"] = pool.empty((count * size * sum(parts.values()),), x)
+        kept["kernel"] = pool.empty((count, sum(parts.values()), size), x)
         call.parts(kept["kernel"], parts, size)
         if codes is not None:
             kept["projected"] = x
