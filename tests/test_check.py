@@ -1,6 +1,7 @@
 """The commands that look and judge: diagnose, check, explain. Output, JSON and exit codes."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)  # another test's, of this name
     path = tmp_path / "mine.py"
     path.write_text(SOURCE)
     return path
