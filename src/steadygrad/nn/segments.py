@@ -112,7 +112,7 @@ def scan_in_segments(
         if whole is None:
             out, *after = run(*given)
         else:
-            place = whole.narrow(0, layout.offsets[begin], sum(piece.batch_sizes))
+            place = whole.narrow(0, layout.offsets[begin], piece.rows)
             out, *after = recomputed(run, place, *given)
         hidden.append(out)
         state = tuple(
@@ -137,7 +137,7 @@ def _pieces(layout: Layout, starts: list[int]) -> list[tuple[int, Layout]]:
 
 def _split(x: Tensor, pieces: list[tuple[int, Layout]]) -> tuple[Tensor, ...]:
     """Rows of each piece, in memory order."""
-    return x.split([sum(p.batch_sizes) for _, p in sorted(pieces, key=lambda item: item[0])])
+    return x.split([p.rows for _, p in sorted(pieces, key=lambda item: item[0])])
 
 
 def _entering(state: Tensor, rows: int, severed: int) -> Tensor:
@@ -153,5 +153,5 @@ def _noise_of(noise: Tensor, layout: Layout, begin: int, piece: Layout) -> Tenso
         return noise
     if len(noise) == layout.rows:
         first = layout.offsets[begin]
-        return noise[first : first + sum(piece.batch_sizes)]
+        return noise[first : first + piece.rows]
     return noise[: piece.batch]

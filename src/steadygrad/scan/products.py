@@ -27,8 +27,6 @@ def blocks(cell: Cell, weights: Weights, item: Product, size: int) -> tuple[Tens
 
 def rows_of(cell: Cell, stacked: Tensor, item: Product, size: int) -> Tensor:
     """Rows of ``weight_hh`` or ``bias_hh`` that one product reads: where they lie, or copied."""
-    if item.gates == cell.recurrent:
-        return stacked
     first = first_gate(cell, item)
     if first is not None:
         return stacked[first * size : (first + len(item.gates)) * size]

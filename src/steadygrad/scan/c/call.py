@@ -6,12 +6,14 @@ from functools import lru_cache
 
 from torch import Tensor
 
+from steadygrad.cells import Cell
 from steadygrad.scan.c import pool
 from steadygrad.scan.c.slots import Slots
 from steadygrad.scan.c.source import Printed
 from steadygrad.scan.c.threads import split as split_work
 from steadygrad.scan.c.tools import openmp
 from steadygrad.scan.layout import Layout
+from steadygrad.scan.products import rows_of
 from steadygrad.scan.weights import Weights
 
 
@@ -57,11 +59,16 @@ class Call:
         self.words[self.index[name]] = value.data_ptr()
         return value
 
-    def block(self, name: str, stacked: Tensor, row: int) -> None:
-        """A contiguous tensor from one of its rows on, where it lies."""
-        self._alive.append(stacked)
-        step = stacked.stride(0) * stacked.element_size()
-        self.words[self.index[name]] = stacked.data_ptr() + row * step
+    def stacked(self, word: str, value: Tensor, file: Printed, cell: Cell, size: int) -> None:
+        """Give every product its rows of a stacked weight: where they lie, or a copy of them."""
+        value = value.contiguous()
+        self._alive.append(value)
+        step = size * value.stride(0) * value.element_size()
+        for i, (item, first) in enumerate(zip(file.products, file.first, strict=True)):
+            if first is None:
+                self.tensor(f"{word}{i}", rows_of(cell, value, item, size))
+            else:
+                self.words[self.index[f"{word}{i}"]] = value.data_ptr() + first * step
 
     def parts(self, block: Tensor, widths: Mapping[str, int], size: int) -> None:
         """Parts of one piece of memory, one after another: ``(N, width, size)`` each."""

@@ -18,10 +18,10 @@ from steadygrad.scan.c.source import Printed, print_cell
 from steadygrad.scan.clips import LoopClip
 from steadygrad.scan.eager import Trip
 from steadygrad.scan.layout import Layout
-from steadygrad.scan.products import by_gate, rows_of, shares
+from steadygrad.scan.products import by_gate, shares
 from steadygrad.scan.projection import is_codes, project, weight_gradient
 from steadygrad.scan.taps import OnTap
-from steadygrad.scan.trace import Product, trace
+from steadygrad.scan.trace import trace
 from steadygrad.scan.weights import Weights
 
 PLACES = {"recurrent": 1, "total": 2, "preactivation": 3}
@@ -96,7 +96,7 @@ def forward(
         if keep:
             kept["wide"] = call.tensor("wide", pool.empty((count, size), x))
     if keep:
-        parts = _kept(cell, file, codes is not None)
+        parts = _kept(file, codes is not None)
         kept["kernel"] = pool.empty((count, sum(parts.values()), size), x)
         call.parts(kept["kernel"], parts, size)
         if codes is not None:
@@ -106,8 +106,8 @@ def forward(
         call.tensor(f"s{k}", value)
         call.tensor(f"e{k}", final[k])
     matrix, bias = weights.weight_hh, weights.bias_hh
-    _lay(call, file, cell, "r", matrix, size)
-    _lay(call, file, cell, "b", matrix.new_zeros(len(matrix)) if bias is None else bias, size)
+    call.stacked("r", matrix, file, cell, size)
+    call.stacked("b", matrix.new_zeros(len(matrix)) if bias is None else bias, file, cell, size)
     for k, unit in enumerate(weights.per_unit):
         call.tensor(f"u{k}", unit)
     call.beside(file, weights)
@@ -116,21 +116,9 @@ def forward(
     return Trip(hidden, tuple(final), kept if keep else {})
 
 
-def _lay(call: Call, file: Printed, cell: Cell, word: str, stacked: Tensor, size: int) -> None:
-    """Give every product its rows of a stacked weight: where they lie, or a copy of them."""
-    stacked = stacked.contiguous()
-    for i, (item, first) in enumerate(zip(file.products, file.first, strict=True)):
-        if first is None:
-            call.tensor(f"{word}{i}", rows_of(cell, stacked, item, size))
-        else:
-            call.block(f"{word}{i}", stacked, first * size)
-
-
-def _kept(cell: Cell, file: Printed, coded: bool) -> dict[str, int]:
-    """What the way forward writes down for the way back, in one piece: values per unit and row."""
-    parts = {"saved": file.beside} if coded else {"xp": len(cell.gates), "saved": file.beside}
-    others = (i for i, item in enumerate(file.products) if not _is_h(cell, item))
-    return parts | {f"k{i}": 1 for i in others}
+def _kept(file: Printed, coded: bool) -> Mapping[str, int]:
+    """What a trip keeps; of codes the projection comes from outside."""
+    return {n: w for n, w in file.kept.items() if n != "xp"} if coded else file.kept
 
 
 @dataclass(frozen=True)
@@ -169,7 +157,7 @@ def backward(
         call.tensor("wide", saved["wide"])
     if not coded:
         call.tensor("x", x)
-    call.parts(saved["kernel"], _kept(cell, file, coded), size)
+    call.parts(saved["kernel"], _kept(file, coded), size)
     if coded:
         call.tensor("xp", saved["projected"])
     call.tensor("hidden", saved["hidden"])
@@ -180,7 +168,7 @@ def backward(
     for k, value in enumerate(grad_final):
         call.tensor(f"g{k}", value)
         call.tensor(f"d{k}", grads[k])
-    _lay(call, file, cell, "r", weights.weight_hh, size)
+    call.stacked("r", weights.weight_hh, file, cell, size)
     units = []
     for k, unit in enumerate(weights.per_unit):
         call.tensor(f"u{k}", unit)
@@ -224,7 +212,7 @@ def _outputs(
         stacked = getattr(weights, name)
         if file.fills:  # each writes to its place
             found[name] = like.new_empty(stacked.shape)
-            _lay(call, file, cell, word, found[name], size)
+            call.stacked(word, found[name], file, cell, size)
             continue
         for i, item in enumerate(file.products):
             own = like.new_empty(len(item.gates) * size, *stacked.shape[1:])
@@ -252,10 +240,6 @@ def _by_gate(
                 own[gate] += rows
         found[name] = whole
     return found
-
-
-def _is_h(cell: Cell, item: Product) -> bool:
-    return item.argument == f"s.{cell.states[0]}"
 
 
 def _clip_words(call: Call, clip: LoopClip) -> None:

@@ -6,6 +6,7 @@ steps: no thread ever waits for another. Or, where the caller says ``together``,
 every product are split, and threads wait for each other before and after each.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from steadygrad.cells import Cell
@@ -28,8 +29,9 @@ class Printed:
         text: The C source.
         forward: Argument words of ``steadygrad_forward``.
         backward: Argument words of ``steadygrad_backward``.
-        beside: Values per unit that the forward loop keeps beside the projected input, which it
-            overwrites with others: the way back needs both.
+        kept: What the forward loop keeps for the way back, by the names of the words, as values
+            per unit: the projected input, which it overwrites with others, what stands beside it,
+            and the arguments of products that are not h.
         constants: Names of the constants per unit that the step reads, ``k.<name>``.
         noise: Names of the noise that the step reads, ``n.<name>``.
         products: All products, in the order of their numbers in the file.
@@ -42,7 +44,7 @@ class Printed:
     text: str
     forward: Slots
     backward: Slots
-    beside: int
+    kept: Mapping[str, int]
     constants: tuple[str, ...]
     noise: tuple[str, ...]
     products: tuple[Product, ...]
@@ -96,4 +98,6 @@ class _File(Forward, Backward):
         kinds = (self.constants, self.noise)
         first = tuple(first_gate(self.cell, item) for item in self.products)
         every = fills(self.cell, self.products)
-        return Printed(text, f, b, self.beside, *kinds, self.products, self.shared, first, every)
+        kept = {"xp": len(self.cell.gates), "saved": self.beside}
+        kept |= {f"k{i}": 1 for i in self._others()}
+        return Printed(text, f, b, kept, *kinds, self.products, self.shared, first, every)

@@ -9,7 +9,6 @@ from steadygrad.cells import Cell
 from steadygrad.scan.c import kernel
 from steadygrad.scan.c.call import Call
 from steadygrad.scan.layout import Layout
-from steadygrad.scan.products import rows_of
 from steadygrad.scan.weights import Weights
 
 
@@ -60,9 +59,8 @@ class StepCall:
             call.tensor(f"s{k}", value)
             call.tensor(f"e{k}", value)
         recurrent, biases = weights.weight_hh.detach(), _bias(weights.bias_hh, weights.weight_hh)
-        for i, item in enumerate(file.products):
-            call.tensor(f"r{i}", rows_of(cell, recurrent, item, size).clone())
-            call.tensor(f"b{i}", rows_of(cell, biases, item, size))
+        call.stacked("r", recurrent.clone(), file, cell, size)
+        call.stacked("b", biases, file, cell, size)
         for k, unit in enumerate(weights.per_unit):
             call.tensor(f"u{k}", unit.detach().clone())
         call.beside(file, weights)
