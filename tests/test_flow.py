@@ -280,6 +280,16 @@ def test_the_boundary_probe_is_exact_at_the_cuts(kind: str, entry: str) -> None:
         BoundaryProbe(nn.LSTM(2, 2, bidirectional=True))
 
 
+def test_boundary_probe_leaves_rows_of_several_lengths_whole() -> None:
+    layer = sg.LSTM(2, 3)
+    x, lengths = torch.randn(30, 2, 2), torch.tensor([30, 12])
+    want, _ = layer(x, lengths=lengths)
+    probe = BoundaryProbe(layer, chunks=10)
+    probe.is_on = True
+    torch.testing.assert_close(layer(x, lengths=lengths)[0], want, rtol=0, atol=0)
+    assert not probe.log10_grad
+
+
 def test_capture_keeps_nothing_after_it_closes() -> None:
     layer: Any = nn.LSTM(2, 3)
     with Capture(layer) as capture:
