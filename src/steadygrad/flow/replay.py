@@ -6,7 +6,7 @@ to the output. From these our own scan walks the layer once more, in float64, an
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -174,7 +174,7 @@ class Replay:
     @property
     def state(self) -> tuple[Tensor, ...]:
         """The initial state, each ``(L*D, B, ·)``."""
-        return self._state or self.twin._initial(self.x, self.rows.batch_sizes[0], None)
+        return self._state or tuple(torch.zeros_like(s) for s in self._last)
 
     def backward(
         self, output: Tensor | None = None, last: Sequence[Tensor] | None = None
@@ -204,7 +204,7 @@ class Replay:
         for layer in range(twin.num_layers):
             for reverse in (False, True)[: twin.num_directions]:
                 start = tuple(s[len(seen)] for s in state)
-                weights = replace(twin.weights(layer, reverse), noise=next(noise))
+                weights = twin.weights(layer, reverse, next(noise))
                 layout = Layout(self.rows.batch_sizes, reverse)
                 seen[layer, reverse] = observe(twin.cell, x, weights, start, layout)
             x = torch.cat([o.hidden for key, o in seen.items() if key[0] == layer], -1)

@@ -9,7 +9,6 @@ per step, never the matrix. It is exact to about 1e-8 of the largest row's share
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -67,7 +66,7 @@ def _walk(replay: Replay) -> dict[tuple[int, bool], dict[str, Rows]]:
     for layer in range(twin.num_layers):
         legs.append([])
         for reverse in (False, True)[: twin.num_directions]:
-            weights = replace(twin.weights(layer, reverse), noise=next(noise))
+            weights = twin.weights(layer, reverse, next(noise))
             start = tuple(s[layer * twin.num_directions + reverse] for s in state)
             layout = Layout(sizes, reverse)
             projected = F.linear(x, weights.weight_ih, weights.bias_ih)

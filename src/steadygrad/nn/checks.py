@@ -90,10 +90,10 @@ def check_input(layer: Recurrent, x: Tensor, dims: int) -> None:
         )
 
 
-def check_state(layer: Recurrent, state: State, batch: int, given: bool) -> None:
+def check_state(layer: Recurrent, state: State, batch: int) -> None:
     """Refuse an initial state of the wrong shape."""
     names = layer.cell.states
-    if given and len(state) != len(names):
+    if len(state) != len(names):
         raise RuntimeError(
             f"{type(layer).__name__}: expected an initial state of {len(names)} tensors "
             f"({', '.join(names)}), got {len(state)}"

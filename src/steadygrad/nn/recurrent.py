@@ -3,8 +3,8 @@
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from steadygrad.nn.checks import check_input, check_lengths, check_options, chec
 from steadygrad.nn.segments import Cuts, scan_in_segments
 from steadygrad.scan import Layout, LoopClip, Tap, Weights, is_codes
 
+NO_NOISE: Mapping[str, Tensor] = {}
 LayerTap = Callable[[int, bool, Tap], None]
 """Receives layer, whether it is the reverse direction, and what its backward loop saw."""
 
@@ -122,6 +123,7 @@ class Recurrent(nn.Module):
         self.on_tap: LayerTap | None = None
         self.noise_seed: int | None = None
         self.fixed_noise: Sequence[dict[str, Tensor]] | None = None
+        self._names = tuple(self._shapes(0))
         for layer in range(num_layers):
             for suffix in self._suffixes(layer):
                 for name, shape in self._shapes(layer).items():
@@ -145,9 +147,8 @@ class Recurrent(nn.Module):
     @property
     def all_weights(self) -> list[list[nn.Parameter]]:
         """Parameters, one list per layer and direction, as `torch.nn.RNNBase` gives them."""
-        names = self._shapes(0)
         return [
-            [getattr(self, name + suffix) for name in names]
+            [getattr(self, name + suffix) for name in self._names]
             for layer in range(self.num_layers)
             for suffix in self._suffixes(layer)
         ]
@@ -187,17 +188,16 @@ class Recurrent(nn.Module):
         with torch.no_grad():
             for layer in range(self.num_layers):
                 for suffix in self._suffixes(layer):
-                    names = self._shapes(layer)
-                    self.cell.reset_({name: getattr(self, name + suffix) for name in names})
+                    own = {name: getattr(self, name + suffix) for name in self._names}
+                    self.cell.reset_(own)
 
-    def weights(self, layer: int, reverse: bool = False) -> Weights:
+    def weights(
+        self, layer: int, reverse: bool = False, noise: Mapping[str, Tensor] = NO_NOISE
+    ) -> Weights:
         """The weights of one direction of one layer, R in the form that its cell gives it."""
         suffix = self._suffixes(layer)[reverse]
-        fixed = {
-            name: getattr(self, name + suffix)
-            for name in self._shapes(layer)
-            if name not in self.cell.per_unit
-        }
+        own = {name: getattr(self, name + suffix) for name in self._names}
+        fixed = {name: value for name, value in own.items() if name not in self.cell.per_unit}
         fixed["weight_hh"] = (
             self.cell.recurrent_matrix(fixed["weight_hh"])
             if self.cell.recurrent
@@ -208,8 +208,8 @@ class Recurrent(nn.Module):
             for name, value in self._buffers.items()
             if value is not None and name.startswith("constant_")
         }
-        units = tuple(getattr(self, n + suffix) for n in self.cell.per_unit)
-        return Weights(**fixed, per_unit=units, constants=constants)
+        units = tuple(own[name] for name in self.cell.per_unit)
+        return Weights(**fixed, per_unit=units, constants=constants, noise=noise)
 
     def noise(self, rows: int, batch: int, seed: int | None) -> Iterator[dict[str, Tensor]]:
         """What the cell's noise is in each layer and direction, one after another.
@@ -232,32 +232,40 @@ class Recurrent(nn.Module):
                     drawn[name] = mask.bernoulli_(noise.mean, generator=generator)
             yield drawn
 
-    def _draws(self, rows: int, batch: int) -> Iterator[dict[str, Tensor]]:
+    def _draws(self, rows: int, batch: int) -> Iterator[Mapping[str, Tensor]]:
         """The noise of one call, from torch's generator by way of a seed that can be told."""
         if self.fixed_noise is not None:
             return iter(self.fixed_noise)
+        if not self.cell.noise:
+            return repeat(NO_NOISE)
         self.noise_seed = None
-        if self.training and self.cell.noise:
+        if self.training:
             self.noise_seed = int(torch.randint(2**62, ()))
         return self.noise(rows, batch, self.noise_seed)
 
-    # A graph break, said aloud: a loop unrolled compiles for minutes. torch.compiler.disable would
-    # import all of Dynamo with this file, seconds of every start; this is torch's own lazy form.
-    @_disable_dynamo
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, input: Any, hx: Any = None, lengths: Any = None
     ) -> tuple[Any, Any]:
         """Run the layers; see the class for shapes."""
+        if torch.compiler.is_dynamo_compiling():
+            return self._uncompiled(input, hx, lengths)
+        return self._run(input, hx, lengths)
+
+    # A graph break, said aloud: a loop unrolled compiles for minutes. torch.compiler.disable would
+    # import all of Dynamo with this file, seconds of every start; this is torch's own lazy form.
+    @_disable_dynamo
+    def _uncompiled(self, input: Any, hx: Any, lengths: Any) -> tuple[Any, Any]:
+        return self._run(input, hx, lengths)
+
+    def _run(self, input: Any, hx: Any, lengths: Any) -> tuple[Any, Any]:
         kind = type(self).__name__
         if lengths is not None:
             return self._padded(input, hx, lengths)
         if isinstance(input, PackedSequence):
-            state = self._initial(input.data, int(input.batch_sizes[0]), hx)
             check_input(self, input.data, 2)
-            check_state(self, state, int(input.batch_sizes[0]), given=hx is not None)
-            state = _permute(state, input.sorted_indices)
             sizes = tuple(input.batch_sizes.tolist())
-            output, last = self._layers(input.data, state, sizes)
+            starts = self._starts(input.data, sizes[0], hx, input.sorted_indices)
+            output, last = self._layers(input.data, starts, sizes)
             packed = PackedSequence(
                 output, input.batch_sizes, input.sorted_indices, input.unsorted_indices
             )
@@ -275,12 +283,11 @@ class Recurrent(nn.Module):
         check_input(self, x, 3)
         x = x.transpose(0, 1) if self.batch_first else x
         steps, batch = x.shape[:2]
-        state = self._initial(x, batch, hx)
-        check_state(self, state, batch, given=hx is not None)
+        starts = self._starts(x, batch, hx)
         if steps == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         rows = x.reshape(steps * batch, *x.shape[2:])
-        output, last = self._layers(rows, state, (batch,) * steps)
+        output, last = self._layers(rows, starts, (batch,) * steps)
         output = output.view(steps, batch, -1)
         output = output.transpose(0, 1) if self.batch_first else output
         if not batched:
@@ -299,24 +306,34 @@ class Recurrent(nn.Module):
         steps, batch = input.shape[:2][:: -1 if self.batch_first else 1]
         found = check_lengths(self, lengths, batch, steps)
         packed = pack_padded_sequence(input, found, self.batch_first, enforce_sorted=False)
-        output, last = self.forward(packed, hx)  # not through the hooks: it is one call
+        output, last = self._run(packed, hx, None)  # not through the hooks: it is one call
         padded, _ = pad_packed_sequence(output, self.batch_first, total_length=steps)
         return padded, last
 
     def _hand_out(self, state: State) -> Tensor | State:
         return state if len(self.cell.states) > 1 else state[0]
 
-    def _initial(self, x: Tensor, batch: int, hx: Tensor | State | None) -> State:
-        """The given state as a tuple, or zeros ``(L*D, B, ·)``."""
-        if hx is not None:
-            return (hx,) if isinstance(hx, Tensor) else tuple(hx)
+    def _starts(
+        self, x: Tensor, batch: int, hx: Tensor | State | None, order: Tensor | None = None
+    ) -> list[State]:
+        """The state before the first step, per layer and direction: as given, or zeros."""
         count = self.num_layers * self.num_directions
-        widths = [self.output_size] + [self.hidden_size] * (len(self.cell.states) - 1)
-        like = next(self.parameters()) if is_codes(x) else x
-        return tuple(like.new_zeros(count, batch, width) for width in widths)
+        if hx is None:
+            like = next(self.parameters()) if is_codes(x) else x
+            return [self._zeros(like, batch)] * count  # nothing writes into them
+        state = (hx,) if isinstance(hx, Tensor) else tuple(hx)
+        check_state(self, state, batch)
+        if order is not None:
+            state = tuple(s.index_select(1, order) for s in state)
+        return [tuple(s[k] for s in state) for k in range(count)]
+
+    def _zeros(self, like: Tensor, batch: int) -> State:
+        h = like.new_zeros(batch, self.output_size)
+        others = like.new_zeros(batch, self.hidden_size) if self.proj_size else h
+        return (h,) + (others,) * (len(self.cell.states) - 1)
 
     def _layers(
-        self, x: Tensor, state: State, batch_sizes: tuple[int, ...]
+        self, x: Tensor, starts: list[State], batch_sizes: tuple[int, ...]
     ) -> tuple[Tensor, State]:
         """All layers and directions over rows ``(N, I)``."""
         kind = x.device.type
@@ -325,7 +342,8 @@ class Recurrent(nn.Module):
             with torch.autocast(kind, enabled=False):
                 dtype = next(self.parameters()).dtype
                 x = x if is_codes(x) else x.to(dtype)
-                return self._layers(x, tuple(s.to(dtype) for s in state), batch_sizes)
+                starts = [tuple(s.to(dtype) for s in start) for start in starts]
+                return self._layers(x, starts, batch_sizes)
         x = x.long() if is_codes(x) else x
         last: list[State] = []
         noise = self._draws(len(x), batch_sizes[0])
@@ -335,12 +353,11 @@ class Recurrent(nn.Module):
                 x = F.dropout(x, self.dropout, self.training)
             directions = []
             for reverse in (False, True)[: self.num_directions]:
-                start = tuple(s[len(last)] for s in state)
                 hidden, final = scan_in_segments(
                     self.cell,
                     x,
-                    replace(self.weights(layer, reverse), noise=next(noise)),
-                    start,
+                    self.weights(layer, reverse, next(noise)),
+                    starts[len(last)],
                     Layout(batch_sizes, reverse),
                     cuts,
                     clip=self.loop_clip,

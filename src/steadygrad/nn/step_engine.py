@@ -1,6 +1,5 @@
 """Two ways to advance a stack of layers by one time step: compiled calls, or the layer itself."""
 
-from dataclasses import replace
 from typing import Protocol, final
 
 import torch
@@ -39,7 +38,7 @@ class CompiledSteps:
     def __init__(self, layer: Recurrent, batch: int) -> None:
         quiet = layer.noise(batch, batch, None)
         self._calls = [
-            StepCall(layer.cell, replace(layer.weights(i), noise=noise), batch, exact())
+            StepCall(layer.cell, layer.weights(i, noise=noise), batch, exact())
             for i, noise in enumerate(quiet)
         ]
 

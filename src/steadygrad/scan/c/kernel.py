@@ -2,18 +2,18 @@
 
 import ctypes
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from steadygrad.cells import Cell
 from steadygrad.scan.c import build, pool
-from steadygrad.scan.c.call import Call
+from steadygrad.scan.c.call import Call, Way
 from steadygrad.scan.c.records import Records
+from steadygrad.scan.c.slots import Slots
 from steadygrad.scan.c.source import Printed, print_cell
 from steadygrad.scan.clips import LoopClip
 from steadygrad.scan.eager import Trip
@@ -43,15 +43,15 @@ class Kernel:
         self.file = file
         self.records = Records(cell)
         library = build.load(file.text)
-        self.forward = _function(library.steadygrad_forward, None)
-        self.backward = _function(library.steadygrad_backward, None)
-        self.forward_room = _function(library.steadygrad_forward_room, ctypes.c_int64)
-        self.backward_room = _function(library.steadygrad_backward_room, ctypes.c_int64)
+        self.forward = _way(library, "forward", file.forward)
+        self.backward = _way(library, "backward", file.backward)
 
 
-def _function(function: Any, result: Any) -> Callable[[int], int]:
-    function.argtypes, function.restype = (ctypes.c_void_p,), result
-    return function
+def _way(library: ctypes.CDLL, name: str, slots: Slots) -> Way:
+    run, room = (getattr(library, f"steadygrad_{name}{part}") for part in ("", "_room"))
+    run.argtypes = room.argtypes = (ctypes.c_void_p,)
+    run.restype, room.restype = None, ctypes.c_int64
+    return Way(slots, run, room)
 
 
 @lru_cache(maxsize=128)
@@ -80,7 +80,7 @@ def forward(
     gates = len(cell.gates)
     size = weights.weight_ih.shape[0] // gates
     width = state[0].shape[1]
-    call = Call(file.forward, layout, inputs, size, gates, width)
+    call = Call(kernel.forward, layout, inputs, size, gates, width)
     call.numbers(keep=int(keep))
     if codes is None:
         call.tensor("x", x)
@@ -111,8 +111,8 @@ def forward(
     for k, unit in enumerate(weights.per_unit):
         call.tensor(f"u{k}", unit)
     call.beside(file, weights)
-    call.scratch(kernel.forward_room, x)
-    kernel.forward(call.address)
+    call.scratch(x)
+    kernel.forward.run(call.address)
     return Trip(hidden, tuple(final), kept if keep else {})
 
 
@@ -151,7 +151,7 @@ def backward(
     gates, width = len(cell.gates), grad_hidden.shape[1]
     size = weights.weight_ih.shape[0] // gates
     coded = is_codes(x)
-    call = Call(file.backward, layout, 0 if coded else x.shape[1], size, gates, width)
+    call = Call(kernel.backward, layout, 0 if coded else x.shape[1], size, gates, width)
     if projection is not None:
         call.tensor("hr", projection)
         call.tensor("wide", saved["wide"])
@@ -177,8 +177,8 @@ def backward(
     if clip:
         _clip_words(call, clip)
     tap = on_tap and kernel.records.tap(call, layout, clip is None)
-    call.scratch(kernel.backward_room, grad_hidden)
-    kernel.backward(call.address)
+    call.scratch(grad_hidden)
+    kernel.backward.run(call.address)
     if on_tap and tap:
         on_tap(tap)
     if "pre" in found:

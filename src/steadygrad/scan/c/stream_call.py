@@ -43,7 +43,7 @@ class StepCall:
         file = loaded.file
         width = size if projection is None else projection.shape[0]
         self._call = call = Call(
-            file.forward, Layout((batch,)), matrix.shape[1], size, gates, width
+            loaded.forward, Layout((batch,)), matrix.shape[1], size, gates, width
         )
         if projection is not None:
             call.tensor("hr", projection.detach().clone())
@@ -64,8 +64,8 @@ class StepCall:
         for k, unit in enumerate(weights.per_unit):
             call.tensor(f"u{k}", unit.detach().clone())
         call.beside(file, weights)
-        call.own_scratch(loaded.forward_room, matrix)
-        self._function, self._address = loaded.forward, call.address
+        call.own_scratch(matrix)
+        self._function, self._address = loaded.forward.run, call.address
         self._words, self._x, self._packed = call.words, call.index["x"], call.index["packed"]
 
     def run(self, x: Tensor) -> Tensor:
