@@ -69,7 +69,7 @@ def alike(name: str, x: Any, hidden: int, clip: LoopClip | None = None, **option
 @pytest.mark.parametrize("form", ["dense", "packed", "codes"])
 @pytest.mark.usefixtures("columns")
 def test_columns_split_over_threads_are_eager(name: str, form: str) -> None:
-    shapes = [(2, 7, 3, 4, 5), (2, 9, 1, 70, 40), (3, 6, 2, 3, 33)]
+    shapes = [(2, 7, 3, 4, 5), (2, 9, 1, 70, 40), (3, 6, 13, 3, 33)]
     for count, steps, batch, inputs, hidden in shapes:
         torch.set_num_threads(count)
         alike(name, given(form, steps, batch, inputs), hidden, input_size=inputs)
@@ -110,7 +110,7 @@ def test_a_team_smaller_than_asked_for_does_all_the_same(
     address = ctypes.cast(size, ctypes.c_void_p).value
     monkeypatch.setattr(call, "openmp", lambda: (*found[:2], address))
     torch.set_num_threads(3)
-    alike("lstm", given("packed", 6, 3, 4), 33, input_size=4)
+    alike("lstm", given("packed", 6, 9, 4), 33, input_size=4)
 
 
 def test_what_is_split_depends_on_sizes_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Taps, clips and rescaling inside the backward loop."""
 
+import copy
 import math
 from typing import Any
 
@@ -242,6 +243,28 @@ def test_sums_whose_squares_leave_float32_are_those_of_eager(hidden: int, batch:
         assert ours.log10_norm[0, 0, 0] == -math.inf
         if batch > 1 and power > -30:
             assert ours.log10_norm[0, 0, 1:].isfinite().all()
+
+
+@needs_compiler
+@pytest.mark.parametrize("row", range(6))
+def test_one_row_far_below_the_others_is_rescaled(row: int) -> None:
+    """Its forget gate is shut, theirs are open: it leaves float32 long before they are far."""
+    found = []
+    layer: Any = sg.LSTM(1, 5, backend="c")
+    with torch.no_grad():
+        layer.weight_ih_l0.fill_(-1.0)
+        layer.bias_ih_l0.fill_(3.0)
+        layer.weight_hh_l0.fill_(0.0)  # nothing but the forget gate on the way
+    x = torch.zeros(30, 6, 1)
+    x[:, row] = 9.0
+    for net in (layer, copy.deepcopy(layer).double()):
+        taps = tapped(net)
+        output, (_, c) = net(x.to(net.weight_ih_l0))
+        (c.sum() + output[:, torch.arange(6) != row].sum()).backward()
+        found.append(taps[0, False].log10_norm)
+    assert found[1][1, 0, row] < -50
+    assert found[1][1, 0].sort().values[1] > -2
+    torch.testing.assert_close(*found, rtol=0, atol=0.01)
 
 
 @needs_compiler

@@ -26,7 +26,7 @@ class Backward(Gathered):
             *self._collected(),
             "    int scaled = 0;",
             "    const double* last = 0;  /* records of the step before */",
-            "    word last_rows = 0;",
+            "    word last_rows = 0, last_fours = 0;",
             "    word slot = rows_before(&sp);  /* records of a thread stand together */",
             "    for (word i = 0; i < rows; i++) factor[i] = 1;",
             # A clip compares true values, so rows cannot be scaled under it.
@@ -47,7 +47,7 @@ class Backward(Gathered):
             "        if (step == T) break;",
             "        const word at = place_of(&sp, t);",
             f"        const real* const grad = {b.pointer('grad')} + at * P;",
-            "        const word spot = together ? at : slot;",
+            "        const word spot = together ? at : slot, fours = together ? 0 : m / 4 * 4;",
             f"        double* const record = {b['seen']} ? (double*){b['seen']} + "
             f"spot * {S + G} : 0;",
             "        const word here = filled + skip;",
@@ -77,7 +77,7 @@ class Backward(Gathered):
         return [
             f"        real* const all[] = {{{states}}};",
             "        const int far = now && step % 8 == 0 &&",
-            f"            (m > last_rows || strays(last, {S + G}, {S}, m));",
+            f"            (m > last_rows || strays(last, {S + G}, {S}, m, last_fours));",
             "        for (word i = 0; (far || scaled) && i < m; i++)",
             "            if (far || now[i] > 0) scaled |= rescale(all, "
             f"widths, {S}, i, far, grad + i * P, now + i, factor + i);",

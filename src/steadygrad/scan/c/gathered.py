@@ -21,8 +21,8 @@ class Gathered(Values):
         lines += [
             "        if (record) {",
             f"            const real* const firsts[] = {{{', '.join(firsts)}}};",
-            f"            look(m, {S + G}, {int(not self.projects)}, firsts, leads, wide_as, "
-            "record);",
+            f"            look(m, fours, {S + G}, {int(not self.projects)}, firsts, leads, "
+            "wide_as, record);",
             "        }",
             "        for (word i = 0; i < m; i++) {",
             f"            if (scaled) unscale(px + i * LEAD({G} * H), {G} * H, now[i]);",
@@ -47,6 +47,7 @@ class Gathered(Values):
             "        slot += m;",
             "        last = record;",
             "        last_rows = m;",
+            "        last_fours = fours;",
         ]
         for k, width in enumerate(self._widths()):
             lines += [

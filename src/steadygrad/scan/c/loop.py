@@ -91,14 +91,15 @@ INLINE quad squares(const real* g0, const real* g1, const real* g2, const real* 
     }
     return across(a, b, c, d);
 }
-/* whether any of four numbers is outside of a range, or NaN */
-INLINE int outside(quad x, real low, real high) {
-    const __typeof__(x > 0) fine = (x > low) & (x < high);  /* -1 where so */
-    word bits[sizeof(quad) / sizeof(word)], all = -1;
-    memcpy(bits, &fine, sizeof bits);
+typedef __typeof__((quad){0} > 0) quads;  /* -1 where so, else 0 */
+INLINE int all_of(quads are) {
+    word bits[sizeof(quads) / sizeof(word)], all = -1;
+    memcpy(bits, &are, sizeof bits);
     for (int i = 0; i < (int)(sizeof bits / sizeof *bits); i++) all &= bits[i];
-    return all != -1;
+    return all == -1;
 }
+/* beyond, squares may have left their range */
+#define MOST_SQUARES (BYTES == 4 ? (real)1e28 : (real)1e290)
 /* The sum of one row in double. If values are not finite, how many, and whether the sum is NaN
    (or infinite): below zero, where no sum is. */
 static double look_closely(const real* g, word n) {
@@ -110,54 +111,64 @@ static double look_closely(const real* g, word n) {
     for (word u = 0; u < n; u++) count += !(g[u] - g[u] == 0);
     return count ? -(double)(2 * count + (sum != sum)) : sum;
 }
-/* The sums of four rows, or of the first `count` of them, each to its place. */
-ALONE note_closely(const real* g0, const real* g1, const real* g2, const real* g3, word n,
-                   int count, double* to, word apart) {
-    const real* const g[] = {g0, g1, g2, g3};
-    for (int i = 0; i < count; i++) to[i * apart] = look_closely(g[i], n);
+/* Sums that are written already, of `rows` rows, formed anew where they are not to be trusted. */
+ALONE note_closely(word rows, const int count, const real* const* first, const word* lead,
+                   const word* n, double* to) {
+    for (int v = 0; v < count; v++)
+        for (word i = 0; i < rows; i++, to++)
+            if (!(*to > 1 / (double)MOST_SQUARES && *to < (double)MOST_SQUARES))
+                *to = look_closely(first[v] + i * lead[v], n[v]);
 }
 typedef double four __attribute__((vector_size(32), aligned(8), may_alias));
-INLINE void note(const real* g0, const real* g1, const real* g2, const real* g3, word n,
-                 const int count, double* to, word apart) {
-    const quad sum = squares(g0, g1, g2, g3, n);
-    const four wide = __builtin_convertvector(sum, four);
-    if (apart == 1 && count == 4) *(four*)to = wide;
-    else for (int i = 0; i < count; i++) to[i * apart] = wide[i];
-    const real most = BYTES == 4 ? 1e28 : 1e290;  /* beyond, squares may have left their range */
-    if (__builtin_expect(outside(sum, 1 / most, most), 0))
-        note_closely(g0, g1, g2, g3, n, count, to, apart);
-}
 /* For each of `rows` rows a record of `count` sums: value v of row r is at first[v] + r * lead[v],
-   of n[v] units; `even` if all are of the same. One value of four rows at a time, and of rows that
-   are left four values. */
-INLINE void look(word rows, const int count, const int even, const real* const* first,
+   of n[v] units; `even` if all are of the same. Of the first `fours` rows one value of four rows at
+   a time, and their sums stand together, value by value; of the others four values at a time. */
+INLINE void look(word rows, word fours, const int count, const int even, const real* const* first,
                  const word* lead, const word* n, double* record) {
-    const word fours = rows / 4 * 4;
-    for (word i = 0; i < fours; i += 4)
+    const quad most = (quad){0} + MOST_SQUARES, least = 1 / most;
+    for (word i = 0; i < fours; i += 4) {
+        double* const to = record + i * count;
+        quads fine = least < most;
 #pragma GCC unroll 8
         for (int v = 0; v < count; v++) {
             const word by = lead[v];
             const real* const g = first[v] + i * by;
-            note(g, g + by, g + 2 * by, g + 3 * by, n[v], 4, record + i * count + v, count);
+            const quad sum = squares(g, g + by, g + 2 * by, g + 3 * by, n[v]);
+            *(four*)(to + 4 * v) = __builtin_convertvector(sum, four);
+            fine &= (sum > least) & (sum < most);
         }
+        if (__builtin_expect(!all_of(fine), 0)) {
+            const real* here[count];
+            for (int v = 0; v < count; v++) here[v] = first[v] + i * lead[v];
+            note_closely(4, count, here, lead, n, to);
+        }
+    }
     for (word i = fours; i < rows; i++) {
         double* const to = record + i * count;
-#define OF(v) (first[v] + i * lead[v])
-        for (int v = 0; v < count; v++)
-            if (even && v + 4 <= count)
-                note(OF(v), OF(v + 1), OF(v + 2), OF(v + 3), n[0], 4, to + v, 1), v += 3;
-            else if (even && v + 2 <= count)
-                note(OF(v), OF(v + 1), OF(v), OF(v + 1), n[0], 2, to + v, 1), v += 1;
-            else
-                note(OF(v), OF(v), OF(v), OF(v), n[v], 1, to + v, 1);
+        const real* here[count];
+        quads fine = least < most;
+        for (int v = 0; v < count; v++) here[v] = first[v] + i * lead[v];
+        for (int v = 0, more; v < count; v += more) {
+            more = !even || v + 2 > count ? 1 : (v + 4 > count ? 2 : 4);
+            const real* const* const g = here + v;
+            const quad sum = squares(g[0], g[more > 1], g[more == 4 ? 2 : 0], g[more - 1], n[v]);
+            const four wide = __builtin_convertvector(sum, four);
+            if (more == 4) *(four*)(to + v) = wide;
+            else for (int k = 0; k < more; k++) to[v + k] = wide[k];
+            fine &= (sum > least) & (sum < most);
+        }
+        if (__builtin_expect(!all_of(fine), 0)) note_closely(1, count, here, lead, n, to);
     }
 }
 /* whether any row was so far from one, a step ago, that it may have to be rescaled */
-INLINE int strays(const double* record, const int count, const int states, word rows) {
+INLINE int strays(const double* record, const int count, const int states, word rows,
+                  word fours) {
     int far = 0;
     for (word i = 0; i < rows; i++) {
+        const int apart = i < fours ? 4 : 1;
+        const double* const own = record + i / apart * apart * count + i % apart;
         double sum = 0;
-        for (int k = 0; k < states; k++) sum += record[i * count + k];
+        for (int k = 0; k < states; k++) sum += own[apart * k];
         far |= !(sum > 1e-18 && sum < 1e24);
     }
     return far;

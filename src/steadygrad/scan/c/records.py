@@ -21,20 +21,31 @@ KEPT = pool.LARGE // 8
 Read = partial[dict[str, object]]
 
 
-def _order(layout: Layout, split: Split) -> Tensor:
-    """Where the record of each row is: by thread, then by step of the way back."""
-    places = torch.arange(layout.rows)
+def _places(layout: Layout, split: Split, width: int) -> tuple[Tensor, Tensor]:
+    """Which record is that of each row, ``(N,)``, and where its numbers are, ``(N, width)``.
+
+    Where all threads share every step, one after another. Else by thread, then by step of the way
+    back; and of the rows of one thread at one step four at a time have the first number of each
+    together, then the second of each, while rows that are left have each its own.
+    """
+    records, numbers = torch.arange(layout.rows), torch.arange(width)
     if split.together:
-        return places
-    back = list(zip(layout.offsets, layout.batch_sizes, strict=True))
-    back = back if layout.reverse else back[::-1]
-    made = [
-        places[offset + start : offset + min(stop, count)]
+        return records, records[:, None] * width + numbers
+    steps = list(zip(layout.offsets, layout.batch_sizes, strict=True))
+    pieces = [
+        (offset + start, min(stop, count) - start)
         for start, stop in pairwise(split.bounds)
-        for offset, count in back
+        for offset, count in (steps if layout.reverse else steps[::-1])
         if start < count
     ]
-    return torch.cat(made).argsort()
+    first, sizes = torch.tensor(pieces).unbind(1)
+    inside = records - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    in_four = inside < (sizes // 4 * 4).repeat_interleave(sizes)
+    lane = torch.where(in_four, inside % 4, 0)
+    begin = (records - lane) * width + lane
+    places = begin[:, None] + torch.where(in_four, 4, 1)[:, None] * numbers
+    order = (first.repeat_interleave(sizes) + inside).argsort()
+    return order, places[order]
 
 
 @final
@@ -81,8 +92,8 @@ def _read(
 ) -> dict[str, object]:
     states, gates, rows = len(cell.states), len(cell.gates), layout.rows
     records, rest = seen.tensor_split([rows * (states + gates)])
-    order = _order(layout, split)
-    sums = records.view(rows, states + gates)[order]
+    order, places = _places(layout, split, states + gates)
+    sums = records[places]
     # Below zero: how many values are not finite, twice, and one more if the sum is NaN.
     broken = -sums.clamp(max=0)
     sums = torch.where(broken > 0, torch.where(broken % 2 == 1, torch.nan, torch.inf), sums)
