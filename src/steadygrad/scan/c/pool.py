@@ -13,7 +13,6 @@ import mmap
 import threading
 import weakref
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +23,6 @@ PAGE = 1 << 21  # a huge page
 KEPT = 1 << 30  # bytes that wait for the next who asks, at most
 SLACK = 1.25  # a waiting block may be larger than what is asked for by so much
 
-_NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.int64: np.int64}
 _idle: list[mmap.mmap] = []
 
 
@@ -35,16 +33,15 @@ def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
     if size < LEAST or not hasattr(mmap, "MAP_PRIVATE"):
         return like.new_empty(shape)
     block = _take(size)
-    values = np.frombuffer(block, _NUMPY[like.dtype], count)
-    # The array lives as long as any tensor on this memory does, views and saved ones included.
-    loan = _Loan(values, _end)
+    view = memoryview(block)  # which lives as long as any tensor on this memory, saved ones too
+    loan = _Loan(view, _end)
     loan.block = block
     _lent[id(loan)] = loan
-    return torch.from_numpy(values).view(shape)
+    return torch.frombuffer(view, dtype=like.dtype, count=count).view(shape)
 
 
-class _Loan(weakref.ref["np.ndarray"]):
-    """An array on a block. `weakref.finalize` would do, and take a fifth of `empty`'s time."""
+class _Loan(weakref.ref["memoryview[int]"]):
+    """A view of a block. `weakref.finalize` would do, and take a fifth of `empty`'s time."""
 
     __slots__ = ("block",)
     block: mmap.mmap
