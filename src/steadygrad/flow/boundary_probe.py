@@ -55,11 +55,13 @@ class BoundaryProbe:
         steps = np.array(sorted(self.log10_grad), dtype=np.int64)
         return steps, np.array([self.log10_grad[int(t)][0] for t in steps])
 
-    def _in_chunks(self, input: Any, hx: Any = None, **options: Any) -> Any:
+    def _in_chunks(self, input: Any, hx: Any = None, lengths: Any = None) -> Any:
+        if lengths is not None:  # rows of several lengths are left whole
+            return self._forward(input, hx, lengths)
         usable = isinstance(input, Tensor) and input.dim() == 3 and torch.is_grad_enabled()
         time = 1 if getattr(self._layer, "batch_first", False) else 0
-        if options or not (self.is_on and usable and input.shape[time] > self.chunks):
-            return self._forward(input, hx, **options)  # rows of several lengths are left whole
+        if not (self.is_on and usable and input.shape[time] > self.chunks):
+            return self._forward(input, hx)
         self.log10_grad = {}
         outputs: list[Tensor] = []
         parts = input.tensor_split(self.chunks, dim=time)

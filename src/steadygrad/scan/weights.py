@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -49,13 +48,19 @@ class Weights:
     @staticmethod
     def from_flat(names: Sequence[str], tensors: Sequence[Tensor]) -> "Weights":
         """Undo `flat`."""
-        single, units, constants, noise = _places(tuple(names))
-        return Weights(
-            **{name: tensors[i] for name, i in single},
-            per_unit=tuple(tensors[i] for i in units),
-            constants={name: tensors[i] for name, i in constants},
-            noise={name: tensors[i] for name, i in noise},
-        )
+        single: dict[str, Tensor] = {}
+        units: list[Tensor] = []
+        groups: dict[str, dict[str, Tensor]] = {"constant": {}, "noise": {}}
+        for name, tensor in zip(names, tensors, strict=True):
+            kind, _, own = name.partition(".")
+            if own:
+                groups[kind][own] = tensor
+            elif name == "unit":
+                units.append(tensor)
+            else:
+                single[name] = tensor
+        constants, noise = groups["constant"], groups["noise"]
+        return Weights(**single, per_unit=tuple(units), constants=constants, noise=noise)
 
     def per_step(self, cell: Cell, layout: Layout) -> dict[str, Tensor]:
         """What the steps of ``cell`` read beside gates and states, ``(H,)`` or ``(N, H)`` each.
@@ -66,21 +71,6 @@ class Weights:
         found = {f"u.{name}": value for name, value in units}
         found |= {f"k.{name}": value for name, value in self.constants.items()}
         return found | {f"n.{name}": _rows(v, layout) for name, v in self.noise.items()}
-
-
-Places = tuple[tuple[str, int], ...]
-
-
-@lru_cache(maxsize=256)
-def _places(names: tuple[str, ...]) -> tuple[Places, tuple[int, ...], Places, Places]:
-    """Which of many tensors are what: single weights, those per unit, constants, noise."""
-    where = tuple((name, i) for i, name in enumerate(names))
-    groups = [
-        tuple((name.removeprefix(kind), i) for name, i in where if name.startswith(kind))
-        for kind in ("constant.", "noise.")
-    ]
-    single = tuple((name, i) for name, i in where if name in SINGLE)
-    return single, tuple(i for name, i in where if name == "unit"), groups[0], groups[1]
 
 
 def _rows(noise: Tensor, layout: Layout) -> Tensor:

@@ -79,12 +79,10 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-@lru_cache(maxsize=64)
 def _dense(batch: int, threads: int, together: bool) -> Split:
     return _split(threads, together, [batch * i // threads for i in range(threads + 1)])
 
 
-@lru_cache(maxsize=64)
 def _packed(layout: Layout, threads: int, together: bool) -> Split:
     """Rows of each thread, contiguous, with about the same number of steps."""
     lengths = layout.present().sum(0).cumsum(0).tolist()
