@@ -183,6 +183,33 @@ def test_the_vectorised_functions_are_accurate(name: str) -> None:
     assert (error / scale).max() < 4e-7
 
 
+@pytest.mark.parametrize(("name", "low"), [("tanh", -1.0), ("sigmoid", 0.0)])
+def test_what_saturates_reaches_its_bounds_and_goes_never_beyond(name: str, low: float) -> None:
+    anywhere = torch.arange(0, 0x7F800000, 997, dtype=torch.int32)
+    where_it_saturates = torch.arange(0x40C00000, 0x41100000, dtype=torch.int32)  # from 6 to 9
+    x = torch.cat([anywhere, where_it_saturates]).view(torch.float32)
+    for y in (printed_function(name, x), printed_function(name, -x)):
+        assert y.min() >= low and y.max() <= 1
+    ends = printed_function(name, torch.tensor([-torch.inf, -200.0, 200.0, torch.inf]))
+    assert ends.tolist() == [low, low, 1, 1]
+
+
+def test_exp_fades_through_the_subnormal_numbers_and_overflows_where_it_should() -> None:
+    x = torch.linspace(-110, -86, 100_001)
+    smallest = 1.4e-45
+    assert (printed_function("exp", x).double() - x.double().exp()).abs().max() <= 2 * smallest
+    top = printed_function("exp", torch.tensor([88.72, 88.73, 3e38]))
+    assert top[0].isfinite() and top[1:].tolist() == [torch.inf] * 2
+
+
+@pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid", "sin", "cos", "log1p"])
+def test_not_a_number_is_that_whatever_its_bits(name: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    bits = torch.randint(0x7F800001, 0x7FFFFFFF, (10_000,), generator=generator)
+    both = torch.cat([bits, bits - 0x80000000]).to(torch.int32)
+    assert printed_function(name, both.view(torch.float32)).isnan().all()
+
+
 @pytest.mark.parametrize("name", ["sin", "cos"])
 def test_sine_and_cosine_are_accurate_over_the_whole_range(name: str) -> None:
     generator = torch.Generator().manual_seed(0)

@@ -17,34 +17,54 @@ static inline real r_ldexp(real x, int e) { return ldexpf(x, e); }
 
 FLOAT_FAST = r"""
 /* exp: x = n ln 2 + r, exp(r) by a polynomial, 2^n by the exponent bits, in two halves so that
-   the result may be subnormal or infinite. Comparisons let a NaN pass. */
+   the result may be subnormal or infinite. Adding 1.5 2^23 rounds to n and leaves it in the last
+   bits. Comparisons let a NaN pass, whose bits may be anything: the polynomial carries it on. */
+#define SHIFT 12582912.0f
+typedef union { real f; uint32_t i; } both;
 static inline real r_exp(real x) {
     real y = x > 89.0f ? 89.0f : x;
     y = y < -104.0f ? -104.0f : y;
-    real n = __builtin_rintf(y * 1.44269504f);
+    both t, a, b;
+    t.f = y * 1.44269504f + SHIFT;
+    const real n = t.f - SHIFT;
     real r = y - n * 0.693359375f;
     r = r + n * 2.12194440e-4f;
-    real p = 1.98412698e-4f;
-    p = p * r + 1.38888889e-3f;
-    p = p * r + 8.33333333e-3f;
-    p = p * r + 4.16666667e-2f;
-    p = p * r + 1.66666667e-1f;
-    p = p * r + 0.5f;
-    p = p * r * r + r + 1.0f;
-    /* a NaN has no integer: give it zero, p carries it on */
-    int k = (int)(n == n ? n : 0.0f);
-    int h = k >> 1;
-    union { int i; float f; } a, b;
-    a.i = (h + 127) << 23;
-    b.i = (k - h + 127) << 23;
+    real p = 1.38145402e-3f;
+    p = p * r + 8.36874511e-3f;
+    p = p * r + 4.16683908e-2f;
+    p = p * r + 1.66665204e-1f;
+    p = p * r + 4.99999934e-1f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    const int32_t k = (int32_t)(t.i - 0x4b400000u), h = k >> 1;
+    a.i = (uint32_t)(h + 127) << 23;
+    b.i = (uint32_t)(k - h + 127) << 23;
     return p * a.f * b.f;
 }
-static inline real r_sigmoid(real x) { return 1.0f / (1.0f + r_exp(-x)); }
-/* tanh: x P(x^2) / Q(x^2), fitted to |x| <= 8.2, where float tanh is 1; error below 4e-7. */
+/* The same with exp(-x) as 2 exp(r) 2^(n - 1), whose exponent needs no halves: what is subnormal
+   is lost beside the one that is added to it. */
+static inline real r_sigmoid(real x) {
+    real y = x < -89.0f ? -89.0f : x;
+    y = y > 60.0f ? 60.0f : y;
+    both t, a;
+    t.f = SHIFT - y * 1.44269504f;
+    const real n = t.f - SHIFT;
+    real r = y + n * 0.693359375f;  /* -r */
+    r = r - n * 2.12194440e-4f;
+    real p = 2.76290804e-3f;
+    p = p * r - 1.67374902e-2f;
+    p = p * r + 8.33367816e-2f;
+    p = p * r - 3.33330408e-1f;
+    p = p * r + 9.99999869e-1f;
+    p = p * r - 2.0f;
+    p = p * r + 2.0f;
+    a.i = (t.i + 126u) << 23;
+    return 1.0f / (1.0f + p * a.f);
+}
+/* tanh: x P(x^2) / Q(x^2), fitted to |x| <= 8.2; above 8.1 it is 1, and up to there
+   never beyond. Error below 4e-7. */
 static inline real r_tanh(real x) {
-    real y = x > 8.2f ? 8.2f : x;
-    y = y < -8.2f ? -8.2f : y;
-    real s = y * y;
+    const real s = x * x;
     real p = -1.40625617e-11f;
     p = p * s + 3.29797373e-8f;
     p = p * s + 2.89740607e-5f;
@@ -56,9 +76,8 @@ static inline real r_tanh(real x) {
     q = q * s + 2.74180910e-2f;
     q = q * s + 4.70507639e-1f;
     q = q * s + 1.0f;
-    real t = y * p / q;
-    t = t > 1.0f ? 1.0f : t;
-    return t < -1.0f ? -1.0f : t;
+    const real t = x * p / q;
+    return x > 8.1f ? 1.0f : (x < -8.1f ? -1.0f : t);
 }
 /* log1p: u = 1 + x = 2^e m, log(m) by a polynomial, c is what the rounding of 1 + x lost.
    A NaN passes through c. */
