@@ -15,13 +15,21 @@ def timed(run: Work) -> float:
 
 
 def pairs(ours: Work, peer: Work, rounds: int, repeat: int = 1) -> dict[str, float]:
-    """Medians of both in milliseconds, and of the ratio pair by pair with its quartiles."""
+    """Medians of both in milliseconds, and of the ratio pair by pair with its quartiles.
+
+    Each is the first of a pair as often as the second: whichever is first also pays for what lies
+    between two pairs, of half a millisecond 0.3 percent.
+    """
 
     def block(run: Work) -> float:
         return sum(timed(run) for _ in range(repeat)) / repeat
 
+    def both(first: Work, second: Work) -> tuple[float, float]:
+        return block(first), block(second)
+
     ours(), peer(), ours(), peer()  # pyright: ignore[reportUnusedExpression]
-    a, b = zip(*[(block(ours), block(peer)) for _ in range(rounds)], strict=True)
+    found = [both(peer, ours)[::-1] if i % 2 else both(ours, peer) for i in range(rounds)]
+    a, b = zip(*found, strict=True)
     ratios = sorted(x / y for x, y in zip(a, b, strict=True))
     return {
         "ours_ms": 1e3 * statistics.median(a),
