@@ -274,6 +274,47 @@ def test_frozen_weights_get_no_gradient_and_change_no_other() -> None:
     torch.testing.assert_close(layer.weight_ih_l0.grad, whole[0])
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("into", [(), (0,), (1,), (0, 1)])
+@pytest.mark.parametrize("out_of", [(0,), (1,), (2,), (1, 2)])
+@pytest.mark.parametrize("backend", ["eager", pytest.param("c", marks=needs_compiler)])
+def test_any_part_of_what_comes_out_sends_its_gradient_to_any_state_that_went_in(
+    backend: str, out_of: tuple[int, ...], into: tuple[int, ...], layers: int
+) -> None:
+    theirs = nn.LSTM(3, 4, layers, dtype=F64)
+    ours = sg.LSTM(3, 4, layers, dtype=F64, backend=backend)
+    ours.load_state_dict(theirs.state_dict())
+    x, h, c = torch.randn(5, 2, 3), torch.randn(layers, 2, 4), torch.randn(layers, 2, 4)
+    found = []
+    for layer in (ours, ours, theirs):
+        state = [s.double().requires_grad_(k in into) for k, s in enumerate((h, c))]
+        output, last = layer(x.double(), tuple(state))
+        seen = (output, *last)
+        inputs = [*(state[k] for k in into), *layer.parameters()]
+        loss = torch.stack([seen[k].square().sum() for k in out_of]).sum()
+        found.append(torch.autograd.grad(loss, inputs))
+    torch.testing.assert_close(found[0], found[2])
+    torch.testing.assert_close(found[1], found[2])
+
+
+@pytest.mark.parametrize("options", [{}, {"checkpoint": True}, {"num_layers": 2}])
+@pytest.mark.parametrize("backend", ["eager", pytest.param("c", marks=needs_compiler)])
+def test_the_last_state_can_be_cut_off_in_place(backend: str, options: dict[str, Any]) -> None:
+    layer = sg.GRU(3, 4, backend=backend, **options)
+    last = layer(torch.randn(5, 2, 3))[1]
+    assert last.shape == (layer.num_layers, 2, 4)
+    assert last.requires_grad
+    assert not last.detach_().requires_grad
+
+
+def test_a_hook_on_the_last_state_is_spared_where_no_gradient_comes() -> None:
+    layer = sg.LSTM(3, 4)
+    output, last = layer(torch.randn(5, 2, 3))
+    for state in last:
+        state.register_hook(lambda grad: grad.norm() and grad)  # None has no norm
+    output.sum().backward()
+
+
 def test_padded_and_packed_give_the_same_loss_gradient() -> None:
     layer = sg.LSTM(3, 4, batch_first=True, dtype=F64)
     x = torch.randn(2, 6, 3, dtype=F64)

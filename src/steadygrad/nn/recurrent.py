@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import repeat
 from typing import Any
 
@@ -196,7 +196,7 @@ class Recurrent(nn.Module):
     ) -> Weights:
         """The weights of one direction of one layer, R in the form that its cell gives it."""
         suffix = self._suffixes(layer)[reverse]
-        own = {name: getattr(self, name + suffix) for name in self._names}
+        own = {name: self._own(name + suffix) for name in self._names}
         fixed = {name: value for name, value in own.items() if name not in self.cell.per_unit}
         fixed["weight_hh"] = (
             self.cell.recurrent_matrix(fixed["weight_hh"])
@@ -210,6 +210,11 @@ class Recurrent(nn.Module):
         }
         units = tuple(own[name] for name in self.cell.per_unit)
         return Weights(**fixed, per_unit=units, constants=constants, noise=noise)
+
+    def _own(self, name: str) -> Any:
+        """A weight; getattr, which also finds what is computed from others, takes a detour."""
+        found = self._parameters.get(name)
+        return getattr(self, name) if found is None else found
 
     def noise(self, rows: int, batch: int, seed: int | None) -> Iterator[dict[str, Tensor]]:
         """What the cell's noise is in each layer and direction, one after another.
@@ -328,8 +333,8 @@ class Recurrent(nn.Module):
         return [tuple(s[k] for s in state) for k in range(count)]
 
     def _zeros(self, like: Tensor, batch: int) -> State:
-        h = like.new_zeros(batch, self.output_size)
-        others = like.new_zeros(batch, self.hidden_size) if self.proj_size else h
+        h = _zero(like, batch, self.output_size)
+        others = _zero(like, batch, self.hidden_size) if self.proj_size else h
         return (h,) + (others,) * (len(self.cell.states) - 1)
 
     def _layers(
@@ -420,6 +425,19 @@ def _constants(cell: Cell, hidden_size: int) -> Mapping[str, Tensor]:
     if twice:
         raise ValueError(f"{type(cell).__name__}: {twice[0]!r} names two different things")
     return found
+
+
+def _zero(like: Tensor, *shape: int) -> Tensor:
+    """Zeros that nobody writes into: on the CPU those of the call before."""
+    if like.device.type == "cpu" and type(like) in (Tensor, nn.Parameter):
+        return _lasting_zero(like.dtype, *shape)
+    return like.new_zeros(*shape)
+
+
+@lru_cache(maxsize=8)
+def _lasting_zero(dtype: torch.dtype, *shape: int) -> Tensor:
+    with torch.inference_mode(False):  # what is made inside may not be saved outside
+        return torch.zeros(shape, dtype=dtype, device="cpu")
 
 
 def _caller_level(layer: Recurrent) -> int:

@@ -47,6 +47,7 @@ class Scan(torch.autograd.Function):
         if keep:
             ctx.fixed = (cell, layout, clip, on_tap, names)
             ctx.backend = backend
+            ctx.set_materialize_grads(False)
             ctx.saved_names = tuple(trip.saved)
             ctx.save_for_backward(*tensors, *trip.saved.values())
         # A final state may be the very tensor that came in; autograd wants outputs of its own.
@@ -54,7 +55,7 @@ class Scan(torch.autograd.Function):
         return trip.hidden, *final
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         cell, layout, clip, on_tap, names = ctx.fixed
         count = len(names)
         kept = ctx.saved_tensors  # read once: a recomputing caller hands them out only once
@@ -64,21 +65,28 @@ class Scan(torch.autograd.Function):
             return (None,) * FIXED + _replayed(ctx.fixed, tensors, needed, grads)
         saved = dict(zip(ctx.saved_names, kept[count:], strict=True))
         x, weights, state = _unpack(names, tensors)
-        outer = (grads[0].contiguous(), grads[1:], clip, on_tap)
-        wanted = dict(zip(names, needed, strict=False))
+        hidden, *final = grads
+        if hidden is None:
+            hidden = state[0].new_zeros(layout.rows, state[0].shape[1])
+        hidden = hidden.contiguous()
+        wanted = dict.fromkeys(names, False)
+        for name, need in zip(names, needed, strict=True):
+            wanted[name] |= need  # of several states one may need it
         if ctx.backend == "c":
-            given = (x, saved, weights, state, wanted)
-            found = kernel.backward(cell, layout, *given, *outer, ctx.exact)
+            given = (x, saved, weights, state, wanted, hidden, final)
+            found = kernel.backward(cell, layout, *given, clip, on_tap, ctx.exact)
             by_name = found.by_name
         else:
-            found = eager.backward(cell, layout, saved, weights, *outer)
+            pairs = zip(final, state, strict=True)
+            full = [torch.zeros_like(s) if g is None else g for g, s in pairs]
+            found = eager.backward(cell, layout, saved, weights, hidden, full, clip, on_tap)
             by_name = _weight_gradients(cell, weights, x, saved, found, wanted)
         states = iter(found.state)
         units = iter(found.per_unit)
         out: list[Tensor | None] = []
         for name, need in zip(names, needed, strict=True):
             grad = {"state": states, "unit": units}[name] if name in ("state", "unit") else None
-            value = next(grad) if grad is not None else by_name.get(name)
+            value = next(grad, None) if grad is not None else by_name.get(name)
             out.append(value if need else None)
         return (None,) * FIXED + tuple(out)
 
@@ -128,7 +136,7 @@ def _replayed(
     fixed: tuple[Cell, Layout, LoopClip | None, OnTap | None, tuple[str, ...]],
     tensors: tuple[Tensor, ...],
     needed: tuple[bool, ...],
-    grads: tuple[Tensor, ...],
+    grads: tuple[Tensor | None, ...],
 ) -> tuple[Tensor | None, ...]:
     """The gradient as a differentiable function of the inputs and of the incoming gradient."""
     cell, layout, clip, _, names = fixed
@@ -136,7 +144,8 @@ def _replayed(
         x, weights, state = _unpack(names, tensors)
         hidden, final = tape.replay(cell, layout, x, weights, state, clip)
         wanted = [t for t, need in zip(tensors, needed, strict=True) if need]
-        outputs = [(o, g) for o, g in zip((hidden, *final), grads, strict=True) if o.requires_grad]
+        pairs = zip((hidden, *final), grads, strict=True)
+        outputs = [(o, g) for o, g in pairs if g is not None and o.requires_grad]
         found = iter(
             torch.autograd.grad(
                 [o for o, _ in outputs],

@@ -15,8 +15,7 @@ class Backward(Gathered):
             *part_head("backward", b.words(), self._backward_rooms()),
             "    const span everybody = together ? everyone(&sp) : sp;",
             *(
-                f"    memcpy(cur{k}, {b.pointer(f'g{k}')} + from * {width}, "
-                f"rows * {width} * sizeof(real));"
+                f"    enter(rows * {width}, {b.pointer(f'g{k}')}, from * {width}, cur{k});"
                 for k, width in enumerate(self._widths())
             ),
             f"    const word widths[] = {{{', '.join(self._widths())}}};",
@@ -64,7 +63,8 @@ class Backward(Gathered):
         lines.append("    }")
         for k, width in enumerate(self._widths()):
             lines += [
-                f"    for (word i = 0; i < rows; i++) for (word u = 0; u < {width}; u++)",
+                f"    for (word i = 0; {b[f'd{k}']} && i < rows; i++)",
+                f"    for (word u = 0; u < {width}; u++)",
                 f"        {b.pointer(f'd{k}', False)}[(from + i) * {width} + u] = scaled ? "
                 f"times(cur{k}[i * {width} + u], -now[i]) : cur{k}[i * {width} + u];",
             ]

@@ -139,12 +139,15 @@ def backward(
     state: Sequence[Tensor],
     needed: Mapping[str, bool],
     grad_hidden: Tensor,
-    grad_final: Sequence[Tensor],
+    grad_final: Sequence[Tensor | None],
     clip: LoopClip | None = None,
     on_tap: OnTap | None = None,
     exact: bool = False,
 ) -> Found:
-    """As `steadygrad.scan.eager.backward`, up to the gradients of input and weights."""
+    """As `steadygrad.scan.eager.backward`, up to the gradients of input and weights.
+
+    ``grad_final`` is None where no gradient arrives; that of the state is found if it is needed.
+    """
     projection = weights.weight_hr
     kernel = loaded(cell, grad_hidden.dtype, exact, projection is not None)
     file = kernel.file
@@ -164,10 +167,11 @@ def backward(
     call.tensor("h0", state[0])
     call.tensor("grad", grad_hidden)
     found = _outputs(call, file, cell, x, weights, needed)
-    grads = [torch.empty_like(value) for value in grad_final]
     for k, value in enumerate(grad_final):
-        call.tensor(f"g{k}", value)
-        call.tensor(f"d{k}", grads[k])
+        if value is not None:
+            call.tensor(f"g{k}", value)
+    wanted = state if needed.get("state") else ()
+    grads = [call.tensor(f"d{k}", torch.empty_like(value)) for k, value in enumerate(wanted)]
     call.stacked("r", weights.weight_hh, file, cell, size)
     units = []
     for k, unit in enumerate(weights.per_unit):

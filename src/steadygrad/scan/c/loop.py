@@ -45,6 +45,11 @@ static int rescale(real* const* all, const word* widths, int states, word row, i
     }
     return now[0] != 0 || move != 0;
 }
+/* the gradient at the last state, from `at` on; none is zero */
+static void enter(word n, const real* grad, word at, real* to) {
+    if (grad) memcpy(to, grad + at, n * sizeof(real));
+    else memset(to, 0, n * sizeof(real));
+}
 static void clip(real* g, word n, word by, real bound) {
     if (by == 0) {
         for (word u = 0; u < n; u++) {
