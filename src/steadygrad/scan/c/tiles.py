@@ -42,19 +42,37 @@ def _tile(name: str, rows: int, vectors: int, transposed: bool) -> list[str]:
             f"        for (int v = 0; v < {vectors}; v++)",
             "            __builtin_prefetch(row_of(c, i0 + i) + j + v * VL, 1);",
         ]
-    lines.append("    for (word q = 0; q < k; q++, p += NR) {")
+    # One pointer for three rows, two more by the index: a register for each row would be too many.
+    thirds = [] if transposed else [f"a{i}" for i in range(0, rows, 3)]
+    lines += [f"    const real* {name} = a + {name[1:]} * lead;" for name in thirds]
+    lines += [f'    __asm__("" : "+r"({name}));' for name in thirds]
+    step = ", ".join(["q++", "p += NR", *(f"{name}++" for name in thirds)])
+    lines.append(f"    for (word q = 0; q < k; {step}) {{")
     lines += [
         f"        const vec b{v} = *(const vec*)(p + {v // 2} * panel + {v % 2} * VL);"
         for v in range(vectors)
     ]
     for i in range(rows):
-        at = f"a[{i} + q * MR]" if transposed else f"a[{i} * lead + q]"
+        at = f"a[{i} + q * MR]" if transposed else f"a{i // 3 * 3}[{i % 3} * lead]"
         lines.append(
             f"        {{ const real x = {at}; "
             + " ".join(f"{s} += x * b{v};" for v, s in enumerate(own[i]))
             + " }"
         )
     lines.append("    }")
+    if not transposed:  # the usual case without a question for every vector
+        lines += [
+            f"    if (!c.list && !start && !add && left >= {vectors} * VL) {{",
+            "        real* to = c.at + i0 * c.lead + j;",
+            *(
+                "        "
+                + " ".join(f"*(vec*)(to + {v} * VL) = {s};" for v, s in enumerate(row))
+                + " to += c.lead;"
+                for row in own
+            ),
+            "        return;",
+            "    }",
+        ]
     for i, row in enumerate(own):
         lines += [
             *((f"    if ({i} >= rows) return;",) if transposed and i else ()),
