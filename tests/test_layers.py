@@ -262,16 +262,22 @@ def test_half_precision_weights_run() -> None:
     assert output.dtype == torch.bfloat16
 
 
-def test_frozen_weights_get_no_gradient_and_change_no_other() -> None:
-    layer = sg.LSTM(3, 4, dtype=F64)
-    x = torch.randn(5, 2, 3, dtype=F64)
+@pytest.mark.parametrize("frozen", ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"])
+@pytest.mark.parametrize("kind", [sg.LSTM, sg.GRU])
+def test_frozen_weights_get_no_gradient_and_change_no_other(
+    kind: type[sg.LSTM | sg.GRU], frozen: str
+) -> None:
+    layer = kind(3, 4, dtype=F64)
+    x = torch.randn(150, 3, 3, dtype=F64)  # more rows than are multiplied at once
     layer(x)[0].sum().backward()
-    whole = [p.grad for p in layer.parameters()]
+    whole = {name: p.grad for name, p in layer.named_parameters()}
     layer.zero_grad()
-    layer.weight_hh_l0.requires_grad_(False)
+    layer.get_parameter(frozen).requires_grad_(False)
     layer(x)[0].sum().backward()
-    assert layer.weight_hh_l0.grad is None
-    torch.testing.assert_close(layer.weight_ih_l0.grad, whole[0])
+    assert layer.get_parameter(frozen).grad is None
+    for name, parameter in layer.named_parameters():
+        if name != frozen:
+            torch.testing.assert_close(parameter.grad, whole[name])
 
 
 @pytest.mark.parametrize("layers", [1, 2])

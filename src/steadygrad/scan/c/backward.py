@@ -61,6 +61,11 @@ class Backward(Gathered):
         lines += self._stages(G, S)
         lines += self._leave(G, S)
         lines.append("    }")
+        lines += [
+            f"    same(&team, {len(item.gates)} * H, db, dbr{i});"
+            for i, item in enumerate(self.products)
+            if self.shared[i]
+        ]
         for k, width in enumerate(self._widths()):
             lines += [
                 f"    for (word i = 0; {b[f'd{k}']} && i < rows; i++)",

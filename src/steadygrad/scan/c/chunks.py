@@ -102,6 +102,11 @@ static void settle_recurrent(const crew_t* c, word count, word n, const real* g,
     pack_right(count, H, h, right);
     outer(count, own, H, left, right, add, rowwise(dr + u0 * H, H));
 }
+/* the gradient of a bias that is added where another is: the share of one of a crew */
+static void same(const crew_t* c, word n, const real* from, real* to) {
+    const word u0 = share(c, c->thread, n, MR), own = share(c, c->thread + 1, n, MR) - u0;
+    if (from && to) memcpy(to + u0, from + u0, own * sizeof(real));
+}
 /* the part of one of several threads of: to += what every other thread has found */
 static void join(real* to, const real* spare, word apart, word size, word part, word parts) {
     if (!to) return;

@@ -158,9 +158,10 @@ class Gathered(Values):
             n = len(item.gates)
             rows = f"k_rows{i}" if i in self._others() else "h_rows"
             seen, ready = ("seen", "ready") if self.shared[i] else (f"seen{i}", "0")
+            bias = f"db ? 0 : dbr{i}" if self.shared[i] else f"dbr{i}"
             lines.append(
                 f"            settle_recurrent(&team, filled, {n} * H, {seen}, left, right, "
-                f"{self._width(item.argument)}, {rows}, dr{i}, dbr{i}, add, {ready});"
+                f"{self._width(item.argument)}, {rows}, dr{i}, {bias}, add, {ready});"
             )
         if self.projects:
             lines.append(
