@@ -181,7 +181,7 @@ def process(rank: int, work: Callable[[int, str, Path], None], case: str, out: P
     try:
         work(rank, case, out)
     finally:
-        dist.destroy_process_group()
+        ranks.leave()
 
 
 def spread_over(work: Callable[[int, str, Path], None], case: str, out: Path) -> None:

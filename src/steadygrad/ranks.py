@@ -5,6 +5,7 @@ A training that runs in one process is a group of one, and pays nothing.
 
 import itertools
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,6 +17,7 @@ from torch import distributed as dist
 
 T = TypeVar("T")
 PATIENCE = 60.0  # seconds to wait for the other processes when a group is made
+SETTLED = 0.1  # seconds after the last call of a group in which its thread has let go of it
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # by torchrun
 _COUNT, _JOINED = itertools.count(), itertools.count()
 
@@ -159,7 +161,18 @@ def joined(device: str = "auto") -> Iterator[int | None]:
     try:
         yield local
     finally:
-        dist.destroy_process_group()
+        leave()
+
+
+def leave() -> None:
+    """Leave the default group.
+
+    The thread of a Gloo group lets go of a Python object when a call is over. Whoever drops the
+    group holds the interpreter's lock and waits for that thread, which waits for the lock: so it is
+    given its time first.
+    """
+    time.sleep(SETTLED)
+    dist.destroy_process_group()
 
 
 @contextmanager
