@@ -14,15 +14,13 @@ rows by ours.
 import argparse
 import json
 import platform
-import statistics
-import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
+from benchmarks.layers.timing import pairs
 from steadygrad import remedies
 from steadygrad.remedies import Remedy
 
@@ -56,28 +54,6 @@ def model_of(count: int) -> nn.Module:
     return model
 
 
-def seconds(run: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    run()
-    return time.perf_counter() - began
-
-
-def pairs(ours: Callable[[], object], peer: Callable[[], object], rounds: int) -> dict[str, float]:
-    """Medians in milliseconds, and of the ratio pair by pair with its quartiles."""
-    a, b = [], []
-    for number in range(rounds):
-        for is_ours in ((True, False), (False, True))[number % 2]:
-            (a if is_ours else b).append(seconds(ours if is_ours else peer))
-    ratios = sorted(x / y for x, y in zip(a, b, strict=True))
-    return {
-        "ours_ms": 1e3 * statistics.median(a),
-        "torch_ms": 1e3 * statistics.median(b),
-        "ratio": statistics.median(ratios),
-        "low": ratios[len(ratios) // 4],
-        "high": ratios[-1 - len(ratios) // 4],
-    }
-
-
 def row(name: str, count: int, rounds: int) -> dict[str, Any]:
     """One clip on one model, against torch's clip by norm."""
     remedy, bound = CLIPS[name]
@@ -88,7 +64,8 @@ def row(name: str, count: int, rounds: int) -> dict[str, Any]:
     treat = remedy.begin(model, optimizer)
     for _ in range(WARM):
         treat()
-    found = pairs(treat, lambda: clip_grad_norm_(parameters, 1.0), rounds)
+    found: dict[str, Any] = pairs(treat, lambda: clip_grad_norm_(parameters, 1.0), rounds)
+    found["torch_ms"] = found.pop("peer_ms")
     if name == "clip-value":
         value = pairs(treat, lambda: clip_grad_value_(parameters, 1.0), rounds)
         found["to_clip_grad_value_"] = value["ratio"]
