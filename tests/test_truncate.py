@@ -241,7 +241,7 @@ def tensors() -> list[Tensor]:
 @pytest.mark.parametrize("kind", ["elman", "lstm", "gru"])
 def test_a_checkpointed_scan_keeps_a_fifth_at_most(kind: str, backend: str) -> None:
     (whole, _), (few, rows) = (kept(checkpoint, backend, kind) for checkpoint in (False, True))
-    assert few > 0 and whole >= 1000 * 2 * 16 * 4  # both were really counted
+    assert few > 0 and whole > 1000 * 2 * 16 * 4  # both were really counted
     assert few <= whole / 5, f"{few} of {whole} bytes"
     assert 0 < rows <= 2 * 32, "what is computed again is one short piece at a time"
 

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -333,8 +333,8 @@ class Recurrent(nn.Module):
         return [tuple(s[k] for s in state) for k in range(count)]
 
     def _zeros(self, like: Tensor, batch: int) -> State:
-        h = _zero(like, batch, self.output_size)
-        others = _zero(like, batch, self.hidden_size) if self.proj_size else h
+        h = like.new_zeros(batch, self.output_size)
+        others = like.new_zeros(batch, self.hidden_size) if self.proj_size else h
         return (h,) + (others,) * (len(self.cell.states) - 1)
 
     def _layers(
@@ -425,19 +425,6 @@ def _constants(cell: Cell, hidden_size: int) -> Mapping[str, Tensor]:
     if twice:
         raise ValueError(f"{type(cell).__name__}: {twice[0]!r} names two different things")
     return found
-
-
-def _zero(like: Tensor, *shape: int) -> Tensor:
-    """Zeros that nobody writes into: on the CPU those of the call before."""
-    if like.device.type == "cpu" and type(like) in (Tensor, nn.Parameter):
-        return _lasting_zero(like.dtype, *shape)
-    return like.new_zeros(*shape)
-
-
-@lru_cache(maxsize=8)
-def _lasting_zero(dtype: torch.dtype, *shape: int) -> Tensor:
-    with torch.inference_mode(False):  # what is made inside may not be saved outside
-        return torch.zeros(shape, dtype=dtype, device="cpu")
 
 
 def _caller_level(layer: Recurrent) -> int:
