@@ -21,13 +21,11 @@ FLOAT_FAST = r"""
    bits. Comparisons let a NaN pass, whose bits may be anything: the polynomial carries it on. */
 #define SHIFT 12582912.0f
 typedef union { real f; uint32_t i; } both;
-static inline real r_exp(real x) {
-    real y = x > 89.0f ? 89.0f : x;
-    y = y < -104.0f ? -104.0f : y;
-    both t, a, b;
-    t.f = y * 1.44269504f + SHIFT;
-    const real n = t.f - SHIFT;
-    real r = y - n * 0.693359375f;
+/* exp(r), and n in the last bits of `t` */
+static inline real r_power(real x, both* t) {
+    t->f = x * 1.44269504f + SHIFT;
+    const real n = t->f - SHIFT;
+    real r = x - n * 0.693359375f;
     r = r + n * 2.12194440e-4f;
     real p = 1.38145402e-3f;
     p = p * r + 8.36874511e-3f;
@@ -35,31 +33,27 @@ static inline real r_exp(real x) {
     p = p * r + 1.66665204e-1f;
     p = p * r + 4.99999934e-1f;
     p = p * r + 1.0f;
-    p = p * r + 1.0f;
+    return p * r + 1.0f;
+}
+static inline real r_exp(real x) {
+    real y = x > 89.0f ? 89.0f : x;
+    y = y < -104.0f ? -104.0f : y;
+    both t, a, b;
+    const real p = r_power(y, &t);
     const int32_t k = (int32_t)(t.i - 0x4b400000u), h = k >> 1;
     a.i = (uint32_t)(h + 127) << 23;
     b.i = (uint32_t)(k - h + 127) << 23;
     return p * a.f * b.f;
 }
-/* The same with exp(-x) as 2 exp(r) 2^(n - 1), whose exponent needs no halves: what is subnormal
-   is lost beside the one that is added to it. */
+/* With exp(-x) as exp(r) 2^(n - 1) 2, whose exponent needs no halves: what is subnormal is lost
+   beside the one that is added to it. */
 static inline real r_sigmoid(real x) {
     real y = x < -89.0f ? -89.0f : x;
     y = y > 60.0f ? 60.0f : y;
     both t, a;
-    t.f = SHIFT - y * 1.44269504f;
-    const real n = t.f - SHIFT;
-    real r = y + n * 0.693359375f;  /* -r */
-    r = r - n * 2.12194440e-4f;
-    real p = 2.76290804e-3f;
-    p = p * r - 1.67374902e-2f;
-    p = p * r + 8.33367816e-2f;
-    p = p * r - 3.33330408e-1f;
-    p = p * r + 9.99999869e-1f;
-    p = p * r - 2.0f;
-    p = p * r + 2.0f;
+    const real p = r_power(-y, &t);
     a.i = (t.i + 126u) << 23;
-    return 1.0f / (1.0f + p * a.f);
+    return 1.0f / (1.0f + p * a.f * 2.0f);
 }
 /* tanh: x P(x^2) / Q(x^2), fitted to |x| <= 8.2; above 8.1 it is 1, and up to there
    never beyond. Error below 4e-7. */
