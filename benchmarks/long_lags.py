@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from steadygrad.bench import Local, Result, Trial, run_trial
+from steadygrad.bench.grid import read_back
 from steadygrad.record import Results
-from steadygrad.train import Local, Result, Trial, run_trial
-from steadygrad.train.grid import read_back
 
 RUNS = (
     Trial("adding:length=1000", "lem"),

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from steadygrad.errors import InputError
 from steadygrad.nn import QuantisedLSTM
 from steadygrad.report import Line, Plot, lines
-from steadygrad.tasks import InputError
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ import steadygrad as sg
 from steadygrad.cells import CELLS
 from steadygrad.nn import Recurrent
 from steadygrad.scan import LoopClip
-from steadygrad.scan.backend import choose
-from steadygrad.scan.c import build, threads
+from steadygrad.scan.backends.c import build, threads
+from steadygrad.scan.backends.choose import choose
 
 SHAPES = [(7, 3, 4, 5), (1, 3, 4, 5), (7, 1, 6, 5), (3, 2, 1, 1), (4, 5, 2, 33), (9, 14, 40, 17)]
 """T, B, I, H: one step, one row, one unit, and sizes that no vector divides."""

@@ -9,8 +9,8 @@ import torch
 from docs.docstring import Docstring, entries, items, markdown, parse
 from steadygrad.cells import CELLS, Cell
 from steadygrad.scan import trace
-from steadygrad.scan.c.kernel import printed
-from steadygrad.scan.c.operations import Unprintable
+from steadygrad.scan.backends.c.kernel import printed
+from steadygrad.scan.backends.c.printer.operations import Unprintable
 
 PAGE = Path(__file__).with_suffix(".md")
 INTRODUCTION = """\

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from steadygrad.report.paper_table import HEAD, LEGEND, Paper, cells, find, has_scaled, remarks
+from steadygrad.bench.paper_table import HEAD, LEGEND, Paper, cells, find, has_scaled, remarks
 
 PAGE = Path(__file__).with_suffix(".md")
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "papers"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from steadygrad.scan.c import build, kernel
+from steadygrad.scan.backends.c import build, kernel
 
 # Many tests are many small operations; threads would only wait for each other.
 torch.set_num_threads(1)

@@ -48,7 +48,7 @@ A paper's folder holds four files:
     there is not done again; where a setting changed, the runs that it touches are done anew and the
     old ones no longer count. Committed.
 ``result.json``
-    The rows (`steadygrad.report.paper_table.PaperRow`), made from the two above by every call,
+    The rows (`steadygrad.bench.paper_table.PaperRow`), made from the two above by every call,
     ``--table`` included, which trains nothing. Committed; ``steadygrad bench papers`` prints all,
     ``python -m docs.papers`` writes the page of them.
 

@@ -14,8 +14,8 @@ from benchmarks.papers.harness import config as configuration
 from benchmarks.papers.harness.config import Config, Run, Settings
 from benchmarks.papers.harness.ledger import Ledger
 from benchmarks.papers.harness.rows import result
-from steadygrad.report.paper_table import as_text, to_json
-from steadygrad.tasks import InputError
+from steadygrad.bench.paper_table import as_text, to_json
+from steadygrad.errors import InputError
 
 Attempt = Callable[[Settings, int], dict[str, Any]]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steadygrad.tasks import InputError
+from steadygrad.errors import InputError
 
 Settings = dict[str, Any]
 """All settings of one run: those of the paper, and its own over them."""

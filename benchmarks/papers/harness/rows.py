@@ -6,8 +6,8 @@ from typing import Any
 
 from benchmarks.papers.harness.config import Config, Run, Settings
 from benchmarks.papers.harness.ledger import Figures, Ledger
-from steadygrad.report.paper_table import Paper, PaperRow
-from steadygrad.tasks import InputError
+from steadygrad.bench.paper_table import Paper, PaperRow
+from steadygrad.errors import InputError
 
 STATISTICS = ("median", "mean", "count")
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from benchmarks.papers.harness.config import Settings
-from steadygrad.train.trial import Trial, run_trial
+from steadygrad.bench.trial import Trial, run_trial
 
 
 def attempt(settings: Settings, seed: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from steadygrad.scan.c.build import compiler
+from steadygrad.scan.backends.c.build import compiler
 
 SOURCE = Path(__file__).with_name("online.c")
 MOST = 64

@@ -12,14 +12,14 @@ from steadygrad.cli.check import check
 from steadygrad.cli.demo import demo
 from steadygrad.cli.diagnose import diagnose
 from steadygrad.cli.explain import explain
-from steadygrad.cli.first import one_voice
-from steadygrad.cli.optional import registry
+from steadygrad.cli.optional_options import registry
+from steadygrad.cli.rank_zero import one_voice
 from steadygrad.cli.replay import replay
 from steadygrad.cli.report import report
 from steadygrad.cli.train import train
+from steadygrad.errors import InputError
 from steadygrad.ranks import LostProcess
 from steadygrad.record import RecordError
-from steadygrad.tasks import InputError
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "demo": demo,

@@ -11,20 +11,20 @@ from typing import Any, Literal
 import tyro
 from rich.console import Console
 
+from steadygrad.bench import Grid, Local, OnRay, Trial, run_grid
+from steadygrad.bench.executors import Executor
 from steadygrad.cli.bench_display import GridLines, GridLive, print_table
 from steadygrad.cli.bench_papers import bench_papers
 from steadygrad.cli.bench_remedies import SEEDS, bench_remedies
 from steadygrad.cli.bench_tasks import bench_tasks, line, told
 from steadygrad.cli.plain_json import plain
+from steadygrad.errors import InputError
 from steadygrad.record import Results
 from steadygrad.report.bootstrap import difference
 from steadygrad.report.grid_page import write_grid
 from steadygrad.report.grid_picture import write_picture
 from steadygrad.report.grid_table import Row, as_csv, as_latex, rows
-from steadygrad.tasks import InputError
 from steadygrad.tasks.datasets import VARIABLE
-from steadygrad.train import Grid, Local, OnRay, Trial, run_grid
-from steadygrad.train.executors import Executor
 
 
 @dataclass(frozen=True)

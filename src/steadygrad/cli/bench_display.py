@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from steadygrad.bench import Progress as GridProgress
 from steadygrad.cli.display import clock
 from steadygrad.report.grid_table import HEAD, Row, cells, label
-from steadygrad.train import Progress as GridProgress
 
 
 def told(event: GridProgress) -> str:

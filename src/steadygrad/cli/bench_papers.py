@@ -7,10 +7,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from steadygrad.report import paper_table
+from steadygrad.bench import paper_table
+from steadygrad.bench.paper_table import Paper
+from steadygrad.errors import InputError
 from steadygrad.report.page import put
-from steadygrad.report.paper_table import Paper
-from steadygrad.tasks import InputError
 
 HERE = Path("benchmarks") / "papers"
 WRITTEN: dict[str, Callable[[Sequence[Paper]], str]] = {

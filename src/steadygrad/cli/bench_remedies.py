@@ -8,9 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from steadygrad.cli.demo_fit import one_thread
-from steadygrad.cli.plain_json import plain
-from steadygrad.train.remedy_table import (
+from steadygrad.bench.demo_fit import one_thread
+from steadygrad.bench.remedy_table import (
     BATCH,
     HIDDEN,
     MOMENTUM,
@@ -21,6 +20,7 @@ from steadygrad.train.remedy_table import (
     TableRow,
     remedy_table,
 )
+from steadygrad.cli.plain_json import plain
 
 SEEDS = 5
 

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from steadygrad.cli.plain_json import plain
+from steadygrad.errors import InputError
 from steadygrad.spec import read_spec, write_spec
-from steadygrad.tasks import TASKS, Benchmark, InputError, Synthetic, estimate_lag
+from steadygrad.tasks import TASKS, Benchmark, Synthetic, estimate_lag
 
 
 def told(text: str, estimate: bool = False) -> dict[str, Any]:

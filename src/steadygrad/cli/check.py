@@ -7,8 +7,8 @@ from typing import Any
 
 from steadygrad.cli.plain_json import plain
 from steadygrad.diagnosis.check import check as check_run
+from steadygrad.errors import InputError
 from steadygrad.record import read
-from steadygrad.tasks import InputError
 from steadygrad.train.folder import record_of
 
 

@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from steadygrad.cli.demo_fit import Recipe, one_thread
-from steadygrad.cli.demo_run import Demo, Story, Tell
+from steadygrad.bench.demo_fit import Recipe, one_thread
+from steadygrad.bench.demo_run import Demo, Story, Tell
 from steadygrad.cli.plain_json import plain
-from steadygrad.tasks import InputError, Pixels
+from steadygrad.errors import InputError
+from steadygrad.tasks import Pixels
 
 OPENING = """\
 A plain RNN reads handwritten digits one pixel at a time: 64 steps, then it must name the digit.

@@ -9,7 +9,7 @@ from steadygrad.cli.report import write_report
 from steadygrad.cli.target import read_target
 from steadygrad.diagnosis import diagnose as diagnose_model
 from steadygrad.diagnosis.lag import Lag
-from steadygrad.tasks import InputError
+from steadygrad.errors import InputError
 
 
 def diagnose(

@@ -14,7 +14,7 @@ from steadygrad.cli.plain_json import plain
 from steadygrad.diagnosis import FAULTS
 from steadygrad.diagnosis.explain import Explanation
 from steadygrad.diagnosis.explain import explain as explain_fault
-from steadygrad.tasks import InputError
+from steadygrad.errors import InputError
 
 
 def explain(about: Annotated[str | None, tyro.conf.Positional] = None, json: bool = False) -> int:

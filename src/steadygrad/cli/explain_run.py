@@ -10,7 +10,7 @@ from typing import Any
 from steadygrad.cli.plain_json import plain
 from steadygrad.record import read
 from steadygrad.train.folder import record_of
-from steadygrad.train.story import Return, Story, story
+from steadygrad.train.summary import Return, Story, story
 
 
 def explain_run(path: Path, json: bool) -> int:

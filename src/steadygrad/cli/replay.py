@@ -8,7 +8,7 @@ from torch import nn
 from steadygrad.cli.plain_json import plain
 from steadygrad.cli.target import call
 from steadygrad.diagnosis.reproduce import Reproduced, reproduce
-from steadygrad.tasks import InputError
+from steadygrad.errors import InputError
 from steadygrad.train import reload
 
 

@@ -4,9 +4,9 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from steadygrad.errors import InputError
 from steadygrad.record import read
 from steadygrad.report import write
-from steadygrad.tasks import InputError
 
 
 def report(runs: tuple[Path, ...], out: Path | None = None) -> int:

@@ -11,7 +11,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from steadygrad.diagnosis.lag import Lag
-from steadygrad.tasks import InputError
+from steadygrad.errors import InputError
 from steadygrad.train import reload
 
 USAGE = "expected module:function, file.py:function, or the folder of a run of steadygrad train"

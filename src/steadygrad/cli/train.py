@@ -9,15 +9,15 @@ import tyro
 from rich.console import Console
 
 from steadygrad.cli.display import Lines, Live
-from steadygrad.cli.first import is_first
 from steadygrad.cli.plain_json import plain
+from steadygrad.cli.rank_zero import is_first
 from steadygrad.cli.report import write_report
 from steadygrad.cli.score_table import print_scores
 from steadygrad.diagnosis import Repair
 from steadygrad.diagnosis.forks import Fork
+from steadygrad.errors import InputError
 from steadygrad.ranks import joined
 from steadygrad.record import Record
-from steadygrad.tasks import InputError
 from steadygrad.train import Outcome, TrainConfig, repair_config, resumed_config
 from steadygrad.train import train as train_on
 from steadygrad.train.folder import Folder

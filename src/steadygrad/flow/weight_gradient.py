@@ -21,7 +21,8 @@ from steadygrad.flow.capture import Capture
 from steadygrad.flow.layer_names import direction_name
 from steadygrad.flow.replay import Replay, rows_of
 from steadygrad.flow.sources import is_reached
-from steadygrad.scan import Layout, Weights, eager
+from steadygrad.scan import Layout, Weights
+from steadygrad.scan.backends import eager
 
 Rows = NDArray[np.float64]
 

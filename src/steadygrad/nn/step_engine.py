@@ -7,8 +7,8 @@ from torch import Tensor
 
 from steadygrad.cells import State
 from steadygrad.nn.recurrent import Recurrent
-from steadygrad.scan.backend import exact
-from steadygrad.scan.c.stream_call import StepCall
+from steadygrad.scan.backends.c.stream_call import StepCall
+from steadygrad.scan.backends.choose import exact
 
 
 class Steps(Protocol):

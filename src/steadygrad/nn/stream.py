@@ -10,7 +10,7 @@ from steadygrad.nn.checks import check_codes
 from steadygrad.nn.step_engine import CompiledSteps, EagerSteps, Steps
 from steadygrad.nn.torch_twins import cell_of, twin_of
 from steadygrad.scan import is_codes
-from steadygrad.scan.backend import choose
+from steadygrad.scan.backends.choose import choose
 
 
 @final
@@ -18,8 +18,8 @@ class Stream:
     r"""Runs a recurrent layer sample by sample, as a controller or a live signal needs it.
 
     What `push` returns equals the whole sequence given to the layer in evaluation mode, time step
-    by time step: there is no dropout and no gradient. Where the compiled recurrence is chosen
-    (see `steadygrad.scan.backend`) all buffers and the arguments of the calls are made once.
+    by time step: there is no dropout and no gradient. Where the compiled recurrence is chosen (see
+    `steadygrad.scan.backends.choose`) all buffers and the arguments of the calls are made once.
 
     The stream holds copies of the layer's weights. It looks at every push whether torch has
     counted a change of a parameter (an optimiser's step, ``load_state_dict``, ``copy_``,

@@ -12,7 +12,7 @@ from steadygrad.flow.replay import OutputGradient, Rows, rows_of
 from steadygrad.nn import Recurrent
 from steadygrad.nn.torch_twins import cell_of
 from steadygrad.scan import Layout, LoopClip, Weights
-from steadygrad.scan.eager import Trip, backward, forward
+from steadygrad.scan.backends.eager import Trip, backward, forward
 
 
 @dataclass(frozen=True)

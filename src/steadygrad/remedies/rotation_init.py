@@ -10,7 +10,7 @@ from torch import nn
 from steadygrad.init import rotation_
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
-from steadygrad.remedies.hold import no_square_block
+from steadygrad.remedies.parametrisation import no_square_block
 from steadygrad.remedies.recurrences import recurrences
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from steadygrad.nn.parametrised import parametrise_
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
-from steadygrad.remedies.hold import hold, no_square_block
+from steadygrad.remedies.parametrisation import hold, no_square_block
 
 
 @final

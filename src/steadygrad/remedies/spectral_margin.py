@@ -8,7 +8,7 @@ from torch import nn
 from steadygrad.nn import spectral_margin_
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
-from steadygrad.remedies.hold import hold, no_square_block
+from steadygrad.remedies.parametrisation import hold, no_square_block
 
 
 @final

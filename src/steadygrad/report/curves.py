@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steadygrad.report.chapter import Chapter
+from steadygrad.report.downsample import Curve
 from steadygrad.report.figures import plain
 from steadygrad.report.markup import Html, el
 from steadygrad.report.plot import Line, Plot, Rule
-from steadygrad.report.thin import Curve
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steadygrad.report import palette
+from steadygrad.report.downsample import spread
 from steadygrad.report.figures import plain
 from steadygrad.report.frame import area, framed
 from steadygrad.report.markup import Html, el, table
 from steadygrad.report.plot import reading
 from steadygrad.report.png import png
-from steadygrad.report.thin import spread
 
 
 class Heat:

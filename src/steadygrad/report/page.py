@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from steadygrad.record import Run
-from steadygrad.report import compare, curves, found, gates, journey, scores, sentence, trained
+from steadygrad.report import compare, curves, gates, scores, sentence, trained
+from steadygrad.report import findings as found
+from steadygrad.report import gradient_by_step as journey
 from steadygrad.report.chapter import Chapter, chapters
 from steadygrad.report.glossary import glossary
 from steadygrad.report.markup import Html, el, join

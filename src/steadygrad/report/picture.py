@@ -5,8 +5,8 @@ from pathlib import Path
 from steadygrad.record import Run
 from steadygrad.report import palette, sentence
 from steadygrad.report.chapter import Chapter, Track, chapter
+from steadygrad.report.gradient_by_step import curve
 from steadygrad.report.heat import Heat, ordinal
-from steadygrad.report.journey import curve
 from steadygrad.report.markup import Html, el, join
 from steadygrad.report.page import put
 from steadygrad.report.plot import Plot, path, reading

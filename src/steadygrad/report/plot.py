@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steadygrad.report.axis import Axis, around
+from steadygrad.report.downsample import spread, thinned
 from steadygrad.report.figures import TIMES, plain, power
 from steadygrad.report.frame import area, framed
 from steadygrad.report.markup import Html, el, join, table
-from steadygrad.report.thin import spread, thinned
 
 _SIDE = 1000  # of the drawing's own square; the page stretches it
 

@@ -7,7 +7,7 @@ from typing import Any
 from steadygrad.report import figures
 from steadygrad.report.chapter import Chapter
 from steadygrad.report.compare import named
-from steadygrad.report.found import brief
+from steadygrad.report.findings import brief
 from steadygrad.report.markup import Html, el, join, table
 
 _TOLD = frozenset(

@@ -3,24 +3,24 @@
 from torch import Tensor
 
 from steadygrad.cells import Cell, State
-from steadygrad.scan.backend import BACKENDS as BACKENDS
-from steadygrad.scan.backend import BackendError as BackendError
-from steadygrad.scan.backend import BackendWarning as BackendWarning
-from steadygrad.scan.backend import choose
+from steadygrad.scan.backends.choose import BACKENDS as BACKENDS
+from steadygrad.scan.backends.choose import BackendError as BackendError
+from steadygrad.scan.backends.choose import BackendWarning as BackendWarning
+from steadygrad.scan.backends.choose import choose
+from steadygrad.scan.backends.parallel import scan_parallel
+from steadygrad.scan.backends.recurrence import linear_recurrence as linear_recurrence
 from steadygrad.scan.clips import LoopClip as LoopClip
 from steadygrad.scan.function import Scan
+from steadygrad.scan.ir.trace import trace as trace
 from steadygrad.scan.layout import Layout as Layout
 from steadygrad.scan.linear import Linearised as Linearised
 from steadygrad.scan.linear import StepJacobian as StepJacobian
 from steadygrad.scan.observe import Observed as Observed
 from steadygrad.scan.observe import observe as observe
-from steadygrad.scan.parallel import scan_parallel
 from steadygrad.scan.projection import is_codes as is_codes
-from steadygrad.scan.recurrence import linear_recurrence as linear_recurrence
 from steadygrad.scan.taps import OnTap as OnTap
 from steadygrad.scan.taps import Tap as Tap
 from steadygrad.scan.taps import log10_sum_squares as log10_sum_squares
-from steadygrad.scan.trace import trace as trace
 from steadygrad.scan.weights import Weights as Weights
 
 
@@ -46,7 +46,8 @@ def scan(
         layout: Which rows take part at which time step, and the direction.
         clip: A bound on the gradient inside the backward loop.
         on_tap: Called in every backward pass with the norms of the gradient at each time step.
-        backend: ``"auto"``, ``"eager"``, ``"c"`` or ``"parallel"``; see `steadygrad.scan.backend`.
+        backend: ``"auto"``, ``"eager"``, ``"c"`` or ``"parallel"``; see
+            `steadygrad.scan.backends.choose`.
 
     Returns:
         h after every step, ``(N, P)``, and the last state of each row.

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from steadygrad.cells import Cell
-from steadygrad.scan import eager, tape
-from steadygrad.scan.backend import exact
-from steadygrad.scan.c import kernel
+from steadygrad.scan.backends import eager, tape
+from steadygrad.scan.backends.c import kernel
+from steadygrad.scan.backends.choose import exact
 from steadygrad.scan.clips import LoopClip
+from steadygrad.scan.ir.products import by_gate
 from steadygrad.scan.layout import Layout
-from steadygrad.scan.products import by_gate
 from steadygrad.scan.projection import project, weight_gradient
 from steadygrad.scan.taps import OnTap
 from steadygrad.scan.weights import Weights

@@ -15,11 +15,11 @@ from torch import Tensor, fx
 from torch.nn import functional as F
 
 from steadygrad.cells import Cell
-from steadygrad.scan import eager
-from steadygrad.scan.c.operations import to_real
+from steadygrad.scan.backends import eager
+from steadygrad.scan.backends.c.printer.operations import to_real
+from steadygrad.scan.ir.products import blocks
+from steadygrad.scan.ir.trace import Stage, trace
 from steadygrad.scan.layout import Layout
-from steadygrad.scan.products import blocks
-from steadygrad.scan.trace import Stage, trace
 from steadygrad.scan.weights import Weights
 
 Parts = dict[int, Tensor]

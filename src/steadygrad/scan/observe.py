@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, fx
 
 from steadygrad.cells import Cell, State
-from steadygrad.scan import eager
+from steadygrad.scan.backends import eager
+from steadygrad.scan.ir.step_graph import product
+from steadygrad.scan.ir.trace import trace
 from steadygrad.scan.layout import Layout
 from steadygrad.scan.projection import project
-from steadygrad.scan.step_graph import product
-from steadygrad.scan.trace import trace
 from steadygrad.scan.weights import Weights
 
 

@@ -65,7 +65,7 @@ class Weights:
     def per_step(self, cell: Cell, layout: Layout) -> dict[str, Tensor]:
         """What the steps of ``cell`` read beside gates and states, ``(H,)`` or ``(N, H)`` each.
 
-        By the names of a `steadygrad.scan.trace.Program`: ``u.``, ``k.`` and ``n.``.
+        By the names of a `steadygrad.scan.ir.trace.Program`: ``u.``, ``k.`` and ``n.``.
         """
         units = zip(cell.per_unit, self.per_unit, strict=True)
         found = {f"u.{name}": value for name, value in units}

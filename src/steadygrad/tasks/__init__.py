@@ -3,7 +3,6 @@
 from steadygrad.tasks.adding import Adding as Adding
 from steadygrad.tasks.base import Batch as Batch
 from steadygrad.tasks.base import Batches as Batches
-from steadygrad.tasks.base import InputError as InputError
 from steadygrad.tasks.base import Score as Score
 from steadygrad.tasks.base import Sizes as Sizes
 from steadygrad.tasks.base import Split as Split

@@ -13,10 +13,6 @@ Split = Literal["train", "val", "test"]
 Better = Literal["lower", "higher"]
 
 
-class InputError(ValueError):
-    """What was given cannot be used; the message says what, where, expected, got, what to do."""
-
-
 @dataclass(frozen=True)
 class Score:
     """One measured figure.

@@ -4,7 +4,8 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from steadygrad.tasks.base import InputError, Score, Split, Task
+from steadygrad.errors import InputError
+from steadygrad.tasks.base import Score, Split, Task
 
 
 class Benchmark(Task):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from steadygrad.tasks.base import InputError
+from steadygrad.errors import InputError
 from steadygrad.tasks.calendar import parse_dates, parse_split_dates
 from steadygrad.tasks.table import Table
 

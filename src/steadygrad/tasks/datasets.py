@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from steadygrad.tasks.base import InputError
+from steadygrad.errors import InputError
 
 VARIABLE = "STEADYGRAD_DATA"
 _TIMEOUT = 30.0  # seconds without an answer

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steadygrad.tasks.base import InputError
+from steadygrad.errors import InputError
 from steadygrad.tasks.calendar import calendar_inputs, calendar_periods, duration, spacing
 from steadygrad.tasks.columns import Columns, drop_counters, read_columns
 from steadygrad.tasks.forecast import Forecast, bounds

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from steadygrad.tasks.base import Batch, Batches, Better, InputError, Sizes, Split, epoch_generator
+from steadygrad.errors import InputError
+from steadygrad.tasks.base import Batch, Batches, Better, Sizes, Split, epoch_generator
 from steadygrad.tasks.benchmark import Benchmark
 from steadygrad.tasks.datasets import DataFile, read_file
 

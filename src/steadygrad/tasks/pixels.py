@@ -8,7 +8,8 @@ from typing import ClassVar, final
 import torch
 from torch import Generator, Tensor
 
-from steadygrad.tasks.base import Better, InputError, Score, Sizes, Split
+from steadygrad.errors import InputError
+from steadygrad.tasks.base import Better, Score, Sizes, Split
 from steadygrad.tasks.labelled import Labelled
 from steadygrad.tasks.scoring import WRONG
 

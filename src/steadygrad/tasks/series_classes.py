@@ -7,7 +7,8 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from steadygrad.tasks.base import InputError, Sizes, Split
+from steadygrad.errors import InputError
+from steadygrad.tasks.base import Sizes, Split
 from steadygrad.tasks.datasets import DataFile, read_file
 from steadygrad.tasks.labelled import JudgedByNeighbour
 

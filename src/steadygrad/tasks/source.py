@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from steadygrad.tasks.base import InputError
+from steadygrad.errors import InputError
 
 MAX_BYTES = 512 * 2**20  # past this, reading alone outgrows an ordinary machine's memory
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")

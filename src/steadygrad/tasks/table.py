@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from steadygrad.tasks.base import InputError
+from steadygrad.errors import InputError
 from steadygrad.tasks.calendar import parse_dates
 from steadygrad.tasks.source import decode, read_bytes
 

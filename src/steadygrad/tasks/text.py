@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steadygrad.tasks.base import Batch, Batches, InputError, Score, Sizes, Split, Task
+from steadygrad.errors import InputError
+from steadygrad.tasks.base import Batch, Batches, Score, Sizes, Split, Task
 from steadygrad.tasks.ngrams import Ngrams
 from steadygrad.tasks.scoring import ACCURACY, BITS, SymbolScores
 from steadygrad.tasks.source import decode, read_bytes

@@ -4,17 +4,8 @@ from steadygrad.train.config import TrainConfig as TrainConfig
 from steadygrad.train.events import Event as Event
 from steadygrad.train.events import Listener as Listener
 from steadygrad.train.events import Outcome as Outcome
-from steadygrad.train.executors import Executor as Executor
-from steadygrad.train.executors import Local as Local
-from steadygrad.train.executors import OnRay as OnRay
-from steadygrad.train.grid import Grid as Grid
-from steadygrad.train.grid import Progress as Progress
-from steadygrad.train.grid import run_grid as run_grid
 from steadygrad.train.reload import Reloaded as Reloaded
 from steadygrad.train.reload import reload as reload
 from steadygrad.train.repair import repair_config as repair_config
 from steadygrad.train.repair import resumed_config as resumed_config
 from steadygrad.train.run import train as train
-from steadygrad.train.trial import Result as Result
-from steadygrad.train.trial import Trial as Trial
-from steadygrad.train.trial import run_trial as run_trial

@@ -1,8 +1,8 @@
 """A cell written as text, ``elman:nonlinearity=relu``, read into the cell."""
 
 from steadygrad.cells import CELLS, Cell
+from steadygrad.errors import InputError
 from steadygrad.spec import read_spec
-from steadygrad.tasks import InputError
 
 
 def parse_cell(text: str) -> Cell:

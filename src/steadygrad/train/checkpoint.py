@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from steadygrad.tasks import InputError
+from steadygrad.errors import InputError
 
 FORMAT = "steadygrad checkpoint 1"
 KEY = "steadygrad"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from steadygrad.tasks import InputError
+from steadygrad.errors import InputError
 from steadygrad.tasks.text import Symbol
 
 Kind = Literal["auto", "forecast", "text"]

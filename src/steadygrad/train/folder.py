@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steadygrad.tasks import InputError
+from steadygrad.errors import InputError
 from steadygrad.train import checkpoint
 from steadygrad.train.checkpoint import Checkpoint
 from steadygrad.train.config import TrainConfig

@@ -6,9 +6,10 @@ from typing import ClassVar, Literal, final
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from steadygrad.errors import InputError
 from steadygrad.nn import MDLSTM
 from steadygrad.spec import read_spec
-from steadygrad.tasks import InputError, Task
+from steadygrad.tasks import Task
 
 
 @final

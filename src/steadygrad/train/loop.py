@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from steadygrad.diagnosis import Watch
+from steadygrad.errors import InputError
 from steadygrad.ranks import Ranks, lost
 from steadygrad.remedies import Applied, Remedy, parse
-from steadygrad.tasks import Batch, InputError, Split, Task
+from steadygrad.tasks import Batch, Split, Task
 from steadygrad.train import checkpoint
 from steadygrad.train.checkpoint import Checkpoint
 from steadygrad.train.config import TrainConfig
@@ -25,7 +26,7 @@ from steadygrad.train.journal import Journal
 from steadygrad.train.model import Carried, SequenceModel, detach
 from steadygrad.train.progress import Progress
 from steadygrad.train.rescue import GOOD, HALVINGS, RATE, Cause, Losses, Rescue, remedy_for
-from steadygrad.train.shares import joined_state, own_state, share_of
+from steadygrad.train.sharding import joined_state, own_state, share_of
 
 COMMIT_EVERY = 1.0  # seconds: how far behind a reader of the record may be
 End = Literal["finished", "interrupted", "diverged"]

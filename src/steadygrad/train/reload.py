@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 
 from steadygrad.diagnosis.lag import Lag
+from steadygrad.errors import InputError
 from steadygrad.ranks import Ranks
 from steadygrad.record import read
-from steadygrad.tasks import InputError, Task
+from steadygrad.tasks import Task
 from steadygrad.train import checkpoint
+from steadygrad.train.build_model import remedied_model
 from steadygrad.train.config import TrainConfig
 from steadygrad.train.data import read_task
 from steadygrad.train.folder import Folder
 from steadygrad.train.lag import lag_of
 from steadygrad.train.model import SequenceModel
-from steadygrad.train.remedied import remedied_model
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,12 @@ from safetensors.torch import save
 
 from steadygrad.diagnosis import Watch, watch
 from steadygrad.diagnosis.lag import Lag
+from steadygrad.errors import InputError
 from steadygrad.ranks import LostProcess, Ranks, joined
 from steadygrad.record import Record
-from steadygrad.tasks import InputError, Score, Task
+from steadygrad.tasks import Score, Task
 from steadygrad.train import checkpoint
+from steadygrad.train.build_model import Remedied, remedied_model
 from steadygrad.train.checkpoint import Checkpoint, check_fits, replace_file
 from steadygrad.train.config import TrainConfig
 from steadygrad.train.data import fingerprint, read_task
@@ -24,7 +26,6 @@ from steadygrad.train.journal import Journal
 from steadygrad.train.lag import lag_of
 from steadygrad.train.loop import End, Loop
 from steadygrad.train.model import SequenceModel, describe
-from steadygrad.train.remedied import Remedied, remedied_model
 
 
 def ignore(event: Event) -> None:

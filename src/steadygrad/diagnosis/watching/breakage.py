@@ -9,7 +9,7 @@ from steadygrad.diagnosis.finding import Finding
 from steadygrad.diagnosis.nonfinite import locate
 from steadygrad.diagnosis.prescribe import prescribe
 from steadygrad.diagnosis.shared import first_broken, unwrapped
-from steadygrad.diagnosis.watching.seen import Seen
+from steadygrad.diagnosis.watching.state import Seen
 from steadygrad.flow.live import LiveCapture
 from steadygrad.ranks import Ranks
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from steadygrad.diagnosis.scaled import Scaling
-from steadygrad.diagnosis.watching.seen import Seen
+from steadygrad.diagnosis.watching.state import Seen
 from steadygrad.flow.live import LiveCapture
 from steadygrad.flow.parameter_norms import NormBeforeClip
 from steadygrad.remedies import ClipNorm, Remedy, Treatment

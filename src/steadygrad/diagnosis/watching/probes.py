@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import nn
 
-from steadygrad.diagnosis.watching.seen import Seen
+from steadygrad.diagnosis.watching.state import Seen
 from steadygrad.flow.input_probe import InputProbe
 
 EVERY = 50  # steps: that gradient is a product with W as large as those of the step itself

@@ -14,15 +14,15 @@ from steadygrad.diagnosis.finding import Finding
 from steadygrad.diagnosis.history import judge_history
 from steadygrad.diagnosis.lag import steps_of
 from steadygrad.diagnosis.scaled import Scaling
+from steadygrad.diagnosis.schedule import Turns
 from steadygrad.diagnosis.shared import check_whole, rows_here
-from steadygrad.diagnosis.turns import Turns
 from steadygrad.diagnosis.watching.breakage import Breakage
 from steadygrad.diagnosis.watching.calls import Calls
 from steadygrad.diagnosis.watching.clipping import Clipping
-from steadygrad.diagnosis.watching.look import Look
+from steadygrad.diagnosis.watching.measurement import Look
 from steadygrad.diagnosis.watching.options import Options
 from steadygrad.diagnosis.watching.probes import Probes
-from steadygrad.diagnosis.watching.seen import Seen
+from steadygrad.diagnosis.watching.state import Seen
 from steadygrad.flow.live import LiveCapture
 from steadygrad.flow.parameter_norms import NormBeforeClip, gradient_norm, update_ratio
 from steadygrad.flow.through_time import TimeFlow

@@ -1,0 +1,127 @@
+"""A grid of runs: every combination, each done once, whatever interrupts it."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from steadygrad.bench.executors import Executor, Work
+from steadygrad.bench.trial import Result, Trial, run_trial
+from steadygrad.errors import InputError
+from steadygrad.record import Results
+from steadygrad.spec import write_spec
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All combinations of tasks, lengths, cells, remedies and seeds.
+
+    Args:
+        tasks: Tasks, as text.
+        cells: Cells, as text.
+        remedies: Sets of remedies; each is a tuple of texts, the empty one is no remedy.
+        lengths: Lengths that each task is given; its own if empty.
+        seeds: How many seeds, counted from 0.
+        base: Everything else, the same for all.
+    """
+
+    tasks: tuple[str, ...]
+    cells: tuple[str, ...] = ("lstm",)
+    remedies: tuple[tuple[str, ...], ...] = ((),)
+    lengths: tuple[int, ...] = ()
+    seeds: int = 3
+    base: Trial = field(default_factory=lambda: Trial(task="adding", cell="lstm"))
+
+    def trials(self) -> list[Trial]:
+        """All runs, every combination once, those of one seed together.
+
+        Raises:
+            InputError: Something that could not be run; before any run is begun.
+        """
+        if self.seeds < 1 or not self.tasks or not self.cells:
+            raise InputError("a grid needs at least one task, one cell and one seed")
+        tasks = [task for text in self.tasks for task in self._with_lengths(text)]
+        combined = itertools.product(range(self.seeds), tasks, self.cells, self.remedies)
+        trials = [
+            replace(self.base, task=task, cell=cell, remedies=remedies, seed=seed)
+            for seed, task, cell, remedies in combined
+        ]
+        for trial in {replace(t, seed=0) for t in trials}:
+            trial.check()
+        return list(dict.fromkeys(trials))
+
+    def _with_lengths(self, text: str) -> Iterator[str]:
+        task: Any = replace(self.base, task=text).made()  # every task is a dataclass
+        if self.lengths and "length" not in {option.name for option in fields(task)}:
+            raise InputError(f"task {task.name} has no length; leave --lengths out")
+        if not self.lengths:
+            yield write_spec(task.name, task)
+        for length in self.lengths:
+            yield write_spec(task.name, replace(task, length=length))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a grid is.
+
+    Args:
+        total: Runs of the grid.
+        found: Runs that an earlier call had finished.
+        done: Runs finished by now, those found included.
+        trial: The run that was just finished; None at the beginning.
+        result: What it gave.
+    """
+
+    total: int
+    found: int
+    done: int
+    trial: Trial | None = None
+    result: Result | None = None
+
+
+def run_grid(
+    grid: Grid,
+    results: Results,
+    executor: Executor,
+    tell: Callable[[Progress], None] = lambda progress: None,
+    *,
+    again: bool = False,
+    work: Work = run_trial,
+) -> list[tuple[Trial, Result]]:
+    """Do the runs that are not in ``results`` yet, and return all of the grid.
+
+    Every finished run is written down at once; a call that is interrupted at any moment loses
+    only what was under way, and the next call goes on from there.
+
+    Args:
+        grid: What to run.
+        results: Finished runs, of this grid and of others.
+        executor: Where to run.
+        tell: Is called with each step of progress.
+        again: Do those once more that failed.
+        work: What a run is.
+
+    Raises:
+        InputError: Something in the grid cannot be run; nothing was begun.
+    """
+    trials = grid.trials()
+    by_key = {trial.key: trial for trial in trials}
+    if again:
+        failed = {read_back(t).key for t, r in results.rows() if r.get("status") == "failed"}
+        results.forget(failed & by_key.keys())
+    finished = results.keys() & by_key.keys()
+    done = len(finished)
+    tell(Progress(len(trials), len(finished), done))
+    left = [trial for trial in trials if trial.key not in finished]
+    for trial, result in executor.run(work, left) if left else ():
+        results.add(trial.key, asdict(trial), result)
+        done += 1
+        tell(Progress(len(trials), len(finished), done, trial, result))
+    stored = {read_back(t).key: r for t, r in results.rows()}
+    return [(trial, stored[trial.key]) for trial in trials]
+
+
+def read_back(options: dict[str, Any]) -> Trial:
+    """A trial read back from a table of results, where tuples are lists."""
+    plain = options | {"remedies": tuple(options["remedies"])}
+    return Trial(**plain)  # pyright: ignore[reportArgumentType]  # as `asdict` wrote them

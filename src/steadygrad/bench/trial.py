@@ -1,0 +1,273 @@
+"""One run of a grid: a task, a cell, remedies and a seed in, figures out."""
+
+import hashlib
+import json
+import math
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steadygrad.diagnosis import diagnose
+from steadygrad.errors import InputError
+from steadygrad.remedies import Applied, Remedy, parse
+from steadygrad.spec import read_spec
+from steadygrad.tasks import TASKS, Batch, Benchmark, Split, Task
+from steadygrad.train.build_model import check_answers
+from steadygrad.train.cell_spec import parse_cell
+from steadygrad.train.image_model import ImageModel, is_image_cell
+from steadygrad.train.model import Carried, SequenceModel, carried_into
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Everything that decides the result of one run, and nothing else.
+
+    Args:
+        task: Task with its options, as text.
+        cell: Cell with its options, as text.
+        remedies: Remedies with their options, as text, applied in this order.
+        seed: Fixes weights and training sequences; what is scored on is the same for all seeds.
+        hidden: Hidden features.
+        layers: Recurrent layers.
+        batch_size: Sequences in a batch.
+        updates: Training steps at most.
+        learning_rate: Step size of Adam.
+        clip: Bound on the global norm of the gradient; 0 clips nothing.
+        validate_every: Training steps between two validations; a run ends where it finds the
+            task solved, unless it is one of recorded data, which uses all its updates.
+    """
+
+    task: str
+    cell: str
+    remedies: tuple[str, ...] = ()
+    seed: int = 0
+    hidden: int = 64
+    layers: int = 1
+    batch_size: int = 50
+    updates: int = 4000
+    learning_rate: float = 2e-3
+    clip: float = 1.0
+    validate_every: int = 100
+
+    @property
+    def key(self) -> str:
+        """What the trial is known by in a table of results: a hash of all its options."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+    def check(self) -> None:
+        """Refuse what could not be run.
+
+        Raises:
+            InputError: No such task, cell or remedy, an option out of its range, or a remedy
+                that does not suit the cell.
+        """
+        for name in ("hidden", "layers", "batch_size", "updates", "validate_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} {getattr(self, name)}: expected at least 1")
+        if not 0 < self.learning_rate < math.inf or not 0 <= self.clip < math.inf:
+            raise InputError(f"learning rate {self.learning_rate}, clip {self.clip}: out of range")
+        if not is_image_cell(self.cell):
+            parse_cell(self.cell)
+        task = self.made()
+        _treated(replace(self, hidden=2), task)
+
+    def made(self) -> Benchmark:
+        """The task.
+
+        Raises:
+            InputError: No such task, or a bad option.
+        """
+        try:
+            return read_spec(self.task, TASKS, "task")
+        except ValueError as error:
+            raise InputError(str(error)) from None
+
+
+def run_trial(trial: Trial) -> Result:
+    """Train and score; whatever goes wrong is a result too.
+
+    Returns:
+        ``status`` (``solved``, ``unsolved``, ``diverged`` or ``failed``), ``figures`` of the best
+        weights on the test part, ``updates`` done, ``solved_at`` (the update, or None), ``curve``
+        (pairs of update and deciding figure on the validation part), ``gradient`` (at the start
+        and at the end: memory horizon in steps, and log10 of what is left of the gradient at the
+        required lag), ``seconds`` by the clock, ``cpu_seconds`` of computing (where others share
+        the machine, less than by the clock), ``parameters``, and ``text`` if it failed.
+    """
+    began, computed = time.perf_counter(), time.process_time()
+    # torch's own threads would fight with those of the other runs of a grid, and the number of
+    # threads moves the last bits of a sum.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(trial.seed)
+            result = _run(trial)
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        text = f"{type(error).__name__}: {error} ({last.name}, line {last.lineno})"
+        result = {"status": "failed", "figures": {}, "text": " ".join(text.split())}
+    finally:
+        torch.set_num_threads(threads)
+    return result | {
+        "seconds": time.perf_counter() - began,
+        "cpu_seconds": time.process_time() - computed,
+    }
+
+
+Model = SequenceModel | ImageModel
+Treated = list[tuple[Remedy, Applied]]
+
+
+def _model(trial: Trial, task: Benchmark) -> Model:
+    if not is_image_cell(trial.cell):
+        return SequenceModel(task, trial.cell, trial.hidden, trial.layers)
+    if trial.layers > 1:
+        raise InputError(f"layers {trial.layers}: {trial.cell} has one")
+    return ImageModel(task, trial.cell, trial.hidden)
+
+
+def _treated(trial: Trial, task: Benchmark) -> tuple[Model, Treated]:
+    model = _model(trial, task)
+    treated: Treated = []
+    for text in trial.remedies:
+        try:
+            remedy = parse(text)
+            check_answers(remedy, task)
+            treated.append((remedy, remedy.apply(model)))
+        except ValueError as error:
+            raise InputError(f"remedy {text}: {error}") from None
+    return model, treated
+
+
+def _run(trial: Trial) -> Result:
+    task = trial.made()
+    model, treated = _treated(trial, task)
+    start = _gradient(task, model)
+    run = _Run(trial, task, model, treated)
+    status = run.train()
+    end = _gradient(task, model) if status != "diverged" else None
+    model.load_state_dict(run.best)
+    figures = score(task, model, "test")
+    if status == "unsolved" and not task.ends_when_solved and task.solved(figures):
+        status = "solved"
+    return {
+        "status": status,
+        "figures": figures,
+        "updates": run.step,
+        "solved_at": run.best_at if status == "solved" else None,
+        "curve": run.curve,
+        "gradient": {"start": start, "end": end},
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "unit": task.deciding,
+        "better": task.better[task.deciding],
+        "solved_if": task.solved_if[1] if task.solved_if else None,
+        "without_memory": task.no_memory.get(task.deciding),
+        "required_lag": task.required_lag,
+    }
+
+
+class _Run:
+    """The loop, and what it leaves behind."""
+
+    def __init__(self, trial: Trial, task: Benchmark, model: Model, treated: Treated) -> None:
+        self.trial, self.task, self.model = trial, task, model
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(self.parameters, trial.learning_rate)
+        self.applied = [applied for _, applied in treated]
+        self.treatments = [
+            remedy.begin(model, self.optimizer) for remedy, _ in treated if remedy.acts_on_gradients
+        ]
+        self.curve: list[tuple[int, float]] = []
+        self.best = {n: t.clone() for n, t in model.state_dict().items()}
+        self._rank = math.inf
+        self.step = self.best_at = 0
+        self._state: Carried | None = None
+
+    def train(self) -> str:
+        """Train to the end; return the status."""
+        for batch in _endless(self.task, self.trial):
+            self._update(batch)
+            self.step += 1
+            at_end = self.step >= self.trial.updates
+            if self.step % self.trial.validate_every and not at_end:
+                continue
+            if self._validate():
+                return "solved"
+            if not all(p.isfinite().all() for p in self.parameters):
+                return "diverged"
+            if at_end:
+                break
+        return "unsolved"
+
+    def _update(self, batch: Batch) -> None:
+        outputs, self._state = self.model(batch.inputs, carried_into(batch, self._state))
+        loss = self.task.loss(outputs, batch.targets)
+        self.optimizer.zero_grad()
+        for applied in self.applied:
+            loss = loss + applied.penalty(loss)
+        loss.backward()
+        for treatment in self.treatments:
+            treatment()
+        if self.trial.clip:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.trial.clip)
+        self.optimizer.step()
+
+    def _validate(self) -> bool:
+        """Score the validation part, keep the best weights; whether the task is solved."""
+        figures = score(self.task, self.model, "val")
+        unit = self.task.deciding
+        self.curve.append((self.step, figures[unit]))
+        rank = figures[unit] if self.task.better[unit] == "lower" else -figures[unit]
+        if rank < self._rank:  # a NaN is never best
+            self._rank, self.best_at = rank, self.step
+            self.best = {n: t.clone() for n, t in self.model.state_dict().items()}
+        return self.task.ends_when_solved and self.task.solved(figures)
+
+
+def _endless(task: Benchmark, trial: Trial) -> Iterator[Batch]:
+    epoch = 0
+    while True:
+        yield from task.batches("train", trial.batch_size, (trial.seed, epoch))
+        epoch += 1
+
+
+def score(task: Task, model: Model, split: Split) -> dict[str, float]:
+    """Figures of a model on a part; the state is carried where the task says so."""
+    tallies: list[Tensor] = []
+    state: Carried | None = None
+    model.eval()
+    with torch.no_grad():
+        for batch in task.batches(split, 250):
+            outputs, state = model(batch.inputs, carried_into(batch, state))
+            tallies.append(task.tally(outputs, batch.targets))
+    model.train()
+    return task.figures(torch.stack(tallies).sum(0))
+
+
+def _gradient(task: Benchmark, model: Model) -> Result | None:
+    """How far the gradient reaches back, on one fixed batch; through the layer that keeps least.
+
+    Not known of an image, which has two ways back.
+    """
+    if isinstance(model, ImageModel):
+        return None
+    batch: Batch = task.batches("val", 50)[0]
+    lag = task.required_lag or None
+    found = diagnose(model, lambda: task.loss(model(batch.inputs)[0], batch.targets), lag=lag)
+    curves = [flow.by_lag for flow in found.flow.values()]
+    horizons = [flow.horizon for flow in found.flow.values()]
+    known = [h for h in horizons if h is not None]
+    return {
+        "verdict": found.verdict,
+        "horizon": min(known) if len(known) == len(horizons) else None,
+        "log10_ratio": min(c.at(c.max_lag if lag is None else lag) for c in curves),
+    }

@@ -1,0 +1,103 @@
+"""A look at one step: the exact gradient at every time step, and what is wrong with it."""
+
+from collections.abc import Sequence
+
+from steadygrad.diagnosis.data_rules import padding
+from steadygrad.diagnosis.finding import Finding
+from steadygrad.diagnosis.history import judge_history
+from steadygrad.diagnosis.lag import judge_at, steps_of
+from steadygrad.diagnosis.recording import write_flow
+from steadygrad.diagnosis.shared import collected, on_host
+from steadygrad.diagnosis.watching.state import Seen
+from steadygrad.flow import Call
+from steadygrad.flow.live import LiveCapture
+from steadygrad.flow.live_exponents import LiveExponents
+from steadygrad.flow.replay import OutputGradient
+from steadygrad.flow.through_time import flows_of
+from steadygrad.ranks import Ranks
+
+
+class Look:
+    """Replays a part of the batch and judges what came of the gradient.
+
+    Of several processes the first does so, with rows of all, and tells the others.
+
+    Args:
+        seen: Where what is found goes.
+        capture: The calls of the step.
+        ranks: The processes that train together.
+    """
+
+    def __init__(self, seen: Seen, capture: LiveCapture, ranks: Ranks) -> None:
+        self._seen, self._capture, self._ranks = seen, capture, ranks
+        options = seen.options
+        self._exponents = None
+        if options.exponents:
+            self._exponents = LiveExponents(options.exponents, options.rows)
+
+    def measure(self, leaks: dict[str, Finding], scale: float) -> None:
+        """Measure and judge this step.
+
+        Args:
+            leaks: Seen in this process before.
+            scale: What the gradients were multiplied by.
+        """
+        seen, ranks = self._seen, self._ranks
+        leaks = {k: v for each in reversed(ranks.gather(leaks)) for k, v in each.items()}
+        if ranks.is_alone:
+            calls, gradients = self._capture.whole()
+        else:
+            parts = self._capture.parts()
+            calls, gradients = collected(ranks, parts, self._capture.layers)
+        if ranks.is_first:
+            # Averaged over processes: what went back in one of them counts for its share alone.
+            self._judge(calls, _unscaled(gradients, scale * ranks.size), list(leaks.values()))
+        if not ranks.is_alone:
+            told = on_host(seen.flow), seen.register.found, seen.latest
+            seen.flow, seen.register.found, seen.latest = ranks.from_rank(told)
+
+    def _judge(
+        self, calls: list[Call], gradients: list[OutputGradient], leaks: list[Finding]
+    ) -> None:
+        seen, options = self._seen, self._seen.options
+        flows = flows_of(calls, gradients, steps_of(options.lag), 3, options.rows, graph=False)
+        if not flows:
+            return
+        seen.flow = flows
+        if seen.record:
+            for flow in flows.values():
+                write_flow(seen.record, seen.step, flow)
+        seen.history.grows = any(
+            float(f.by_lag.log10_ratio.max(initial=0)) > 1 for f in flows.values()
+        )
+        lag, thresholds = options.lag, options.thresholds
+        found = [f for flow in flows.values() for f in judge_at(flow, lag, thresholds)]
+        found += judge_history(seen.history, thresholds)
+        pairs = zip(calls, gradients, strict=True)
+        found += [f for call, g in pairs if (f := padding(call, g, thresholds))]
+        seen.find([*found, *leaks])
+        self._note(calls)
+        seen.settle()
+
+    def _note(self, calls: Sequence[Call]) -> None:
+        flows, numbers = self._seen.flow.values(), dict[str, float]()
+        horizons = [f.horizon for f in flows if f.horizon is not None]
+        slopes = [f.slope for f in flows if f.slope is not None]
+        if horizons:
+            numbers["horizon"] = min(horizons)
+        if slopes:
+            numbers["slope"] = min(slopes)
+        if self._exponents is not None:
+            each = [e for call in calls for e in self._exponents.measure(call)]
+            if each:  # the layer in which differences grow fastest, or die slowest
+                top = max(each, key=lambda e: float(e[0]))
+                numbers |= {f"lyapunov_{i + 1}": float(v) for i, v in enumerate(top)}
+        if numbers:
+            self._seen.scalars(numbers)
+
+
+def _unscaled(gradients: Sequence[OutputGradient], scale: float) -> list[OutputGradient]:
+    return [
+        (o if o is None else o / scale, tuple(g if g is None else g / scale for g in last))
+        for o, last in gradients
+    ]

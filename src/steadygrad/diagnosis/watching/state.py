@@ -1,0 +1,99 @@
+"""What a watch knows of its training as of now, and what of that goes into the record."""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from steadygrad.diagnosis.candidates import Register
+from steadygrad.diagnosis.causes import causes
+from steadygrad.diagnosis.finding import Finding, verdict, worst_first
+from steadygrad.diagnosis.history import History
+from steadygrad.diagnosis.lag import to_record
+from steadygrad.diagnosis.recording import describe
+from steadygrad.diagnosis.watching.options import Options
+from steadygrad.flow.through_time import TimeFlow
+from steadygrad.record import Record
+
+HISTORY = 512  # sampled steps that rules on the training as a whole look back on
+NOT_YET = "not measured yet"
+
+
+class Seen:
+    """All that has been seen; the parts of a watch write here, and nowhere else.
+
+    Attributes:
+        step: Training steps so far.
+        flow: Per layer the last exact measurement.
+        latest: Last numbers.
+        broken: The first step that was not finite.
+        register: The other findings.
+        history: Of norms, updates and losses.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        record: Record | None,
+        options: Options,
+    ) -> None:
+        self.options, self.record, self.step = options, record, options.start_step
+        self.flow: dict[str, TimeFlow] = {}
+        self.latest: dict[str, Any] = {"verdict": NOT_YET}
+        self.broken: Finding | None = None
+        self.register = Register(model, record)
+        kept = [deque[float](maxlen=HISTORY) for _ in range(3)]
+        self.history = History(*kept, optimizer=type(optimizer).__name__, planned=options.steps)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """As of the last look, worst first; a non-finite step stays."""
+        broken = [self.broken] if self.broken else []
+        return worst_first(broken + self.register.findings)
+
+    @property
+    def verdict(self) -> str:
+        """The worst fault, or ``"healthy"``."""
+        return verdict(self.findings) if self.flow or self.broken else NOT_YET
+
+    def find(self, found: Iterable[Finding]) -> None:
+        """Take the findings of a new look, causes without their consequences."""
+        thresholds, register = self.options.thresholds, self.register
+        found = list(found)
+        register.see(found)
+        found = causes(found, register.found, self.history, thresholds, register.passing)
+        register.update(found, self.step)
+
+    def settle(self) -> None:
+        """Let the latest verdict be what follows from the findings."""
+        self.latest["verdict"] = self.verdict
+
+    def rewind(self, step: int) -> None:
+        """Forget what was found after an earlier step."""
+        self.step, self.broken = step, None
+        self.register.forget()
+        self.history.forget()
+
+    def scalars(self, values: dict[str, float]) -> None:
+        """Take numbers of this step."""
+        self.latest |= values
+        if self.record:
+            self.record.scalars(self.step, values)
+
+    def write_notes(self, share: float) -> None:
+        """Write what holds of the run as a whole, ``share`` of its time spent on watching."""
+        if self.record is None:
+            return
+        notes = {
+            "verdict": self.verdict,
+            **to_record(self.options.lag),
+            "optimizer": self.history.optimizer,
+            "layers": [describe(flow) for flow in self.flow.values()],
+            "thresholds": vars(self.options.thresholds),
+            "watch_share_of_time": round(share, 4),
+        }
+        for name, value in notes.items():
+            self.record.note(name, value)

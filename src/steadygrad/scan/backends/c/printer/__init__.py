@@ -1,0 +1,1 @@
+"""Prints the two loops of a cell as C."""

@@ -1,0 +1,103 @@
+"""A whole cell as one C file: the forward and the backward loop over all time steps.
+
+Arguments come as one array of 64-bit words, pointers and numbers alike; `Slots` gives each its
+place, in the file and for the caller. Rows of the batch are split over threads for all time
+steps: no thread ever waits for another. Or, where the caller says ``together``, the columns of
+every product are split, and threads wait for each other before and after each.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from steadygrad.cells import Cell
+from steadygrad.scan.backends.c.printer.backward import Backward
+from steadygrad.scan.backends.c.printer.entry import entry, prepare, room_function
+from steadygrad.scan.backends.c.printer.forward import Forward
+from steadygrad.scan.backends.c.runtime.backward_loop import loop
+from steadygrad.scan.backends.c.runtime.functions import functions
+from steadygrad.scan.backends.c.runtime.preamble import preamble
+from steadygrad.scan.backends.c.slots import Slots
+from steadygrad.scan.ir.products import fills, first_gate
+from steadygrad.scan.ir.trace import Product
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A file, and how to call it.
+
+    Attributes:
+        text: The C source.
+        forward: Argument words of ``steadygrad_forward``.
+        backward: Argument words of ``steadygrad_backward``.
+        kept: What the forward loop keeps for the way back, by the names of the words, as values
+            per unit: the projected input, which it overwrites with others, what stands beside it,
+            and the arguments of products that are not h.
+        constants: Names of the constants per unit that the step reads, ``k.<name>``.
+        noise: Names of the noise that the step reads, ``n.<name>``.
+        products: All products, in the order of their numbers in the file.
+        shared: Per product, whether its gradient is that of the projected input.
+        first: Per product, the row block of ``weight_hh`` where its own begin; None if they are
+            not next to each other.
+        fills: Whether the rows of all products are those of ``weight_hh``, each once.
+    """
+
+    text: str
+    forward: Slots
+    backward: Slots
+    kept: Mapping[str, int]
+    constants: tuple[str, ...]
+    noise: tuple[str, ...]
+    products: tuple[Product, ...]
+    shared: tuple[bool, ...]
+    first: tuple[int | None, ...]
+    fills: bool
+
+
+def print_cell(
+    cell: Cell, dtype: str, exact: bool, shared: tuple[bool, ...], projects: bool = False
+) -> Printed:
+    """Print ``cell`` for ``"float"`` or ``"double"``.
+
+    Args:
+        cell: The recurrence.
+        dtype: C type of all values.
+        exact: Use the system's functions instead of the vectorised ones.
+        shared: Per product, whether its gradient is that of the projected input.
+        projects: Whether h is made smaller by ``weight_hr``.
+
+    Raises:
+        Unprintable: The step holds something that has no line in `operations`.
+    """
+    return _File(cell, dtype, exact, shared, projects).printed()
+
+
+class _File(Forward, Backward):
+    """Both ways of one cell, and what stands around them."""
+
+    def printed(self) -> Printed:
+        f, b = self.f, self.b
+        _ = self._forward(), self._backward()  # once before: what they spill needs room
+        forward, backward = self._forward_rooms(), self._backward_rooms()
+        # The two ways can be compiled side by side, HALF being 1 or 2; without it both are there.
+        ways = [
+            "#if HALF != 2",
+            *self._forward(),
+            *prepare("forward", f.words(), forward.shared, self._forward_packs()),
+            *room_function("forward", f.words(), forward),
+            *entry("forward", f.words(), f"!{f['packed']}"),
+            "#endif",
+            "#if HALF != 1",
+            *self._backward(),
+            *prepare("backward", b.words(), backward.shared, self._backward_packs()),
+            *self._join(),
+            *room_function("backward", b.words(), backward),
+            *entry("backward", b.words(), "1", f"{b['threads']} > 1 && !{b['together']}"),
+            "#endif",
+        ]
+        text = "\n".join([preamble(self.dtype, self.exact), functions(), loop(), *ways, ""])
+        kinds = (self.constants, self.noise)
+        first = tuple(first_gate(self.cell, item) for item in self.products)
+        every = fills(self.cell, self.products)
+        kept = {"xp": len(self.cell.gates), "saved": self.beside}
+        kept |= {f"k{i}": 1 for i in self._others()}
+        return Printed(text, f, b, kept, *kinds, self.products, self.shared, first, every)

@@ -1,0 +1,168 @@
+"""The way forward of a cell, one thread's part of it as C."""
+
+from steadygrad.scan.backends.c.printer.entry import Room, Rooms, part_head
+from steadygrad.scan.backends.c.printer.stage import StagePrinter
+from steadygrad.scan.backends.c.printer.values import Values
+from steadygrad.scan.ir.trace import Product, Stage
+
+
+class Forward(Values):
+    """Prints the forward loop, with and without saving."""
+
+    def _forward_rooms(self) -> Rooms:
+        G = len(self.cell.gates)
+        joint = [self._rows(f"cur{k}", width) for k, width in enumerate(self._widths())]
+        joint += [self._rows(f"w_{name}", "H") for name in self._inside()]
+        joint += [
+            self._rows(f"out{i}", f"LEAD({len(item.gates)} * H)")
+            for i, item in enumerate(self.products)
+        ]
+        chunk = "(I ? MOST(LINES, most) : 0)"
+        joint += [
+            Room("lines", f"{chunk} * LEAD(I)"),
+            Room("to", f"2 * {chunk}", "real*"),
+            Room("short_xp", f"{chunk} * LEAD({G} * H)"),
+        ]
+        return Rooms(self._panels(True), joint, [Room("spill", f"{self.spills} * H")])
+
+    def _forward_packs(self) -> list[tuple[str, str]]:
+        f, G = self.f, len(self.cell.gates)
+        packs = [(f["x"], f"pack(I, {G} * H, {f.pointer('w')}, 1, I, wp")]
+        for i, item in enumerate(self.products):
+            n = len(item.gates)
+            k = self._width(item.argument)
+            packs.append(("1", f"pack({k}, {n} * H, {f.pointer(f'r{i}')}, 1, {k}, rp{i}"))
+        if self.projects:
+            packs.append(("1", f"pack(H, P, {f.pointer('hr')}, 1, H, hrp"))
+        return packs
+
+    def _forward(self) -> list[str]:
+        f, G, S = self.f, len(self.cell.gates), len(self.cell.states)
+        lines = [
+            *part_head("forward", f.words(), self._forward_rooms()),
+            "    const span everybody = together ? everyone(&sp) : sp;",
+            f"    const word keep = {f['keep']};",
+            f"    const real* const input = {f.pointer('x')};",
+            f"    const int chunked = input && !(keep && {int(self.keeps_x)});  /* read once */",
+            f"    const word x_lead = chunked ? LEAD({G} * H) : {G} * H;",
+            "    word until = input ? 0 : T, done = 0;",
+            *(
+                f"    memcpy(cur{k}, {f.pointer(f's{k}')} + from * {width}, "
+                f"rows * {width} * sizeof(real));"
+                for k, width in enumerate(self._widths())
+            ),
+            "    for (word step = 0; step < T; step++) {",
+            "        const word t = step_of(&sp, step), m = rows_at(&sp, t);",
+            "        const word at = place_of(&sp, t);",
+            "        team.rows = rows_at(&everybody, t);",
+            "        if (step == until) {",
+            f"            until = project(&team, &everybody, step, I, {G} * H, input, wp, "
+            f"{f.pointer('bias')},",
+            f"                            chunked ? short_xp : {f.pointer('xp', False)}, !chunked,"
+            " lines, to);",
+            "            done = 0;",
+            "        }",
+            f"        real* const xt = chunked ? short_xp + (done + skip) * x_lead : "
+            f"{f.pointer('xp', False)} + at * {G} * H;",
+            "        done += team.rows;",
+        ]
+        for level, stage in enumerate(self.program.stages):
+            if stage:
+                lines += self._forward_stage(level, stage, G, S)
+            if level < len(self.program.products):
+                for item in self.program.products[level]:
+                    i = self.products.index(item)
+                    argument, k = self._argument(item), self._width(item.argument)
+                    lines.append(
+                        f"        joint(&team, {len(item.gates)} * H, {k}, {argument}, {k}, "
+                        f"rp{i}, 0, out{i}, LEAD({len(item.gates)} * H));"
+                    )
+                    if item.argument.startswith("s.") and argument != "cur0":
+                        lines.append(
+                            f"        if (keep) memcpy({f.pointer(f'k{i}', False)} + at * H, "
+                            f"{argument}, m * H * sizeof(real));"
+                        )
+        if self.projects:
+            lines += [
+                "        joint(&team, P, H, w_wide, H, hrp, 0, cur0, P);",
+                f"        memcpy({f.pointer('hidden', False)} + at * P, cur0, "
+                "m * P * sizeof(real));",
+                f"        if (keep) memcpy({f.pointer('wide', False)} + at * H, w_wide, "
+                "m * H * sizeof(real));",
+            ]
+        lines.append("    }")
+        for k, width in enumerate(self._widths()):
+            lines.append(
+                f"    memcpy({f.pointer(f'e{k}', False)} + from * {width}, cur{k}, "
+                f"rows * {width} * sizeof(real));"
+            )
+        return [*lines, "}"]
+
+    def _argument(self, item: Product) -> str:
+        if item.argument.startswith("s."):
+            return f"cur{self.cell.states.index(item.argument[2:])}"
+        return f"w_{item.argument}"
+
+    def _keep_argument(self, name: str) -> str:
+        """Also write down what a product multiplies, for the gradient of its matrix."""
+        return "".join(
+            f" {self.f.pointer(f'k{i}', False)}[(at + b) * H + u] = {{0}};"
+            for i, item in enumerate(self.products)
+            if item.argument == name
+        )
+
+    def _forward_stage(self, number: int, stage: Stage, G: int, S: int) -> list[str]:
+        f = self.f
+        crossing = self._crossing(stage)
+        stores: list[str | None] = []
+        for name in stage.outputs:
+            if name in self.program.results:
+                k = self.program.results.index(name)
+                store = "v_wide[u] = {0};" if k == 0 and self.projects else f"c{k}[u] = {{0}};"
+                is_h = k == 0 and not self.projects
+                stores.append(store + (" h[u] = {0};" if is_h else ""))
+            else:
+                stores.append(f"v_{name}[u] = {{0}};")
+        plain = list(stores) + [None] * len(crossing)
+        keeping = [
+            store and store + self._keep_argument(name)
+            for store, name in zip(stores, stage.outputs, strict=True)
+        ]
+        for index in range(len(crossing)):
+            place = self.places.get((number, index))
+            keeping.append(None if place is None else f"{place} = {{0}};")
+        loads = {
+            node: self._load(f, name)
+            for node, name in zip(self._placeholders(stage.joint), stage.inputs, strict=True)
+        }
+        head = [
+            "        for (word b = 0; b < m; b++) {",
+            "            const real* const x = xt + b * x_lead;",
+            f"            real* const h = {f.pointer('hidden', False)} + (at + b) * P;",
+            *(
+                f"            real* const c{k} = cur{k} + b * {width};"
+                for k, width in enumerate(self._widths())
+            ),
+            *(
+                f"            const real* const p{i} = out{i} + b * LEAD({len(item.gates)} * H);"
+                for i, item in enumerate(self.products)
+            ),
+            *(f"            real* const v_{n} = w_{n} + b * H;" for n in self._inside()),
+            *self._noise_rows(f),
+            "            (void)x; (void)h;",
+        ]
+        kept = [
+            f"            real* const xs = {f.pointer('xp', False)} + (at + b) * {G} * H;",
+            f"            real* const sv = {f.pointer('saved', False)}"
+            f" + (at + b) * {self.beside} * H;",
+            "            (void)xs; (void)sv;",
+        ]
+        lines = ["        if (keep) {"]
+        for choice in (keeping, plain):
+            printer = StagePrinter(stage.joint, loads, choice)
+            self.spills = max(self.spills, printer.spills)
+            begin = head + kept if choice is keeping else head
+            lines += ["    " + h for h in begin] + printer.print(" " * 16) + ["            }"]
+            if choice is keeping:
+                lines.append("        } else {")
+        return [*lines, "        }"]

@@ -1,0 +1,1 @@
+"""C that every printed file contains: products, functions of a real, threads."""

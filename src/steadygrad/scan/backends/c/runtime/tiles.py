@@ -1,0 +1,122 @@
+"""The innermost loops of matrix products, printed with one variable for each register.
+
+A tile is a few rows times a few vectors of columns. Held in an array it would be zeroed, and read
+back, through memory: for a hundred terms of a sum that costs as much as five of them.
+"""
+
+HELPERS = r"""
+#define ALONE static __attribute__((noinline)) void
+#define TERMS word k, const real *a, word lead, const real *p, word panel
+#define PLACE const real *start, int add, target c, word i0, word j, word left
+static inline real* row_of(target c, word i) { return c.list ? c.list[i] : c.at + i * c.lead; }
+INLINE void put(real* to, vec s, const real* start, int add) {
+    if (start) s += *(const vec*)start;
+    if (add) s += *(const vec*)to;
+    *(vec*)to = s;
+}
+/* the last columns, fewer than the vectors of a tile */
+ALONE put_some(real* to, const vec* s, const real* start, int add, word left) {
+    const real* const t = (const real*)s;
+    word u = 0;
+    for (; u + 4 <= left; u += 4) {
+        quad x = *(const quad*)(t + u);
+        if (start) x += *(const quad*)(start + u);
+        if (add) x += *(const quad*)(to + u);
+        *(quad*)(to + u) = x;
+    }
+    for (; u < left; u++) to[u] = t[u] + (start ? start[u] : 0) + (add ? to[u] : 0);
+}
+"""
+
+
+def _tile(name: str, rows: int, vectors: int, transposed: bool) -> list[str]:
+    """One function: ``rows`` of a left factor times ``vectors`` of a packed right one."""
+    own = [[f"s{i}_{v}" for v in range(vectors)] for i in range(rows)]
+    lines = [
+        f"ALONE {name}(TERMS, PLACE{', word rows' if transposed else ''}) {{",
+        *(f"    vec {', '.join(f'{s} = {{0}}' for s in row)};" for row in own),
+    ]
+    if transposed:  # the result is far away: on its way while the sum is formed
+        lines += [
+            f"    for (word i = 0; add && i < {rows} && i < rows; i++)",
+            f"        for (int v = 0; v < {vectors}; v++)",
+            "            __builtin_prefetch(row_of(c, i0 + i) + j + v * VL, 1);",
+        ]
+    # One pointer for three rows, two more by the index: a register for each row would be too many.
+    thirds = [] if transposed else [f"a{i}" for i in range(0, rows, 3)]
+    lines += [f"    const real* {name} = a + {name[1:]} * lead;" for name in thirds]
+    lines += [f'    __asm__("" : "+r"({name}));' for name in thirds]
+    step = ", ".join(["q++", "p += NR", *(f"{name}++" for name in thirds)])
+    lines.append(f"    for (word q = 0; q < k; {step}) {{")
+    lines += [
+        f"        const vec b{v} = *(const vec*)(p + {v // 2} * panel + {v % 2} * VL);"
+        for v in range(vectors)
+    ]
+    for i in range(rows):
+        at = f"a[{i} + q * MR]" if transposed else f"a{i // 3 * 3}[{i % 3} * lead]"
+        lines.append(
+            f"        {{ const real x = {at}; "
+            + " ".join(f"{s} += x * b{v};" for v, s in enumerate(own[i]))
+            + " }"
+        )
+    lines.append("    }")
+    if not transposed:  # the usual case without a question for every vector
+        lines += [
+            f"    if (!c.list && !start && !add && left >= {vectors} * VL) {{",
+            "        real* to = c.at + i0 * c.lead + j;",
+            *(
+                "        "
+                + " ".join(f"*(vec*)(to + {v} * VL) = {s};" for v, s in enumerate(row))
+                + " to += c.lead;"
+                for row in own
+            ),
+            "        return;",
+            "    }",
+        ]
+    for i, row in enumerate(own):
+        lines += [
+            *((f"    if ({i} >= rows) return;",) if transposed and i else ()),
+            f"    {{ real* const to = row_of(c, i0 + {i}) + j;",
+            f"    if (left >= {vectors} * VL) {{ "
+            + " ".join(
+                f"put(to + {v} * VL, {s}, start ? start + j + {v} * VL : 0, add);"
+                for v, s in enumerate(row)
+            )
+            + " }",
+            f"    else {{ const vec s[] = {{{', '.join(row)}}}; "
+            "put_some(to, s, start ? start + j : 0, add, left); } }",
+        ]
+    return [*lines, "    (void)lead; (void)panel;", "}"]
+
+
+def _choice(name: str, most: int, vectors: int) -> list[str]:
+    """Tiles of 1 to ``most`` rows (half as many where the registers are half as many), chosen."""
+    lines: list[str] = []
+    for half, (low, high) in enumerate(((1, most // 2), (most // 2 + 1, most))):
+        lines += ["#if MR > 6"] if half else []
+        for rows in range(low, high + 1):
+            lines += _tile(f"{name}{rows}", rows, vectors, transposed=False)
+        lines += ["#endif"] if half else []
+    lines += [f"INLINE void {name}(word mr, TERMS, PLACE) {{", "    switch (mr) {"]
+    for rows in range(1, most + 1):
+        lines += ["#if MR > 6"] if rows == most // 2 + 1 else []
+        lines.append(
+            f"    case {rows}: {name}{rows}(k, a, lead, p, panel, start, add, c, i0, j, left); "
+            "break;"
+        )
+    return [*lines, "#endif", "    }", "}"]
+
+
+def tiles() -> str:
+    """C text, to stand behind the sizes of `steadygrad.scan.backends.c.runtime.gemm`."""
+    lines = [
+        *_tile("wide", 1, 8, transposed=False),
+        *_choice("broad", 6, 4),
+        *_choice("narrow", 12, 2),
+        "#if MR > 6",
+        *_tile("outer_tile", 12, 2, transposed=True),
+        "#else",
+        *_tile("outer_tile", 6, 2, transposed=True),
+        "#endif",
+    ]
+    return HELPERS + "\n".join(lines) + "\n"

@@ -1,0 +1,116 @@
+"""The same scan on autograd's tape: slow, and differentiable as often as one likes.
+
+Only for derivatives of the gradient (``create_graph=True``), where it replays `eager`.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from steadygrad.cells import Cell, Named
+from steadygrad.scan.clips import LoopClip
+from steadygrad.scan.ir.products import by_gate
+from steadygrad.scan.ir.trace import trace
+from steadygrad.scan.layout import Layout
+from steadygrad.scan.projection import project
+from steadygrad.scan.weights import Weights
+
+
+class _ClipGradient(torch.autograd.Function):
+    """Identity on the way forward, a clip on the way back; the clip is itself differentiable."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, value: Tensor, clip: LoopClip) -> Tensor:
+        ctx.clip = clip  # type: ignore[attr-defined]
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:
+        return ctx.clip(grads[0]), None  # type: ignore[attr-defined]
+
+
+def _clipped(value: Tensor, clip: LoopClip | None) -> Tensor:
+    result = value if clip is None else _ClipGradient.apply(value, clip)
+    assert isinstance(result, Tensor)
+    return result
+
+
+def replay(
+    cell: Cell,
+    layout: Layout,
+    x: Tensor,
+    weights: Weights,
+    state: Sequence[Tensor],
+    clip: LoopClip | None = None,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Run ``cell`` under autograd: ``x (N, I)`` to hidden ``(N, P)`` and the final state."""
+    size = weights.weight_ih.shape[0] // len(cell.gates)
+    preactivation, recurrent, total = (
+        clip.at(p) if clip else None for p in ("preactivation", "recurrent", "total")
+    )
+    projected = _clipped(project(x, weights.weight_ih, weights.bias_ih), preactivation)
+    blocks = by_gate(cell, weights.weight_hh, size)
+    biases = (
+        dict.fromkeys(cell.recurrent)
+        if weights.bias_hh is None
+        else by_gate(cell, weights.bias_hh, size)
+    )
+    rows_read = dict(zip(cell.gates, projected.split(size, 1), strict=True))
+    units_read: dict[str, Tensor] = {}
+    for name, value in weights.per_step(cell, layout).items():
+        (rows_read if name.startswith("n.") else units_read)[name[2:]] = value
+    hidden: list[Tensor] = []
+    current = list(state)
+    for offset, rows in layout.steps():
+        before = [_clipped(c[:rows], recurrent) for c in current]
+        here = slice(offset, offset + rows)
+        x_t = {n: (v[here] if v.dim() == 2 else v.expand(rows, size)) for n, v in rows_read.items()}
+        cell_state = cell.step(
+            Named("gate", x_t),
+            Named("recurrent product", _products(cell, blocks, biases, preactivation)),
+            tuple(before),
+            Named("per-unit parameter", {n: u.expand(rows, size) for n, u in units_read.items()}),
+        )
+        new = list(cell_state)
+        if weights.weight_hr is not None:
+            new[0] = F.linear(new[0], weights.weight_hr)
+        new = [_clipped(n, total) for n in new]
+        hidden.append(new[0])
+        current = [torch.cat([n, c[rows:]]) for n, c in zip(new, current, strict=True)]
+    return layout.join(hidden), tuple(current)
+
+
+def _products(
+    cell: Cell,
+    blocks: dict[str, Tensor],
+    biases: dict[str, Tensor] | dict[str, None],
+    clip: LoopClip | None,
+) -> dict[str, Callable[[Tensor], Tensor]]:
+    """``recur.<gate>``; under a clip, all gates of one argument are one row, as in `eager`."""
+    if clip is None:
+        return {
+            g: lambda v, g=g: F.linear(v, blocks[g], biases[g])  # type: ignore[misc]
+            for g in cell.recurrent
+        }
+    joint: dict[int, dict[str, Tensor]] = {}
+    kept: list[Tensor] = []  # ids stay unique while the tensors live
+
+    from_trace = {g: group for group in _groups(cell) for g in group}
+
+    def product(value: Tensor, gate: str) -> Tensor:
+        group = from_trace[gate]
+        if id(value) not in joint or gate not in joint[id(value)]:
+            kept.append(value)
+            bias = None if biases[gate] is None else torch.cat([biases[g] for g in group])  # type: ignore[misc]
+            out = F.linear(value, torch.cat([blocks[g] for g in group]), bias)
+            parts = _clipped(out, clip).chunk(len(group), 1)
+            joint.setdefault(id(value), {}).update(zip(group, parts, strict=True))
+        return joint[id(value)][gate]
+
+    return {g: lambda v, g=g: product(v, g) for g in cell.recurrent}
+
+
+def _groups(cell: Cell) -> list[tuple[str, ...]]:
+    return [item.gates for level in trace(cell).products for item in level]

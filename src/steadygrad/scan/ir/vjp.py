@@ -1,0 +1,167 @@
+"""A stage and its vector-Jacobian product, traced once and cut at the incoming gradient.
+
+What does not depend on the incoming gradient is evaluated for all time steps at once (or kept
+from the way forward); only the rest stays in the sequential loop.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from steadygrad.scan.backends.c.printer.operations import to_real
+from steadygrad.scan.ir.decompose import as_real, simplified, unknown
+from steadygrad.scan.ir.program import Stage, Values
+from steadygrad.scan.ir.step_graph import PLAIN
+
+SIZE = torch.ops.aten.sym_size.int
+
+
+def stage_of(
+    inside: Sequence[fx.Node], inputs: Sequence[fx.Node], made: Sequence[fx.Node]
+) -> Stage:
+    """Build a stage.
+
+    Args:
+        inside: What it computes, in order.
+        inputs: What it reads.
+        made: What others read of it.
+    """
+    graph = fx.Graph()
+    copies = {node: graph.placeholder(node.name) for node in inputs}
+    for node in inside:
+        copies[node] = graph.node_copy(node, copies.__getitem__)
+    graph.output(tuple(copies[n] for n in made))
+    forward = fx.GraphModule(torch.nn.Module(), graph)
+    joint, loop, twins = _split_vjp(forward, len(inputs), len(made))
+    prepare = fx.Graph()
+    saved = prepare.graph_copy(joint, {})
+    assert isinstance(saved, tuple)
+    prepare.output(saved[len(made) :])
+    prepare.eliminate_dead_code()
+    return Stage(
+        tuple(n.name for n in inputs),
+        tuple(n.name for n in made),
+        forward.forward,
+        _callable(prepare),
+        _callable(loop),
+        twins,
+        joint,
+        loop,
+    )
+
+
+def _callable(graph: fx.Graph) -> Values:
+    return fx.GraphModule(torch.nn.Module(), graph).forward
+
+
+def _traced(forward: fx.GraphModule, num_inputs: int, num_outputs: int) -> fx.Graph:
+    """``(*inputs, *grad_outputs) -> (*outputs, *grad_inputs)`` in torch's own operations.
+
+    What has no name in our table of operations is taken apart, if that leaves nothing unknown.
+    """
+
+    def both(*args: Tensor) -> tuple[Tensor, ...]:
+        out, pull = torch.func.vjp(forward, *args[:num_inputs])[:2]
+        return (*out, *pull(tuple(args[num_inputs:])))
+
+    pure = torch.func.functionalize(both)
+    example = [torch.zeros(PLAIN, dtype=torch.float64) for _ in range(num_inputs + num_outputs)]
+
+    def made(taken_apart: bool) -> fx.Graph:
+        graph = make_fx(
+            pure,
+            tracing_mode="symbolic",
+            decomposition_table=simplified() if taken_apart else None,
+        )(*example).graph
+        graph.eliminate_dead_code()
+        return graph
+
+    # In a thread of its own: whatever modes and hooks the caller is under, such as those of
+    # torch.utils.checkpoint, are not meant for the trace, and some forbid it.
+    with ThreadPoolExecutor(1) as apart:
+        graph = apart.submit(made, False).result()
+        if unknown(graph):
+            simpler = apart.submit(made, True).result()
+            graph = graph if unknown(simpler) else simpler
+    return graph
+
+
+def _split_vjp(
+    forward: fx.GraphModule, num_inputs: int, num_outputs: int
+) -> tuple[fx.Graph, fx.Graph, tuple[int, ...]]:
+    """Trace a stage with its vjp, and cut that at the incoming gradient."""
+    traced = _traced(forward, num_inputs, num_outputs)
+    placeholders = [n for n in traced.nodes if n.op == "placeholder"]
+    as_real(traced, placeholders[0])
+    incoming = placeholders[num_inputs:]
+    late: set[fx.Node] = set(incoming)
+    for node in traced.nodes:
+        if node.op == "call_function" and any(i in late for i in node.all_input_nodes):
+            late.add(node)
+    free = _free(traced)
+    (output,) = (n for n in traced.nodes if n.op == "output")
+    outs, grads = list(output.args[0][:num_outputs]), list(output.args[0][num_outputs:])
+    crossing = [
+        n
+        for n in traced.nodes
+        if n not in late and n not in free and n.op != "output" and any(u in late for u in n.users)
+    ]
+    joint = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in traced.nodes:
+        if node.op == "placeholder" and node not in late:
+            copies[node] = joint.placeholder(node.name)
+        elif node.op != "output" and node not in late:
+            copies[node] = joint.node_copy(node, copies.__getitem__)
+    joint.output(tuple(copies[n] for n in (*outs, *crossing)))
+    joint.eliminate_dead_code()
+    loop = _loop(traced, crossing, incoming, late, free, grads)
+    # A gradient that no incoming one reaches is zero, and no twin of another.
+    twins = tuple(grads.index(g) if g in late else i for i, g in enumerate(grads))
+    return joint, loop, twins
+
+
+def _free(graph: fx.Graph) -> set[fx.Node]:
+    """Sizes, and what follows from sizes and numbers alone: at hand wherever it is wanted."""
+    free: set[fx.Node] = set()
+    for node in graph.nodes:
+        read = node.all_input_nodes[:1] if node.target is to_real else node.all_input_nodes
+        if node.op == "call_function" and (node.target is SIZE or all(i in free for i in read)):
+            free.add(node)
+    return free
+
+
+def _loop(
+    traced: fx.Graph,
+    crossing: Sequence[fx.Node],
+    incoming: Sequence[fx.Node],
+    late: set[fx.Node],
+    free: set[fx.Node],
+    grads: Sequence[fx.Node],
+) -> fx.Graph:
+    inside = late | free
+    loop = fx.Graph()
+    copies = {n: loop.placeholder(n.name) for n in (*crossing, *incoming)}
+    like = copies[incoming[0]]
+    for node in traced.nodes:
+        if node.op != "call_function" or node not in inside:
+            continue
+        if node.target is SIZE:  # the number of rows is the loop's, not that of all steps together
+            copies[node] = loop.call_function(SIZE, (like, node.args[1]))
+        elif node.target is to_real:
+            value = node.args[0]
+            assert isinstance(value, fx.Node)
+            copies[node] = loop.call_function(to_real, (copies[value], like))
+        else:
+            copies[node] = loop.node_copy(node, copies.__getitem__)
+    zero = None
+    for grad in grads:
+        if grad not in late:  # the vjp is linear: what needs no incoming gradient is zero
+            zero = zero or loop.call_function(torch.ops.aten.zeros_like.default, (like,))
+            copies[grad] = zero
+    loop.output(tuple(copies[n] for n in grads))
+    loop.eliminate_dead_code()
+    return loop

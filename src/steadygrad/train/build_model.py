@@ -1,0 +1,51 @@
+"""The model of a run, with its remedies applied."""
+
+import torch
+
+from steadygrad.errors import InputError
+from steadygrad.ranks import Ranks
+from steadygrad.remedies import Applied, Remedy, parse
+from steadygrad.tasks import Task
+from steadygrad.train.config import TrainConfig
+from steadygrad.train.model import SequenceModel
+
+Remedied = tuple[SequenceModel, tuple[Remedy, ...], tuple[Applied, ...]]
+
+
+def remedied_model(
+    config: TrainConfig, task: Task, device: torch.device, ranks: Ranks | None = None
+) -> Remedied:
+    """Make the model and apply the remedies, before anything is written."""
+    hidden = config.settled(task.input_kind).hidden
+    model = SequenceModel(task, config.cell, hidden, config.layers, config.dropout)
+    remedies: list[Remedy] = []
+    changes: list[Applied] = []
+    for text in config.remedies:
+        try:
+            remedy = parse(text)
+            check_answers(remedy, task)
+            _check_whole(remedy, ranks or Ranks())
+            applied = remedy.apply(model)
+        except ValueError as error:
+            raise InputError(f"--remedies {text}: {error}") from None
+        remedies.append(remedy)
+        changes.append(applied)
+    return model.to(device), tuple(remedies), tuple(changes)
+
+
+def _check_whole(remedy: Remedy, ranks: Ranks) -> None:
+    if remedy.needs_whole_batch and not ranks.is_alone:
+        raise ValueError(
+            f"it acts on a whole batch at once, of which each of {ranks.size} processes sees a"
+            " share: train in one process, or leave it out"
+        )
+
+
+def check_answers(remedy: Remedy, task: Task) -> None:
+    """Refuse a remedy that would show the answers.
+
+    Raises:
+        ValueError: The task asks at every step, and the remedy reads ahead.
+    """
+    if remedy.reads_ahead and task.every_step:
+        raise ValueError("it shows the future to a model that answers at every step")

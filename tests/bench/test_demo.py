@@ -1,0 +1,443 @@
+"""The demo and what it is made of: the pixels, the trials, the story and its command."""
+
+import copy
+import functools
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from steadygrad.bench.demo_fit import Reader, Recipe, one_thread
+from steadygrad.bench.demo_run import Demo, Story
+from steadygrad.cli import demo as command
+from steadygrad.diagnosis import Diagnosis, diagnose
+from steadygrad.diagnosis.trials import RemedyTrial, log10_ratio, trials
+from steadygrad.errors import InputError
+from steadygrad.record import RecordError, read
+from steadygrad.remedies import (
+    REMEDIES,
+    Applied,
+    ClipNorm,
+    ForgetBias,
+    Gated,
+    OrthogonalInit,
+    Remedy,
+)
+from steadygrad.tasks.pixels import UNIT, Pixels, _images, split_rows
+
+TINY = Recipe(hidden=12, epochs=2, trial_epochs=1, learning_rate=0.02)
+
+
+@pytest.fixture(scope="module")
+def task() -> Pixels:
+    return Pixels()
+
+
+# The pixels.
+
+
+def test_every_image_is_in_one_part(task: Pixels) -> None:
+    parts = [split_rows(split) for split in ("train", "val", "test")]
+    assert sorted(torch.cat(parts).tolist()) == list(range(1797))
+    assert [len(part) for part in parts] == [1078, 360, 359]
+    assert task.facts()["train"] == 1078
+
+
+def test_pixels_come_in_reading_order(task: Pixels) -> None:
+    from sklearn.datasets import load_digits
+
+    digits: Any = load_digits()
+    batch = task.batches("val", 5)[0]
+    assert batch.inputs.shape == (64, 5, 1)
+    for column, image in enumerate(split_rows("val")[:5].tolist()):
+        for t in range(64):
+            pixel = digits.images[image][t // 8][t % 8] / 16
+            assert batch.inputs[t, column, 0].item() == pytest.approx(pixel)
+        assert batch.targets[column].item() == digits.target[image]
+
+
+def test_shuffling_is_fixed_by_seed_and_epoch(task: Pixels) -> None:
+    def order(shuffle: tuple[int, int] | None) -> list[int]:
+        return torch.cat([b.targets for b in task.batches("train", 64, shuffle)]).tolist()
+
+    first = order((3, 1))
+    assert first == order((3, 1))
+    assert first != order((3, 2)) and first != order((4, 1)) and first != order(None)
+    assert sorted(first) == sorted(order(None))
+
+
+def test_scores_count_right_answers(task: Pixels) -> None:
+    answers = torch.eye(10)[torch.tensor([3, 3, 7])]
+    total = task.tally(answers, torch.tensor([3, 4, 7])) + task.tally(
+        answers, torch.tensor([1, 1, 1])
+    )
+    assert task.figures(total)[UNIT] == pytest.approx(100 * 2 / 6)
+    (naive,) = task.naive("test")
+    usual = int(torch.bincount(task.part("train")[1]).argmax())
+    share = 100 * (task.part("test")[1] == usual).double().mean().item()
+    assert naive.name == f"always {usual}" and naive.value == pytest.approx(share)
+    assert 5 < naive.value < 15
+
+
+def test_without_scikit_learn_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    _images.cache_clear()
+    with pytest.raises(InputError, match=r"pip install 'steadygrad\[demo\]'"):
+        Pixels().facts()
+
+
+# The trials.
+
+
+class Toy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn = nn.RNN(2, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rnn(x)[0][-1].square().mean()
+
+
+X = 0.1 * torch.randn(30, 4, 2, generator=torch.Generator().manual_seed(0))
+
+
+def probe(model: nn.Module) -> Diagnosis:
+    return diagnose(model, lambda: model(X), lag=29)
+
+
+def run_trials(scores: dict[str, float], better: Literal["lower", "higher"]) -> list[RemedyTrial]:
+    """Trials whose scores are given, by name of the remedy."""
+    remedies = [REMEDIES[name]() for name in scores if name != "nothing"]
+
+    def fit(model: nn.Module, remedy: Remedy | None, applied: Applied) -> float:
+        return scores["nothing" if remedy is None else remedy.name]
+
+    return trials(Toy(), remedies, fit, probe, better=better)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("scores", "better", "order", "kept"),
+    [
+        ({"nothing": 1, "gated": 2, "irnn": 3}, "higher", ["irnn", "gated", "nothing"], "irnn"),
+        ({"nothing": 1, "gated": 2, "irnn": 3}, "lower", ["nothing", "gated", "irnn"], None),
+        ({"nothing": 3, "gated": 2, "irnn": 1}, "lower", ["irnn", "gated", "nothing"], "irnn"),
+        ({"nothing": 2, "gated": 2}, "higher", ["nothing", "gated"], None),
+        ({"nothing": 1, "gated": 3, "irnn": 3}, "higher", ["gated", "irnn", "nothing"], "gated"),
+        ({"nothing": 1, "gated": NAN, "irnn": 2}, "higher", ["irnn", "nothing", "gated"], "irnn"),
+        ({"nothing": 1, "gated": NAN, "irnn": 2}, "lower", ["nothing", "irnn", "gated"], None),
+        ({"nothing": NAN, "gated": NAN}, "lower", ["nothing", "gated"], None),
+        ({"nothing": NAN, "gated": 5}, "lower", ["gated", "nothing"], "gated"),
+    ],
+)
+def test_the_best_is_kept_only_if_it_beats_the_control(
+    scores: dict[str, float],
+    better: Literal["lower", "higher"],
+    order: list[str],
+    kept: str | None,
+) -> None:
+    ranked = run_trials(scores, better)
+    assert [trial.name for trial in ranked] == order
+    assert [trial.name for trial in ranked if trial.kept] == ([kept] if kept else [])
+
+
+def test_trials_start_alike_and_leave_no_trace() -> None:
+    model = Toy()
+    weights = copy.deepcopy(model.state_dict())
+    random = torch.get_rng_state()
+    starts: list[tuple[str, dict[str, Tensor], float]] = []
+    told: list[str] = []
+
+    def fit(twin: nn.Module, remedy: Remedy | None, applied: Applied) -> float:
+        name = "nothing" if remedy is None else remedy.name
+        starts.append((name, copy.deepcopy(twin.state_dict()), torch.rand(()).item()))
+        with torch.no_grad():
+            for parameter in twin.parameters():
+                parameter.add_(1)
+        return 0.0
+
+    remedies = [ClipNorm(), ForgetBias(), OrthogonalInit(), Gated(), ClipNorm(0.5)]
+    done = trials(model, remedies, fit, probe, seed=5, tell=lambda trial: told.append(trial.name))
+    names = ["nothing", "clip-norm", "orthogonal-init", "gated", "clip-norm:max_norm=0.5"]
+    assert [trial.name for trial in done] == told == names  # forget-bias does not suit an RNN
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, weights[name], rtol=0, atol=0)
+    assert isinstance(model.rnn, nn.RNN) and torch.equal(torch.get_rng_state(), random)
+    for name in ("nothing", "clip-norm"):
+        (state, draw), *_ = [(state, draw) for n, state, draw in starts if n == name]
+        torch.testing.assert_close(state, weights, rtol=0, atol=0)
+        # What a remedy that draws nothing leaves of the seed is the seed.
+        assert draw == torch.rand((), generator=torch.Generator().manual_seed(5)).item()
+    (state,) = [state for n, state, _ in starts if n == "orthogonal-init"]
+    assert not torch.equal(state["rnn.weight_hh_l0"], weights["rnn.weight_hh_l0"])
+
+
+def test_a_penalty_acts_in_a_trial() -> None:
+    added: dict[str, float] = {}
+
+    def fit(twin: nn.Module, remedy: Remedy | None, applied: Applied) -> float:
+        loss = twin(X).square().mean()
+        added["nothing" if remedy is None else remedy.name] = applied.penalty(loss).item()
+        return 0.0
+
+    trials(Toy(), [REMEDIES["recurrent-decay"](), ClipNorm()], fit, probe)
+    assert added.pop("recurrent-decay") > 0 and added == {"nothing": 0.0, "clip-norm": 0.0}
+
+
+def test_trials_measure_the_gradient_before_and_after() -> None:
+    def fit(twin: nn.Module, remedy: Remedy | None, applied: Applied) -> float:
+        return 0.0
+
+    nothing, orthogonal = trials(Toy(), [OrthogonalInit(zero_bias=True)], fit, probe)
+    assert nothing.log10_ratio_before == nothing.log10_ratio_after == log10_ratio(probe(Toy()))
+    assert nothing.log10_ratio_before < -4 and nothing.verdict == "vanishing"
+    assert orthogonal.log10_ratio_before == nothing.log10_ratio_before
+    assert orthogonal.log10_ratio_after > -1 and orthogonal.verdict == "healthy"
+    kept = orthogonal.to_record("points")
+    assert kept["remedy"] == "orthogonal-init" and kept["options"]["gain"] == 1.0
+    assert kept["score_unit"] == "points" and "layer" not in kept
+    assert "rnn" in kept["changed"] and nothing.to_record()["remedy"] == "nothing"
+
+
+def test_the_ratio_of_a_model_is_that_of_its_worst_layer() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.low, self.high = nn.RNN(2, 6), nn.RNN(6, 6)
+            nn.init.orthogonal_(self.high.get_parameter("weight_hh_l0"))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.high(self.low(x)[0])[0][-1].square().mean()
+
+    found = probe(Two())
+    each = [flow.by_lag.at(29) for flow in found.flow.values()]
+    assert len(each) == 2 and each[0] != each[1]
+    assert log10_ratio(found) == min(each)
+
+
+# The story.
+
+
+def tiny(task: Pixels, out: Path, recipe: Recipe = TINY) -> Story:
+    return Demo(task, recipe, out, lambda what, done, total: None).run()
+
+
+@pytest.fixture(scope="module")
+def told() -> list[tuple[str, int, int]]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def story(
+    task: Pixels, told: list[tuple[str, int, int]], tmp_path_factory: pytest.TempPathFactory
+) -> Story:
+    def tell(what: str, done: int, total: int) -> None:
+        told.append((what, done, total))
+
+    return Demo(task, TINY, tmp_path_factory.mktemp("demo"), tell).run()
+
+
+def test_the_verdict_chooses_the_remedies(story: Story) -> None:
+    assert story.before.verdict == "vanishing"
+    assert story.before.horizon is not None and story.before.horizon < story.lag == 56
+    prescribed = set(story.before.findings[0].remedies)
+    assert {t.remedy.name for t in story.trials if t.remedy} == prescribed
+    assert "orthogonal-init:gain=1.1" in {trial.name for trial in story.trials}
+    assert sum(trial.remedy is None for trial in story.trials) == 1
+
+
+def test_trials_start_where_the_first_run_started(task: Pixels, story: Story) -> None:
+    torch.manual_seed(TINY.seed)
+    start = Reader(task, TINY.hidden)
+    demo = Demo(task, TINY, Path(), lambda what, done, total: None)
+    left = log10_ratio(demo.probe(start))
+    assert {trial.log10_ratio_before for trial in story.trials} == {left}
+    assert story.before.log10_ratio != left  # training moves it
+
+
+def test_both_runs_have_the_same_budget(story: Story, told: list[tuple[str, int, int]]) -> None:
+    assert story.after is not None
+    lengths = []
+    for trained in (story.before, story.after):
+        run = read(trained.record)
+        steps, losses = run.scalars("loss")
+        assert len(losses) == TINY.epochs * 17  # 1078 images, 64 in a batch
+        lengths.append(steps.tolist())
+        epochs, values = run.scalars(f"val {UNIT}")
+        assert len(epochs) == TINY.epochs and values.max() == pytest.approx(trained.validation)
+        run.close()
+    assert lengths[0] == lengths[1]
+    done = {what: total for what, at, total in told if at == total}
+    assert done.pop("plain RNN") == done.pop(f"RNN with {story.after.remedy}") == TINY.epochs
+    assert set(done.values()) == {TINY.trial_epochs} and len(done) == len(story.trials)
+
+
+def test_the_records_hold_the_story(story: Story) -> None:
+    assert story.after is not None
+    before, after = read(story.before.record), read(story.after.record)
+    winner = next(trial for trial in story.trials if trial.kept)
+    assert winner.name == story.after.remedy
+    assert before.notes["verdict"] == "vanishing" and before.notes["lag"] == 56
+    assert before.findings()[0]["fault"] == "vanishing"
+    assert ("log10_grad", "rnn", "h") in before.quantities()
+    (remedy,) = after.notes["remedies"]
+    assert winner.remedy is not None and remedy["name"] == winner.remedy.name
+    assert [t["kept"] for t in after.notes["trials"]].count(True) == 1
+    for run, trained in ((before, story.before), (after, story.after)):
+        ours, naive = run.notes["scores"]
+        assert ours["value"] == pytest.approx(trained.test) and ours["ours"] is True
+        assert naive["value"] == pytest.approx(story.naive.value)
+        run.close()
+    page = story.report.read_text(encoding="utf-8")
+    assert winner.remedy.name in page and "56 steps" in page
+
+
+def test_the_test_images_have_no_part_in_the_choice(
+    task: Pixels, story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, digits = _images()[0], _images()[1].clone()
+    digits[split_rows("test")] = (digits[split_rows("test")] + 1) % 10
+    monkeypatch.setattr("steadygrad.tasks.pixels._images", lambda: (x, digits))
+    other = tiny(task, tmp_path)
+    assert [t.score for t in other.trials] == [t.score for t in story.trials]
+    assert [t.name for t in other.trials] == [t.name for t in story.trials]
+    assert other.before.validation == story.before.validation
+    assert other.before.test != story.before.test
+
+
+def test_where_nothing_beats_nothing_the_model_stays(
+    task: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = torch.zeros_like(_images()[0]), _images()[1]
+    torch.manual_seed(TINY.seed)
+    answer = int(Reader(task, TINY.hidden)(x[:1].transpose(0, 1)).argmax())
+    right = torch.full_like(y, answer)  # without any learning
+    monkeypatch.setattr("steadygrad.tasks.pixels._images", lambda: (x, right))
+    ended = tiny(task, tmp_path, replace(TINY, epochs=1))
+    assert ended.before.test == 100
+    assert ended.after is None and not any(trial.kept for trial in ended.trials)
+    assert len(ended.trials) > 1 and ended.trials[0].name == "nothing"
+    assert ended.report.exists() and not (tmp_path / "after.db").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_at_once(task: Pixels, tmp_path: Path) -> None:
+    def tell(what: str, done: int, total: int) -> None:
+        raise AssertionError("it began to train")
+
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(InputError, match="found a folder"):
+        Demo(task, TINY, tmp_path, tell).run()
+    (tmp_path / "after.db").write_text("precious")
+    with pytest.raises(RecordError, match="not a Steadygrad record"):
+        Demo(task, TINY, tmp_path, tell).run()
+    assert (tmp_path / "after.db").read_text() == "precious"
+
+
+def test_a_second_demo_replaces_the_first(task: Pixels, story: Story, tmp_path: Path) -> None:
+    first = tiny(task, tmp_path, replace(TINY, epochs=1))
+    assert first.after is not None
+    again = tiny(task, tmp_path)
+    assert [t.score for t in again.trials] == [t.score for t in story.trials]
+    assert again.after is not None and story.after is not None
+    assert again.after.test == story.after.test
+    run = read(tmp_path / "after.db")
+    assert len(run.scalars("loss")[0]) == TINY.epochs * 17
+    run.close()
+
+
+# The command.
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_the_command_tells_the_story(
+    story: Story,
+    is_terminal: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Told(Demo):  # the same story, told in no time
+        def run(self) -> Story:
+            for done in range(3):
+                self.tell("plain RNN", done, 2)
+            return story
+
+    monkeypatch.setattr(command, "Demo", Told)
+    monkeypatch.setattr(
+        command, "Console", functools.partial(command.Console, force_terminal=is_terminal)
+    )
+    assert command.demo(tmp_path) == 0
+    said = capsys.readouterr().out
+    assert story.after is not None
+    for part in ("plain RNN", "vanishing", story.after.remedy, f"{story.after.test:.1f}", "kept"):
+        assert part in said
+    assert ("plain RNN: 2 epochs" in said) == (not is_terminal)
+
+
+def test_json_is_one_strict_document(
+    story: Story,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = replace(story.before, log10_ratio=-float("inf"))
+    for outcome, code in ((story, 0), (replace(story, before=before, after=None), 1)):
+        told = outcome
+
+        class Told(Demo):
+            def run(self, told: Story = told) -> Story:
+                return told
+
+        monkeypatch.setattr(command, "Demo", Told)
+        assert command.demo(tmp_path, json=True) == code
+
+        def refuse(word: str) -> Any:
+            raise AssertionError(f"{word} is no JSON")
+
+        document = json.loads(capsys.readouterr().out, parse_constant=refuse)
+        assert document["before"]["verdict"] == "vanishing"
+        assert document["before"]["findings"][0]["remedies"]
+        assert (document["after"] is None) == (code == 1)
+        assert len(document["trials"]) == len(story.trials)
+    assert document["before"]["log10_ratio"] == "-inf"
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31])
+def test_a_bad_seed_is_refused(seed: int, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--seed"):
+        command.demo(tmp_path, seed)
+
+
+def test_shares_beyond_a_float_are_written() -> None:
+    assert command._share(-1000.0) == "1e-1000" and command._share(-float("inf")) == "0"
+    assert command._share(-11.94) == "1.1e-12" and command._share(0.0) == "1"
+
+
+def test_one_thread_gives_the_threads_back() -> None:
+    threads = torch.get_num_threads()
+    with one_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_demo_shows_what_it_promises(
+    seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.demo(tmp_path, seed, json=True) == 0
+    document = json.loads(capsys.readouterr().out)
+    before, after = document["before"], document["after"]
+    assert before["verdict"] == "vanishing" and before["horizon"] < document["lag"]
+    assert after["verdict"] == "healthy" and after["horizon"] >= document["lag"]
+    assert after["test"] >= 90 and after["test"] - before["test"] >= 30
+    assert document["seconds"] < 120

@@ -1,7 +1,0 @@
-"""Reasons to leave a test out."""
-
-import pytest
-
-from steadygrad.scan.c import build
-
-needs_compiler = pytest.mark.skipif(build.compiler() is None, reason="no C compiler here")
