@@ -232,7 +232,7 @@ def test_an_abandoned_grid_leaves_no_worker(tmp_path: Path) -> None:
 SCRIPT = """
 import sys
 from steadygrad.record import Results
-from steadygrad.train import Grid, Local, Trial, run_grid
+from steadygrad.bench import Grid, Local, Trial, run_grid
 from tests import grid_work
 if __name__ == "__main__":
     base = Trial("parity", "gru", hidden=4)
