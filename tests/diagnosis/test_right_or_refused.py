@@ -23,7 +23,7 @@ T, B, LAG = 24, 8, 20
 
 
 class Reader(nn.Module):
-    is_layer_cast = True  # torch's LSTM has no float16 on the CPU: only the head is cast then
+    is_layer_cast = True  # else only the head is cast: torch's LSTM has no float16 on the CPU
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,8 +102,28 @@ def autocast(dtype: torch.dtype) -> Any:
 BF16 = 0.05  # eight bits of mantissa, over a path of many steps
 
 
-def test_bfloat16(wanted: Wanted) -> None:
+def bfloat16_lstm_error() -> str | None:
+    """What torch's own LSTM says under autocast here; None where it runs."""
+    try:
+        with autocast(torch.bfloat16):
+            nn.LSTM(3, 8)(torch.zeros(2, 1, 3))
+    except RuntimeError as error:
+        return str(error)
+    return None
+
+
+@pytest.fixture(params=[True, False], ids=["layer", "head"])
+def cast_reader(request: pytest.FixtureRequest) -> Reader:
+    """A model whose layer and head, or head alone, run in bfloat16."""
+    if request.param and (error := bfloat16_lstm_error()):
+        pytest.skip(f"torch.nn.LSTM has no bfloat16 on this processor: {error}")
     model = reader()
+    model.is_layer_cast = request.param
+    return model
+
+
+def test_bfloat16(cast_reader: Reader, wanted: Wanted) -> None:
+    model = cast_reader
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     with watching(model, optimizer) as watch:
         with autocast(torch.bfloat16):
@@ -115,8 +135,8 @@ def test_bfloat16(wanted: Wanted) -> None:
         assert watch.flow["rnn"].exactness.startswith("exact")
 
 
-def test_bfloat16_diagnosed(wanted: Wanted) -> None:
-    model = reader()
+def test_bfloat16_diagnosed(cast_reader: Reader, wanted: Wanted) -> None:
+    model = cast_reader
 
     def loss() -> Tensor:
         with autocast(torch.bfloat16):
@@ -127,6 +147,27 @@ def test_bfloat16_diagnosed(wanted: Wanted) -> None:
     np.testing.assert_allclose(10**difference, 1, atol=BF16)
     norms = [n for n in found.parameter_norms.values() if n is not None]
     assert np.linalg.norm(norms) == pytest.approx(wanted.norm, rel=BF16)
+
+
+def test_where_torch_has_no_bfloat16_lstm_its_error_comes_with_advice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on x86 without AVX-512, simulated where the processor has it."""
+    message = (
+        "could not create a primitive descriptor for the LSTM forward propagation primitive. "
+        "Run workload with environment variable ONEDNN_VERBOSE=all"
+    )
+
+    def fail(*_: object) -> None:
+        raise RuntimeError(message)
+
+    model = reader()
+    monkeypatch.setattr(model.rnn, "forward", fail)
+    with pytest.raises(RuntimeError, match="primitive descriptor") as caught:
+        sg.diagnose(model, lambda: loss_of(model(batch())), LAG)
+    assert "steadygrad.LSTM" in caught.value.__notes__[0]
+    if error := bfloat16_lstm_error():  # the message is torch's, and may change with it
+        assert error.startswith(message[:60])
 
 
 OPTIMIZERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {

@@ -123,7 +123,7 @@ def gradient_through_time(
     names = [n for n, p in model.named_parameters() if p.requires_grad]
     parameters = [p for p in model.parameters() if p.requires_grad]
     with Capture(model) as capture, _dropout_between_layers_off(model), torch.random.fork_rng():
-        with torch.enable_grad():
+        with torch.enable_grad(), _no_bfloat16_explained():
             loss = loss_fn()
         calls = list(capture.calls)
         _check(model, loss, calls)
@@ -140,6 +140,26 @@ def gradient_through_time(
     norms = [None if g is None else float(g.norm()) for g in found[len(inner) :]]
     borders = [(call.detached(), grad) for call, grad in zip(calls, grads, strict=True)]
     return Measured(float(loss.detach()), flows, dict(zip(names, norms, strict=True)), borders)
+
+
+@contextmanager
+def _no_bfloat16_explained() -> Iterator[None]:
+    """Say what to do where torch's own LSTM fails under autocast, which its message does not.
+
+    torch hands a bfloat16 LSTM to oneDNN before it asks whether the processor can run one, so on
+    x86 without AVX-512 the call raises. GRU and RNN are not affected.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "primitive descriptor for the LSTM" in str(error):
+            error.add_note(
+                "torch.nn.LSTM cannot run in bfloat16 on this processor, with or without "
+                "Steadygrad. Use steadygrad.LSTM in its place (it computes in float32 under "
+                "autocast), call the layer within torch.autocast(..., enabled=False), or set "
+                "torch.backends.mkldnn.enabled = False."
+            )
+        raise
 
 
 def _check(model: nn.Module, loss: Tensor, calls: list[Call]) -> None:
