@@ -26,6 +26,7 @@ docs: $(READY)
 	$(BIN)/python -m docs.cells
 	$(BIN)/python -m docs.choose
 	$(BIN)/python -m docs.papers
+	$(BIN)/python -m docs.architecture
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.init_table
