@@ -340,3 +340,53 @@ def test_inside_torchs_own_checkpoint(backend: str) -> None:
     assert isinstance(inside, Tensor)
     got = torch.autograd.grad(inside, inputs)
     torch.testing.assert_close(got, torch.autograd.grad(layer(x)[0].square().sum(), inputs))
+
+
+def strided(shape: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
+    """Random numbers of ``shape`` whose axes lie in memory in the order of ``axes``."""
+    order = torch.randn([shape[a] for a in axes], dtype=F64)
+    return order.permute([axes.index(a) for a in range(len(shape))])
+
+
+@pytest.mark.parametrize("options", [{}, {"truncate": 3}, {"checkpoint": True}], ids=str)
+@pytest.mark.parametrize("backend", ["eager", pytest.param("c", marks=needs_compiler)])
+@pytest.mark.parametrize("axes", [(0, 1, 2), (0, 2, 1), (2, 1, 0), (1, 2, 0)], ids=str)
+def test_an_initial_state_may_have_any_strides(
+    axes: tuple[int, ...], backend: str, options: dict[str, Any]
+) -> None:
+    torch.manual_seed(0)
+    theirs = nn.LSTM(3, 4, 2, dtype=F64)
+    layer = sg.LSTM(3, 4, 2, dtype=F64, backend=backend, **options)
+    layer.load_state_dict(theirs.state_dict())
+    x, state = torch.randn(7, 5, 3, dtype=F64), [strided((2, 5, 4), axes) for _ in range(2)]
+    values, grads = run(layer, x, state, "")
+    wanted, wanted_grads = run(theirs, x, state, "")
+    torch.testing.assert_close(values, wanted)
+    if "truncate" not in options:
+        torch.testing.assert_close(grads, wanted_grads)
+
+
+@pytest.mark.parametrize("options", [{}, {"checkpoint": True}], ids=str)
+@pytest.mark.parametrize("backend", ["eager", pytest.param("c", marks=needs_compiler)])
+@pytest.mark.parametrize("kind", PAIRS)
+def test_a_second_derivative_through_calls_that_hand_their_state_on(
+    kind: str, backend: str, options: dict[str, Any]
+) -> None:
+    """The state of the second call is made from the weights that it is given beside it."""
+    torch.manual_seed(0)
+    ours_type, theirs_type = PAIRS[kind]
+    theirs = theirs_type(3, 4, dtype=F64)
+    ours = ours_type(3, 4, dtype=F64, backend=backend, **options)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(5, 2, 3, dtype=F64)
+
+    def derivatives(layer: nn.Module) -> tuple[Any, ...]:
+        first, state = layer(x)
+        second, _ = layer(x.flip(0), state)
+        third, _ = layer(x, state)
+        loss = (first * second * third).sum()
+        once = torch.autograd.grad(loss, list(layer.parameters()), create_graph=True)
+        penalty = sum(g.square().sum() for g in once)
+        return once, torch.autograd.grad(penalty, list(layer.parameters()))
+
+    torch.testing.assert_close(derivatives(ours), derivatives(theirs))

@@ -141,6 +141,9 @@ def _replayed(
     """The gradient as a differentiable function of the inputs and of the incoming gradient."""
     cell, layout, clip, _, names = fixed
     with torch.enable_grad():
+        # One of them may be made from another (the state that an earlier call with the same weights
+        # returned), or be another: the derivative has to end here, so it is taken to aliases.
+        tensors = tuple(t.view_as(t) for t in tensors)
         x, weights, state = _unpack(names, tensors)
         hidden, final = tape.replay(cell, layout, x, weights, state, clip)
         wanted = [t for t, need in zip(tensors, needed, strict=True) if need]

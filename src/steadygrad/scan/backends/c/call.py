@@ -92,6 +92,14 @@ class Call:
         self.words[self.index[name]] = value.data_ptr()
         return value
 
+    def filled(self, name: str, like: Tensor) -> Tensor:
+        """A new tensor for the kernel to fill, of the shape of ``like``.
+
+        Contiguous whatever the strides of ``like``, which `torch.empty_like` would keep: the
+        kernel would then fill a copy, and the caller read what was never written.
+        """
+        return self.tensor(name, torch.empty_like(like, memory_format=torch.contiguous_format))
+
     def stacked(self, word: str, value: Tensor, file: Printed, cell: Cell, size: int) -> None:
         """Give every product its rows of a stacked weight: where they lie, or a copy of them."""
         value = value.contiguous()

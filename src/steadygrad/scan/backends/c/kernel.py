@@ -101,10 +101,9 @@ def forward(
         call.parts(kept["kernel"], parts, size)
         if codes is not None:
             kept["projected"] = x
-    final = [torch.empty_like(value) for value in state]
     for k, value in enumerate(state):
         call.tensor(f"s{k}", value)
-        call.tensor(f"e{k}", final[k])
+    final = tuple(call.filled(f"e{k}", value) for k, value in enumerate(state))
     matrix, bias = weights.weight_hh, weights.bias_hh
     call.stacked("r", matrix, file, cell, size)
     call.stacked("b", matrix.new_zeros(len(matrix)) if bias is None else bias, file, cell, size)
@@ -113,7 +112,7 @@ def forward(
     call.beside(file, weights)
     call.scratch(x)
     kernel.forward.run(call.address)
-    return Trip(hidden, tuple(final), kept if keep else {})
+    return Trip(hidden, final, kept if keep else {})
 
 
 def _kept(file: Printed, coded: bool) -> Mapping[str, int]:
@@ -171,7 +170,7 @@ def backward(
         if value is not None:
             call.tensor(f"g{k}", value)
     wanted = state if needed.get("state") else ()
-    grads = [call.tensor(f"d{k}", torch.empty_like(value)) for k, value in enumerate(wanted)]
+    grads = [call.filled(f"d{k}", value) for k, value in enumerate(wanted)]
     call.stacked("r", weights.weight_hh, file, cell, size)
     units = []
     for k, unit in enumerate(weights.per_unit):
@@ -209,7 +208,7 @@ def _outputs(
     if needed.get("bias_ih"):
         found["bias_ih"] = call.tensor("db", like.new_empty(rows))
     if needed.get("weight_hr") and weights.weight_hr is not None:
-        found["weight_hr"] = call.tensor("dhr", torch.empty_like(weights.weight_hr))
+        found["weight_hr"] = call.filled("dhr", weights.weight_hr)
     for name, word in (("weight_hh", "dr"), ("bias_hh", "dbr")):
         if not needed.get(name):
             continue
