@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from steadygrad.diagnosis.finding import Finding
 from steadygrad.diagnosis.nested import NotPlain, laid_out, taken_apart, tensors_of
+from steadygrad.flow.hooks import Hook
 
 FORMAT = "steadygrad step 1"
 KEY = "steadygrad"
@@ -39,8 +40,8 @@ class BlackBox:
         self._results: list[Tensor] = []
         self.seconds = 0.0
         self._handles = [
-            model.register_forward_pre_hook(self._before, with_kwargs=True),
-            model.register_forward_hook(self._after),
+            model.register_forward_pre_hook(Hook(self._before), with_kwargs=True),
+            model.register_forward_hook(Hook(self._after)),
         ]
 
     def close(self) -> None:

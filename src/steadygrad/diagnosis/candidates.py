@@ -7,7 +7,7 @@ from torch import nn
 
 from steadygrad.diagnosis.finding import Finding, Key
 from steadygrad.diagnosis.prescribe import prescribe
-from steadygrad.record import Record
+from steadygrad.diagnosis.watching.sinks import Sinks
 
 LASTS = 5  # looks in a row
 
@@ -17,7 +17,7 @@ class Register:
 
     Args:
         model: For which remedies are prescribed.
-        record: Where findings, and their end, are written; nothing is written if None.
+        sinks: Where findings, and their end, are written.
 
     Attributes:
         found: As of the last look, by what, where, and in which gate.
@@ -25,8 +25,8 @@ class Register:
             the first of them on and has not been raised by five in a row.
     """
 
-    def __init__(self, model: nn.Module, record: Record | None) -> None:
-        self._model, self._record = model, record
+    def __init__(self, model: nn.Module, sinks: Sinks) -> None:
+        self._model, self._sinks = model, sinks
         self.forget()
 
     def forget(self) -> None:
@@ -54,10 +54,9 @@ class Register:
             first = self.found.get(finding.key)
             since = step if first is None else first.step
             found[finding.key] = replace(prescribe(finding, self._model), step=since)
-            if first is None and self._record:
-                self._record.finding(step, found[finding.key].to_record())
+            if first is None:
+                self._sinks.finding(step, found[finding.key].to_record())
         for fault, layer, gate in set(self.found) - set(found):
-            if self._record:
-                text = f"{fault} in {layer} is gone"
-                self._record.event(step, "resolved", text, fault=fault, layer=layer, gate=gate)
+            text = f"{fault} in {layer} is gone"
+            self._sinks.event(step, "resolved", text, fault=fault, layer=layer, gate=gate)
         self.found = found

@@ -1,14 +1,24 @@
 """How flows are written into a record."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from steadygrad.flow import TimeFlow
-from steadygrad.record import Record
 
 
-def write_flow(rec: Record, step: int, flow: TimeFlow) -> None:
+class RowSink(Protocol):
+    """Takes rows of a heat map: a record, or all that a watch writes to."""
+
+    def row(
+        self, step: int, quantity: str, layer: str, values: ArrayLike, *, state: str = "h"
+    ) -> None:
+        """Take one row."""
+        ...
+
+
+def write_flow(rec: RowSink, step: int, flow: TimeFlow) -> None:
     """One row of the heat map per state, the ratio by lag, and the share of dead units."""
     for state, values in flow.log10_grad_by_state.items():
         rec.row(step, "log10_grad", flow.name, values, state=state)

@@ -1,5 +1,6 @@
 """One line that watches a training."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -10,6 +11,7 @@ from steadygrad.diagnosis.lag import Lag
 from steadygrad.diagnosis.shared import is_replicated
 from steadygrad.diagnosis.watching.options import Options
 from steadygrad.diagnosis.watching.watcher import Watch
+from steadygrad.loggers import Log, loggers
 from steadygrad.ranks import Ranks
 from steadygrad.record import Record
 
@@ -31,6 +33,7 @@ def watch(
     ranks: Literal["auto", "all", "this"] = "auto",
     every: int | None = None,
     steps: int | None = None,
+    log: Log | Sequence[Log] | None = None,
 ) -> Watch:
     """Watch a training; one line, in any loop, nothing else to call.
 
@@ -45,7 +48,9 @@ def watch(
 
     Args:
         model: Any model that holds recurrent layers, torch.nn's or ours; compiled or not.
-        optimizer: Its optimiser. A step that a gradient scaler skips is not seen, and no fault.
+        optimizer: Its optimiser, or what wraps it (accelerate, Lightning, Opacus); with
+            ``step(closure)`` the gradients are looked at when the closure has run. A step that a
+            gradient scaler skips is not seen, and no fault.
         record: Where to write; nothing is written if not given.
         lag: How many steps back the task needs the gradient to reach; or what
             `steadygrad.tasks.estimate_lag` found, and findings say that it is an estimate.
@@ -68,10 +73,14 @@ def watch(
             gradient at the layers' inputs is not probed then.
         every: Measure at the first and every n-th step instead of within the budget, so that
             what is found does not depend on the speed of the machine.
+        log: Where to write as the training goes: ``"tensorboard"``, ``"wandb"``, ``"mlflow"``,
+            ``"trackio"``, a `steadygrad.loggers.Logger`, a function of the step and a dictionary
+            of values, or several of these.
         steps: How many steps are planned; some faults, such as a rate too low to get anywhere,
             are told sooner by it.
 
     Raises:
+        TypeError: The optimiser is none of torch's, and wraps none.
         ValueError: The model holds no recurrent layer, or its parameters are split over processes
             (FSDP2); the budget is no share; ``every`` or ``steps`` below 1.
         steadygrad.ranks.LostProcess: The watch was not made in every process.
@@ -106,4 +115,4 @@ def watch(
         steps=steps,
     )
     everyone = Ranks.everyone() if is_shared else Ranks()
-    return Watch(model, optimizer, record, scaler, everyone, options)
+    return Watch(model, optimizer, record, scaler, everyone, options, loggers(log))

@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
+from steadygrad.flow.hooks import Hook
 from steadygrad.nn import Recurrent
 
 
@@ -112,7 +113,7 @@ class Capture:
 
     def __enter__(self) -> Self:
         for name, layer in self.layers.items():
-            hook = self._hook(name)
+            hook = Hook(self._hook(name))
             self._handles.append(layer.register_forward_hook(hook, with_kwargs=True))
         return self
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from steadygrad.flow.hooks import Hook
 from steadygrad.scan import Layout, log10_sum_squares
 
 
@@ -39,7 +40,7 @@ class InputProbe:
     def __init__(self, layer: nn.Module) -> None:
         self.is_on = False
         self.log10_grad: NDArray[np.float64] | None = None
-        self._handle = layer.register_forward_pre_hook(self._before, with_kwargs=True)
+        self._handle = layer.register_forward_pre_hook(Hook(self._before), with_kwargs=True)
 
     def close(self) -> None:
         """Take the hook off."""

@@ -42,9 +42,8 @@ class Breakage:
         found, step = first_broken(self._ranks, found, self.box)
         seen.broken = self._saved(prescribe(found, self._model), step)
         seen.settle()
-        if seen.record:
-            seen.record.finding(seen.step, seen.broken.to_record())
-            seen.record.event(seen.step, "nonfinite", seen.broken.text)
+        seen.sinks.finding(seen.step, seen.broken.to_record())
+        seen.sinks.event(seen.step, "nonfinite", seen.broken.text)
         return True
 
     def _saved(self, finding: Finding, step: bytes | str) -> Finding:

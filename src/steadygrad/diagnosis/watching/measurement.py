@@ -64,9 +64,8 @@ class Look:
         if not flows:
             return
         seen.flow = flows
-        if seen.record:
-            for flow in flows.values():
-                write_flow(seen.record, seen.step, flow)
+        for flow in flows.values():
+            write_flow(seen.sinks, seen.step, flow)
         seen.history.grows = any(
             float(f.by_lag.log10_ratio.max(initial=0)) > 1 for f in flows.values()
         )

@@ -14,7 +14,9 @@ from steadygrad.diagnosis.history import History
 from steadygrad.diagnosis.lag import to_record
 from steadygrad.diagnosis.recording import describe
 from steadygrad.diagnosis.watching.options import Options
+from steadygrad.diagnosis.watching.sinks import Sinks
 from steadygrad.flow.through_time import TimeFlow
+from steadygrad.loggers import Logger
 from steadygrad.record import Record
 
 HISTORY = 512  # sampled steps that rules on the training as a whole look back on
@@ -31,6 +33,8 @@ class Seen:
         broken: The first step that was not finite.
         register: The other findings.
         history: Of norms, updates and losses.
+        record: The user's, if one was given.
+        sinks: What all of it is written to.
     """
 
     def __init__(
@@ -39,12 +43,14 @@ class Seen:
         optimizer: torch.optim.Optimizer,
         record: Record | None,
         options: Options,
+        loggers: Iterable[Logger] = (),
     ) -> None:
         self.options, self.record, self.step = options, record, options.start_step
+        self.sinks = Sinks(record, loggers)
         self.flow: dict[str, TimeFlow] = {}
         self.latest: dict[str, Any] = {"verdict": NOT_YET}
         self.broken: Finding | None = None
-        self.register = Register(model, record)
+        self.register = Register(model, self.sinks)
         kept = [deque[float](maxlen=HISTORY) for _ in range(3)]
         self.history = History(*kept, optimizer=type(optimizer).__name__, planned=options.steps)
 
@@ -80,13 +86,10 @@ class Seen:
     def scalars(self, values: dict[str, float]) -> None:
         """Take numbers of this step."""
         self.latest |= values
-        if self.record:
-            self.record.scalars(self.step, values)
+        self.sinks.scalars(self.step, values)
 
     def write_notes(self, share: float) -> None:
         """Write what holds of the run as a whole, ``share`` of its time spent on watching."""
-        if self.record is None:
-            return
         notes = {
             "verdict": self.verdict,
             **to_record(self.options.lag),
@@ -96,4 +99,4 @@ class Seen:
             "watch_share_of_time": round(share, 4),
         }
         for name, value in notes.items():
-            self.record.note(name, value)
+            self.sinks.note(name, value)

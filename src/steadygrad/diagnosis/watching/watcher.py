@@ -3,11 +3,14 @@
 import math
 import time
 from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from steadygrad.diagnosis import rendering
 from steadygrad.diagnosis.budget import LOOK, Budget
 from steadygrad.diagnosis.clip_check import ClipCheck, MisplacedClip
 from steadygrad.diagnosis.finding import Finding
@@ -20,12 +23,14 @@ from steadygrad.diagnosis.watching.breakage import Breakage
 from steadygrad.diagnosis.watching.calls import Calls
 from steadygrad.diagnosis.watching.clipping import Clipping
 from steadygrad.diagnosis.watching.measurement import Look
+from steadygrad.diagnosis.watching.optimizers import ReadyGradients, innermost
 from steadygrad.diagnosis.watching.options import Options
 from steadygrad.diagnosis.watching.probes import Probes
 from steadygrad.diagnosis.watching.state import Seen
 from steadygrad.flow.live import LiveCapture
 from steadygrad.flow.parameter_norms import NormBeforeClip, gradient_norm, update_ratio
 from steadygrad.flow.through_time import TimeFlow
+from steadygrad.loggers import Logger
 from steadygrad.nn import cell_of
 from steadygrad.ranks import Ranks
 from steadygrad.record import Record
@@ -48,8 +53,10 @@ class Watch:
         scaler: torch.amp.GradScaler | None,
         ranks: Ranks,
         options: Options,
+        loggers: Iterable[Logger] = (),
     ) -> None:
         check_whole(model)
+        optimizer = innermost(optimizer)
         self.model, self.ranks, self.record = model, ranks, record
         self.lag, self.rows, self.thresholds = (
             steps_of(options.lag),
@@ -59,7 +66,7 @@ class Watch:
         every = options.every
         self.budget = Budget(options.budget if every is None else 1.0)
         self._turns = Turns(ranks, self.budget, options.start_step, every)
-        self._seen = Seen(model, optimizer, record, options)
+        self._seen = Seen(model, optimizer, record, options, loggers)
         self._parameters = [p for g in optimizer.param_groups for p in g["params"]]
         self._capture = LiveCapture(model, rows_here(ranks, options.rows))
         self._capture.__enter__()
@@ -77,7 +84,7 @@ class Watch:
         self._is_closed = False
         self._check = ClipCheck(optimizer).__enter__() if options.check_clips else None
         self._handles = [
-            optimizer.register_step_pre_hook(self._before_step),
+            optimizer.register_step_pre_hook(ReadyGradients(self._begin_step, self._judge_step)),
             optimizer.register_step_post_hook(self._after_step),
         ]
         for layer in self._capture.layers.values():
@@ -155,7 +162,7 @@ class Watch:
         and a vanished gradient that the task did not need after all. Without it the watch says
         less, or says it later.
         """
-        self._seen.history.see_loss(float(value))
+        self._seen.history.see_loss(float(value.detach() if isinstance(value, Tensor) else value))
 
     def rewind(self, step: int) -> None:
         """Forget what was found: the training has gone back to where it was after ``step``.
@@ -183,6 +190,40 @@ class Watch:
         if self._check is not None:
             self._check.close()
         self._write_notes()
+        self._seen.sinks.close()
+
+    def scalars(self) -> dict[str, float]:
+        """`latest` without its texts: numbers alone, for a logger of your own."""
+        return {k: float(v) for k, v in self.latest.items() if isinstance(v, int | float)}
+
+    def save(self, path: str | Path) -> Path:
+        """Write one offline HTML page of the training so far; the training goes on.
+
+        With a record of the user's, the page is drawn from that; without one, from what the watch
+        keeps in memory, coarser for long trainings.
+
+        Returns:
+            The page.
+        """
+        if not self._is_closed:
+            self._write_notes()
+        memory = self._seen.sinks.memory
+        if memory is not None:
+            return rendering.page(lambda at: memory.write(at, {"lag": self.lag}), path)
+        assert self.record is not None  # or there would be a memory
+        if not self._is_closed:
+            self.record.commit()
+        written = self.record.path
+        return rendering.page(lambda _: written, path)
+
+    def __str__(self) -> str:
+        numbers = "   ".join(f"{k} {v:.3g}" for k, v in self.scalars().items())
+        lines = [f"verdict: {self.verdict}   step {self.step}   {numbers}".rstrip()]
+        lines += [f"{f.fault} in {f.layer} since step {f.step}: {f.text}" for f in self.findings]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Watch: step {self.step}, {self.verdict}>"
 
     def __enter__(self) -> "Watch":
         return self
@@ -197,10 +238,14 @@ class Watch:
         self._capture.is_keeping = self._turns.is_asked(self.step + 1)
         self._probes.turn(is_on)
 
-    def _before_step(self, *_: Any) -> None:
+    def _begin_step(self) -> None:
         self._clipping.look_for_scaler()
+
+    def _judge_step(self, loss: Any) -> None:
+        """Look at the gradients of this step; ``loss`` is what a closure returned."""
         if self._scaling.skips:
             return
+        self._seen.history.see_step(loss)
         self._seen.step += 1
         self.budget.add("hooks", self._capture.seconds + self._breakage.box.seconds)
         self._capture.seconds = self._breakage.box.seconds = 0.0

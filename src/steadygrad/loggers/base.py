@@ -1,0 +1,79 @@
+"""What a logger is told by a watch, and how it draws the gradient by time step."""
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FLOOR = -12.0
+"""log10 of the share of the gradient that is drawn black; what is left whole is drawn white."""
+ROWS = 128  # measurements kept for a picture: the latest
+PREFIX = "gradient"
+
+
+class Logger:
+    """Base class: a logger overrides what its service can show, and ignores the rest.
+
+    Every method is called from inside ``optimizer.step()``, so it must be quick and must not
+    change any random state. Names of scalars are those of `steadygrad.Watch.latest`.
+    """
+
+    def scalars(self, step: int, values: Mapping[str, Any]) -> None:
+        """Take numbers of one training step."""
+
+    def row(
+        self, step: int, quantity: str, layer: str, values: ArrayLike, *, state: str = "h"
+    ) -> None:
+        """Take one value per time step, ``(T,)``, of one layer at one training step."""
+
+    def event(self, step: int, kind: str, text: str, **data: Any) -> None:
+        """Take something that happened."""
+
+    def finding(self, step: int, finding: Mapping[str, Any]) -> None:
+        """Take a fault that was found: ``fault``, ``layer``, ``text`` and the evidence."""
+
+    def note(self, key: str, value: Any) -> None:
+        """Take a fact about the training as a whole."""
+
+    def close(self) -> None:
+        """End what this logger began; what the user began stays open."""
+
+
+class Maps:
+    """Collects the rows ``log10_grad`` of each layer and state, and draws them as one picture."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, deque[NDArray[np.float64]]] = {}
+
+    def add(
+        self, quantity: str, layer: str, values: ArrayLike, state: str
+    ) -> tuple[str, NDArray[np.uint8]] | None:
+        """Take a row; the name and the picture so far, or None if it is no map of gradients.
+
+        The picture is ``(measurements, T)``, one row of pixels per measurement, the latest at the
+        bottom; white where all of the largest gradient of that measurement is left, black where
+        10^-12 of it or less is. What was not measured or is not a number is black, too.
+        """
+        if quantity != "log10_grad":
+            return None
+        name = f"{PREFIX}/{layer}/{state}"
+        row = np.ma.filled(np.ma.asarray(values, dtype=np.float64), np.nan)
+        rows = self._rows.setdefault(name, deque(maxlen=ROWS))
+        rows.append(row)
+        width = max(len(r) for r in rows)
+        picture = np.zeros((len(rows), width), dtype=np.uint8)
+        for i, each in enumerate(rows):
+            # Sequences of different lengths end at the same column: lags line up.
+            picture[i, width - len(each) :] = _shade(each)
+        return name, picture
+
+
+def _shade(row: NDArray[np.float64]) -> NDArray[np.uint8]:
+    finite = row[np.isfinite(row)]
+    if not len(finite):
+        return np.zeros(len(row), dtype=np.uint8)
+    share = 1 - (row - finite.max()) / FLOOR
+    share = np.where(np.isposinf(row), 1.0, np.nan_to_num(share, nan=0.0, neginf=0.0))
+    return (255 * np.clip(share, 0, 1)).round().astype(np.uint8)
