@@ -233,7 +233,7 @@ SCRIPT = """
 import sys
 from steadygrad.record import Results
 from steadygrad.bench import Grid, Local, Trial, run_grid
-from tests import grid_work
+from tests.helpers import grid_work
 if __name__ == "__main__":
     base = Trial("parity", "gru", hidden=4)
     with Results(sys.argv[1]) as results:

@@ -14,7 +14,7 @@ from steadygrad.remedies.flossing import distance, floss
 from steadygrad.train import train
 from steadygrad.train.events import Event, Stepped
 from tests.remedies.remedy_penalties import FAMILIES, H, I, Reader, data, loss_of
-from tests.train.test_train import quick
+from tests.train.test_train import quick, wave  # noqa: F401  # a fixture
 
 QUICK = Flossing(before=3, bout=2, bouts=1, every=2, rate=0.01, discard=2)
 
