@@ -5,7 +5,7 @@ READY  := $(VENV)/.ready
 # Each test computes on one thread, so a process per core shares them out.
 PARALLEL ?= -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-slow check bench docs clean
+.PHONY: demo test test-slow test-frameworks check bench docs clean
 
 demo: $(READY)
 	$(BIN)/steadygrad demo
@@ -15,6 +15,16 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# The frameworks get an environment of their own: they pin what they like.
+FRAMEWORKS := lightning skorch pytorch-ignite transformers accelerate stable-baselines3 sb3-contrib \
+  keras tensorboard wandb mlflow-skinny
+test-frameworks:
+	$(PYTHON) -m venv $(VENV)-frameworks
+	$(VENV)-frameworks/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --editable . pytest pytest-xdist hypothesis
+	$(VENV)-frameworks/bin/python -m pip install --quiet --disable-pip-version-check $(FRAMEWORKS)
+	$(VENV)-frameworks/bin/python -m pytest tests/integrations
 
 check: $(READY)
 	$(BIN)/ruff format --check src tests benchmarks examples docs

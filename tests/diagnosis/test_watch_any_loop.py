@@ -78,28 +78,10 @@ def test_a_step_with_a_closure_is_measured_as_one_without(step: Any) -> None:
     for name in ("grad_norm", "grad_norm_clipped", "clipped_share", "horizon", "update_ratio"):
         assert found.latest[name] == pytest.approx(expected.latest[name], rel=1e-6), name
     assert found.latest["clipped_share"] == 1.0
-    assert {f.fault for f in found.findings} <= {f.fault for f in expected.findings}
+    assert found.verdict == expected.verdict == "vanishing"
     np.testing.assert_allclose(
         found.flow["rnn"].log10_grad, expected.flow["rnn"].log10_grad, rtol=1e-6
     )
-
-
-def test_a_closure_tells_its_loss() -> None:
-    assert len(train(by_name)._seen.history.loss) == 6
-    assert len(train(plain)._seen.history.loss) == 0
-
-
-def test_a_loss_that_was_told_is_not_told_again_by_the_closure() -> None:
-    def told(optimizer: torch.optim.Optimizer, model: Reader, x: Tensor) -> None:
-        watch.loss(1.0)
-        by_name(optimizer, model, x)
-
-    model = Reader()
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    watch = sg.watch(model, optimizer, every=1)
-    for x in batches(3):
-        told(optimizer, model, x)
-    assert list(watch._seen.history.loss) == [1.0] * 3
 
 
 def test_lbfgs_counts_one_step_however_often_it_evaluates() -> None:

@@ -109,7 +109,10 @@ def test_more_exponents_than_the_state_has_are_refused() -> None:
         Flossing(exponents=H + 1).apply(nn.GRU(I, H))
 
 
-def test_a_resumed_training_is_not_flossed_again(wave: Path, tmp_path: Path) -> None:
+def test_a_resumed_training_is_not_flossed_again(
+    wave: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
     given: dict[str, Any] = {
         "remedies": ("flossing:before=2,bout=2,bouts=1,every=3,steps=20",),
         "validate_every": 1,

@@ -6,7 +6,6 @@ Each rule wants enough numbers and concludes nothing without them.
 import math
 from collections.abc import Iterable, MutableSequence, Sequence
 from dataclasses import dataclass, field
-from typing import Any, SupportsFloat
 
 import numpy as np
 
@@ -45,19 +44,9 @@ class History:
     planned: int | None = None
     _stride: int = 1
     _told: int = 0
-    _is_told: bool = False
-
-    def see_step(self, loss: Any) -> None:
-        """Take the loss that a closure returned, unless this step's loss was told already."""
-        is_told, self._is_told = self._is_told, False
-        size = getattr(loss, "numel", lambda: 1)()
-        if not is_told and isinstance(loss, SupportsFloat) and size == 1:
-            self.see_loss(float(getattr(loss, "detach", lambda: loss)()))
-            self._is_told = False
 
     def see_loss(self, value: float) -> None:
         """Take the loss of the next step; of a long training every n-th is kept, from its start."""
-        self._is_told = True
         if self._told % self._stride == 0:
             self.loss.append(value)
         self._told += 1

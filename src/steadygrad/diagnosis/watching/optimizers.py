@@ -47,11 +47,10 @@ class ReadyGradients:
 
     Args:
         before: Called in any case when ``step`` begins.
-        ready: Called once per step, when the gradients are there, with the loss that the closure
-            returned, None without a closure.
+        ready: Called once per step, when the gradients are there.
     """
 
-    def __init__(self, before: Callable[[], None], ready: Callable[[Any], None]) -> None:
+    def __init__(self, before: Callable[[], None], ready: Callable[[], None]) -> None:
         self._before, self._ready = before, ready
 
     def __call__(
@@ -61,7 +60,7 @@ class ReadyGradients:
         # args[0] is the optimiser itself: torch hands on the bound call.
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is None:
-            self._ready(None)
+            self._ready()
             return None
         wrapped = self._once_ready(closure)
         if len(args) > 1:
@@ -76,7 +75,7 @@ class ReadyGradients:
             loss = closure()
             if is_first:
                 is_first = False
-                self._ready(loss)
+                self._ready()
             return loss
 
         return evaluated

@@ -93,6 +93,11 @@ class Watch:
         self._sample_next()
 
     @property
+    def is_closed(self) -> bool:
+        """Whether the watch has ended; what it found stays readable."""
+        return self._is_closed
+
+    @property
     def step(self) -> int:
         """Training steps so far, ``start_step`` included."""
         return self._seen.step
@@ -241,11 +246,9 @@ class Watch:
     def _begin_step(self) -> None:
         self._clipping.look_for_scaler()
 
-    def _judge_step(self, loss: Any) -> None:
-        """Look at the gradients of this step; ``loss`` is what a closure returned."""
+    def _judge_step(self) -> None:
         if self._scaling.skips:
             return
-        self._seen.history.see_step(loss)
         self._seen.step += 1
         self.budget.add("hooks", self._capture.seconds + self._breakage.box.seconds)
         self._capture.seconds = self._breakage.box.seconds = 0.0

@@ -1,0 +1,15 @@
+"""Callbacks for people's frameworks: one module each, which imports its framework when imported.
+
+=====================  ============================================  ===========================
+framework              import                                        use
+=====================  ============================================  ===========================
+Lightning              ``steadygrad.integrations.lightning``         ``Trainer(callbacks=[...])``
+Hugging Face Trainer   ``steadygrad.integrations.huggingface``       ``Trainer(callbacks=[...])``
+skorch                 ``steadygrad.integrations.skorch``            ``NeuralNet(callbacks=[...])``
+PyTorch-Ignite         ``steadygrad.integrations.ignite``            ``attach(trainer, ...)``
+Stable-Baselines3      ``steadygrad.integrations.stable_baselines3``  ``learn(callback=...)``
+=====================  ============================================  ===========================
+
+Accelerate and Opacus need none of these: `steadygrad.watch` takes their wrapped optimisers.
+NeuralForecast and Darts train with Lightning: hand its callback to them.
+"""
