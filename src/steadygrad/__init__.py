@@ -1,37 +1,53 @@
 """Gradients through time in recurrent networks: measured, named, repaired."""
 
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING
 
-from steadygrad import cells as cells
-from steadygrad import flow as flow
-from steadygrad import init as init
-from steadygrad import nn as nn
-from steadygrad import remedies as remedies
-from steadygrad import report as report
-from steadygrad import tasks as tasks
+from steadygrad import _drawing
+from steadygrad._room import on_first_use
 from steadygrad._version import __version__ as __version__
-from steadygrad.diagnosis import ClipAdvice as ClipAdvice
-from steadygrad.diagnosis import Diagnosis as Diagnosis
-from steadygrad.diagnosis import Finding as Finding
-from steadygrad.diagnosis import Thresholds as Thresholds
-from steadygrad.diagnosis import Watch as Watch
-from steadygrad.diagnosis import clip_advice as clip_advice
-from steadygrad.diagnosis import clip_check as clip_check
-from steadygrad.diagnosis import diagnose as diagnose
-from steadygrad.diagnosis import rendering as _rendering
-from steadygrad.diagnosis import repair as repair
-from steadygrad.diagnosis import watch as watch
-from steadygrad.nn import GRU as GRU
-from steadygrad.nn import LSTM as LSTM
-from steadygrad.nn import RNN as RNN
-from steadygrad.nn import Recurrent as Recurrent
-from steadygrad.nn import Stream as Stream
-from steadygrad.record import read as _read
+
+if TYPE_CHECKING:
+    from steadygrad import cells as cells
+    from steadygrad import flow as flow
+    from steadygrad import init as init
+    from steadygrad import nn as nn
+    from steadygrad import remedies as remedies
+    from steadygrad import report as report
+    from steadygrad import tasks as tasks
+    from steadygrad.diagnosis import ClipAdvice as ClipAdvice
+    from steadygrad.diagnosis import Diagnosis as Diagnosis
+    from steadygrad.diagnosis import Finding as Finding
+    from steadygrad.diagnosis import Thresholds as Thresholds
+    from steadygrad.diagnosis import Watch as Watch
+    from steadygrad.diagnosis import clip_advice as clip_advice
+    from steadygrad.diagnosis import clip_check as clip_check
+    from steadygrad.diagnosis import diagnose as diagnose
+    from steadygrad.diagnosis import repair as repair
+    from steadygrad.diagnosis import watch as watch
+    from steadygrad.nn import GRU as GRU
+    from steadygrad.nn import LSTM as LSTM
+    from steadygrad.nn import RNN as RNN
+    from steadygrad.nn import Recurrent as Recurrent
+    from steadygrad.nn import Stream as Stream
+else:
+    # The same names once more, by home: importing torch and all rooms takes seconds, which
+    # `steadygrad --version`, or a program that only reads a record, need not spend.
+    _HOMES = {
+        **{room: room for room in ("cells", "flow", "init", "nn", "remedies", "report", "tasks")},
+        **dict.fromkeys(("GRU", "LSTM", "RNN", "Recurrent", "Stream"), "nn"),
+        **dict.fromkeys(("ClipAdvice", "Diagnosis", "Finding", "Thresholds", "Watch"), "diagnosis"),
+        **dict.fromkeys(("clip_advice", "clip_check", "diagnose", "repair", "watch"), "diagnosis"),
+    }
+    __getattr__, __all__, __dir__ = on_first_use(__name__, _HOMES)
 
 
 def _draw(record: _Path, page: _Path) -> _Path:
-    with _read(record) as run:
+    from steadygrad import report
+    from steadygrad.record import read
+
+    with read(record) as run:
         return report.write(run, page)
 
 
-_rendering.use(_draw)
+_drawing.use(_draw)

@@ -1,5 +1,8 @@
 """Recurrent cells: one file per recurrence."""
 
+from typing import TYPE_CHECKING
+
+from steadygrad._room import public
 from steadygrad.cells.antisymmetric import Antisymmetric as Antisymmetric
 from steadygrad.cells.antisymmetric import GatedAntisymmetric as GatedAntisymmetric
 from steadygrad.cells.base import Cell as Cell
@@ -51,3 +54,6 @@ CELLS: dict[str, type[Cell]] = {
     if isinstance(value, type) and issubclass(value, Cell) and value is not Cell
 }
 """Every cell by its command line name."""
+
+if not TYPE_CHECKING:  # they read the import lines above
+    __all__, __dir__ = public(globals())

@@ -1,5 +1,8 @@
 """From measurements to findings to remedies: one look, or a watch over a training."""
 
+from typing import TYPE_CHECKING
+
+from steadygrad._room import public
 from steadygrad.diagnosis.check import Checked as Checked
 from steadygrad.diagnosis.check import check as check
 from steadygrad.diagnosis.clip_advice import ClipAdvice as ClipAdvice
@@ -26,3 +29,6 @@ from steadygrad.diagnosis.trials import RemedyTrial as RemedyTrial
 from steadygrad.diagnosis.trials import trials as trials
 from steadygrad.diagnosis.watch import watch as watch
 from steadygrad.diagnosis.watching.watcher import Watch as Watch
+
+if not TYPE_CHECKING:  # they read the import lines above
+    __all__, __dir__ = public(globals())

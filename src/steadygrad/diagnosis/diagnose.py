@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from steadygrad.diagnosis import rendering
+from steadygrad import _drawing
 from steadygrad.diagnosis.data_rules import padding
 from steadygrad.diagnosis.finding import Finding, Thresholds, verdict, worst_first
 from steadygrad.diagnosis.history import of_losses
@@ -130,7 +130,7 @@ class Diagnosis:
 
     def save(self, path: str | Path) -> Path:
         """Write one offline HTML page; it replaces the file in one step."""
-        return rendering.page(self.record, path)
+        return _drawing.page(self.record, path)
 
 
 def _horizon(flow: TimeFlow) -> str:

@@ -1,5 +1,8 @@
 """Quantities: pure measurements of the gradient's way through time, one file each."""
 
+from typing import TYPE_CHECKING
+
+from steadygrad._room import public
 from steadygrad.flow.by_lag import LagCurve as LagCurve
 from steadygrad.flow.by_source import BySource as BySource
 from steadygrad.flow.by_source import gradient_by_source as gradient_by_source
@@ -40,3 +43,6 @@ from steadygrad.flow.transition import Transition as Transition
 from steadygrad.flow.transition import product as product
 from steadygrad.flow.transition import transition as transition
 from steadygrad.flow.weight_gradient import weight_gradient_by_step as weight_gradient_by_step
+
+if not TYPE_CHECKING:  # they read the import lines above
+    __all__, __dir__ = public(globals())

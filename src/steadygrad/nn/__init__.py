@@ -1,5 +1,8 @@
 """The torch.nn surface: drop-in layers, and any cell as a layer."""
 
+from typing import TYPE_CHECKING
+
+from steadygrad._room import public
 from steadygrad.nn.attention import LuongAttention as LuongAttention
 from steadygrad.nn.batch_norm_gru import BatchNormGRU as BatchNormGRU
 from steadygrad.nn.batch_norm_lstm import BatchNormLSTM as BatchNormLSTM
@@ -41,3 +44,6 @@ from steadygrad.nn.torch_twins import LSTM as LSTM
 from steadygrad.nn.torch_twins import RNN as RNN
 from steadygrad.nn.torch_twins import cell_of as cell_of
 from steadygrad.nn.torch_twins import twin_of as twin_of
+
+if not TYPE_CHECKING:  # they read the import lines above
+    __all__, __dir__ = public(globals())

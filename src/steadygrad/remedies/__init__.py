@@ -1,5 +1,8 @@
 """Remedies for gradients that vanish, explode or stop: one file each, options as fields."""
 
+from typing import TYPE_CHECKING
+
+from steadygrad._room import public
 from steadygrad.remedies.activation import ActivationPenalty as ActivationPenalty
 from steadygrad.remedies.ada_gc import AdaGC as AdaGC
 from steadygrad.remedies.agc import AGC as AGC
@@ -27,7 +30,7 @@ from steadygrad.remedies.norm_stabiliser import NormStabiliser as NormStabiliser
 from steadygrad.remedies.omega import Omega as Omega
 from steadygrad.remedies.orthogonal import Orthogonal as Orthogonal
 from steadygrad.remedies.orthogonal_init import OrthogonalInit as OrthogonalInit
-from steadygrad.remedies.parse import known
+from steadygrad.remedies.parse import known as _known
 from steadygrad.remedies.parse import parse as parse
 from steadygrad.remedies.recurrent_decay import RecurrentDecay as RecurrentDecay
 from steadygrad.remedies.rollback import Rollback as Rollback
@@ -45,5 +48,8 @@ from steadygrad.remedies.windows import Window as Window
 from steadygrad.remedies.windows import Windows as Windows
 from steadygrad.remedies.z_clip import ZClip as ZClip
 
-REMEDIES: dict[str, type[Remedy]] = known()
+REMEDIES: dict[str, type[Remedy]] = _known()
 """Every remedy of the house, by its name on the command line."""
+
+if not TYPE_CHECKING:  # they read the import lines above
+    __all__, __dir__ = public(globals())

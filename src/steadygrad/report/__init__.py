@@ -1,5 +1,8 @@
 """Reports drawn from records alone: one HTML page, one picture, one chart of lines."""
 
+from typing import TYPE_CHECKING
+
+from steadygrad._room import public
 from steadygrad.report.lines import lines as lines
 from steadygrad.report.page import html as html
 from steadygrad.report.page import write as write
@@ -7,4 +10,5 @@ from steadygrad.report.picture import picture as picture
 from steadygrad.report.plot import Line as Line
 from steadygrad.report.plot import Plot as Plot
 
-__all__ = ["Line", "Plot", "html", "lines", "picture", "write"]
+if not TYPE_CHECKING:  # they read the import lines above
+    __all__, __dir__ = public(globals())

@@ -1,5 +1,8 @@
 """What is learnt: one file per task, each with its data, its measure and its naive answers."""
 
+from typing import TYPE_CHECKING
+
+from steadygrad._room import public
 from steadygrad.tasks.adding import Adding as Adding
 from steadygrad.tasks.base import Batch as Batch
 from steadygrad.tasks.base import Batches as Batches
@@ -41,3 +44,6 @@ TASKS: dict[str, type[Benchmark]] = {
     if isinstance(value, type) and issubclass(value, Benchmark) and hasattr(value, "name")
 }
 """Every task of the proving ground, by its command line name."""
+
+if not TYPE_CHECKING:  # they read the import lines above
+    __all__, __dir__ = public(globals())

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from steadygrad.errors import InputError
-from steadygrad.tasks.text import Symbol
 
 Kind = Literal["auto", "forecast", "text"]
+# That of steadygrad.tasks.text, which imports torch: the help of the command line does not.
+Symbol = Literal["char", "word"]
 
 # Options that a resumed run may change: where it runs and how long, never what it computes.
 FREE_ON_RESUME = frozenset(

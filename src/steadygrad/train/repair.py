@@ -15,7 +15,7 @@ from steadygrad.ranks import Ranks
 from steadygrad.record import RecordError, read
 from steadygrad.train.config import TrainConfig
 from steadygrad.train.events import Outcome
-from steadygrad.train.reload import config_of
+from steadygrad.train.reloading import config_of
 from steadygrad.train.run import train
 
 LEAST_STEPS = 100

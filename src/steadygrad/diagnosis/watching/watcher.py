@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steadygrad.diagnosis import rendering
+from steadygrad import _drawing
 from steadygrad.diagnosis.budget import LOOK, Budget
 from steadygrad.diagnosis.clip_check import ClipCheck, MisplacedClip
 from steadygrad.diagnosis.finding import Finding
@@ -214,12 +214,12 @@ class Watch:
             self._write_notes()
         memory = self._seen.sinks.memory
         if memory is not None:
-            return rendering.page(lambda at: memory.write(at, {"lag": self.lag}), path)
+            return _drawing.page(lambda at: memory.write(at, {"lag": self.lag}), path)
         assert self.record is not None  # or there would be a memory
         if not self._is_closed:
             self.record.commit()
         written = self.record.path
-        return rendering.page(lambda _: written, path)
+        return _drawing.page(lambda _: written, path)
 
     def __str__(self) -> str:
         numbers = "   ".join(f"{k} {v:.3g}" for k, v in self.scalars().items())

@@ -1,7 +1,7 @@
-"""The way from a diagnosis to a page.
+"""Draw a record as a page, for rooms that stand below the report.
 
-The report stands above the diagnosis in the house and reads nothing but records; so the package,
-which sees both, hands its writer down when it is imported.
+The report reads nothing but records and stands above the diagnosis; so the package, which sees
+both, hands its writer down when it is imported.
 """
 
 import tempfile

@@ -1,0 +1,49 @@
+"""Public names of a package: what ``dir`` and ``import *`` show, and what is imported on first use.
+
+A room re-exports its names by plain import lines (``from ... import X as X``), which type checkers
+read; its submodules, which Python also sets as attributes, are not for users and stay out of sight.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+HELPERS = frozenset({"TYPE_CHECKING", "public", "on_first_use"})
+Listing = Callable[[], list[str]]
+
+
+def public(names: Mapping[str, object]) -> tuple[list[str], Listing]:
+    """Return ``__all__`` and ``__dir__`` of a room from its ``globals()``.
+
+    Public is what is neither a module nor begins with an underscore.
+    """
+    listed = sorted(
+        name
+        for name, value in names.items()
+        if not name.startswith("_") and name not in HELPERS and not isinstance(value, ModuleType)
+    )
+    return listed, lambda: list(listed)
+
+
+def on_first_use(
+    room: str, homes: Mapping[str, str]
+) -> tuple[Callable[[str], Any], list[str], Listing]:
+    """Return ``__getattr__``, ``__all__`` and ``__dir__`` of a room that imports lazily (PEP 562).
+
+    Args:
+        room: Full name of the package.
+        homes: Each public name and the module, relative to the package, that defines it; a
+            submodule that is public itself is its own home.
+    """
+
+    def load(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {room!r} has no attribute {name!r}", name=name)
+        home = importlib.import_module(f"{room}.{homes[name]}")
+        value = home if homes[name] == name else getattr(home, name)
+        setattr(importlib.import_module(room), name, value)  # the next look-up finds it at once
+        return value
+
+    # AttributeError with `name` and `obj` would suggest a name; Python fills `obj` in by itself.
+    return load, sorted(homes), lambda: sorted(homes)
