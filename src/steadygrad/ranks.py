@@ -15,15 +15,13 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from steadygrad.errors import LostProcess as LostProcess
+
 T = TypeVar("T")
 PATIENCE = 60.0  # seconds to wait for the other processes when a group is made
 SETTLED = 0.1  # seconds after the last call of a group in which its thread has let go of it
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # by torchrun
 _COUNT, _JOINED = itertools.count(), itertools.count()
-
-
-class LostProcess(RuntimeError):
-    """Another process of this training is gone, or does something else."""
 
 
 @final

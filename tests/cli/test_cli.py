@@ -1,5 +1,6 @@
 """The command line: what it prints, where, and with which exit code."""
 
+import importlib
 import io
 import json
 import os
@@ -54,6 +55,60 @@ def test_help_lists_every_command_and_every_option(capsys: pytest.CaptureFixture
 def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     run()
     assert "train" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_has_the_summary_that_the_overview_shows(name: str) -> None:
+    command = getattr(importlib.import_module(f"steadygrad.cli.{name}"), name)
+    first, _, _ = (command.__doc__ or "").partition("\n\n")
+    assert " ".join(first.split()) == COMMANDS[name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["trian"], "no command 'trian'; did you mean 'train'?"),
+        (["--verson"], "no option '--verson'; did you mean '--version'?"),
+        (["train", "x", "--hiden", "3"], "Perhaps you meant: --hidden INT"),
+    ],
+)
+def test_a_near_miss_is_told_what_was_meant(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(*arguments, code=2)
+    errors = " ".join(capsys.readouterr().err.replace("│", " ").replace("─", "").split())
+    assert says in errors
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--version",
+        "--help",
+        "",
+        "trian",
+        "train",
+        "train x --hiden 3",
+        *(f"{name} --help" for name in COMMANDS),
+    ],
+)
+def test_help_and_wrong_use_wait_neither_for_torch_nor_for_pandas(arguments: str) -> None:
+    code = f"from steadygrad.cli import main; main({arguments.split()})"
+    held = f"{code}; import sys; print(sorted({{'torch', 'pandas', 'numpy'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", held], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("columns", [40, 72, 200])
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_breaks_its_lines_between_words(
+    name: str, columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    run(*filter(None, [name, "--help"]))
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= columns or " " not in line.strip() for line in lines)
+    assert not name or lines[0].startswith(f"usage: steadygrad {name}")
 
 
 @pytest.mark.parametrize("arguments", [["trian"], ["train"], ["train", "x", "--hiden", "3"]])
@@ -148,7 +203,7 @@ def test_without_the_toolkits_one_line_says_what_to_install() -> None:
     for missing in ("tyro", "rich"):
         code = (
             f"import sys; sys.modules[{missing!r}] = None\n"
-            "from steadygrad.cli import main; sys.exit(main(['--help']))"
+            "from steadygrad.cli import main; sys.exit(main(['train', 'x']))"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode == 2 and done.stdout == ""

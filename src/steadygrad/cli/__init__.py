@@ -12,8 +12,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: Arguments after the program's name; those of the process if not given.
     """
+    from steadygrad.cli.app import run
+
     try:
-        from steadygrad.cli.app import run
+        return run(sys.argv[1:] if argv is None else list(argv))
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in TOOLKITS:
             raise
@@ -23,4 +25,3 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    return run(sys.argv[1:] if argv is None else list(argv))

@@ -1,42 +1,44 @@
-"""The commands under one program, and what an error looks like: one line, exit code 2."""
+"""The commands under one program, and what an error looks like: one line, exit code 2.
 
+Nothing here imports torch, nor does a command's module before the command runs: help, the version
+and wrong use are answered at once.
+"""
+
+import importlib
 import os
 import sys
 from collections.abc import Callable
 
-import tyro
-
 from steadygrad import __version__
-from steadygrad.cli.bench import bench
-from steadygrad.cli.check import check
-from steadygrad.cli.demo import demo
-from steadygrad.cli.diagnose import diagnose
-from steadygrad.cli.explain import explain
-from steadygrad.cli.optional_options import registry
+from steadygrad.cli.help_text import flowing, folded, overview
 from steadygrad.cli.rank_zero import one_voice
-from steadygrad.cli.replay import replay
-from steadygrad.cli.report import report
-from steadygrad.cli.train import train
-from steadygrad.errors import InputError
-from steadygrad.ranks import LostProcess
-from steadygrad.record import RecordError
+from steadygrad.errors import InputError, LostProcess, RecordError, did_you_mean
 
-COMMANDS: dict[str, Callable[..., int]] = {
-    "demo": demo,
-    "train": train,
-    "bench": bench,
-    "diagnose": diagnose,
-    "check": check,
-    "explain": explain,
-    "replay": replay,
-    "report": report,
+COMMANDS: dict[str, str] = {
+    "demo": "See a recurrent network fail, learn why, and see it repaired: about a minute,"
+    " offline.",
+    "train": "Train a recurrent network on your own CSV or text, and score it beside naive"
+    " answers.",
+    "bench": "Train every combination of cells, remedies, lengths and seeds on a task, and compare"
+    " them.",
+    "diagnose": "Measure the gradient at every time step of a model, name what is wrong, and what"
+    " may help.",
+    "check": "Look for faults in the record of a run: exit code 0 none, 1 found, 2 wrong use.",
+    "explain": "Explain a fault or a run.",
+    "replay": "Run a saved step again: the same batch, weights and random state.",
+    "report": "Draw one record, or several side by side, as one HTML file that needs nothing else.",
 }
-"""Every command by name; its docstring is its help, its parameters are its options."""
+"""Every command and the first line of its docstring.
 
-DESCRIPTION = """\
-See the gradient at every time step of a recurrent network, name what is wrong, and repair it.
+The command NAME is the function NAME of the module ``steadygrad.cli.NAME``; its docstring is its
+help, its parameters are its options.
+"""
 
-Exit codes: 0 fine, 1 a problem was found, 2 wrong use, 130 interrupted."""
+DESCRIPTION = (
+    "See the gradient at every time step of a recurrent network, name what is wrong, and repair it."
+)
+ENDING = "Exit codes: 0 fine, 1 a problem was found, 2 wrong use, 130 interrupted."
+HELP = frozenset({"-h", "--help"})
 INTERRUPTED = 130  # as shells count a process ended by Ctrl-C
 
 
@@ -51,18 +53,14 @@ def run(argv: list[str]) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    if argv and argv[0] in ("--version", "-V"):
+    if not argv or argv[0] in HELP:
+        print(overview(DESCRIPTION, COMMANDS, ENDING))
+        return 0
+    if argv[0] in ("--version", "-V"):
         print(f"steadygrad {__version__}")
         return 0
     try:
-        with registry:
-            return tyro.extras.subcommand_cli_from_dict(
-                COMMANDS,
-                prog="steadygrad",
-                description=DESCRIPTION,
-                args=argv or ["--help"],
-                config=(tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff),
-            )
+        return _call(argv[0], argv[1:])
     except (InputError, RecordError) as error:
         print(f"steadygrad: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -78,3 +76,25 @@ def _run(argv: list[str]) -> int:
         return INTERRUPTED
     except SystemExit as end:  # tyro's own, after help or a wrong option
         return end.code if isinstance(end.code, int) else 2
+
+
+def _call(name: str, arguments: list[str]) -> int:
+    """Read the options of one command and run it."""
+    if name not in COMMANDS:
+        what = "option" if name.startswith("-") else "command"
+        raise InputError(
+            f"no {what} {name!r}{did_you_mean(name, [*COMMANDS, '--help', '--version'])} "
+            f"Commands: {', '.join(COMMANDS)}. `steadygrad --help` describes them"
+        )
+    import tyro
+
+    from steadygrad.cli.optional_options import registry
+
+    command: Callable[..., int] = getattr(importlib.import_module(f"steadygrad.cli.{name}"), name)
+    with registry, folded(not HELP.isdisjoint(arguments)):
+        return tyro.cli(
+            flowing(command),
+            prog=f"steadygrad {name}",
+            args=arguments,
+            config=(tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff),
+        )

@@ -6,25 +6,17 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
-from rich.console import Console
 
-from steadygrad.bench import Grid, Local, OnRay, Trial, run_grid
-from steadygrad.bench.executors import Executor
-from steadygrad.cli.bench_display import GridLines, GridLive, print_table
-from steadygrad.cli.bench_papers import bench_papers
-from steadygrad.cli.bench_remedies import SEEDS, bench_remedies
-from steadygrad.cli.bench_tasks import bench_tasks, line, told
 from steadygrad.cli.plain_json import plain
 from steadygrad.errors import InputError
-from steadygrad.record import Results
-from steadygrad.report.bootstrap import difference
-from steadygrad.report.grid_page import write_grid
-from steadygrad.report.grid_picture import write_picture
-from steadygrad.report.grid_table import Row, as_csv, as_latex, rows
-from steadygrad.tasks.datasets import VARIABLE
+
+if TYPE_CHECKING:
+    from steadygrad.bench import Grid
+    from steadygrad.bench.executors import Executor
+    from steadygrad.report.grid_table import Row
 
 
 @dataclass(frozen=True)
@@ -74,7 +66,7 @@ class BenchOptions:
 
 def bench(
     subject: str,
-    options: tyro.conf.OmitArgPrefixes[BenchOptions] = BenchOptions(),  # frozen
+    options: Annotated[BenchOptions, tyro.conf.arg(name="")] = BenchOptions(),  # frozen
     folder: Path | None = None,
     json: bool = False,
 ) -> int:
@@ -94,15 +86,36 @@ def bench(
         json: Print one JSON document at the end, and nothing else.
     """
     if subject == "papers":
+        from steadygrad.cli.bench_papers import bench_papers
+
         return bench_papers(folder, options.out, json)
     if options.data is not None:  # an environment variable reaches the worker processes
+        from steadygrad.tasks.datasets import VARIABLE
+
         if not options.data.is_dir():
             raise InputError(f"--data {options.data}: no such folder")
         os.environ[VARIABLE] = str(options.data.resolve())
     if subject == "tasks":
+        from steadygrad.cli.bench_tasks import bench_tasks
+
         return bench_tasks(json)
     if subject == "remedies":
+        from steadygrad.cli.bench_remedies import SEEDS, bench_remedies
+
         return bench_remedies(SEEDS if options.seeds == BenchOptions.seeds else options.seeds, json)
+    return _bench(subject, options, json)
+
+
+def _bench(subject: str, options: BenchOptions, json: bool) -> int:
+    """Run a grid and show its table."""
+    from rich.console import Console
+
+    from steadygrad.bench import run_grid
+    from steadygrad.cli.bench_display import GridLines, GridLive, print_table
+    from steadygrad.cli.bench_tasks import line, told
+    from steadygrad.record import Results
+    from steadygrad.report.grid_table import rows
+
     tasks, options = _read(subject, options)
     grid = _grid(tasks, options)
     folder = options.out or Path("runs") / f"bench-{Path(subject).stem.replace(':', '-')}"
@@ -135,7 +148,11 @@ def bench(
     return 0
 
 
-def _write(found: Sequence[Row], title: str, folder: Path) -> Path:
+def _write(found: "Sequence[Row]", title: str, folder: Path) -> Path:
+    from steadygrad.report.grid_page import write_grid
+    from steadygrad.report.grid_picture import write_picture
+    from steadygrad.report.grid_table import as_csv, as_latex
+
     (folder / "table.csv").write_text(as_csv(found))
     (folder / "table.tex").write_text(as_latex(found))
     write_picture(found, folder / "grid.svg")
@@ -175,7 +192,9 @@ def _read(subject: str, options: BenchOptions) -> tuple[tuple[str, ...], BenchOp
     return tuple(map(str, tasks)), replace(options, **read)
 
 
-def _grid(tasks: Sequence[str], options: BenchOptions) -> Grid:
+def _grid(tasks: Sequence[str], options: BenchOptions) -> "Grid":
+    from steadygrad.bench import Grid, Trial
+
     shared = {f.name for f in fields(BenchOptions)} & {f.name for f in fields(Trial)}
     shared -= {"remedies"}
     try:
@@ -206,7 +225,9 @@ def _split(text: str) -> list[str]:
     return parts
 
 
-def _executor(options: BenchOptions) -> Executor:
+def _executor(options: BenchOptions) -> "Executor":
+    from steadygrad.bench import Local, OnRay
+
     if options.executor == "ray":
         return OnRay(options.address)
     if options.workers is not None and options.workers < 1:
@@ -214,9 +235,11 @@ def _executor(options: BenchOptions) -> Executor:
     return Local(options.workers)
 
 
-def _compared(found: Sequence[Row], compare: str) -> list[dict[str, Any]]:
+def _compared(found: "Sequence[Row]", compare: str) -> list[dict[str, Any]]:
     if not compare:
         return []
+    from steadygrad.report.bootstrap import difference
+
     names = _split(compare)
     labels = {row.label for row in found}
     if len(names) != 2 or not set(names) <= labels:

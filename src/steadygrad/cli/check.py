@@ -6,10 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from steadygrad.cli.plain_json import plain
-from steadygrad.diagnosis.check import check as check_run
 from steadygrad.errors import InputError
-from steadygrad.record import read
-from steadygrad.train.folder import record_of
 
 
 def check(run: Path, fail_on: str | None = None, ever: bool = False, json: bool = False) -> int:
@@ -22,6 +19,10 @@ def check(run: Path, fail_on: str | None = None, ever: bool = False, json: bool 
         ever: Count also what was found and was gone again before the end.
         json: Print one JSON document and nothing else.
     """
+    from steadygrad.diagnosis.check import check as check_run
+    from steadygrad.record import read
+    from steadygrad.train.folder import record_of
+
     path = record_of(run)
     wanted = None if fail_on is None else [n.strip() for n in fail_on.split(",") if n.strip()]
     if wanted == []:

@@ -4,17 +4,17 @@ import json as json_format
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from steadygrad.bench.demo_fit import Recipe, one_thread
-from steadygrad.bench.demo_run import Demo, Story, Tell
 from steadygrad.cli.plain_json import plain
 from steadygrad.errors import InputError
-from steadygrad.tasks import Pixels
+
+if TYPE_CHECKING:
+    from steadygrad.bench.demo_run import Story, Tell
 
 OPENING = """\
 A plain RNN reads handwritten digits one pixel at a time: 64 steps, then it must name the digit.
@@ -36,6 +36,10 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, json: bool = False) -> in
     """
     if not 0 <= seed < 2**31:
         raise InputError(f"--seed {seed}: expected from 0 to below 2^31")
+    from steadygrad.bench.demo_fit import Recipe, one_thread
+    from steadygrad.bench.demo_run import Demo
+    from steadygrad.tasks import Pixels
+
     console = Console(quiet=json)
     console.print(OPENING, highlight=False, soft_wrap=True)
     task = Pixels()
@@ -57,7 +61,7 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, json: bool = False) -> in
     return 0 if story.after is not None else 1
 
 
-def _teller(progress: Progress, console: Console) -> Tell:
+def _teller(progress: Progress, console: Console) -> "Tell":
     """One bar for each training; where bars cannot be drawn, one line for each."""
     bars: dict[str, Any] = {}
 
@@ -71,7 +75,7 @@ def _teller(progress: Progress, console: Console) -> Tell:
     return tell
 
 
-def tell_story(console: Console, story: Story) -> None:
+def tell_story(console: Console, story: "Story") -> None:
     """Print what was found, tried and gained."""
     before, after = story.before, story.after
     console.print(f"\nverdict: [bold]{before.verdict}[/]", highlight=False)
@@ -109,7 +113,7 @@ def _share(log10_ratio: float) -> str:
     )
 
 
-def document(story: Story) -> dict[str, Any]:
+def document(story: "Story") -> dict[str, Any]:
     """The story as plain JSON values."""
     runs = {
         name: None

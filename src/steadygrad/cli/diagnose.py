@@ -2,14 +2,13 @@
 
 import json as json_format
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from steadygrad.cli.plain_json import plain
-from steadygrad.cli.report import write_report
-from steadygrad.cli.target import read_target
-from steadygrad.diagnosis import diagnose as diagnose_model
-from steadygrad.diagnosis.lag import Lag
 from steadygrad.errors import InputError
+
+if TYPE_CHECKING:
+    from steadygrad.diagnosis.lag import Lag
 
 
 def diagnose(
@@ -38,6 +37,10 @@ def diagnose(
         raise InputError(f"--lag {lag}: expected at least 1")
     if rows is not None and rows < 1:
         raise InputError(f"--rows {rows}: expected at least 1")
+    from steadygrad.cli.report import write_report
+    from steadygrad.cli.target import read_target
+    from steadygrad.diagnosis import diagnose as diagnose_model
+
     found = read_target(target, data)
     try:
         diagnosis = diagnose_model(
@@ -57,7 +60,7 @@ def diagnose(
     return int(diagnosis.verdict != "healthy")
 
 
-def _chosen(lag: int | Literal["auto", "none"], known: Lag) -> Lag:
+def _chosen(lag: int | Literal["auto", "none"], known: "Lag") -> "Lag":
     if lag == "auto":
         return known
     return None if lag == "none" else lag

@@ -5,16 +5,15 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from steadygrad.cli.explain_run import explain_run
 from steadygrad.cli.plain_json import plain
-from steadygrad.diagnosis import FAULTS
-from steadygrad.diagnosis.explain import Explanation
-from steadygrad.diagnosis.explain import explain as explain_fault
 from steadygrad.errors import InputError
+
+if TYPE_CHECKING:
+    from steadygrad.diagnosis.explain import Explanation
 
 
 def explain(about: Annotated[str | None, tyro.conf.Positional] = None, json: bool = False) -> int:
@@ -29,6 +28,9 @@ def explain(about: Annotated[str | None, tyro.conf.Positional] = None, json: boo
             faults are listed, the worst first.
         json: Print one JSON document and nothing else.
     """
+    from steadygrad.cli.explain_run import explain_run
+    from steadygrad.diagnosis.explain import explain as explain_fault
+
     if about is None:
         _list(json)
         return 0
@@ -46,6 +48,8 @@ def explain(about: Annotated[str | None, tyro.conf.Positional] = None, json: boo
 
 
 def _list(json: bool) -> None:
+    from steadygrad.diagnosis import FAULTS
+
     if json:
         print(json_format.dumps({name: f.what for name, f in FAULTS.items()}, indent=2))
         return
@@ -55,7 +59,7 @@ def _list(json: bool) -> None:
         print(f"{name:<{width}}  {first}", *(" " * (width + 2) + r for r in rest), sep="\n")
 
 
-def _lines(found: Explanation) -> list[str]:
+def _lines(found: "Explanation") -> list[str]:
     lines = [f"{found.fault}: {found.what}", "", *_wrapped("Measured: " + found.measured)]
     lines += [f"Threshold {name}: {value:g}" for name, value in found.thresholds.items()]
     lines += _table("What is tried, the most promising first:", found.remedies)

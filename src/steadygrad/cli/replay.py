@@ -2,14 +2,15 @@
 
 import json as json_format
 from pathlib import Path
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from steadygrad.cli.plain_json import plain
-from steadygrad.cli.target import call
-from steadygrad.diagnosis.reproduce import Reproduced, reproduce
 from steadygrad.errors import InputError
-from steadygrad.train import reload
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from steadygrad.diagnosis.reproduce import Reproduced
 
 
 def replay(
@@ -27,6 +28,8 @@ def replay(
         data: The data of a run of steadygrad train, if it is not where it was.
         json: Print one JSON document and nothing else.
     """
+    from steadygrad.diagnosis.reproduce import reproduce
+
     path = _file(step)
     try:
         found = reproduce(path, _model(path, model, data))
@@ -56,7 +59,12 @@ def _file(step: Path) -> Path:
     return files[0]
 
 
-def _model(path: Path, model: str | None, data: Path | None) -> nn.Module:
+def _model(path: Path, model: str | None, data: Path | None) -> "nn.Module":
+    from torch import nn
+
+    from steadygrad.cli.target import call
+    from steadygrad.train import reload
+
     if model is None:
         return reload(path, data).model
     made = call(model)
@@ -66,7 +74,7 @@ def _model(path: Path, model: str | None, data: Path | None) -> nn.Module:
     return made
 
 
-def _lines(found: Reproduced) -> list[str]:
+def _lines(found: "Reproduced") -> list[str]:
     lines = [f"then: {found.before.text}"]
     if found.now is None:
         return [*lines, "now:  every gradient is finite"]

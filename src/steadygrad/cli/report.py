@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from steadygrad.errors import InputError
-from steadygrad.record import read
-from steadygrad.report import write
 
 
 def report(runs: tuple[Path, ...], out: Path | None = None) -> int:
@@ -29,6 +27,9 @@ def write_report(records: Sequence[Path], out: Path) -> Path:
         InputError: ``out`` cannot be written.
         RecordError: A record cannot be read.
     """
+    from steadygrad.record import read
+    from steadygrad.report import write
+
     with contextlib.ExitStack() as stack:
         opened = [read(path) for path in records]
         for run in opened:

@@ -3,25 +3,22 @@
 import json as json_format
 import sys
 from dataclasses import asdict, replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from rich.console import Console
 
-from steadygrad.cli.display import Lines, Live
 from steadygrad.cli.plain_json import plain
 from steadygrad.cli.rank_zero import is_first
 from steadygrad.cli.report import write_report
-from steadygrad.cli.score_table import print_scores
-from steadygrad.diagnosis import Repair
-from steadygrad.diagnosis.forks import Fork
 from steadygrad.errors import InputError
-from steadygrad.ranks import joined
-from steadygrad.record import Record
-from steadygrad.train import Outcome, TrainConfig, repair_config, resumed_config
-from steadygrad.train import train as train_on
-from steadygrad.train.folder import Folder
-from steadygrad.train.rescue import MANY
+from steadygrad.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from steadygrad.diagnosis import Repair
+    from steadygrad.diagnosis.forks import Fork
+    from steadygrad.train import Outcome
 
 EXIT = {"finished": 0, "diverged": 1, "interrupted": 130}
 
@@ -49,12 +46,20 @@ def train(
     """
     if dry_run and not repair:
         raise InputError("--dry-run: shows the plan of a repair; give --repair with it")
+    from steadygrad.ranks import joined
+
     with joined(config.device):
         return _train(config, json, repair, dry_run)
 
 
 def _train(config: TrainConfig, json: bool, repair: bool, dry_run: bool) -> int:
     """Train, in one process or as one of those that torchrun started."""
+    from rich.console import Console
+
+    from steadygrad.cli.display import Lines, Live
+    from steadygrad.record import Record
+    from steadygrad.train import train as train_on
+
     console = Console()
     repaired = None
     if repair:
@@ -85,15 +90,19 @@ def _train(config: TrainConfig, json: bool, repair: bool, dry_run: bool) -> int:
 
 
 def _repair(
-    console: Console, config: TrainConfig, dry_run: bool, json: bool
-) -> tuple[TrainConfig, Repair | None]:
+    console: "Console", config: TrainConfig, dry_run: bool, json: bool
+) -> tuple[TrainConfig, "Repair | None"]:
     """The options with the remedy that was kept; of a run that is resumed, those it had."""
+    from steadygrad.train import repair_config, resumed_config
+    from steadygrad.train.folder import Folder
+    from steadygrad.train.rescue import MANY
+
     config.check()
     config = replace(config, rollbacks=config.rollbacks or MANY)
     if config.resume:
         return resumed_config(config, Folder(config.folder).record), None
 
-    def tell(fork: Fork) -> None:
+    def tell(fork: "Fork") -> None:
         if not json:
             text = f"{fork.candidate}, seed {fork.seed}: validation loss {fork.score:.4g}"
             console.print(f"  tried {text} ({fork.seconds:.0f} s)", highlight=False)
@@ -106,7 +115,9 @@ def _repair(
     return config, found
 
 
-def _tell_end(console: Console, outcome: Outcome, config: TrainConfig) -> None:
+def _tell_end(console: "Console", outcome: "Outcome", config: TrainConfig) -> None:
+    from steadygrad.cli.score_table import print_scores
+
     if outcome.status == "interrupted":
         console.print(
             f"interrupted at step {outcome.step}, saved; go on with the same command and --resume",
@@ -119,5 +130,5 @@ def _tell_end(console: Console, outcome: Outcome, config: TrainConfig) -> None:
         print(f"steadygrad: training diverged: {outcome.text}", file=sys.stderr)
 
 
-def _document(outcome: Outcome) -> dict[str, Any]:
+def _document(outcome: "Outcome") -> dict[str, Any]:
     return plain(asdict(outcome))

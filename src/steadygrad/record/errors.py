@@ -1,13 +1,11 @@
-"""The one error of this room, and the translation of SQLite's into it."""
+"""Translate SQLite's errors into the one error of this room."""
 
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-
-class RecordError(ValueError):
-    """A record cannot be made, opened, written or read; the message says why and what to do."""
+from steadygrad.errors import RecordError as RecordError
 
 
 @contextmanager

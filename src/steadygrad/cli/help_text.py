@@ -1,0 +1,85 @@
+"""Text of the help: the overview of all commands, and lines that break between words."""
+
+import contextlib
+import io
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+Command = TypeVar("Command", bound=Callable[..., int])
+WIDEST = 100
+
+
+def width() -> int:
+    """Columns of a line: those of the terminal, at most 100."""
+    return max(40, min(WIDEST, shutil.get_terminal_size().columns))
+
+
+def overview(description: str, commands: Mapping[str, str], ending: str) -> str:
+    """Return the help of the program: every command with one sentence."""
+    columns, name_width = width(), max(map(len, commands))
+    usage = "usage: steadygrad [-h] [--version] COMMAND ..."
+    lines = [*_wrap(usage, columns), "", *_wrap(description, columns)]
+    lines += ["", "commands:"]
+    for name, sentence in commands.items():
+        first, *rest = _wrap(sentence, columns - name_width - 4)
+        lines.append(f"  {name:<{name_width}}  {first}")
+        lines += [" " * (name_width + 4) + line for line in rest]
+    hint = "`steadygrad COMMAND --help` lists the options of a command."
+    return "\n".join([*lines, "", *_wrap(hint, columns), *_wrap(ending, columns)])
+
+
+def flowing(command: Command) -> Command:
+    """Make each argument in the docstring of ``command`` one line; the parser wraps it anew.
+
+    The parser keeps the line breaks of a function's docstring and wraps between them, which
+    leaves a ragged column.
+    """
+    head, args, rest = (command.__doc__ or "").partition("\n    Args:\n")
+    if args:
+        described, gap, after = rest.partition("\n\n")
+        one_line = described.replace("\n" + 12 * " ", " ")
+        command.__doc__ = head + args + one_line + gap + after
+    return command
+
+
+@contextlib.contextmanager
+def folded(active: bool) -> Iterator[None]:
+    """Break between words what is printed meanwhile, if ``active``."""
+    if not active:
+        yield
+        return
+    with contextlib.redirect_stdout(_Folded(sys.stdout)):
+        yield
+
+
+class _Folded(io.TextIOBase):
+    """A stream that breaks long lines; all else is that of the stream below."""
+
+    def __init__(self, below: Any) -> None:
+        self._below = below
+        self.encoding = below.encoding
+
+    def isatty(self) -> bool:
+        return self._below.isatty()
+
+    def fileno(self) -> int:
+        return self._below.fileno()
+
+    def flush(self) -> None:
+        self._below.flush()
+
+    def write(self, text: str, /) -> int:
+        columns = shutil.get_terminal_size().columns
+        for line in text.splitlines(keepends=True):
+            plain = line.rstrip("\n")
+            ending = line[len(plain) :]
+            parts = [plain] if len(plain) <= columns or "│" in plain else _wrap(plain, columns)
+            self._below.write("\n".join(parts) + ending)
+        return len(text)
+
+
+def _wrap(text: str, columns: int) -> list[str]:
+    return textwrap.wrap(text, columns, break_long_words=False, break_on_hyphens=False)
