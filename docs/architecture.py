@@ -22,8 +22,8 @@ FLOW = """\
 
 A cell (`cells`) is one step of a recurrence. `scan` traces the step (`scan/ir`), and a back end
 (`scan/backends`) runs it over time, forward and backward. `nn` wraps scans as torch modules. `flow`
-measures gradients in any of them, `diagnosis` turns measurements into findings, and `remedies` change
-a model or its training. `train` runs a whole training on a file and writes a record (`record`), which
+measures gradients in any of them, `diagnosis` turns measurements into findings, and `remedies`
+change a model or its training. `train` runs a whole training on a file and writes a record (`record`), which
 `report` draws without knowing any model. The command line (`cli`) only parses options and prints.
 
 ## Where to add things
@@ -59,10 +59,11 @@ class Room:
 
 
 def layers() -> list[list[str]]:
-    """The rooms of the contract, the highest first; rooms of one row are independent."""
+    """The rooms of the contract, the highest first, without private modules."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
     rows = next(c["layers"] for c in contracts["contracts"] if c["type"] == "layers")
-    return [[name.strip(" ()") for name in row.split("|")] for row in rows]
+    named = [[name.strip(" ()") for name in row.split("|")] for row in rows]
+    return [[name for name in row if not name.startswith("_")] for row in named]
 
 
 def present() -> set[str]:

@@ -223,7 +223,7 @@ def torch_saved_the_old_way(path: Path) -> None:
         (torn, "truncated or damaged"),
         (torn_early, "truncated or damaged"),
         (emptied, "truncated or damaged"),
-        (another_file, "no 'steadygrad checkpoint 1'"),
+        (another_file, "no 'steadygrad checkpoint 2'"),
         (pickled, "is a pickle"),
         (torch_saved, "is a pickle"),
         (torch_saved_the_old_way, "is a pickle"),

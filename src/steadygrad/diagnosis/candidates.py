@@ -7,6 +7,7 @@ from torch import nn
 
 from steadygrad.diagnosis.finding import Finding, Key
 from steadygrad.diagnosis.prescribe import prescribe
+from steadygrad.diagnosis.watching.saved import Raised
 from steadygrad.diagnosis.watching.sinks import Sinks
 
 LASTS = 5  # looks in a row
@@ -35,6 +36,21 @@ class Register:
         self.passing: set[Key] = set()
         self._raised: dict[Key, int] = {}
         self._looks = 0
+
+    def saved(self) -> tuple[Raised, ...]:
+        """Candidates as a checkpoint keeps them."""
+        return tuple(Raised(*key, n, key in self.passing) for key, n in self._raised.items())
+
+    def restore(self, found: Iterable[Finding], raised: Iterable[Raised], looks: int) -> None:
+        """Take up findings, what `saved` returned, and how many looks there were."""
+        self.found, self._looks = {f.key: f for f in found}, looks
+        self._raised = {(r.fault, r.layer, r.gate): r.looks for r in raised}
+        self.passing = {(r.fault, r.layer, r.gate) for r in raised if r.passing}
+
+    @property
+    def looks(self) -> int:
+        """Looks so far."""
+        return self._looks
 
     def see(self, raised: Iterable[Finding]) -> None:
         """Count what a look has raised."""

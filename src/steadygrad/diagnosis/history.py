@@ -54,6 +54,15 @@ class History:
             del self.loss[1::2]
             self._stride *= 2
 
+    def restore(self, stride: int, told: int) -> None:
+        """Go on with the losses that are here, of which every ``stride``-th was kept."""
+        self._stride, self._told = stride, told
+
+    @property
+    def kept(self) -> tuple[int, int]:
+        """Every how many losses one is kept, and how many were told."""
+        return self._stride, self._told
+
     def forget(self) -> None:
         """Begin anew: what comes belongs to another way of training."""
         for kept in (self.before, self.after, self.update, self.loss):

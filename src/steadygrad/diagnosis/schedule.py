@@ -25,6 +25,15 @@ class Turns:
         self._ranks, self._budget, self._begun, self._next = ranks, budget, step, step + 1
         self._every = every
 
+    @property
+    def begun(self) -> int:
+        """The step before the first."""
+        return self._begun
+
+    def resume(self, begun: int) -> None:
+        """Count from where the training began, not from where it was resumed."""
+        self._begun = min(self._begun, begun)
+
     def rewind(self, step: int) -> None:
         """Go on from an earlier step."""
         self._begun, self._next = min(self._begun, step), step + 1

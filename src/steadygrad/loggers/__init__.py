@@ -1,8 +1,11 @@
 """Where a watch can write as it goes: TensorBoard, W&B, MLflow, trackio, or any callable."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable as _Callable
+from collections.abc import Sequence as _Sequence
+from typing import TYPE_CHECKING
+from typing import Any as _Any
 
+from steadygrad._room import public
 from steadygrad.loggers.base import Logger as Logger
 from steadygrad.loggers.function import FunctionLogger as FunctionLogger
 from steadygrad.loggers.mlflow import MLflowLogger as MLflowLogger
@@ -18,11 +21,11 @@ LOGGERS: dict[str, type[Logger]] = {
 }
 """Loggers that can be asked for by name."""
 
-Log = str | Logger | Callable[[int, dict[str, Any]], object]
+Log = str | Logger | _Callable[[int, dict[str, _Any]], object]
 """A name in `LOGGERS`, a logger, or a function of the step and a dictionary of values."""
 
 
-def loggers(log: Log | Sequence[Log] | None) -> list[Logger]:
+def loggers(log: Log | _Sequence[Log] | None) -> list[Logger]:
     """Make the loggers that were asked for.
 
     Raises:
@@ -57,3 +60,7 @@ def _logger(log: Log) -> Logger:
         f"log: expected a name ({', '.join(LOGGERS)}), a steadygrad.loggers.Logger or a callable "
         f"(step, values), got {type(log).__name__}"
     )
+
+
+if not TYPE_CHECKING:  # they read the import lines above
+    __all__, __dir__ = public(globals())

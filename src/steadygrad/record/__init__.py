@@ -7,6 +7,7 @@ values are numbers, arrays and JSON, so a record is read on any machine, without
 from typing import TYPE_CHECKING
 
 from steadygrad._room import public
+from steadygrad.record.errors import EmptyRecordError as EmptyRecordError
 from steadygrad.record.errors import RecordError as RecordError
 from steadygrad.record.reader import Run as Run
 from steadygrad.record.reader import read as read

@@ -8,6 +8,10 @@ from pathlib import Path
 from steadygrad.errors import RecordError as RecordError
 
 
+class EmptyRecordError(RecordError):
+    """Nothing is in the file, as after a kill in the act of its creation."""
+
+
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Raise what SQLite complains of while touching ``path`` as one `RecordError`."""

@@ -54,6 +54,14 @@ class Run:
         rows = self._all("SELECT key, value FROM note ORDER BY step")
         return {key: codec.from_json(value) for key, value in dict(rows).items()}
 
+    def last_step(self) -> int:
+        """The last training step that anything was written of; -1 if nothing was."""
+        parts = " UNION ALL ".join(f"SELECT max(step) AS s FROM {t}" for t in schema.STEPPED)
+        (found,) = self._all(f"SELECT coalesce(max(s), -1) FROM ({parts})")[0]
+        if not isinstance(found, int):
+            raise RecordError(f"{self.path}: the record is damaged: a step in it is no number")
+        return found
+
     def scalar_names(self) -> list[str]:
         """Names of the scalars, in the order in which they first appeared."""
         found = "SELECT name FROM name WHERE id IN (SELECT DISTINCT name FROM scalar) ORDER BY id"

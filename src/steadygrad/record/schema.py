@@ -3,7 +3,7 @@
 import sqlite3
 from pathlib import Path
 
-from steadygrad.record.errors import RecordError
+from steadygrad.record.errors import EmptyRecordError, RecordError
 
 VERSION = 1
 APPLICATION = 0x53475244  # "SGRD", where SQLite's header has room for the owner of a file
@@ -33,6 +33,7 @@ TABLES = (
 )
 
 STEPPED = ("scalar", "cells", "event", "finding", "note")  # tables that know a step
+LISTED = ("event", "finding")  # of these, those in which several rows may have the same step
 
 
 def is_empty(db: sqlite3.Connection) -> bool:
@@ -47,7 +48,7 @@ def check_owner(db: sqlite3.Connection, path: Path) -> None:
         RecordError: With what was found and what to do.
     """
     if is_empty(db):
-        raise RecordError(f"{path}: the file is empty, no record was begun in it. Create one")
+        raise EmptyRecordError(f"{path}: the file is empty, no record was begun in it. Create one")
     (owner,) = db.execute("PRAGMA application_id").fetchone()
     if owner != APPLICATION:
         raise RecordError(

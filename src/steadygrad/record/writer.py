@@ -173,15 +173,33 @@ class Record:
                 return  # said already; a fact that is repeated at each step costs nothing
             self._db.execute("INSERT OR REPLACE INTO note VALUES (?, ?, ?)", row)
 
-    def truncate(self, step: SupportsIndex) -> None:
+    def mark(self) -> dict[str, int]:
+        """Return where the lists of events and findings end now, for `truncate`.
+
+        A step alone does not tell: several things may happen after one and the same step.
+        """
+        with explained(self.path):
+            return {
+                table: self._db.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0]
+                for table in schema.LISTED
+            }
+
+    def truncate(self, step: SupportsIndex, mark: Mapping[str, int] | None = None) -> None:
         """Forget everything recorded after ``step``, notes included, and commit.
 
         A note that was written later gives way to its version of that time.
+
+        Args:
+            step: The last step to keep.
+            mark: What `mark` returned then: of the same step, what happened after it is forgotten.
         """
         last = operator.index(step)
         with explained(self.path):
             for table in schema.STEPPED:
                 self._db.execute(f"DELETE FROM {table} WHERE step > ?", (last,))
+            for table, end in (mark or {}).items():
+                if table in schema.LISTED:
+                    self._db.execute(f"DELETE FROM {table} WHERE id > ?", (operator.index(end),))
         self._last = min(self._last, last)
         self.commit()
 

@@ -1,6 +1,5 @@
 """What a remedy did to a model, and the way back."""
 
-import itertools
 from collections.abc import Callable
 from typing import Any, final
 
@@ -82,13 +81,14 @@ class Applied:
         calls = TrainingCalls(model).__enter__() if sees_calls else None
         if calls is not None:
             self._restore.append(calls.close)
-        steps = itertools.count()
+        asked = self.remember("penalties", torch.zeros((), dtype=torch.long))
 
         def penalty(loss: Tensor) -> Tensor:
             kept = () if calls is None else tuple(calls.calls)
             if calls is not None:
                 calls.clear()
-            found = term(Run(model, loss, kept, next(steps)))
+            found = term(Run(model, loss, kept, int(asked)))
+            asked.add_(1)
             return loss.new_zeros(()) if found is None else found
 
         self._penalty = penalty

@@ -3,12 +3,12 @@
 import base64
 import hashlib
 import importlib.resources
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from steadygrad import files
 from steadygrad.record import Run
+from steadygrad.record.ownership import GENERATOR
 from steadygrad.report import compare, curves, gates, scores, sentence, trained
 from steadygrad.report import findings as found
 from steadygrad.report import gradient_by_step as journey
@@ -52,19 +52,9 @@ def put(text: str, path: str | Path) -> Path:
     if path.is_dir():
         raise ValueError(f"{path}: this is a folder; a report is one file. Name a file in it")
     path.parent.mkdir(parents=True, exist_ok=True)
-    number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    part = Path(name)
-    try:
-        with os.fdopen(number, "w", encoding="utf-8") as file:
-            file.write(text)
-        # A temporary file is private by birth; a report is meant to be passed on.
-        mask = os.umask(0)
-        os.umask(mask)
-        part.chmod(0o666 & ~mask)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    if text.startswith("<svg"):  # a page names its generator in its head
+        text += f"\n<!-- Made by {GENERATOR} -->\n"
+    files.replace(path, text.encode())
     return path
 
 
@@ -80,6 +70,7 @@ def document(title: str, body: Html) -> str:
         "head",
         el("meta", charset="utf-8"),
         el("meta", http_equiv="Content-Security-Policy", content=policy),
+        el("meta", name="generator", content=GENERATOR),
         el("meta", name="viewport", content="width=device-width, initial-scale=1"),
         el("meta", name="color-scheme", content="light dark"),
         el("title", title),

@@ -1,20 +1,34 @@
-"""A whole run in one safetensors file, replaced in one move; a pickle is never read."""
+"""A whole run in one safetensors file, replaced in one move; a pickle is never read.
 
+A SHA-256 over the whole file stands in its header, computed with 64 zeros in its place, so that no
+single changed bit goes unnoticed, be it in a tensor, in a name or in a counter.
+"""
+
+import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
+from steadygrad import files
 from steadygrad.errors import InputError
+from steadygrad.record.ownership import KEY
 
-FORMAT = "steadygrad checkpoint 1"
-KEY = "steadygrad"
+FORMAT = "steadygrad checkpoint 2"
+FIRST = "steadygrad checkpoint 1"
+"""Without a checksum, and without what a rollback goes back to: see `_of_first_format`."""
+DIGEST = "sha256"
+_NONE = "0" * 64
+_PLACE = re.compile(rb'"sha256":"([0-9a-f]{64})"')  # quotes inside of a fact are escaped
+_AGAIN = "move it away and start again with --overwrite, or give another --out"
 # A zip archive (torch.save), a pickle of protocol 2 and up, and the text protocol of a pickle.
 PICKLE_MARKS = (b"PK\x03\x04", b"\x80", b"(dp", b"ccopy_reg")
 
@@ -25,7 +39,8 @@ class Checkpoint:
 
     Args:
         tensors: ``model/...``, ``best/...``, ``optimizer/<parameter>/...``, ``rng/...``,
-            ``state/<n>``, ``remedy/<n>/...``: on the CPU.
+            ``state/<n>``, ``remedy/<n>/...``, ``watch/...``: on the CPU; below ``good/`` the same
+            of the state that a rollback goes back to.
         facts: JSON-able: the run's options, its progress, the fingerprint of its data.
     """
 
@@ -39,11 +54,27 @@ class Checkpoint:
 
 
 def write(path: Path, checkpoint: Checkpoint) -> None:
-    """Write ``path`` so that a kill at any moment leaves the old file or the new one, whole."""
+    """Write ``path`` so that a kill at any moment leaves the old file or the new one, whole.
+
+    The old one is replaced only after the new one was read back from the disk and found whole.
+
+    Raises:
+        OSError: The disk refuses, or gives back something else than was written.
+    """
     # safetensors refuses tensors that share memory; one that is not contiguous it cannot lay out.
     tensors = {k: t.detach().cpu().clone().contiguous() for k, t in checkpoint.tensors.items()}
     facts = json.dumps({"format": FORMAT, **checkpoint.facts})
-    replace_file(path, save(tensors, metadata={KEY: facts}))
+    data = bytearray(save(tensors, metadata={KEY: facts, DIGEST: _NONE}))
+    place = _place(data)
+    assert place is not None
+    digest = hashlib.sha256(data).hexdigest()
+    data[slice(*place)] = digest.encode()
+
+    def check(written: Path) -> None:
+        if _fresh(written) != data:
+            raise OSError(f"{path}: the disk gave back something else than was written")
+
+    files.replace(path, bytes(data), check=check)
 
 
 def check_fits(path: Path, checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> None:
@@ -52,9 +83,9 @@ def check_fits(path: Path, checkpoint: Checkpoint, weights: Mapping[str, Tensor]
     Raises:
         InputError: Missing or unknown tensors, or another shape.
     """
-    wanted = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    wanted = {name: _told(tensor) for name, tensor in weights.items()}
     for group in ("model", "best"):
-        found = {name: tuple(tensor.shape) for name, tensor in checkpoint.group(group).items()}
+        found = {name: _told(tensor) for name, tensor in checkpoint.group(group).items()}
         for name in sorted(wanted.keys() | found.keys()):
             if wanted.get(name) != found.get(name):
                 raise InputError(
@@ -66,21 +97,9 @@ def check_fits(path: Path, checkpoint: Checkpoint, weights: Mapping[str, Tensor]
         raise InputError(f"{path}: holds no random state; start again with --overwrite")
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Put ``data`` at ``path`` in one move, and make sure that it has reached the disk."""
-    beside = path.with_name(f"{path.name}.tmp")
-    with beside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    if os.name != "posix":  # elsewhere a folder cannot be opened
-        return
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the move itself is only on the disk when its folder is
-    finally:
-        os.close(folder)
+def _told(tensor: Tensor) -> str:
+    kind = "" if tensor.dtype == torch.float32 else f" of {tensor.dtype}"
+    return f"{tuple(tensor.shape)}{kind}"
 
 
 def read(path: Path) -> Checkpoint:
@@ -89,31 +108,77 @@ def read(path: Path) -> Checkpoint:
     Raises:
         InputError: A pickle, a truncated or damaged file, or safetensors of something else.
     """
-    with path.open("rb") as file:
-        start = file.read(16)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     # The ninth byte of safetensors opens its JSON header. The first is the header's length, and
     # may well be 0x80, as a pickle's.
-    if start.startswith(PICKLE_MARKS) and start[8:9] != b"{":
+    if data.startswith(PICKLE_MARKS) and data[8:9] != b"{":
         raise InputError(
             f"{path}: is a pickle (torch.save), where safetensors is expected; a pickle can run"
-            " any code when it is read, so it is not: start again with --overwrite"
+            f" any code when it is read, so it is not: {_AGAIN}"
         )
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
+        metadata = _metadata(data)
+        facts = json.loads(metadata.get(KEY, "{}"))
+        tensors = load(data)
+    except (SafetensorError, ValueError, KeyError, OverflowError, RecursionError) as error:
+        # Two kinds of the same trouble: safetensors' own, and a header that is no JSON.
+        said = " ".join(str(error).split())[:120]
+        raise _damaged(path, said) from None
+    found = facts.get("format") if isinstance(facts, dict) else None
+    if found == FIRST and DIGEST not in metadata:
+        return _of_first_format(Checkpoint(tensors, facts))
+    if found != FORMAT:
         raise InputError(
-            f"{path}: is truncated or damaged ({error}); it cannot be resumed:"
-            " start again with --overwrite"
-        ) from None
-    try:
-        facts = json.loads(metadata[KEY])
-    except (KeyError, json.JSONDecodeError):
-        facts = {}
-    if facts.get("format") != FORMAT:
-        raise InputError(
-            f"{path}: holds safetensors, but no {FORMAT!r} (found {facts.get('format')!r});"
-            " give another --out, or --overwrite"
+            f"{path}: holds safetensors, but no {FORMAT!r} (found {found!r:.40}): {_AGAIN}"
         )
+    place = _place(data)
+    if place is None or _digest(data, place) != data[slice(*place)].decode():
+        raise _damaged(path, "its checksum does not fit its content")
     return Checkpoint(tensors, facts)
+
+
+def _damaged(path: Path, said: str) -> InputError:
+    return InputError(
+        f"{path}: is truncated or damaged ({said}); it cannot be resumed: start again with"
+        " --overwrite"
+    )
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    """The free texts in the header of safetensors."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    found = header.get("__metadata__", {}) if isinstance(header, dict) else {}
+    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+        raise ValueError("its metadata are no texts")
+    return found
+
+
+def _place(data: bytes | bytearray) -> tuple[int, int] | None:
+    """Where in the file the checksum stands; None unless in exactly one place of the header."""
+    length = int.from_bytes(data[:8], "little")
+    found = list(_PLACE.finditer(data[: 8 + length]))
+    return found[0].span(1) if len(found) == 1 else None
+
+
+def _digest(data: bytes, place: tuple[int, int]) -> str:
+    found = hashlib.sha256(memoryview(data)[: place[0]])
+    found.update(_NONE.encode())
+    found.update(memoryview(data)[place[1] :])
+    return found.hexdigest()
+
+
+def _fresh(path: Path) -> bytes:
+    """What is on the disk, as far as the system can be made to forget what it has in memory."""
+    with path.open("rb") as file:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        return file.read()
+
+
+def _of_first_format(old: Checkpoint) -> Checkpoint:
+    """Read format 1 as format 2: a rollback goes back to the moment of the checkpoint."""
+    return Checkpoint(old.tensors, {**old.facts, "format": FORMAT})

@@ -77,6 +77,18 @@ Listener = Callable[[Event], None]
 
 
 @dataclass(frozen=True)
+class Ended:
+    """What a run that came to its end says of it; as in `Outcome`."""
+
+    status: Literal["finished", "diverged"]
+    verdict: str
+    scores: tuple[Score, ...]
+    beats_naive: bool | None
+    text: str
+    findings: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How a run ended.
 
@@ -107,3 +119,14 @@ class Outcome:
     findings: tuple[Mapping[str, Any], ...]
     notes: tuple[str, ...]
     rollbacks: tuple[Mapping[str, Any], ...] = ()
+
+    def ended(self) -> Ended:
+        """The part of a run's end that its checkpoint keeps.
+
+        Raises:
+            ValueError: It was interrupted.
+        """
+        if self.status == "interrupted":
+            raise ValueError("an interrupted run has not ended")
+        own = (self.verdict, self.scores, self.beats_naive, self.text, self.findings)
+        return Ended(self.status, *own)

@@ -1,13 +1,20 @@
 """The folder of a run: its files, and whether a run may begin or go on there."""
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from steadygrad import files
 from steadygrad.errors import InputError
+from steadygrad.plain import shown
+from steadygrad.record import EmptyRecordError, read
+from steadygrad.record.ownership import is_ours, refuse_foreign
 from steadygrad.train import checkpoint
 from steadygrad.train.checkpoint import Checkpoint
 from steadygrad.train.config import TrainConfig
+from steadygrad.train.saved import Facts, facts_of
+
+NUMBERED = ("before-rollback-*.safetensors", "nonfinite-*.safetensors")
 
 
 @dataclass(frozen=True)
@@ -31,9 +38,35 @@ class Folder:
         """The best weights, once the run has come to an end."""
         return self.path / "model.safetensors"
 
+    @property
+    def report(self) -> Path:
+        """The page, once the run has come to an end."""
+        return self.path / "report.html"
+
     def before_rollback(self, number: int) -> Path:
         """The state that a rollback went back to, without its remedy."""
         return self.path / f"before-rollback-{number}.safetensors"
+
+    def written(self) -> list[Path]:
+        """Everything in the folder by a name that a run may write; wherever it came from."""
+        fixed = [self.record, self.checkpoint, self.weights, self.report]
+        numbered = [p for name in NUMBERED for p in sorted(self.path.glob(name))]
+        return [p for p in fixed if p.exists() or p.is_symlink()] + numbered
+
+    def clear(self) -> None:
+        """Remove what an earlier run left, but for its record, which is replaced as a whole.
+
+        The checkpoint goes first, or a kill now would leave it beside a record of another run.
+        """
+        for path in sorted(self.written(), key=lambda path: path != self.checkpoint):
+            if path != self.record:
+                path.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what a killed writer left half written; the record's lock must be held."""
+        names = [self.checkpoint.name, self.weights.name, self.report.name]
+        names += [f"before-rollback-{n}.safetensors" for n in range(1, 100)]
+        files.sweep(self.path, names)
 
     def make(self) -> None:
         """Make the folder and see that it can be written to.
@@ -41,11 +74,10 @@ class Folder:
         Raises:
             InputError: It cannot be made, or nothing can be written into it.
         """
-        probe = self.path / ".steadygrad-probe"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            probe.touch()
-            probe.unlink()
+            with tempfile.TemporaryFile(dir=self.path):  # a name that nobody knows in advance
+                pass
         except OSError as error:
             raise InputError(
                 f"{self.path}: nothing can be written there ({error.strerror});"
@@ -57,43 +89,100 @@ def earlier_run(folder: Folder, config: TrainConfig, data: str) -> Checkpoint | 
     """Return the checkpoint to go on from, or None to begin; nothing is written.
 
     Raises:
-        InputError: The folder holds a run that must not be touched, or cannot be gone on with.
+        InputError: The folder holds a run that must not be touched, or cannot be gone on with; or
+            a file of somebody else's where this run would write.
     """
+    written = folder.written()
     if config.overwrite:
+        refuse_foreign(path for path in written if not _is_damaged_of_ours(folder, path))
         return None
     if not folder.checkpoint.exists():
-        # A run killed before its first checkpoint has nothing that could be lost.
-        if folder.record.exists() and not config.resume:
-            raise InputError(
-                f"{folder.path}: holds a record without a checkpoint; --overwrite replaces it,"
-                " another --out leaves it"
-            )
+        refuse_foreign(written)
+        _check_nothing_lost(folder, config, written)
         return None
     saved = checkpoint.read(folder.checkpoint)
-    progress = saved.facts["progress"]
-    if progress["status"] in ("finished", "diverged"):
+    refuse_foreign(written)
+    facts = facts_of(saved.facts, str(folder.checkpoint))
+    progress = facts.progress
+    if progress.status != "running" and not (config.resume and _is_done(facts, config)):
         raise InputError(
-            f"{folder.path}: the run there is {progress['status']} (step {progress['step']});"
+            f"{folder.path}: the run there is {progress.status} (step {progress.step});"
             " start again with --overwrite, or give another --out"
         )
     if not config.resume:
         raise InputError(
-            f"{folder.path}: holds a run interrupted at step {progress['step']};"
+            f"{folder.path}: holds a run interrupted at step {progress.step};"
             " go on with --resume, or start again with --overwrite"
         )
-    _check_same(folder, saved.facts, config, data)
+    _check_same(folder, facts, config, data)
     return saved
 
 
-def _check_same(folder: Folder, facts: Any, config: TrainConfig, data: str) -> None:
-    there, here = facts["config"], config.fixed()
+def _check_nothing_lost(folder: Folder, config: TrainConfig, written: list[Path]) -> None:
+    """Let a run begin where none was, or where one was killed before its first checkpoint."""
+    if not written:
+        return
+    if folder.record.exists() and not config.resume:
+        raise InputError(
+            f"{folder.path}: holds a record without a checkpoint; --overwrite replaces it,"
+            " another --out leaves it"
+        )
+    if folder.record.exists():
+        # The first checkpoint is older than the first step.
+        if (step := _last_step(folder.record)) > 0:
+            raise InputError(
+                f"{folder.path}: holds a record of {step} steps, and its checkpoint is gone;"
+                " --overwrite replaces it, another --out leaves it"
+            )
+    rest = [path.name for path in written if path != folder.record]
+    if rest and not folder.record.exists():
+        raise InputError(
+            f"{folder.path}: holds {rest[0]} of an earlier run; --overwrite replaces it, another"
+            " --out leaves it"
+        )
+
+
+def _last_step(record: Path) -> int:
+    try:
+        with read(record) as run:
+            return run.last_step()
+    except EmptyRecordError:  # killed in the act of its creation
+        return -1
+
+
+def _is_damaged_of_ours(folder: Folder, path: Path) -> bool:
+    """Whether a file beside a record of ours is a checkpoint that nothing can read any more."""
+    if path != folder.checkpoint or path.is_symlink() or not is_ours(folder.record):
+        return False
+    try:
+        checkpoint.read(path)
+    except InputError as error:
+        return "truncated or damaged" in str(error)
+    return False
+
+
+def _is_done(facts: Facts, config: TrainConfig) -> bool:
+    """Whether a run that has ended would end there under these options, too."""
+    progress = facts.progress
+    if facts.outcome is None:
+        return False
+    if progress.status == "diverged":
+        return config.rollbacks <= len(facts.rescues)
+    epochs = config.epochs is not None and progress.epoch >= config.epochs
+    return progress.step >= config.max_steps or epochs or progress.stale >= config.patience
+
+
+def _check_same(folder: Folder, facts: Facts, config: TrainConfig, data: str) -> None:
+    there, here = facts.config, config.fixed()
     differing = [name for name in here if there.get(name) != here[name]]
     if differing:
-        told = "; ".join(f"{n} is {there.get(n)!r} there, {here[n]!r} here" for n in differing)
+        told = "; ".join(
+            f"{n} is {shown(there.get(n))} there, {shown(here[n])} here" for n in differing
+        )
         raise InputError(
             f"{folder.checkpoint}: is of another run: {told}; give the same options to resume it"
         )
-    if facts["data"] != data:
+    if facts.data != data:
         raise InputError(
             f"{config.file}: is not the file that the run in {folder.path} began with (its"
             " content differs); restore it, or start again with --overwrite"

@@ -32,6 +32,10 @@ class Journal:
         if self.record is not None:
             self.record.note(key, value)
 
+    def mark(self) -> Mapping[str, int]:
+        """As `Record.mark`."""
+        return {} if self.record is None else self.record.mark()
+
     def truncate(self, step: int) -> None:
         """As `Record.truncate`."""
         if self.record is not None:

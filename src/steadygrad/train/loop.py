@@ -3,15 +3,18 @@
 import contextlib
 import math
 import time
-from collections.abc import Iterator
-from typing import Literal, final
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from steadygrad.diagnosis import Watch
+from steadygrad.diagnosis.watching.saved import WatchFacts
 from steadygrad.errors import InputError
+from steadygrad.nn import cell_of
 from steadygrad.ranks import Ranks, lost
 from steadygrad.remedies import Applied, Remedy, parse
 from steadygrad.tasks import Batch, Split, Task
@@ -24,10 +27,13 @@ from steadygrad.train.gradient import Gradient
 from steadygrad.train.interrupt import Interrupt
 from steadygrad.train.journal import Journal
 from steadygrad.train.model import Carried, SequenceModel, detach
-from steadygrad.train.progress import Progress
+from steadygrad.train.progress import Progress, Status
 from steadygrad.train.rescue import GOOD, HALVINGS, RATE, Cause, Losses, Rescue, remedy_for
+from steadygrad.train.saved import facts_of
 from steadygrad.train.sharding import joined_state, own_state, share_of
 
+GOOD_STATE = "good"  # below it in a checkpoint: the state that a rollback goes back to
+ADAM = ("step", "exp_avg", "exp_avg_sq")
 COMMIT_EVERY = 1.0  # seconds: how far behind a reader of the record may be
 End = Literal["finished", "interrupted", "diverged"]
 
@@ -84,49 +90,120 @@ class Loop:
         self.rescues: list[Rescue] = []
         self._good: Checkpoint | None = None  # to go back to, if the training diverges
         self._losses = Losses()
+        self._watch: Watch | None = None
+        self._watched: tuple[WatchFacts, dict[str, Tensor]] | None = None  # before an interruption
 
     def restore(self, saved: Checkpoint) -> None:
-        """Take up everything from a checkpoint."""
-        self.progress = Progress(**saved.facts["progress"])
+        """Take up everything from a checkpoint.
+
+        Raises:
+            InputError: It does not hold what this run consists of.
+        """
+        facts = facts_of(saved.facts, str(self.folder.checkpoint))
+        try:
+            self._restore(saved)
+        except (ValueError, TypeError, RuntimeError, KeyError, IndexError) as error:
+            # The file is whole, but of another program or made by hand: torch raises all of these.
+            said = " ".join(str(error).split())[:300]
+            raise InputError(
+                f"{self.folder.checkpoint}: cannot be taken up ({said}); "
+                "start again with --overwrite"
+            ) from None
+        self._losses.restore(facts.losses)
+        self._watched = facts.watch, saved.group("watch")
+        if facts.good is not None:
+            self._good = Checkpoint(saved.group(GOOD_STATE), facts.good)
+
+    def watch(self, watch: Watch) -> None:
+        """Train under this watch, which goes on with what was seen before an interruption."""
+        self._watch = watch
+        if self._watched is not None:
+            watch.restore(*self._watched)
+            self._watched = None
+
+    def _restore(self, saved: Checkpoint) -> None:
+        """Take up the moment of a checkpoint, or of the last good state."""
+        facts = facts_of(saved.facts)
+        self.progress = facts.progress
         self.model.load_state_dict(saved.group("model"))
         self.best = saved.group("best")
-        self.rescues = [Rescue(**plain) for plain in saved.facts.get("rescues", ())]
+        self.rescues = list(facts.rescues)
         self._treat_again()
-        names = [name for name, _ in self.model.named_parameters()]
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in saved.group("optimizer").items():
-            name, _, quantity = key.rpartition("/")
-            moments.setdefault(names.index(name), {})[quantity] = tensor
-        whole = self.optimizer.state_dict()
-        self.optimizer.load_state_dict(whole | {"state": moments})
+        self._restore_moments(saved.group("optimizer"))
         for number, treatment in enumerate(self.treatments):
-            try:
-                treatment.load_state_dict(saved.group(f"remedy/{number}"))
-            except ValueError as error:
-                raise InputError(f"--resume: {error}; start again with --overwrite") from None
+            treatment.load_state_dict(saved.group(f"remedy/{number}"))
         for number, applied in enumerate(self.applied):
             for name, tensor in saved.group(f"applied/{number}").items():
+                _check_shape(f"applied/{number}/{name}", tensor, applied.memory[name].shape)
                 applied.memory[name].copy_(tensor)
-        parts = [part.to(self.device) for _, part in sorted(saved.group("state").items())]
-        whole = (tuple(parts) if len(parts) > 1 else parts[0]) if parts else None
-        self.state = own_state(whole, self.ranks)
+        self.state = own_state(self._carried(saved.group("state")), self.ranks)
         random = saved.group(f"rng{self.ranks.rank or ''}")
         if "cpu" in random:  # not of a process that was not there when the run was saved
             torch.set_rng_state(random["cpu"])
         if self.device.type == "cuda" and "cuda" in random:
             torch.cuda.set_rng_state(random["cuda"], self.device)
 
-    def save(self, status: str = "running") -> None:
-        """Write a checkpoint; the record is made permanent first, so it is never behind."""
+    def _restore_moments(self, found: Mapping[str, Tensor]) -> None:
+        """Take up what the optimiser remembers."""
+        names = [name for name, _ in self.model.named_parameters()]
+        shapes = {name: p.shape for name, p in self.model.named_parameters()}
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in found.items():
+            name, _, quantity = key.rpartition("/")
+            if quantity not in ADAM:
+                raise ValueError(f"optimizer/{key} is no quantity of Adam")
+            wanted = torch.Size() if quantity == "step" else shapes[name]
+            _check_shape(f"optimizer/{key}", tensor, wanted)
+            moments.setdefault(names.index(name), {})[quantity] = tensor
+        whole = self.optimizer.state_dict()
+        self.optimizer.load_state_dict(whole | {"state": moments})
+
+    def _carried(self, found: Mapping[str, Tensor]) -> Carried | None:
+        """The state that the next batch goes on with."""
+        parts = [found[name].to(self.device) for name in sorted(found, key=int)]
+        layer = self.model.recurrent
+        for number, part in enumerate(parts):
+            if part.dim() != 3 or part.shape[0] != layer.num_layers or not len(part[0]):
+                raise ValueError(f"state/{number} has shape {tuple(part.shape)}")
+        if parts and len(parts) != len(cell_of(layer).states):
+            raise ValueError(f"the state has {len(parts)} parts")
+        return (tuple(parts) if len(parts) > 1 else parts[0]) if parts else None
+
+    def save(self, status: Status = "running", outcome: Mapping[str, Any] | None = None) -> None:
+        """Write a checkpoint; the record is made permanent first, so it is never behind.
+
+        Args:
+            status: Whether the run has come to its end.
+            outcome: If it has, what became of it.
+        """
         self.progress.status = status
         self.record.commit()
-        present = self.present()  # of which every process has some
+        present = self.present(outcome)  # of which every process has some
         if self.ranks.is_first:
             checkpoint.write(self.folder.checkpoint, present)
         self.tell(Saved(self.progress.step, self.folder.checkpoint))
 
-    def present(self) -> Checkpoint:
-        """The run as it stands."""
+    def present(self, outcome: Mapping[str, Any] | None = None) -> Checkpoint:
+        """The run as it stands, with all that decides how it goes on; see `state`."""
+        moment = self._moment()
+        tensors = dict(moment.tensors)
+        facts = {
+            **moment.facts,
+            "losses": self._losses.plain(),
+            "record": self.record.mark(),
+            "good": None if self._good is None else self._good.facts,
+            "outcome": outcome,
+        }
+        if self._good is not None:
+            tensors |= {f"{GOOD_STATE}/{name}": t for name, t in self._good.tensors.items()}
+        if self._watch is not None:
+            watched, series = self._watch.state()
+            facts["watch"] = asdict(watched)
+            tensors |= {f"watch/{name}": t for name, t in series.items()}
+        return Checkpoint(tensors, facts)
+
+    def _moment(self) -> Checkpoint:
+        """What a rollback goes back to: the training, without what has been seen of it."""
         facts = {
             "config": self.config.fixed(),
             "data": self.data,
@@ -142,7 +219,8 @@ class Loop:
         if not self.best:  # a run resumed at step 0 was validated before it was saved
             self._validate()
             self.save()
-        self._keep_good()
+        if self._good is None:
+            self._keep_good()
         while not self._is_over():
             epoch = self.config.seed, self.progress.epoch
             batches = self.task.batches("train", self.config.batch_size, epoch)
@@ -273,7 +351,7 @@ class Loop:
     def _keep_good(self) -> None:
         """Remember the present state as one to go back to."""
         if self.config.rollbacks:
-            found = self.present()
+            found = self._moment()
             tensors = {name: t.detach().cpu().clone() for name, t in found.tensors.items()}
             self._good = Checkpoint(tensors, found.facts)
 
@@ -286,7 +364,7 @@ class Loop:
         if self.ranks.is_first:
             checkpoint.write(undo, self._good)
         seconds = self.progress.seconds
-        self.restore(self._good)
+        self._restore(self._good)
         self.progress.seconds = seconds
         remedy = remedy_for(self.cause, self.rescues)
         back_to = self.progress.step
@@ -373,6 +451,11 @@ class Loop:
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
         return random
+
+
+def _check_shape(name: str, found: Tensor, wanted: torch.Size) -> None:
+    if found.shape != wanted:  # copying would broadcast it
+        raise ValueError(f"{name} has shape {tuple(found.shape)}, expected {tuple(wanted)}")
 
 
 @contextlib.contextmanager

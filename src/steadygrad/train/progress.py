@@ -3,8 +3,11 @@
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from steadygrad.plain import is_count, is_real
+
+Status = Literal["running", "finished", "diverged"]
 HALVE_AFTER = 3  # validations without improvement
 
 
@@ -32,8 +35,15 @@ class Progress:
     stale: int = 0
     halvings: int = 0
     seconds: float = 0.0
-    status: str = "running"
+    status: Status = "running"
     first: float = math.inf
+
+    def __post_init__(self) -> None:
+        for name in ("step", "epoch", "index", "best_step", "stale", "halvings"):
+            if not is_count(getattr(self, name)):
+                raise ValueError(f"{name} counts from 0 on, got {getattr(self, name)}")
+        if not (0 <= self.seconds < math.inf and is_real(self.best)):
+            raise ValueError("seconds or best is no number that a run has")
 
     def judge(self, loss: float) -> bool:
         """Count a validation, and return whether it is the best so far."""

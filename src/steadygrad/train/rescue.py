@@ -72,6 +72,14 @@ class Losses:
     def __init__(self) -> None:
         self._recent: deque[float] = deque(maxlen=LOOK_BACK)
 
+    def plain(self) -> list[float]:
+        """The losses, oldest first."""
+        return list(self._recent)
+
+    def restore(self, losses: Sequence[float]) -> None:
+        """Take up what `plain` returned."""
+        self._recent = deque(losses, maxlen=LOOK_BACK)
+
     def see(self, loss: float) -> None:
         """Take up the loss of a step; one that was left out does not count."""
         if math.isfinite(loss):

@@ -1,24 +1,28 @@
 """Train on a file, from its first byte to the scores beside the naive answers."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save
 
+from steadygrad import files
 from steadygrad.diagnosis import Watch, watch
 from steadygrad.diagnosis.lag import Lag
 from steadygrad.errors import InputError
+from steadygrad.plain import Misfit, fit
 from steadygrad.ranks import LostProcess, Ranks, joined
 from steadygrad.record import Record
+from steadygrad.record.ownership import KEY
 from steadygrad.tasks import Score, Task
 from steadygrad.train import checkpoint
 from steadygrad.train.build_model import Remedied, remedied_model
-from steadygrad.train.checkpoint import Checkpoint, check_fits, replace_file
+from steadygrad.train.checkpoint import Checkpoint, check_fits
 from steadygrad.train.config import TrainConfig
 from steadygrad.train.data import fingerprint, read_task
-from steadygrad.train.events import Event, Listener, Outcome, Started
+from steadygrad.train.events import Ended, Event, Listener, Outcome, Started
 from steadygrad.train.folder import Folder, earlier_run
 from steadygrad.train.gradient import Gradient
 from steadygrad.train.interrupt import Interrupt
@@ -26,13 +30,16 @@ from steadygrad.train.journal import Journal
 from steadygrad.train.lag import lag_of
 from steadygrad.train.loop import End, Loop
 from steadygrad.train.model import SequenceModel, describe
+from steadygrad.train.saved import facts_of
 
 
 def ignore(event: Event) -> None:
     """Listen to nothing."""
 
 
-def train(config: TrainConfig, tell: Listener = ignore) -> Outcome:
+def train(
+    config: TrainConfig, tell: Listener = ignore, notes: Mapping[str, Any] | None = None
+) -> Outcome:
     """Train on ``config.file`` and score the result beside the naive answers.
 
     The run's folder receives ``run.db`` (the record), ``checkpoint.safetensors`` (to resume) and,
@@ -47,16 +54,21 @@ def train(config: TrainConfig, tell: Listener = ignore) -> Outcome:
     Args:
         config: All options.
         tell: Is called with each event; draws or logs, as it likes.
+        notes: Facts to note in the record of a run that begins, by name.
+
+    A run that has come to its end is not run again: with ``resume`` what became of it is returned.
 
     Raises:
         InputError: Anything wrong with file, options or folder; nothing has been written then.
         LostProcess: Another process of the training is gone; resume it.
     """
     with joined(config.device) as local:
-        return _spread(config, tell, Ranks.everyone(), local)
+        return _spread(config, tell, Ranks.everyone(), local, notes or {})
 
 
-def _spread(config: TrainConfig, tell: Listener, ranks: Ranks, local: int | None) -> Outcome:
+def _spread(
+    config: TrainConfig, tell: Listener, ranks: Ranks, local: int | None, notes: Mapping[str, Any]
+) -> Outcome:
     """Train in one process, or as one of several."""
 
     def read() -> tuple[Task, torch.device, str]:
@@ -66,6 +78,8 @@ def _spread(config: TrainConfig, tell: Listener, ranks: Ranks, local: int | None
     task, device, data = ranks.together(read)
     folder = Folder(config.folder)
     saved = ranks.together(lambda: earlier_run(folder, config, data), only_first=True)
+    if saved is not None and saved.facts["progress"]["status"] != "running":
+        return _ended(folder, saved, task)
 
     def made() -> Remedied:
         found = remedied_model(config, task, device, ranks)
@@ -83,7 +97,7 @@ def _spread(config: TrainConfig, tell: Listener, ranks: Ranks, local: int | None
             tell = tell if ranks.is_first else ignore
             loop = Loop(config, task, model, remedies, applied, folder, journal, data, tell, ranks)
             if saved is None:
-                _describe(journal, config, loop)
+                _describe(journal, config, loop, notes)
             else:
                 ranks.together(lambda: loop.restore(saved))
                 journal.event(loop.progress.step, "resumed", "gone on after an interruption")
@@ -98,7 +112,7 @@ def _spread(config: TrainConfig, tell: Listener, ranks: Ranks, local: int | None
 def _how_to_go_on(loop: Loop) -> str:
     if not loop.folder.checkpoint.exists():
         return "nothing was saved yet"
-    step = checkpoint.read(loop.folder.checkpoint).facts["progress"]["step"]
+    step = facts_of(checkpoint.read(loop.folder.checkpoint).facts).progress.step
     return f"the last checkpoint is of step {step}: the same command with --resume goes on there"
 
 
@@ -136,6 +150,7 @@ def _train(loop: Loop, lag: Lag) -> Outcome:
         ranks="this" if loop.ranks.is_alone else "all",
         steps=loop.config.max_steps if loop.config.epochs is None else None,
     )
+    loop.watch(seen)
     with Interrupt(is_patient=not loop.ranks.is_alone) as interrupt:
         with seen:
             gradient = Gradient(loop.model, loop.config.clip, loop.treatments, seen)
@@ -147,7 +162,7 @@ def _train(loop: Loop, lag: Lag) -> Outcome:
         return _finish(loop, end, seen)
 
 
-def _finish(loop: Loop, end: End, seen: Watch) -> Outcome:
+def _finish(loop: Loop, end: Literal["finished", "diverged"], seen: Watch) -> Outcome:
     """Score the best weights, write everything down, and only then call the run finished."""
     loop.model.load_state_dict(loop.best)
     _, total = loop.evaluate("test")
@@ -158,9 +173,28 @@ def _finish(loop: Loop, end: End, seen: Watch) -> Outcome:
     loop.record.note("verdict", _verdict(loop, end, seen))
     best = {name: t.cpu().contiguous() for name, t in loop.best.items()}
     if loop.ranks.is_first:
-        replace_file(loop.folder.weights, save(best, metadata={"steadygrad": "weights"}))
-    loop.save(status=end)
-    return _outcome(loop, end, seen, scores)
+        files.replace(loop.folder.weights, save(best, metadata={KEY: "weights"}))
+    outcome = _outcome(loop, end, seen, scores)
+    loop.save(end, asdict(outcome.ended()))
+    return outcome
+
+
+def _ended(folder: Folder, saved: Checkpoint, task: Task) -> Outcome:
+    """What became of a run that has come to its end, as it was returned then."""
+    facts = facts_of(saved.facts, str(folder.checkpoint))
+    try:
+        ended = fit(Ended, facts.outcome, "outcome")
+    except Misfit as error:
+        raise InputError(f"{folder.checkpoint}: {error}; start again with --overwrite") from None
+    return Outcome(
+        **vars(ended),
+        step=facts.progress.step,
+        seconds=facts.progress.seconds,
+        record=folder.record,
+        weights=folder.weights if ended.scores else None,
+        notes=task.notes,
+        rollbacks=tuple(rescue.plain() for rescue in facts.rescues),
+    )
 
 
 def _verdict(loop: Loop, end: End, seen: Watch) -> str:
@@ -208,18 +242,22 @@ def _open_record(
 
 def _opened(folder: Folder, config: TrainConfig, saved: Checkpoint | None) -> Record:
     if saved is None:
-        # Without a checkpoint there is nothing to lose: `earlier_run` has refused all else. The
-        # old checkpoint goes first, or a kill now would leave it beside a record of another run.
-        folder.checkpoint.unlink(missing_ok=True)
-        folder.weights.unlink(missing_ok=True)
-        return Record.create(folder.record, config=config.plain(), overwrite=True)
+        # Without a checkpoint there is nothing to lose: `earlier_run` has refused all else.
+        folder.clear()
+        record = Record.create(folder.record, config=config.plain(), overwrite=True)
+        folder.sweep()
+        return record
     record = Record.open(folder.record)
-    record.truncate(saved.facts["progress"]["step"])
+    folder.sweep()
+    facts = facts_of(saved.facts)
+    record.truncate(facts.progress.step, facts.record)
     return record
 
 
-def _describe(record: Journal, config: TrainConfig, loop: Loop) -> None:
+def _describe(record: Journal, config: TrainConfig, loop: Loop, notes: Mapping[str, Any]) -> None:
     task = loop.task
+    for key, value in notes.items():
+        record.note(key, value)
     record.note("processes", loop.ranks.size)
     record.note("title", f"{config.cell} on {config.file.name}")
     record.note("kind", "train")

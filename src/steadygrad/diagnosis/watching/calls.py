@@ -24,6 +24,15 @@ class Calls:
         self._start, self._has_seen = start_step, False
         self.forget()
 
+    @property
+    def has_seen(self) -> bool:
+        """Whether a recurrent layer was called."""
+        return self._has_seen
+
+    def restore(self, leaks: dict[str, Finding], has_seen: bool) -> None:
+        """Take up what was seen before an interruption."""
+        self.leaks, self._has_seen = leaks, has_seen
+
     def forget(self) -> None:
         """Begin anew."""
         self._leak = Leak()

@@ -66,6 +66,11 @@ class Clipping:
             self._clipped = self._capture.begun, norm
         return norm
 
+    @property
+    def were_clipped(self) -> deque[bool]:
+        """Of the last sampled steps, whether each was clipped."""
+        return self._were_clipped
+
     def look_for_scaler(self) -> None:
         """Find the gradient scaler, if one steps the optimiser.
 

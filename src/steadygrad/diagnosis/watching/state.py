@@ -51,6 +51,7 @@ class Seen:
         self.latest: dict[str, Any] = {"verdict": NOT_YET}
         self.broken: Finding | None = None
         self.register = Register(model, self.sinks)
+        self.was_measured = False  # before an interruption, whose flow is not kept
         kept = [deque[float](maxlen=HISTORY) for _ in range(3)]
         self.history = History(*kept, optimizer=type(optimizer).__name__, planned=options.steps)
 
@@ -63,7 +64,12 @@ class Seen:
     @property
     def verdict(self) -> str:
         """The worst fault, or ``"healthy"``."""
-        return verdict(self.findings) if self.flow or self.broken else NOT_YET
+        return verdict(self.findings) if self.is_measured else NOT_YET
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether anything was measured on which a verdict can rest."""
+        return bool(self.flow or self.broken or self.was_measured)
 
     def find(self, found: Iterable[Finding]) -> None:
         """Take the findings of a new look, causes without their consequences."""
@@ -79,7 +85,7 @@ class Seen:
 
     def rewind(self, step: int) -> None:
         """Forget what was found after an earlier step."""
-        self.step, self.broken = step, None
+        self.step, self.broken, self.was_measured = step, None, False
         self.register.forget()
         self.history.forget()
 
@@ -94,9 +100,10 @@ class Seen:
             "verdict": self.verdict,
             **to_record(self.options.lag),
             "optimizer": self.history.optimizer,
-            "layers": [describe(flow) for flow in self.flow.values()],
             "thresholds": vars(self.options.thresholds),
             "watch_share_of_time": round(share, 4),
         }
+        if self.flow:  # a run that was resumed keeps what was noted before
+            notes["layers"] = [describe(flow) for flow in self.flow.values()]
         for name, value in notes.items():
             self.sinks.note(name, value)

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from steadygrad.diagnosis.watching.measurement import Look
 from steadygrad.diagnosis.watching.optimizers import ReadyGradients, innermost
 from steadygrad.diagnosis.watching.options import Options
 from steadygrad.diagnosis.watching.probes import Probes
+from steadygrad.diagnosis.watching.saved import SERIES, SavedFinding, WatchFacts, packed, unpacked
 from steadygrad.diagnosis.watching.state import Seen
 from steadygrad.flow.live import LiveCapture
 from steadygrad.flow.parameter_norms import NormBeforeClip, gradient_norm, update_ratio
@@ -180,6 +181,49 @@ class Watch:
         self._weights = None
         self._end_step()
         self._seen.settle()
+
+    def state(self) -> tuple[WatchFacts, dict[str, Tensor]]:
+        """Return what the watch has seen, so that a checkpoint can keep it."""
+        seen, register, history = self._seen, self._seen.register, self._seen.history
+        stride, told = history.kept
+        facts = WatchFacts(
+            seen.is_measured,
+            {k: v for k, v in seen.latest.items() if isinstance(v, str | int | float)},
+            seen.broken,
+            tuple(register.findings),
+            register.saved(),
+            register.looks,
+            tuple(SavedFinding(name, f) for name, f in self._calls.leaks.items()),
+            self._calls.has_seen,
+            self._turns.begun,
+            history.grows,
+            stride,
+            told,
+        )
+        series = (history.before, history.after, history.update, history.loss)
+        series = (*series, self._clipping.norms, self._clipping.were_clipped)
+        return facts, {n: packed(s) for n, s in zip(SERIES, series, strict=True)}
+
+    def restore(self, facts: WatchFacts, tensors: Mapping[str, Tensor]) -> None:
+        """Take up what `state` returned, before the first step of a resumed training.
+
+        Raises:
+            ValueError: It is not what `state` returns.
+        """
+        series = [unpacked(tensors, name) for name in SERIES]
+        seen, history = self._seen, self._seen.history
+        seen.was_measured, seen.broken = facts.measured, facts.broken
+        seen.latest |= facts.latest
+        seen.register.restore(facts.found, facts.raised, facts.looks)
+        self._calls.restore({s.name: s.finding for s in facts.leaks}, facts.called)
+        self._turns.resume(facts.begun)
+        history.grows = facts.grows
+        history.restore(facts.stride, facts.told)
+        kept = (history.before, history.after, history.update, history.loss)
+        for mine, values in zip((*kept, self._clipping.norms), series, strict=False):
+            mine.extend(values)
+        self._clipping.were_clipped.extend(map(bool, series[-1]))
+        seen.settle()
 
     def close(self) -> None:
         """Take every hook off and write the last word into the record; again does nothing."""

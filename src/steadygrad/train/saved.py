@@ -1,0 +1,54 @@
+"""The facts of a checkpoint, by name and kind: what is read back is checked against this."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from steadygrad.diagnosis.watching.saved import WatchFacts
+from steadygrad.errors import InputError
+from steadygrad.plain import Misfit, fit
+from steadygrad.train.progress import Progress
+from steadygrad.train.rescue import Rescue
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything in a checkpoint but its tensors.
+
+    Attributes:
+        format: Of the checkpoint.
+        config: The options that a resumed run must share.
+        data: SHA-256 of the data.
+        progress: Where the run stands.
+        rescues: Rollbacks so far.
+        losses: The latest training losses, by which a loss that blows up is told.
+        good: Facts of the state that a rollback goes back to; None if none was kept.
+        record: Where the lists of the record end.
+        watch: What the watch has seen.
+        outcome: What became of a run that has come to its end.
+    """
+
+    config: Mapping[str, Any]
+    data: str
+    progress: Progress
+    rescues: tuple[Rescue, ...] = ()
+    losses: tuple[float, ...] = ()
+    good: Mapping[str, Any] | None = None
+    record: Mapping[str, int] = field(default_factory=dict)
+    watch: WatchFacts = WatchFacts()  # noqa: RUF009  # frozen
+    outcome: Mapping[str, Any] | None = None
+    format: str = ""
+
+
+def facts_of(plain: Mapping[str, Any], where: str = "the checkpoint") -> Facts:
+    """Read the facts of a checkpoint.
+
+    Raises:
+        InputError: They are not those of a run of ours.
+    """
+    try:
+        return fit(Facts, plain, "facts")
+    except Misfit as error:
+        raise InputError(
+            f"{where}: does not hold what a run consists of ({error}); start again with --overwrite"
+        ) from None
