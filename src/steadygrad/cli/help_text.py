@@ -1,7 +1,6 @@
 """Text of the help: the overview of all commands, and lines that break between words."""
 
 import contextlib
-import io
 import shutil
 import sys
 import textwrap
@@ -51,27 +50,21 @@ def folded(active: bool) -> Iterator[None]:
     if not active:
         yield
         return
-    with contextlib.redirect_stdout(_Folded(sys.stdout)):
+    stream: Any = _Folded(sys.stdout)
+    with contextlib.redirect_stdout(stream):
         yield
 
 
-class _Folded(io.TextIOBase):
+class _Folded:
     """A stream that breaks long lines; all else is that of the stream below."""
 
     def __init__(self, below: Any) -> None:
         self._below = below
-        self.encoding = below.encoding
 
-    def isatty(self) -> bool:
-        return self._below.isatty()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._below, name)
 
-    def fileno(self) -> int:
-        return self._below.fileno()
-
-    def flush(self) -> None:
-        self._below.flush()
-
-    def write(self, text: str, /) -> int:
+    def write(self, text: str) -> int:
         columns = shutil.get_terminal_size().columns
         for line in text.splitlines(keepends=True):
             plain = line.rstrip("\n")
