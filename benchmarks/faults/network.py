@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 import steadygrad as sg
 from benchmarks.faults.recipe import Recipe
+from steadygrad.cells import parse as parse_cell
 from steadygrad.tasks import Benchmark
-from steadygrad.train.cell_spec import parse_cell
 
 HIDDEN = 32
 # The gate that keeps the memory, and the sign with which its bias does.

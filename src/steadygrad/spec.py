@@ -5,6 +5,8 @@ from dataclasses import fields
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from steadygrad.errors import did_you_mean
+
 UNIONS = (UnionType, Union)  # float | None is the one or the other, by version of Python
 TRUTHS = {"true": True, "false": False}
 
@@ -26,10 +28,21 @@ def read_spec(text: str, kinds: Mapping[str, type[K]], what: str) -> K:
     name, _, rest = (part.strip() for part in text.partition(":"))
     name = name.replace("_", "-")
     if name not in kinds:
-        raise ValueError(f"no {what} {name!r} in {text!r}; there are: {', '.join(sorted(kinds))}")
-    kind = kinds[name]
+        raise ValueError(
+            f"no {what} {name!r} in {text!r}{did_you_mean(name, kinds)}; there are: "
+            f"{', '.join(sorted(kinds))}"
+        )
+    return read_options(name, rest, kinds[name])
+
+
+def read_options(name: str, text: str, kind: type[K]) -> K:
+    """Read ``option=value,option=value`` into an instance of ``kind``.
+
+    Raises:
+        ValueError: No such option, or a value of the wrong kind.
+    """
     values: dict[str, Any] = {}
-    for pair in filter(None, (part.strip() for part in rest.split(","))):
+    for pair in filter(None, (part.strip() for part in text.split(","))):
         option, equals, value = (part.strip() for part in pair.partition("="))
         if not equals:
             usage = _usage(name, kind)
@@ -56,8 +69,10 @@ def _plain(value: object) -> str:
 
 def _read(name: str, kind: type[Any], option: str, value: str) -> Any:
     """Turn the text of one option into its value."""
-    if option not in {field.name for field in fields(kind)}:
-        raise ValueError(f"{name} has no option {option!r}; {_usage(name, kind)}")
+    options = {field.name for field in fields(kind)}
+    if option not in options:
+        near = did_you_mean(option, options)
+        raise ValueError(f"{name} has no option {option!r}{near}; {_usage(name, kind)}")
     hint = get_type_hints(kind)[option]
     for choice in get_args(hint) if get_origin(hint) in UNIONS else (hint,):
         try:

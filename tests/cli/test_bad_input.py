@@ -95,7 +95,12 @@ BAD = [
     Bad("text too short", b"abc", r"3 char symbols", file="a.txt"),
     Bad("one symbol only", b"a" * 5000, r"1 different", file="a.txt"),
     Bad("UTF-16 text", "a text".encode("utf-16"), r"is UTF-16", file="a.txt"),
-    Bad("no such cell", TWO, r"no such cell; there are: .*elman, .*lstm", ("--cell", "lstn")),
+    Bad(
+        "no such cell",
+        TWO,
+        r"no such cell; did you mean 'lstm'\?; there are: .*elman, .*lstm",
+        ("--cell", "lstn"),
+    ),
     Bad("no such option", TWO, r"options of elman: nonl", ("--cell", "elman:gain=1")),
     Bad(
         "bad option value",

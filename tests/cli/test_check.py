@@ -171,9 +171,9 @@ def test_diagnose_a_model_of_the_readers_own(
 def test_diagnose_refuses_wrong_use(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, text in [
         (("nowhere",), "no such file or folder"),
-        (("nowhere:f",), "No module named 'nowhere'"),
+        (("nowhere:f",), "nowhere: no such module"),
         (("nowhere.py:f",), "no such file"),
-        (("mine.py:nobody",), "no function 'nobody' in mine.py; there are: dying"),
+        (("mine.py:nobody",), "mine.py defines no 'nobody'; there are: dying"),
         (("mine.py:nothing",), "returns (model, loss_fn)"),
         (("mine.py:no_loss",), "cannot be called: 5"),
         (("mine.py:no_layer",), "holds no recurrent layer"),

@@ -231,7 +231,9 @@ def test_sigmoid_and_unknown_nonlinearities() -> None:
     assert sg.RNN(2, 3, nonlinearity="sigmoid").nonlinearity == "sigmoid"
     with pytest.raises(ValueError, match="Unknown nonlinearity 'sine'"):
         sg.RNN(2, 3, nonlinearity="sine")
-    with pytest.raises(ValueError, match=r"unknown cell 'lstn'; there are: .*elman"):
+    with pytest.raises(
+        ValueError, match=r"cell 'lstn': no such cell; did you mean 'lstm'.; there are: .*elman"
+    ):
         sg.Recurrent("lstn", 2, 3)
 
 

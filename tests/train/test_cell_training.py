@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from steadygrad.cells import CELLS
+from steadygrad.cells import parse as parse_cell
 from steadygrad.errors import InputError
 from steadygrad.train import TrainConfig, train
-from steadygrad.train.cell_spec import parse_cell
 
 
 @pytest.fixture(scope="module")

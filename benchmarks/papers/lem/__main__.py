@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import steadygrad as sg
 from benchmarks.papers.harness import Settings, main, progress
-from steadygrad.train.cell_spec import parse_cell
+from steadygrad.cells import parse as parse_cell
 
 Field = NDArray[np.float64]
 

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steadygrad import _user_code, cells
 from steadygrad.diagnosis import diagnose
 from steadygrad.errors import InputError
 from steadygrad.remedies import Applied, Remedy, parse
 from steadygrad.spec import read_spec
 from steadygrad.tasks import TASKS, Batch, Benchmark, Split, Task
 from steadygrad.train.build_model import check_answers
-from steadygrad.train.cell_spec import parse_cell
 from steadygrad.train.image_model import ImageModel, is_image_cell
 from steadygrad.train.model import Carried, SequenceModel, carried_into
 
@@ -58,8 +58,13 @@ class Trial:
 
     @property
     def key(self) -> str:
-        """What the trial is known by in a table of results: a hash of all its options."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        """What the trial is known by in a table of results: a hash of all its options.
+
+        Of a cell of your own also the hash of its source: another source is another trial.
+        """
+        options = asdict(self)
+        source = _user_code.fingerprint(self.cell)
+        text = json.dumps(options | ({"source": source} if source else {}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
     def check(self) -> None:
@@ -75,7 +80,7 @@ class Trial:
         if not 0 < self.learning_rate < math.inf or not 0 <= self.clip < math.inf:
             raise InputError(f"learning rate {self.learning_rate}, clip {self.clip}: out of range")
         if not is_image_cell(self.cell):
-            parse_cell(self.cell)
+            cells.parse(self.cell)
         task = self.made()
         _treated(replace(self, hidden=2), task)
 

@@ -43,6 +43,7 @@ from steadygrad.cells.mod_relu import ModReLU as ModReLU
 from steadygrad.cells.mut1 import MUT1 as MUT1
 from steadygrad.cells.mut2 import MUT2 as MUT2
 from steadygrad.cells.mut3 import MUT3 as MUT3
+from steadygrad.cells.parse import read_cell as _read_cell
 from steadygrad.cells.scornn import ScoRNN as ScoRNN
 from steadygrad.cells.slstm import SLSTM as SLSTM
 from steadygrad.cells.unicornn import UnICORNN as UnICORNN
@@ -53,7 +54,26 @@ CELLS: dict[str, type[Cell]] = {
     for value in list(globals().values())
     if isinstance(value, type) and issubclass(value, Cell) and value is not Cell
 }
-"""Every cell by its command line name."""
+"""Every cell by its name."""
+
+
+def parse(text: str) -> Cell:
+    """Read a cell from text, as `steadygrad.Recurrent` and the command line write it.
+
+    Args:
+        text: ``name`` or ``name:option=value,option=value``; or ``module:Class`` or
+            ``file.py:Class`` for a cell of your own, its options behind another colon. That
+            module or file is imported, that is, run.
+
+    Raises:
+        InputError: No such cell or option, or a value that the cell refuses; a ValueError.
+
+    Example:
+        >>> parse("elman:nonlinearity=relu")
+        Elman(nonlinearity='relu')
+    """
+    return _read_cell(text, CELLS)
+
 
 if not TYPE_CHECKING:  # they read the import lines above
     __all__, __dir__ = public(globals())

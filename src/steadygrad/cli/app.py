@@ -83,8 +83,8 @@ def _call(name: str, arguments: list[str]) -> int:
     if name not in COMMANDS:
         what = "option" if name.startswith("-") else "command"
         raise InputError(
-            f"no {what} {name!r}{did_you_mean(name, [*COMMANDS, '--help', '--version'])} "
-            f"Commands: {', '.join(COMMANDS)}. `steadygrad --help` describes them"
+            f"no {what} {name!r}{did_you_mean(name, [*COMMANDS, '--help', '--version'])}; "
+            f"there are: {', '.join(COMMANDS)}; `steadygrad --help` describes them"
         )
     import tyro
 

@@ -24,7 +24,8 @@ class BenchOptions:
     """Options of a grid.
 
     Args:
-        cells: Cells with their options, commas between: lstm,gru,elman:nonlinearity=relu.
+        cells: Cells with their options, commas between: lstm,gru,elman:nonlinearity=relu; your own
+            as module:Class or file.py:Class.
         lengths: Lengths that the task is given, commas between; its own if not given.
         remedies: Sets of remedies, commas between, a plus within: none,forget-bias+clip-value.
         seeds: How many seeds.

@@ -1,8 +1,5 @@
 """What a command looks at: a model of the reader's own code, or a run of ``steadygrad train``."""
 
-import importlib
-import importlib.util
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +7,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from steadygrad import _user_code
 from steadygrad.diagnosis.lag import Lag
 from steadygrad.errors import InputError
 from steadygrad.train import reload
@@ -60,29 +58,7 @@ def call(text: str) -> Any:
     where, colon, name = text.rpartition(":")
     if not colon or not name:
         raise InputError(f"{text}: no such file or folder; {USAGE}")
-    try:
-        module = _imported(where)
-    except ModuleNotFoundError as error:
-        raise InputError(f"{text}: {error}; {USAGE}") from None
-    function = getattr(module, name, None)
-    if not callable(function):
-        there = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-        raise InputError(f"{text}: no function {name!r} in {where}; there are: {', '.join(there)}")
-    return function()
-
-
-def _imported(where: str) -> Any:
-    if not where.endswith(".py"):
-        folder = str(Path.cwd())
-        if folder not in sys.path:  # as `python -m` has it
-            sys.path.insert(0, folder)
-        return importlib.import_module(where)
-    path = Path(where)
-    if not path.is_file():
-        raise InputError(f"{where}: no such file; {USAGE}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
+    made = _user_code.named(where, name)
+    if not callable(made):
+        raise InputError(f"{text}: {name!r} is no function, but {type(made).__name__}")
+    return made()

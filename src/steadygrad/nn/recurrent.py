@@ -13,7 +13,7 @@ from torch._compile import _disable_dynamo
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from steadygrad.cells import CELLS, Cell, State
+from steadygrad.cells import Cell, State, parse
 from steadygrad.nn.checks import check_input, check_lengths, check_options, check_state
 from steadygrad.nn.segments import Cuts, scan_in_segments
 from steadygrad.scan import Layout, LoopClip, Tap, Weights, is_codes
@@ -27,7 +27,9 @@ class Recurrent(nn.Module):
     r"""A cell over time, with the arguments, shapes and weight names of `torch.nn.LSTM`.
 
     Args:
-        cell: The recurrence: a `steadygrad.cells.Cell`, or the name of one.
+        cell: The recurrence: a `steadygrad.cells.Cell`, or its text as `steadygrad.cells.parse`
+            reads it: ``"lstm-peephole"``, ``"elman:nonlinearity=relu"``, or ``"module:Class"`` or
+            ``"file.py:Class"`` for one of your own.
         input_size: Features of :math:`x_t`, ``I``.
         hidden_size: Features of the states, ``H``.
         num_layers: Layers stacked; each reads the hidden states of the one below.
@@ -406,9 +408,9 @@ class Recurrent(nn.Module):
 def _cell(cell: Cell | str) -> Cell:
     if isinstance(cell, Cell):
         return cell
-    if cell not in CELLS:
-        raise ValueError(f"unknown cell {cell!r}; there are: {', '.join(sorted(CELLS))}")
-    return CELLS[cell]()
+    if not isinstance(cell, str):
+        raise TypeError(f"expected a Cell or the name of one, got {cell!r}")
+    return parse(cell)
 
 
 def _constants(cell: Cell, hidden_size: int) -> Mapping[str, Tensor]:

@@ -33,7 +33,8 @@ class TrainConfig:
         window: Time steps seen at once (rows of a CSV, symbols of a text).
         horizon: Rows ahead to forecast; a day, week or year by the dates if not given.
         symbol: What one symbol of a text is.
-        cell: Recurrent cell, with its options after a colon: lstm, gru, elman:nonlinearity=relu.
+        cell: Recurrent cell, with its options after a colon: lstm, gru, elman:nonlinearity=relu;
+            or one of your own, module:Class or file.py:Class.
         hidden: Hidden features; 64 for a forecast, 128 for a text if not given.
         layers: Recurrent layers.
         dropout: Share of features dropped in training, before, between and after the layers.

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from steadygrad.nn import Recurrent
 from steadygrad.tasks import Batch, Task
-from steadygrad.train.cell_spec import parse_cell
 from steadygrad.train.config import TrainConfig
 
 Carried = Tensor | tuple[Tensor, ...]
@@ -41,7 +40,7 @@ class SequenceModel(nn.Module):
             self.embedding = nn.Embedding(task.input_size, features)
         self.dropout = nn.Dropout(dropout)
         between = dropout if layers > 1 else 0.0  # torch warns about it in one layer
-        self.recurrent = Recurrent(parse_cell(cell), features, hidden, layers, dropout=between)
+        self.recurrent = Recurrent(cell, features, hidden, layers, dropout=between)
         self.head = nn.Linear(hidden, task.output_size)
 
     def forward(self, inputs: Tensor, state: Carried | None = None) -> tuple[Tensor, Carried]:
