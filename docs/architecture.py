@@ -60,11 +60,14 @@ class Room:
 
 
 def layers() -> list[list[str]]:
-    """The rooms of the contract, the highest first, without private modules."""
+    """The rooms of the contract, the highest first; rooms of one row are independent.
+
+    Modules that begin with an underscore, which are no rooms, are left out.
+    """
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
     rows = next(c["layers"] for c in contracts["contracts"] if c["type"] == "layers")
-    named = [[name.strip(" ()") for name in row.split("|")] for row in rows]
-    return [[name for name in row if not name.startswith("_")] for row in named]
+    split = ([name.strip(" ()") for name in row.split("|")] for row in rows)
+    return [[name for name in row if not name.startswith("_")] for row in split]
 
 
 def present() -> set[str]:

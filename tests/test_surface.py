@@ -14,11 +14,8 @@ import steadygrad
 from steadygrad.tasks import text
 from steadygrad.train import config
 
-INTERNAL = {
-    "cli",
-    "integrations",
-    "scan",
-}  # reached by no user; their own modules import from them by full name
+# Reached by no user; and a room whose modules are what users import, each with its framework.
+INTERNAL = {"cli", "scan", "integrations"}
 ROOMS = sorted(
     m.name for m in pkgutil.iter_modules(steadygrad.__path__) if m.ispkg and m.name not in INTERNAL
 )
@@ -40,6 +37,8 @@ def seen_by_type_checkers(module: ModuleType) -> set[str]:
     for node in tree.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             found.add(node.target.id)
+        if isinstance(node, ast.Assign):
+            found |= {t.id for t in node.targets if isinstance(t, ast.Name)}
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             found.add(node.name)
     return {name for name in found if not name.startswith("_")}

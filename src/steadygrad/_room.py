@@ -16,14 +16,21 @@ Listing = Callable[[], list[str]]
 def public(names: Mapping[str, object]) -> tuple[list[str], Listing]:
     """Return ``__all__`` and ``__dir__`` of a room from its ``globals()``.
 
-    Public is what is neither a module nor begins with an underscore.
+    Public is what is neither a module, nor a class of another package, nor begins with an
+    underscore.
     """
     listed = sorted(
         name
         for name, value in names.items()
-        if not name.startswith("_") and name not in HELPERS and not isinstance(value, ModuleType)
+        if not name.startswith("_") and name not in HELPERS and not _is_foreign(value)
     )
     return listed, lambda: list(listed)
+
+
+def _is_foreign(value: object) -> bool:
+    if isinstance(value, type):
+        return not value.__module__.startswith("steadygrad.")
+    return isinstance(value, ModuleType) or value is Any or value is Callable
 
 
 def on_first_use(

@@ -1,9 +1,7 @@
 """Where a watch can write as it goes: TensorBoard, W&B, MLflow, trackio, or any callable."""
 
-from collections.abc import Callable as _Callable
-from collections.abc import Sequence as _Sequence
-from typing import TYPE_CHECKING
-from typing import Any as _Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from steadygrad._room import public
 from steadygrad.loggers.base import Logger as Logger
@@ -21,11 +19,11 @@ LOGGERS: dict[str, type[Logger]] = {
 }
 """Loggers that can be asked for by name."""
 
-Log = str | Logger | _Callable[[int, dict[str, _Any]], object]
+Log = str | Logger | Callable[[int, dict[str, Any]], object]
 """A name in `LOGGERS`, a logger, or a function of the step and a dictionary of values."""
 
 
-def loggers(log: Log | _Sequence[Log] | None) -> list[Logger]:
+def loggers(log: Log | Sequence[Log] | None) -> list[Logger]:
     """Make the loggers that were asked for.
 
     Raises:
