@@ -10,9 +10,8 @@ import pytest
 
 from steadygrad.cli import main
 from steadygrad.diagnosis import FAULTS, Finding, check
-from steadygrad.diagnosis.prescribe import RANKED
 from steadygrad.record import Record, read
-from steadygrad.remedies import REMEDIES
+from steadygrad.remedies import REMEDIES, ranked
 
 QUICK = ("--hidden", "8", "--max-steps", "20", "--validate-every", "10", "--threads", "1")
 
@@ -191,11 +190,11 @@ def test_explain_is_taken_from_the_code(fault: str, capsys: pytest.CaptureFixtur
     told = capsys.readouterr().out
     flat = " ".join(told.split())
     assert FAULTS[fault].what in flat and "Measured:" in told
-    for name in RANKED.get(fault, ()):
+    for name in ranked(fault):
         assert REMEDIES[name].claim in flat
     run("explain", fault, "--json")
     document = json.loads(capsys.readouterr().out)
-    assert list(document["remedies"]) == list(RANKED.get(fault, ()))
+    assert list(document["remedies"]) == list(ranked(fault))
     named = {n for n, r in REMEDIES.items() if fault in r.helps}
     assert named <= set(document["remedies"]) | set(document["others"])
 

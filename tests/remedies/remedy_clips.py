@@ -1,4 +1,4 @@
-"""Clips: another value for every option, and the measure of every claim."""
+"""Clips: the measure of every claim, on layers of torch and ours."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,43 +16,6 @@ from steadygrad.remedies import Remedy
 Claim = Callable[[str], None]
 CLAIMS: dict[str, Claim] = {}
 FAMILIES: dict[str, Any] = {"torch": nn, "ours": sg}
-# Options under which another one shows within the few steps of a test.
-BASE: dict[str, dict[str, Any]] = {
-    "ada-gc": {"warmup": 3},
-    "skip-spike": {"warmup": 3, "k": 3.0},
-    "spam-clip": {"warmup": 3, "threshold": 2.0},
-    "z-clip": {"warmup": 3, "max_norm": None, "z": 1.0},
-    "truncate": {"steps": 3},
-}
-# One other value for every option, and a layer on which it matters.
-OTHER: dict[tuple[str, str], tuple[Any, str]] = {
-    ("ada-gc", "ratio"): (2.0, "RNN"),
-    ("ada-gc", "beta"): (0.5, "GRU"),
-    ("ada-gc", "warmup"): (2, "RNN"),
-    ("ada-gc", "max_norm"): (0.5, "LSTM"),
-    ("agc", "ratio"): (0.1, "LSTM"),
-    ("agc", "clip_last"): (True, "RNN"),
-    ("agc", "clip_embeddings"): (True, "EMBED"),
-    ("auto-clip", "percentile"): (50.0, "RNN"),
-    ("auto-clip", "history"): (2, "GRU"),
-    ("auto-clip", "scope"): ("layer", "LSTM"),
-    ("clip-through-time", "bound"): (0.5, "RNN"),
-    ("clip-through-time", "by"): ("value", "LSTM"),
-    ("clip-through-time", "place"): ("total", "GRU"),
-    ("derivative-clip", "bound"): (0.5, "LSTM"),
-    ("skip-spike", "k"): (0.5, "RNN"),
-    ("skip-spike", "decay"): (0.2, "RNN"),
-    ("skip-spike", "warmup"): (6, "RNN"),
-    ("spam-clip", "threshold"): (1.0, "RNN"),
-    ("spam-clip", "beta2"): (0.5, "GRU"),
-    ("spam-clip", "warmup"): (2, "LSTM"),
-    ("truncate", "steps"): (2, "RNN"),
-    ("z-clip", "z"): (1.5, "RNN"),
-    ("z-clip", "alpha"): (0.5, "RNN"),
-    ("z-clip", "warmup"): (2, "GRU"),
-    ("z-clip", "max_norm"): (0.5, "RNN"),
-    ("z-clip", "target"): ("mean", "LSTM"),
-}
 H = 4
 
 

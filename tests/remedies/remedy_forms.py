@@ -1,4 +1,4 @@
-"""Constraints and initialisations: another value per option, and the measure of every claim."""
+"""Constraints and initialisations: the measure of every claim, on layers of torch and ours."""
 
 import math
 from typing import Any
@@ -12,17 +12,6 @@ from tests.remedies.remedy_penalties import FAMILIES, Claim, H, I, Reader, claim
 
 CLAIMS: dict[str, Claim] = {}
 claim = claimer(CLAIMS)
-OTHER: dict[tuple[str, str], tuple[Any, str]] = {
-    ("gate-init", "scheme"): ("he", "LSTM"),
-    ("gate-init", "recurrent"): (True, "GRU"),
-    ("jacobian-scale", "target"): (0.9, "RNN"),
-    ("jacobian-scale", "steps"): (2, "RNN"),
-    ("jacobian-scale", "rows"): (1, "RNN"),
-    ("orthogonal", "map"): ("cayley", "RNN"),
-    ("rotation-init", "angle"): (0.5, "GRU"),
-    ("spectral-bound", "bound"): (0.5, "LSTM"),
-    ("spectral-margin", "margin"): (0.3, "GRU"),
-}
 KINDS = (("RNN", 1), ("LSTM", 4), ("GRU", 3))
 
 

@@ -1,4 +1,4 @@
-"""Penalties: another value for every option, and the measure of every claim."""
+"""Penalties: the measure of every claim, on layers of torch and ours."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -16,34 +16,6 @@ from steadygrad.remedies import Applied
 Claim = Callable[[str], None]
 CLAIMS: dict[str, Claim] = {}
 FAMILIES: dict[str, Any] = {"torch": nn, "ours": sg}
-# One other value for every option, and a layer on which it matters.
-OTHER: dict[tuple[str, str], tuple[Any, str]] = {
-    ("activation-penalty", "alpha"): (0.0, "RNN"),
-    ("activation-penalty", "beta"): (0.0, "LSTM"),
-    ("activation-penalty", "layers"): ("all", "TWO"),
-    ("flossing", "before"): (2, "RNN"),
-    ("flossing", "bout"): (2, "GRU"),
-    ("flossing", "bouts"): (3, "RNN"),
-    ("flossing", "every"): (2, "RNN"),
-    ("flossing", "exponents"): (2, "LSTM"),
-    ("flossing", "steps"): (3, "RNN"),
-    ("flossing", "discard"): (3, "RNN"),
-    ("flossing", "rate"): (0.02, "RNN"),
-    ("flossing", "target"): (-0.5, "RNN"),
-    ("gradient-penalty", "weight"): (1.0, "RNN"),
-    ("gradient-penalty", "norm"): ("l1", "GRU"),
-    ("norm-stabiliser", "beta"): (1.0, "GRU"),
-    ("recurrent-decay", "l2"): (1.0, "RNN"),
-    ("recurrent-decay", "l1"): (1.0, "LSTM"),
-    ("soft-orthogonal", "weight"): (1.0, "LSTM"),
-    ("soft-orthogonal", "directions"): (50, "RNN"),
-    ("omega", "alpha"): (4.0, "GRU"),
-    ("omega", "form"): ("norm", "RNN"),
-}
-# Defaults that would take long over all combinations; every bout is in reach of a few calls.
-QUICK: dict[str, dict[str, Any]] = {
-    "flossing": {"before": 1, "bout": 1, "bouts": 1, "every": 1, "rate": 0.01, "discard": 1}
-}
 T, B, I, H = 9, 4, 3, 6
 
 

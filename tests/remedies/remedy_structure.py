@@ -1,6 +1,4 @@
-"""Structure and data: another value for every option, and the measure of every claim."""
-
-from typing import Any
+"""Structure and data: the measure of every claim, on layers of torch and ours."""
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +8,6 @@ from tests.remedies.remedy_penalties import Claim, H, I, Reader, claimer, data
 
 CLAIMS: dict[str, Claim] = {}
 claim = claimer(CLAIMS)
-OTHER: dict[tuple[str, str], tuple[Any, str]] = {
-    ("layer-norm", "gain"): (0.1, "GRU"),
-    ("skip", "scale"): (0.5, "RNN"),
-    ("source-reversal", "layer"): ("layer.layers.1", "TWO"),
-}
 
 
 def at_input(model: nn.Module, x: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ from steadygrad.remedies import Treatment
 
 OURS = str(Path(__file__).parents[1])
 TORCH = str(Path(torch.__file__).parent)
-NO_CLIP = ("nonfinite", "rollback")  # remedies on gradients that bound nothing
 
 
 @final
@@ -132,11 +131,9 @@ def _clip(function: _Function, kind: str) -> _Function:
 def _treat(method: _Function) -> _Function:
     @functools.wraps(method)
     def treat(self: Treatment) -> Any:
-        name, options = self.remedy.name, self.remedy.options
-        if name in NO_CLIP or options.get("max_norm") == math.inf:
+        if not self.remedy.is_clip:
             return method(self)
-        kind = {"clip-norm": "norm", "clip-value": "value"}.get(name, name)
-        call = ClipCall(kind, tuple(self.parameters), call_site())
+        call = ClipCall(self.remedy.clips or "", tuple(self.parameters), call_site())
         return _told(call, lambda: method(self))
 
     return treat

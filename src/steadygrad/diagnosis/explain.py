@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 from steadygrad.diagnosis.faults import FAULTS
 from steadygrad.diagnosis.finding import Thresholds
-from steadygrad.diagnosis.prescribe import RANKED
-from steadygrad.remedies import REMEDIES
+from steadygrad.remedies import REMEDIES, ranked
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def explain(name: str) -> Explanation:
     if name not in FAULTS:
         raise ValueError(f"no fault {name!r}; there are: {', '.join(FAULTS)}")
     fault = FAULTS[name]
-    first = [n for n in RANKED.get(name, ()) if n in REMEDIES]
+    first = [n for n in ranked(name) if n in REMEDIES]
     rest = sorted(n for n, r in REMEDIES.items() if name in r.helps and n not in first)
     return Explanation(
         name,

@@ -8,45 +8,17 @@ from torch import nn
 
 from steadygrad.diagnosis.faults import FAULTS
 from steadygrad.diagnosis.finding import Finding
-from steadygrad.remedies import REMEDIES, parse
+from steadygrad.remedies import parse, ranked
 
 GOOD_STEP = 0.03
 """Size of a step relative to the weights that networks at their start bear well."""
-
-RANKED: dict[str, tuple[str, ...]] = {
-    "vanishing": (
-        "forget-bias",
-        "orthogonal-init",
-        "gated",
-        "chrono-init",
-        "irnn",
-        "identity-init",
-    ),
-    "exploding": ("orthogonal-init", "clip-norm", "gated", "clip-value"),
-    "saturated": ("bias-reset", "gated", "orthogonal-init"),
-    "dead": ("bias-reset", "identity-init", "gated", "orthogonal-init"),
-    "nonfinite": ("nonfinite", "rollback", "clip-norm", "orthogonal-init", "clip-value"),
-    "likelihood": ("clip-norm", "clip-value"),
-    "growing": ("gated",),
-    "clip-loose": ("clip-norm",),
-}
-"""What is worth a trial, most promising first. A reader's own remedies that name the fault follow;
-of the house's there are too many to try them all, and docs/choose.md says when to take which."""
 
 
 def prescribe(finding: Finding, model: nn.Module) -> Finding:
     """Fill in the remedies that suit ``model``, and what else helps."""
     tuned = MEASURED.get(finding.fault, lambda finding: ())(finding)
-    first = [n for n in RANKED.get(finding.fault, ()) if n in REMEDIES]
-    rest = [
-        name
-        for name, remedy in REMEDIES.items()
-        if finding.fault in remedy.helps
-        and name not in first
-        and not remedy.__module__.startswith("steadygrad.")
-    ]
-    ranked = dict.fromkeys((*tuned, *first, *rest))
-    suiting = [name for name in ranked if parse(name).applicable(model)]
+    names = dict.fromkeys((*tuned, *ranked(finding.fault)))
+    suiting = [name for name in names if parse(name).applicable(model)]
     advice = finding.advice or FAULTS[finding.fault].advice
     return replace(finding, remedies=tuple(suiting), advice=advice)
 

@@ -14,6 +14,7 @@ from steadygrad.remedies.chrono_init import ChronoInit as ChronoInit
 from steadygrad.remedies.clip_norm import ClipNorm as ClipNorm
 from steadygrad.remedies.clip_through_time import ClipThroughTime as ClipThroughTime
 from steadygrad.remedies.clip_value import ClipValue as ClipValue
+from steadygrad.remedies.demonstration import Demonstration as Demonstration
 from steadygrad.remedies.derivative_clip import DerivativeClip as DerivativeClip
 from steadygrad.remedies.flossing import Flossing as Flossing
 from steadygrad.remedies.forget_bias import ForgetBias as ForgetBias
@@ -32,6 +33,7 @@ from steadygrad.remedies.orthogonal import Orthogonal as Orthogonal
 from steadygrad.remedies.orthogonal_init import OrthogonalInit as OrthogonalInit
 from steadygrad.remedies.parse import known as _known
 from steadygrad.remedies.parse import parse as parse
+from steadygrad.remedies.parse import ranked as ranked
 from steadygrad.remedies.recurrent_decay import RecurrentDecay as RecurrentDecay
 from steadygrad.remedies.rollback import Rollback as Rollback
 from steadygrad.remedies.rotation_init import RotationInit as RotationInit

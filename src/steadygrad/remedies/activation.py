@@ -1,11 +1,13 @@
 """Activation regularisation: outputs that are small, and that change slowly."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 from torch import Tensor, nn
 
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, penalty_falls
 from steadygrad.remedies.reasons import no_layer_to_see
 from steadygrad.remedies.run import Run
 
@@ -37,6 +39,7 @@ class ActivationPenalty(Remedy):
     claim: ClassVar[str] = "Descending it makes outputs smaller (alpha) and slower (beta)"
     helps: ClassVar[tuple[str, ...]] = ("exploding", "saturated")
     sees_calls: ClassVar[bool] = True
+    other: ClassVar[Mapping[str, Any]] = {"alpha": 0.0, "beta": 0.0, "layers": "all"}
 
     alpha: float = 2.0
     beta: float = 1.0
@@ -63,3 +66,6 @@ class ActivationPenalty(Remedy):
             if self.beta and len(later):
                 total = total + self.beta * (later - earlier).square().mean()
         return total
+
+    def demonstrate(self) -> Demonstration:
+        return penalty_falls(self)

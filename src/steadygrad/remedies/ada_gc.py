@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, spike_is_cut
 from steadygrad.remedies.gradients import Gradients
 from steadygrad.remedies.parameters import Parameters
 from steadygrad.remedies.reasons import no_trainable_parameter
@@ -45,6 +46,9 @@ class AdaGC(Remedy):
         "Each parameter's gradient is at most ratio times the moving average of its own norm"
     )
     helps: ClassVar[tuple[str, ...]] = ("exploding",)
+    clips: ClassVar[str | None] = "ada-gc"
+    few_steps: ClassVar[Mapping[str, Any]] = {"warmup": 3}
+    other: ClassVar[Mapping[str, Any]] = {"ratio": 2.0, "beta": 0.5, "warmup": 2, "max_norm": 0.5}
 
     ratio: float = 1.05
     beta: float = 0.98
@@ -87,3 +91,6 @@ class AdaGC(Remedy):
         counts = of_each.isfinite() & (of_each > 0) & report["grad_norm"].isfinite()
         average.copy_(torch.where(counts, new, average))
         return report
+
+    def demonstrate(self) -> Demonstration:
+        return spike_is_cut(self)

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, spike_is_cut
 from steadygrad.remedies.gradients import Gradients
 from steadygrad.remedies.parameters import Parameters
 from steadygrad.remedies.reasons import no_trainable_parameter
@@ -43,6 +44,8 @@ class AGC(Remedy):
     name: ClassVar[str] = "agc"
     claim: ClassVar[str] = "No unit's gradient is longer than ratio times the norm of its weights"
     helps: ClassVar[tuple[str, ...]] = ("exploding",)
+    clips: ClassVar[str | None] = "agc"
+    other: ClassVar[Mapping[str, Any]] = {"ratio": 0.1, "clip_last": True, "clip_embeddings": True}
 
     ratio: float = 0.01
     clip_last: bool = False
@@ -85,3 +88,6 @@ class AGC(Remedy):
             yield linear[-1]
         if not self.clip_embeddings:
             yield from (m for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag))
+
+    def demonstrate(self) -> Demonstration:
+        return spike_is_cut(self)

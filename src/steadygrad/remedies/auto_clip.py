@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, spike_is_cut
 from steadygrad.remedies.gradients import Gradients
 from steadygrad.remedies.parameters import SCOPES, Parameters, Scope
 from steadygrad.remedies.percentile import percentile
@@ -48,7 +49,9 @@ class AutoClip(Remedy):
         "The norm of the gradient is at most the chosen percentile of the norms seen so far"
     )
     helps: ClassVar[tuple[str, ...]] = ("exploding",)
+    clips: ClassVar[str | None] = "auto-clip"
     also_try: ClassVar[tuple[Mapping[str, float], ...]] = ({"percentile": 90.0},)
+    other: ClassVar[Mapping[str, Any]] = {"percentile": 50.0, "history": 2, "scope": "layer"}
 
     percentile: float = 10.0
     history: int = 1000
@@ -85,3 +88,6 @@ class AutoClip(Remedy):
             threshold.copy_(percentile(seen, self.percentile))
         report = shrink_(gradients, norms, threshold, self.scope)
         return report | {"threshold": threshold.median()}
+
+    def demonstrate(self) -> Demonstration:
+        return spike_is_cut(self)

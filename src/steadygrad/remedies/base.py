@@ -1,5 +1,6 @@
 """What a remedy may touch, in the order of a training step, and what it owes in return."""
 
+import math
 from abc import ABC
 from collections.abc import Mapping
 from dataclasses import Field, fields
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from steadygrad.remedies.applied import Applied
+from steadygrad.remedies.demonstration import Demonstration
 from steadygrad.remedies.gradients import Gradients
 from steadygrad.remedies.parameters import Parameters
 from steadygrad.remedies.treatment import Treatment
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
 class Remedy(ABC):
     """One treatment of a recurrent network's gradient, with its options as fields.
 
-    A remedy is a frozen dataclass. It states how it is called (`name`), what it does to the
-    gradient in one sentence that a test measures (`claim`), and which faults it is meant for
-    (`helps`). It overrides the hooks that it needs:
+    A remedy is a frozen dataclass that describes itself: its name, in one sentence what it does to
+    the gradient (`claim`), how that is measured (`demonstrate`), which faults it is meant for
+    (`helps`) and for which of them it is among the first to be tried (`rank`). The command line,
+    the diagnosis, the table of all remedies, the documentation and the tests read it from here.
+    It overrides the hooks that it needs:
 
     - `unsuitable`, to refuse a model before anything is done to it;
     - `change`, before training: initialise, reparametrise, replace a layer;
@@ -40,8 +44,20 @@ class Remedy(ABC):
     name: ClassVar[str]
     claim: ClassVar[str]
     helps: ClassVar[tuple[str, ...]]
+    rank: ClassVar[Mapping[str, int]] = {}
+    """For which of the faults in `helps` it is tried without being asked for, the lowest number
+    first. The house's ranks are tens, so that there is room between them."""
+    clips: ClassVar[str | None] = None
+    """What a clip bounds: ``"norm"``, ``"value"``, or its own name; None for what is no clip."""
     also_try: ClassVar[tuple[Mapping[str, Any], ...]] = ()
     """Other options that are worth a trial where the defaults are."""
+    other: ClassVar[Mapping[str, Any]] = {}
+    """For each option another value than the default, with which the remedy acts differently on
+    a small model; a test holds every option to it."""
+    short: ClassVar[Mapping[str, Any]] = {}
+    """Options that suit sequences of 30 steps and 100 updates; the table of remedies uses them."""
+    few_steps: ClassVar[Mapping[str, Any]] = {}
+    """Options with which it acts within a few updates on sequences of 7 steps; tests use them."""
     sees_calls: ClassVar[bool] = False
     """Whether `penalty` wants the calls of recurrent layers kept for it."""
     reads_ahead: ClassVar[bool] = False
@@ -83,6 +99,13 @@ class Remedy(ABC):
                 tensors keep their shapes.
         """
         return {}
+
+    def demonstrate(self) -> Demonstration:
+        """Measure the claim on a small example of its own, in well under a second.
+
+        `steadygrad.remedies.demonstration` has what several remedies measure alike.
+        """
+        return Demonstration("not measured: this remedy has no demonstration", None)
 
     @final
     def begin(
@@ -141,6 +164,11 @@ class Remedy(ABC):
         return applied
 
     @property
+    def is_clip(self) -> bool:
+        """Whether a step of it bounds gradients; a bound of infinity only measures."""
+        return self.clips is not None and self.options.get("max_norm") != math.inf
+
+    @property
     def acts_on_gradients(self) -> bool:
         """Whether there is anything to do at every step, on gradients or in the optimiser."""
         own = type(self)
@@ -158,6 +186,11 @@ class Remedy(ABC):
     def spec(self) -> str:
         """The remedy as the command line writes it; `steadygrad.remedies.parse` reads it back."""
         return write_spec(self.name, self)
+
+    @classmethod
+    def for_short_training(cls) -> Self:
+        """The remedy with options that suit 30 time steps and 100 updates."""
+        return cls(**cls.short)
 
     @classmethod
     def variants(cls) -> tuple[Self, ...]:

@@ -1,15 +1,18 @@
 """Bias reset: fetch units back that a bias holds where their derivative is dead."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import nn
 
 from steadygrad.init import gate_bias_
+from steadygrad.init.blocks import row_blocks
 from steadygrad.nn import Recurrent
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, Small, only_recurrence, seeded
 from steadygrad.remedies.reasons import no_recurrence
 from steadygrad.remedies.recurrences import Recurrence, recurrences
 
@@ -36,6 +39,8 @@ class BiasReset(Remedy):
     name: ClassVar[str] = "bias-reset"
     claim: ClassVar[str] = "At zero input and state the pre-activation of the gate is zero"
     helps: ClassVar[tuple[str, ...]] = ("saturated", "dead")
+    rank: ClassVar[Mapping[str, int]] = {"saturated": 10, "dead": 10}
+    other: ClassVar[Mapping[str, Any]] = {"gate": "forget"}
 
     gate: str = "all"
 
@@ -82,3 +87,20 @@ class BiasReset(Remedy):
         if self.gate == "all":
             return layer.gates
         return (self.gate,) if self.gate in layer.gates else ()
+
+    @seeded
+    def demonstrate(self) -> Demonstration:
+        model = Small("LSTM")
+        layer = only_recurrence(model)
+
+        def largest() -> float:
+            """The largest pre-activation at zero input and state."""
+            both = torch.stack([bias.detach() for bias in layer.biases()]).sum(0)
+            blocks = dict(zip(layer.gates, row_blocks(both, len(layer.gates)), strict=True))
+            return max(float(blocks[gate].abs().max()) for gate in self._gates(layer))
+
+        before = largest()
+        self.apply(model)
+        after = largest()
+        text = f"largest pre-activation at zero input and state {before:.3f} to {after:.3f}"
+        return Demonstration(text, before > after == 0)

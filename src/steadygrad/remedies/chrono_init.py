@@ -11,6 +11,7 @@ from steadygrad.init import chrono_
 from steadygrad.init.blocks import row_blocks
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, gate_keeps
 from steadygrad.remedies.reasons import no_keeping_gate
 from steadygrad.remedies.recurrences import Recurrence, recurrences
 
@@ -41,7 +42,10 @@ class ChronoInit(Remedy):
         "At zero input and state the units' time constants spread evenly from 2 to lag steps"
     )
     helps: ClassVar[tuple[str, ...]] = ("vanishing",)
+    rank: ClassVar[Mapping[str, int]] = {"vanishing": 40}
     also_try: ClassVar[tuple[Mapping[str, Any], ...]] = ({"lag": 1000.0},)
+    short: ClassVar[Mapping[str, Any]] = {"lag": 30.0}
+    other: ClassVar[Mapping[str, Any]] = {"lag": 20.0}
 
     lag: float = 100.0
 
@@ -69,3 +73,6 @@ class ChronoInit(Remedy):
                     blocks[layer.gates.index("input")].copy_(-bias)
             done = f"biases of the {' and '.join(map(str, gates))} gate for lags up to {self.lag:g}"
             applied.note(f"{layer.label}: {done}")
+
+    def demonstrate(self) -> Demonstration:
+        return gate_keeps(self, 2.0, self.lag)

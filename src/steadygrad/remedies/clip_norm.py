@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 from torch import Tensor, nn
 
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, spike_is_cut
 from steadygrad.remedies.gradients import Gradients
 from steadygrad.remedies.parameters import SCOPES, Scope
 from steadygrad.remedies.reasons import no_trainable_parameter
@@ -41,7 +42,15 @@ class ClipNorm(Remedy):
     claim: ClassVar[str] = (
         "The norm of the gradient over its scope is at most max_norm, its direction there kept"
     )
-    helps: ClassVar[tuple[str, ...]] = ("exploding",)
+    helps: ClassVar[tuple[str, ...]] = ("exploding", "clip-loose", "likelihood", "nonfinite")
+    rank: ClassVar[Mapping[str, int]] = {
+        "exploding": 20,
+        "nonfinite": 30,
+        "likelihood": 10,
+        "clip-loose": 10,
+    }
+    clips: ClassVar[str | None] = "norm"
+    other: ClassVar[Mapping[str, Any]] = {"max_norm": 0.5, "scope": "layer", "norm_type": 1.0}
 
     max_norm: float = 1.0
     scope: Scope = "all"
@@ -62,3 +71,6 @@ class ClipNorm(Remedy):
         """
         norms = gradients.norms(self.norm_type)
         return shrink_(gradients, norms, self.max_norm, self.scope, self.norm_type)
+
+    def demonstrate(self) -> Demonstration:
+        return spike_is_cut(self, self.max_norm if self.norm_type >= 2 else None)

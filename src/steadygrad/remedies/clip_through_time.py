@@ -1,12 +1,15 @@
 """Clipping inside backpropagation through time: a bound on the gradient while it travels."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 from torch import nn
 
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, H, inputs_stay_below
 from steadygrad.remedies.own_layers import no_loop, own_layers
 from steadygrad.scan import LoopClip
 
@@ -46,6 +49,7 @@ class ClipThroughTime(Remedy):
     name: ClassVar[str] = "clip-through-time"
     claim: ClassVar[str] = "At its place no gradient inside backpropagation is beyond the bound"
     helps: ClassVar[tuple[str, ...]] = ("exploding",)
+    other: ClassVar[Mapping[str, Any]] = {"bound": 0.5, "by": "value", "place": "total"}
 
     bound: float = 1.0
     by: Literal["norm", "value"] = "norm"
@@ -65,3 +69,6 @@ class ClipThroughTime(Remedy):
             applied.assign(layer, "loop_clip", clip)
             where = path or type(layer).__name__
             applied.note(f"{where}: {self.place} gradient clipped by {self.by} at {self.bound:g}")
+
+    def demonstrate(self) -> Demonstration:
+        return inputs_stay_below(self, self.bound * (1 if self.by == "norm" else math.sqrt(H)))

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 from torch import Tensor, nn
 
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.batches import FOREACH
+from steadygrad.remedies.demonstration import Demonstration, spike_is_cut
 from steadygrad.remedies.gradients import Gradients
 from steadygrad.remedies.reasons import no_trainable_parameter
 from steadygrad.remedies.shrink import account
@@ -33,7 +34,10 @@ class ClipValue(Remedy):
 
     name: ClassVar[str] = "clip-value"
     claim: ClassVar[str] = "No entry of the gradient is larger than max_value; inf becomes finite"
-    helps: ClassVar[tuple[str, ...]] = ("exploding", "nonfinite")
+    helps: ClassVar[tuple[str, ...]] = ("exploding", "nonfinite", "likelihood")
+    rank: ClassVar[Mapping[str, int]] = {"exploding": 40, "nonfinite": 50, "likelihood": 20}
+    clips: ClassVar[str | None] = "value"
+    other: ClassVar[Mapping[str, Any]] = {"max_value": 0.5}
 
     max_value: float = 1.0
 
@@ -60,3 +64,6 @@ class ClipValue(Remedy):
         after = gradients.norms()
         before, left = (gradients.combined(n, "all") for n in (norms, after))
         return account(before, left, (after < norms).any())
+
+    def demonstrate(self) -> Demonstration:
+        return spike_is_cut(self)

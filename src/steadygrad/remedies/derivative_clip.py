@@ -1,13 +1,15 @@
 """Graves' derivative clipping: a bound on the derivatives at the inputs of every gate."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 from torch import nn
 
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, H, inputs_stay_below
 from steadygrad.remedies.own_layers import no_loop, own_layers
 from steadygrad.scan import LoopClip
 
@@ -42,6 +44,7 @@ class DerivativeClip(Remedy):
     claim: ClassVar[str] = "No derivative at a gate's pre-activation is larger than the bound"
     helps: ClassVar[tuple[str, ...]] = ("exploding",)
     also_try: ClassVar[tuple[Mapping[str, float], ...]] = ({"bound": 10.0},)
+    other: ClassVar[Mapping[str, Any]] = {"bound": 0.5}
 
     bound: float = 1.0
 
@@ -56,3 +59,6 @@ class DerivativeClip(Remedy):
             applied.assign(layer, "loop_clip", LoopClip(self.bound, "value", "preactivation"))
             where = path or type(layer).__name__
             applied.note(f"{where}: derivatives at the gates' inputs clipped at {self.bound:g}")
+
+    def demonstrate(self) -> Demonstration:
+        return inputs_stay_below(self, self.bound * math.sqrt(H))

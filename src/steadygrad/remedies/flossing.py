@@ -1,10 +1,10 @@
 """Gradient flossing: Lyapunov exponents drawn to zero, before training and in bouts during it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from steadygrad.nn import cell_of
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.at_calls import at_calls
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, example, loss_of, seeded
 from steadygrad.remedies.reasons import no_layer_to_see
 
 
@@ -55,6 +56,26 @@ class Flossing(Remedy):
     claim: ClassVar[str] = "Lyapunov exponents are drawn to target before training and in bouts"
     helps: ClassVar[tuple[str, ...]] = ("vanishing", "exploding")
     needs_whole_batch: ClassVar[bool] = True
+    short: ClassVar[Mapping[str, Any]] = {"steps": 30, "discard": 5, "rate": 3e-3}
+    few_steps: ClassVar[Mapping[str, Any]] = {
+        "before": 1,
+        "bout": 1,
+        "bouts": 1,
+        "every": 1,
+        "rate": 0.01,
+        "discard": 1,
+    }
+    other: ClassVar[Mapping[str, Any]] = {
+        "before": 2,
+        "bout": 2,
+        "bouts": 3,
+        "every": 2,
+        "exponents": 2,
+        "steps": 3,
+        "discard": 3,
+        "rate": 0.02,
+        "target": -0.5,
+    }
 
     before: int = 50
     bout: int = 50
@@ -94,6 +115,24 @@ class Flossing(Remedy):
         """Steps of flossing by the number of updates that were made before them."""
         later = {n * self.every: self.bout for n in range(1, self.bouts + 1)}
         return {at: steps for at, steps in ({0: self.before} | later).items() if steps}
+
+    @seeded
+    def demonstrate(self) -> Demonstration:
+        model, x = example(self)
+
+        def away() -> float:
+            """Distance of the exponents to the target, in nats per step."""
+            with torch.no_grad():
+                exponents = lyapunov_exponents(model.rnn, x, discard=5)
+            return (exponents - self.target).square().mean().sqrt().item()
+
+        before = away()
+        self.apply(model)
+        loss_of(model, x)
+        after = away()
+        change = f"{before:.3f} to {after:.3f} nats per step"
+        text = f"exponents' distance to {self.target:g} (rms) {change}"
+        return Demonstration(text, after < before)
 
 
 def floss(remedy: Flossing, layer: nn.Module, x: Tensor, steps: int) -> list[float]:

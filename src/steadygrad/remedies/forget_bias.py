@@ -1,13 +1,16 @@
 """Forget bias: start the gate that keeps the memory open."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 from torch import nn
 
 from steadygrad.init import gate_bias_
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, gate_keeps
 from steadygrad.remedies.reasons import no_keeping_gate
 from steadygrad.remedies.recurrences import Recurrence, recurrences
 
@@ -42,6 +45,8 @@ class ForgetBias(Remedy):
         "At zero input and state the keeping gate of every unit keeps sigmoid(value) of its memory"
     )
     helps: ClassVar[tuple[str, ...]] = ("vanishing",)
+    rank: ClassVar[Mapping[str, int]] = {"vanishing": 10}
+    other: ClassVar[Mapping[str, Any]] = {"value": -2.0}
 
     value: float = 1.0
 
@@ -63,3 +68,7 @@ class ForgetBias(Remedy):
                 row = layer.recurrent.index(gate)
                 gate_bias_(applied.keep(other), len(layer.recurrent), row, 0.0)
             applied.note(f"{layer.label}: bias of the {gate} gate {value:g}")
+
+    def demonstrate(self) -> Demonstration:
+        kept = 1 / (1 - 1 / (1 + math.exp(-self.value)))
+        return gate_keeps(self, kept, kept)

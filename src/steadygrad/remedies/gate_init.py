@@ -1,13 +1,16 @@
 """Glorot's or He's initialisation, gate by gate."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 from torch import Tensor, nn
 
 from steadygrad.init import glorot_, he_
+from steadygrad.nn import LSTM
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, only_recurrence, seeded
 from steadygrad.remedies.reasons import no_recurrence
 from steadygrad.remedies.recurrences import recurrences
 
@@ -40,6 +43,7 @@ class GateInit(Remedy):
         "The weights of each gate have variance 2/(I+H) (glorot) or 2/I (he) of its own fan"
     )
     helps: ClassVar[tuple[str, ...]] = ("saturated", "vanishing")
+    other: ClassVar[Mapping[str, Any]] = {"scheme": "he", "recurrent": True}
 
     scheme: Literal["glorot", "he"] = "glorot"
     recurrent: bool = False
@@ -63,3 +67,14 @@ class GateInit(Remedy):
             glorot_(weight, gates)
         else:
             he_(weight, gates)
+
+    @seeded
+    def demonstrate(self) -> Demonstration:
+        inputs, hidden = 50, 200
+        model = nn.Sequential(LSTM(inputs, hidden))
+        self.apply(model)
+        variance = only_recurrence(model).value("weight_ih").detach().var().item()
+        fan = inputs + hidden
+        expected = 2.0 if self.scheme == "glorot" else 2.0 * fan / inputs
+        text = f"variance times (I + H) {variance * fan:.3f}"
+        return Demonstration(text, abs(variance * fan / expected - 1) < 0.05)

@@ -1,5 +1,6 @@
 """Gating: replace a plain recurrence by one that changes its memory by addition."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final
 
@@ -12,6 +13,7 @@ from steadygrad.init.blocks import row_blocks
 from steadygrad.nn import Recurrent
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, passes_without_weights
 from steadygrad.remedies.hidden_only import HiddenOnly
 from steadygrad.remedies.reasons import no_recurrence
 from steadygrad.remedies.recurrences import Recurrence, is_plain_layer, recurrences
@@ -51,7 +53,15 @@ class Gated(Remedy):
     claim: ClassVar[str] = (
         "Even with the recurrent matrix at zero the gradient passes each step, times its gate"
     )
-    helps: ClassVar[tuple[str, ...]] = ("vanishing", "exploding", "saturated", "dead")
+    helps: ClassVar[tuple[str, ...]] = ("vanishing", "exploding", "saturated", "dead", "growing")
+    rank: ClassVar[Mapping[str, int]] = {
+        "vanishing": 30,
+        "exploding": 30,
+        "saturated": 20,
+        "dead": 30,
+        "growing": 10,
+    }
+    other: ClassVar[Mapping[str, Any]] = {"cell": "lstm", "forget_bias": None, "carry": False}
 
     cell: Literal["gru", "lstm"] = "gru"
     forget_bias: float | None = 1.0
@@ -97,6 +107,9 @@ class Gated(Remedy):
             if self.forget_bias is not None and old.bias:
                 _open(target, self.forget_bias)
         return HiddenOnly(new).train(old.training) if self.cell == "lstm" else new
+
+    def demonstrate(self) -> Demonstration:
+        return passes_without_weights(self, "state")
 
 
 @torch.no_grad()

@@ -1,12 +1,14 @@
 """A penalty on the gradient itself: minima in flat country, away from the cliffs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
 
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, penalty_falls
 from steadygrad.remedies.reasons import no_trainable_parameter
 from steadygrad.remedies.run import Run
 
@@ -39,6 +41,7 @@ class GradientPenalty(Remedy):
     claim: ClassVar[str] = "Descending it shortens the gradient of the loss"
     helps: ClassVar[tuple[str, ...]] = ("exploding",)
     needs_whole_batch: ClassVar[bool] = True
+    other: ClassVar[Mapping[str, Any]] = {"weight": 1.0, "norm": "l1"}
 
     weight: float = 0.01
     norm: Literal["l1", "l2"] = "l2"
@@ -56,3 +59,6 @@ class GradientPenalty(Remedy):
         size = Tensor.square if self.norm == "l2" else Tensor.abs
         terms = [size(g).sum() for g in grads if g is not None]
         return self.weight * torch.stack(terms).sum()
+
+    def demonstrate(self) -> Demonstration:
+        return penalty_falls(self)

@@ -1,7 +1,8 @@
 """Identity initialisation: every unit starts as a memory of itself."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 from torch import nn
 
@@ -9,6 +10,7 @@ from steadygrad.init import identity_
 from steadygrad.init.blocks import row_blocks
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, singular_values_lie
 from steadygrad.remedies.reasons import no_recurrence
 from steadygrad.remedies.recurrences import Recurrence, recurrences
 
@@ -38,7 +40,9 @@ class IdentityInit(Remedy):
 
     name: ClassVar[str] = "identity-init"
     claim: ClassVar[str] = "The chosen recurrent blocks are exactly scale times the identity"
-    helps: ClassVar[tuple[str, ...]] = ("vanishing", "exploding")
+    helps: ClassVar[tuple[str, ...]] = ("vanishing", "exploding", "dead")
+    rank: ClassVar[Mapping[str, int]] = {"vanishing": 60, "dead": 20}
+    other: ClassVar[Mapping[str, Any]] = {"scale": 0.5, "blocks": "all", "zero_bias": False}
 
     scale: float = 1.0
     blocks: Literal["candidate", "all"] = "candidate"
@@ -74,3 +78,6 @@ class IdentityInit(Remedy):
         rows, columns = layer.parameter("weight_hh").shape
         is_square = rows == columns * len(layer.recurrent)
         return is_square and (self.blocks == "all" or "candidate" in layer.recurrent)
+
+    def demonstrate(self) -> Demonstration:
+        return singular_values_lie(self, self.scale, self.scale)

@@ -11,6 +11,7 @@ from steadygrad.init import identity_
 from steadygrad.nn import Recurrent
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, singular_values_lie
 from steadygrad.remedies.reasons import no_recurrence
 from steadygrad.remedies.recurrences import Recurrence, is_plain_layer, recurrences
 
@@ -43,7 +44,10 @@ class IRNN(Remedy):
         "The gradient of an active unit passes each time step times exactly scale"
     )
     helps: ClassVar[tuple[str, ...]] = ("vanishing", "saturated")
+    rank: ClassVar[Mapping[str, int]] = {"vanishing": 50}
     also_try: ClassVar[tuple[Mapping[str, Any], ...]] = ({"input_std": 0.1},)
+    short: ClassVar[Mapping[str, Any]] = {"input_std": 0.1}
+    other: ClassVar[Mapping[str, Any]] = {"scale": 0.5, "input_std": 0.3}
 
     scale: float = 1.0
     input_std: float = 0.001
@@ -69,6 +73,9 @@ class IRNN(Remedy):
                 f"{layer.label}: ReLU, recurrent matrix {self.scale:g} times the identity, "
                 f"input weights N(0, {self.input_std:g}²), biases 0"
             )
+
+    def demonstrate(self) -> Demonstration:
+        return singular_values_lie(self, self.scale, self.scale)
 
 
 def _plain(model: nn.Module) -> Iterator[Recurrence]:

@@ -2,10 +2,10 @@
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from steadygrad.flow import recurrent_layers, singular_values
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.at_calls import at_calls
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, example, loss_of, seeded
 from steadygrad.remedies.reasons import no_layer_to_see, no_recurrence
 from steadygrad.remedies.recurrences import Recurrence, recurrences
 
@@ -53,6 +54,7 @@ class JacobianScale(Remedy):
     )
     helps: ClassVar[tuple[str, ...]] = ("vanishing", "exploding")
     needs_whole_batch: ClassVar[bool] = True
+    other: ClassVar[Mapping[str, Any]] = {"target": 0.9, "steps": 2, "rows": 1}
 
     target: float = 1.0
     steps: int = 30
@@ -72,6 +74,22 @@ class JacobianScale(Remedy):
                 applied.keep(one.parameter("weight_hh"))
             at_calls(path, layer, applied, {0: 1}, self.steps, partial(rescale, self, path))
             applied.note(f"{path}: recurrent blocks of the layer scaled in its first training call")
+
+    @seeded
+    def demonstrate(self) -> Demonstration:
+        model, x = example(self)
+
+        def mean() -> float:
+            """The mean singular value of the step Jacobian."""
+            with torch.no_grad():
+                return singular_values(model.rnn, x).mean().item()
+
+        before = mean()
+        self.apply(model)
+        loss_of(model, x)  # the first training batch
+        after = mean()
+        text = f"mean singular value of the step Jacobian {before:.3f} to {after:.3f}"
+        return Demonstration(text, abs(after / self.target - 1) < 0.01)
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """Layer normalisation put into the recurrence of a model that has none."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -11,6 +12,7 @@ from steadygrad.flow import recurrent_layers
 from steadygrad.nn import Recurrent, cell_of
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, example, seeded
 from steadygrad.remedies.reasons import no_recurrence
 
 
@@ -42,6 +44,7 @@ class LayerNorm(Remedy):
     name: ClassVar[str] = "layer-norm"
     claim: ClassVar[str] = "Scaling all weights of the recurrence by any positive number is nothing"
     helps: ClassVar[tuple[str, ...]] = ("exploding", "saturated")
+    other: ClassVar[Mapping[str, Any]] = {"gain": 0.1}
 
     gain: float = 1.0
 
@@ -77,6 +80,20 @@ class LayerNorm(Remedy):
             elif name.startswith("gain"):
                 parameter.fill_(self.gain)
         return new.train(old.training)
+
+    @seeded
+    def demonstrate(self) -> Demonstration:
+        model, x = example(self)
+        self.apply(model)
+        outputs = []
+        for _ in range(2):  # from the first scaling on the 1e-5 under the root is small
+            with torch.no_grad():
+                for name, parameter in model.rnn.named_parameters():
+                    if name.startswith(("weight", "bias")):
+                        parameter.mul_(100.0)
+                outputs.append(model(x))
+        change = float((outputs[1] - outputs[0]).abs().max())
+        return Demonstration(f"weights times 100: outputs change by {change:.1g}", change < 1e-5)
 
 
 def _normed(layer: nn.Module) -> Cell | None:

@@ -1,5 +1,7 @@
 """Learning rate: longer or shorter steps, whatever the optimiser and its schedule."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -7,6 +9,7 @@ import torch
 from torch import nn
 
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, example, norm, seeded
 from steadygrad.remedies.reasons import no_trainable_parameter
 
 
@@ -34,6 +37,7 @@ class LearningRate(Remedy):
     name: ClassVar[str] = "learning-rate"
     claim: ClassVar[str] = "A step of gradient descent is factor times as long"
     helps: ClassVar[tuple[str, ...]] = ("lr-high", "lr-low", "clip-tight")
+    other: ClassVar[Mapping[str, Any]] = {"factor": 10.0}
 
     factor: float = 0.1
 
@@ -57,3 +61,22 @@ class LearningRate(Remedy):
 
         optimizer.register_step_pre_hook(scale)
         optimizer.register_step_post_hook(put_back)
+
+    @seeded
+    def demonstrate(self) -> Demonstration:
+        lengths = []
+        for is_treated in (False, True):
+            model, _ = example(self)
+            optimizer = torch.optim.SGD(model.parameters(), 0.1)
+            if is_treated:
+                self.begin(model, optimizer)
+            before = [p.detach().clone() for p in model.parameters()]
+            for p in model.parameters():
+                p.grad = torch.ones_like(p)
+            optimizer.step()
+            moved = [p.detach() - b for p, b in zip(model.parameters(), before, strict=True)]
+            lengths.append(norm(moved))
+        text = (
+            f"a step of gradient descent of length {lengths[0]:.3g} becomes {lengths[1]:.3g} long"
+        )
+        return Demonstration(text, math.isclose(lengths[1], self.factor * lengths[0], rel_tol=1e-6))

@@ -1,14 +1,16 @@
 """What to do about a gradient that is no number: skip the step, zero the entries, or raise."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
 
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.batches import FOREACH
+from steadygrad.remedies.demonstration import Demonstration, example, gradients, loss_of, seeded
 from steadygrad.remedies.gradients import Gradients
 from steadygrad.remedies.reasons import no_trainable_parameter
 from steadygrad.remedies.shards import anywhere
@@ -46,6 +48,8 @@ class Nonfinite(Remedy):
     name: ClassVar[str] = "nonfinite"
     claim: ClassVar[str] = "No entry of the gradient that reaches the optimiser is NaN or infinite"
     helps: ClassVar[tuple[str, ...]] = ("nonfinite",)
+    rank: ClassVar[Mapping[str, int]] = {"nonfinite": 10}
+    other: ClassVar[Mapping[str, Any]] = {"action": "zero"}
 
     action: Literal["skip", "zero", "raise"] = "skip"
 
@@ -67,6 +71,20 @@ class Nonfinite(Remedy):
         elif not gradients.is_scaled and bool(broken):
             _raise(gradients)
         return {"nonfinite": broken}
+
+    @seeded
+    def demonstrate(self) -> Demonstration:
+        model, x = example(self)
+        treatment = self.begin(model, torch.optim.SGD(model.parameters(), 0.1))
+        loss_of(model, x).backward()
+        grads = gradients(model)
+        grads[0].view(-1)[0] = math.nan
+        try:
+            treatment()
+        except FloatingPointError as error:
+            return Demonstration(f"1 NaN among the gradients: {error}", self.action == "raise")
+        left = sum(int((~g.isfinite()).sum()) for g in grads)
+        return Demonstration(f"1 NaN among the gradients, {left} after", left == 0)
 
 
 def is_broken(gradients: Gradients) -> Tensor:

@@ -1,12 +1,14 @@
 """The norm stabiliser: a hidden state whose length does not change from step to step."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, penalty_falls
 from steadygrad.remedies.reasons import no_layer_to_see
 from steadygrad.remedies.run import Run
 
@@ -36,6 +38,7 @@ class NormStabiliser(Remedy):
     claim: ClassVar[str] = "Descending it makes the length of the hidden state constant in time"
     helps: ClassVar[tuple[str, ...]] = ("exploding",)
     sees_calls: ClassVar[bool] = True
+    other: ClassVar[Mapping[str, Any]] = {"beta": 1.0}
 
     beta: float = 50.0
 
@@ -52,3 +55,6 @@ class NormStabiliser(Remedy):
             if len(later):
                 total = total + (later - earlier).square().mean()
         return self.beta * total
+
+    def demonstrate(self) -> Demonstration:
+        return penalty_falls(self)

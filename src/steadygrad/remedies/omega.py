@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from steadygrad.cells import Named
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, penalty_falls
 from steadygrad.remedies.journey import Leg
 from steadygrad.remedies.reasons import not_walkable
 from steadygrad.remedies.run import Run
@@ -55,6 +56,7 @@ class Omega(Remedy):
     helps: ClassVar[tuple[str, ...]] = ("vanishing",)
     also_try: ClassVar[tuple[Mapping[str, Any], ...]] = ({"alpha": 4.0},)
     sees_calls: ClassVar[bool] = True
+    other: ClassVar[Mapping[str, Any]] = {"alpha": 4.0, "form": "norm"}
 
     alpha: float = 1.0
     form: Literal["squared", "norm"] = "squared"
@@ -74,6 +76,9 @@ class Omega(Remedy):
         means = [(torch.cat(rows) - 1).square() for rows in by_layer.values()]
         total = sum((m.sum() / max(1, m.numel()) for m in means), run.loss.new_zeros(()))
         return self.alpha * total
+
+    def demonstrate(self) -> Demonstration:
+        return penalty_falls(self)
 
 
 def growth(leg: Leg, form: str) -> Tensor:

@@ -1,13 +1,15 @@
 """Orthogonal by construction: a recurrent matrix that keeps every length through all training."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 from torch import nn
 
 from steadygrad.nn import orthogonal_
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, singular_values_lie
 from steadygrad.remedies.parametrisation import hold, no_square_block
 
 
@@ -40,6 +42,7 @@ class Orthogonal(Remedy):
         "All singular values of all recurrent gate blocks are 1 after any training step"
     )
     helps: ClassVar[tuple[str, ...]] = ("vanishing", "exploding")
+    other: ClassVar[Mapping[str, Any]] = {"map": "cayley"}
 
     map: Literal["matrix_exp", "cayley"] = "matrix_exp"
 
@@ -51,3 +54,6 @@ class Orthogonal(Remedy):
 
     def change(self, model: nn.Module, applied: Applied) -> None:
         hold(model, applied, lambda layer: orthogonal_(layer, self.map), "orthogonal for good")
+
+    def demonstrate(self) -> Demonstration:
+        return singular_values_lie(self, 1.0, 1.0, is_trained=True)

@@ -9,6 +9,7 @@ from torch import nn
 from steadygrad.init import glorot_, orthogonal_
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, singular_values_lie
 from steadygrad.remedies.reasons import no_recurrence
 from steadygrad.remedies.recurrences import recurrences
 
@@ -43,8 +44,16 @@ class OrthogonalInit(Remedy):
 
     name: ClassVar[str] = "orthogonal-init"
     claim: ClassVar[str] = "Every singular value of every recurrent gate block is gain"
-    helps: ClassVar[tuple[str, ...]] = ("vanishing", "exploding", "saturated")
+    helps: ClassVar[tuple[str, ...]] = ("vanishing", "exploding", "saturated", "dead", "nonfinite")
+    rank: ClassVar[Mapping[str, int]] = {
+        "vanishing": 20,
+        "exploding": 10,
+        "saturated": 30,
+        "dead": 40,
+        "nonfinite": 40,
+    }
     also_try: ClassVar[tuple[Mapping[str, Any], ...]] = ({"gain": 1.1},)
+    other: ClassVar[Mapping[str, Any]] = {"gain": 0.5, "glorot": False, "zero_bias": True}
 
     gain: float = 1.0
     glorot: bool = True
@@ -73,3 +82,6 @@ class OrthogonalInit(Remedy):
                     nn.init.zeros_(applied.keep(bias))
                 done.append("biases 0")
             applied.note(f"{layer.label}: {', '.join(done)}")
+
+    def demonstrate(self) -> Demonstration:
+        return singular_values_lie(self, self.gain, self.gain)

@@ -9,6 +9,24 @@ def known() -> dict[str, type[Remedy]]:
     return {remedy.name: remedy for remedy in Remedy.__subclasses__()}
 
 
+def ranked(fault: str) -> tuple[str, ...]:
+    """The remedies to try for a fault, by name, the most promising first.
+
+    Those that state a rank for it, and then the reader's own that name it without one. Of the
+    house's own there are too many to try them all; docs/choose.md says when to take which.
+    """
+    there = known()
+    first = sorted((r.rank[fault], n) for n, r in there.items() if fault in r.rank)
+    own = [
+        name
+        for name, remedy in there.items()
+        if fault in getattr(remedy, "helps", ())
+        and fault not in remedy.rank
+        and not remedy.__module__.startswith("steadygrad.")
+    ]
+    return (*(name for _, name in first), *own)
+
+
 def parse(text: str) -> Remedy:
     """Read ``name`` or ``name:option=value,option=value`` into a remedy.
 

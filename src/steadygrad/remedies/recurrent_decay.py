@@ -1,11 +1,13 @@
 """Decay of the recurrent weights alone: a spectral radius kept small, and memory kept short."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 from torch import Tensor, nn
 
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, penalty_falls
 from steadygrad.remedies.reasons import no_recurrence_at_all
 from steadygrad.remedies.run import Run
 
@@ -35,6 +37,7 @@ class RecurrentDecay(Remedy):
     name: ClassVar[str] = "recurrent-decay"
     claim: ClassVar[str] = "Its gradient is l1 sign(R) + 2 l2 R at recurrent matrices, else nothing"
     helps: ClassVar[tuple[str, ...]] = ("exploding",)
+    other: ClassVar[Mapping[str, Any]] = {"l2": 1.0, "l1": 1.0}
 
     l2: float = 1e-4
     l1: float = 0.0
@@ -54,3 +57,6 @@ class RecurrentDecay(Remedy):
             weight = layer.value("weight_hh")
             total = total + self.l2 * weight.square().sum() + self.l1 * weight.abs().sum()
         return total
+
+    def demonstrate(self) -> Demonstration:
+        return penalty_falls(self)

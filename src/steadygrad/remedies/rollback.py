@@ -1,5 +1,6 @@
 """Weights that are no numbers any more: put back those of the step before."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.batches import batches_of
+from steadygrad.remedies.demonstration import Demonstration, example, loss_of, seeded
 from steadygrad.remedies.gradients import Gradients, is_on_host
 from steadygrad.remedies.nonfinite import is_broken
 from steadygrad.remedies.parameters import Parameters
@@ -43,6 +45,7 @@ class Rollback(Remedy):
     name: ClassVar[str] = "rollback"
     claim: ClassVar[str] = "Weights that turned NaN or infinite are those of the step before again"
     helps: ClassVar[tuple[str, ...]] = ("nonfinite",)
+    rank: ClassVar[Mapping[str, int]] = {"nonfinite": 20}
 
     def unsuitable(self, model: nn.Module) -> str | None:
         return no_trainable_parameter(model)
@@ -61,6 +64,18 @@ class Rollback(Remedy):
         for weight, kept in zip(weights, good, strict=True):
             _choose(weight, kept, broken, is_lost)
         return {"nonfinite": broken, "skipped": broken, "restored": is_lost}
+
+    @seeded
+    def demonstrate(self) -> Demonstration:
+        model, x = example(self)
+        treatment = self.begin(model, torch.optim.SGD(model.parameters(), 0.1))
+        weight = next(iter(model.parameters()))
+        with torch.no_grad():
+            weight[0, 0] = math.nan
+        loss_of(model, x).backward()
+        treatment()
+        left = sum(int((~p.isfinite()).sum()) for p in model.parameters())
+        return Demonstration(f"1 NaN among the weights, {left} after", left == 0)
 
 
 def _choose(weight: Tensor, kept: Tensor, broken: Tensor, is_lost: Tensor) -> None:

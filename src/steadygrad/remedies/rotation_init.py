@@ -10,6 +10,7 @@ from torch import nn
 from steadygrad.init import rotation_
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, singular_values_lie
 from steadygrad.remedies.parametrisation import no_square_block
 from steadygrad.remedies.recurrences import recurrences
 
@@ -41,6 +42,7 @@ class RotationInit(Remedy):
     )
     helps: ClassVar[tuple[str, ...]] = ("vanishing", "exploding")
     also_try: ClassVar[tuple[Mapping[str, Any], ...]] = ({"angle": 0.3},)
+    other: ClassVar[Mapping[str, Any]] = {"angle": 0.5}
 
     angle: float = math.pi
 
@@ -54,3 +56,6 @@ class RotationInit(Remedy):
         for layer in recurrences(model):
             rotation_(applied.keep(layer.parameter("weight_hh")), len(layer.recurrent), self.angle)
             applied.note(f"{layer.label}: recurrent blocks are rotations up to {self.angle:g}")
+
+    def demonstrate(self) -> Demonstration:
+        return singular_values_lie(self, 1.0, 1.0)

@@ -1,5 +1,6 @@
 """Skip connections: a way for the gradient around each recurrent layer."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -10,6 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 from steadygrad.flow import recurrent_layers
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, passes_without_weights
 from steadygrad.remedies.reasons import no_layer_to_see
 
 
@@ -42,6 +44,7 @@ class Skip(Remedy):
         "A step's gradient reaches its input even where the layer itself passes nothing"
     )
     helps: ClassVar[tuple[str, ...]] = ("vanishing",)
+    other: ClassVar[Mapping[str, Any]] = {"scale": 0.5}
 
     scale: float = 1.0
 
@@ -59,6 +62,9 @@ class Skip(Remedy):
             applied.replace(model, layer, around.train(layer.training))
             how = "a learned matrix" if around.project is not None else "the identity"
             applied.note(f"{path}: input added to the output of the layer, by {how}")
+
+    def demonstrate(self) -> Demonstration:
+        return passes_without_weights(self, "input")
 
 
 @final

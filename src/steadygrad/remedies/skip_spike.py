@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, spike_is_cut
 from steadygrad.remedies.gradients import Gradients
 from steadygrad.remedies.parameters import Parameters
 from steadygrad.remedies.reasons import no_trainable_parameter
@@ -43,6 +44,9 @@ class SkipSpike(Remedy):
         "A gradient whose log norm is above the moving mean by k deviations moves nothing"
     )
     helps: ClassVar[tuple[str, ...]] = ("exploding", "nonfinite")
+    clips: ClassVar[str | None] = "skip-spike"
+    few_steps: ClassVar[Mapping[str, Any]] = {"warmup": 3, "k": 3.0}
+    other: ClassVar[Mapping[str, Any]] = {"k": 0.5, "decay": 0.2, "warmup": 6}
 
     k: float = 4.0
     decay: float = 0.99
@@ -88,3 +92,6 @@ class SkipSpike(Remedy):
         spread = past * (variance + (1 - past) * off.square())
         mean.copy_(torch.where(counts, new, mean))
         variance.copy_(torch.where(counts, spread, variance))
+
+    def demonstrate(self) -> Demonstration:
+        return spike_is_cut(self, 0.0)

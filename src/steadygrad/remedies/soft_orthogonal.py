@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from steadygrad.init.blocks import row_blocks
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, penalty_falls
 from steadygrad.remedies.reasons import no_recurrence_at_all
 from steadygrad.remedies.run import Run
 
@@ -42,6 +43,7 @@ class SoftOrthogonal(Remedy):
     claim: ClassVar[str] = "Descending it brings all singular values of recurrent gate blocks to 1"
     helps: ClassVar[tuple[str, ...]] = ("vanishing", "exploding")
     also_try: ClassVar[tuple[Mapping[str, Any], ...]] = ({"weight": 0.1},)
+    other: ClassVar[Mapping[str, Any]] = {"weight": 1.0, "directions": 50}
 
     weight: float = 0.01
     directions: int | None = None
@@ -67,3 +69,6 @@ class SoftOrthogonal(Remedy):
             return (block.t() @ block - torch.eye(columns).to(block)).square().sum()
         u = nn.functional.normalize(torch.randn(columns, self.directions).to(block), dim=0)
         return (block.t() @ (block @ u) - u).square().sum(0).mean() * columns
+
+    def demonstrate(self) -> Demonstration:
+        return penalty_falls(self)

@@ -1,5 +1,6 @@
 """Source reversal: what came first is read last, next to where it is needed."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
@@ -12,6 +13,7 @@ from steadygrad.flow import recurrent_layers
 from steadygrad.nn import reverse_in_time
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, ends_ratio, ends_text, example, seeded
 from steadygrad.remedies.reasons import no_layer_to_see
 
 
@@ -42,6 +44,7 @@ class SourceReversal(Remedy):
     claim: ClassVar[str] = "The gradient at the first input is what it was at the last"
     helps: ClassVar[tuple[str, ...]] = ("vanishing",)
     reads_ahead: ClassVar[bool] = True
+    other: ClassVar[Mapping[str, Any]] = {"layer": "layer.layers.1"}
 
     layer: str = ""
 
@@ -57,6 +60,15 @@ class SourceReversal(Remedy):
         handle = layers[path].register_forward_pre_hook(_turn, with_kwargs=True)
         applied.on_undo(handle.remove)
         applied.note(f"{path}: the layer reads its input from the last time step to the first")
+
+    @seeded
+    def demonstrate(self) -> Demonstration:
+        model, x = example(self)
+        before = ends_ratio(model, x)
+        turned = ends_ratio(model, x.flip(0))
+        self.apply(model)
+        after = ends_ratio(model, x)
+        return Demonstration(ends_text(before, after), math.isclose(after, -turned, rel_tol=1e-6))
 
 
 def _turn(

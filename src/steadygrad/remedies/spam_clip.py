@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.batches import FOREACH, Batch
+from steadygrad.remedies.demonstration import Demonstration, spike_is_cut
 from steadygrad.remedies.gradients import Gradients, is_on_host
 from steadygrad.remedies.parameters import Parameters
 from steadygrad.remedies.reasons import no_trainable_parameter
@@ -51,6 +52,9 @@ class SpamClip(Remedy):
     name: ClassVar[str] = "spam-clip"
     claim: ClassVar[str] = "No entry of the gradient is larger than sqrt(threshold * v)"
     helps: ClassVar[tuple[str, ...]] = ("exploding",)
+    clips: ClassVar[str | None] = "spam-clip"
+    few_steps: ClassVar[Mapping[str, Any]] = {"warmup": 3, "threshold": 2.0}
+    other: ClassVar[Mapping[str, Any]] = {"threshold": 1.0, "beta2": 0.5, "warmup": 2}
 
     threshold: float = 5000.0
     beta2: float = 0.999
@@ -101,6 +105,9 @@ class SpamClip(Remedy):
             stack = torch.stack([grad for grad, _ in pairs])
             if _clamp_(stack, torch.stack([v for _, v in pairs]), self.threshold, scratch):
                 FOREACH._foreach_copy_([grad for grad, _ in pairs], list(stack.unbind()))
+
+    def demonstrate(self) -> Demonstration:
+        return spike_is_cut(self)
 
 
 def _own(gradients: Gradients, memory: Mapping[str, Tensor]) -> list[Tensor]:

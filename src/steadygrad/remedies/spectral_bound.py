@@ -1,7 +1,8 @@
 """A bound on the largest singular value: a matrix that cannot blow a gradient up."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from steadygrad.nn.parametrised import parametrise_
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, singular_values_lie
 from steadygrad.remedies.parametrisation import hold, no_square_block
 
 
@@ -60,6 +62,7 @@ class SpectralBound(Remedy):
         "No step of a tanh network lengthens a gradient by more than bound, after any training step"
     )
     helps: ClassVar[tuple[str, ...]] = ("exploding",)
+    other: ClassVar[Mapping[str, Any]] = {"bound": 0.5}
 
     bound: float = 1.0
 
@@ -74,3 +77,6 @@ class SpectralBound(Remedy):
             parametrise_(layer, lambda _: _Bounded(self.bound))
 
         hold(model, applied, put, f"held to a spectral norm of {self.bound:g}")
+
+    def demonstrate(self) -> Demonstration:
+        return singular_values_lie(self, 0.0, self.bound, is_trained=True)

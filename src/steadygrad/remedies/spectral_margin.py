@@ -1,13 +1,15 @@
 """Nearly orthogonal by construction: singular values that may move, but not far from one."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 from torch import nn
 
 from steadygrad.nn import spectral_margin_
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, singular_values_lie
 from steadygrad.remedies.parametrisation import hold, no_square_block
 
 
@@ -35,6 +37,7 @@ class SpectralMargin(Remedy):
         "Singular values of recurrent gate blocks are within margin of 1 after any training step"
     )
     helps: ClassVar[tuple[str, ...]] = ("vanishing", "exploding")
+    other: ClassVar[Mapping[str, Any]] = {"margin": 0.3}
 
     margin: float = 0.1
 
@@ -47,3 +50,6 @@ class SpectralMargin(Remedy):
     def change(self, model: nn.Module, applied: Applied) -> None:
         note = f"held with singular values within {self.margin:g} of 1"
         hold(model, applied, lambda layer: spectral_margin_(layer, self.margin), note)
+
+    def demonstrate(self) -> Demonstration:
+        return singular_values_lie(self, 1 - self.margin, 1 + self.margin, is_trained=True)

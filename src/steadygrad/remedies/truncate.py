@@ -1,12 +1,15 @@
 """Truncated backpropagation: the gradient is cut every so many steps."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 from torch import nn
 
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, ends_ratio, ends_text, example, seeded
 from steadygrad.remedies.own_layers import no_loop, own_layers
 
 
@@ -36,7 +39,10 @@ class Truncate(Remedy):
 
     name: ClassVar[str] = "truncate"
     claim: ClassVar[str] = "No gradient passes a cut, and values stay as they are"
-    helps: ClassVar[tuple[str, ...]] = ("exploding",)
+    helps: ClassVar[tuple[str, ...]] = ("exploding", "truncated")
+    short: ClassVar[Mapping[str, Any]] = {"steps": 10}
+    few_steps: ClassVar[Mapping[str, Any]] = {"steps": 3}
+    other: ClassVar[Mapping[str, Any]] = {"steps": 2}
 
     steps: int = 35
 
@@ -51,3 +57,12 @@ class Truncate(Remedy):
             applied.assign(layer, "truncate", self.steps)
             where = path or type(layer).__name__
             applied.note(f"{where}: gradient cut every {self.steps} steps")
+
+    @seeded
+    def demonstrate(self) -> Demonstration:
+        model, x = example(self)
+        before = ends_ratio(model, x)
+        self.apply(model)
+        after = ends_ratio(model, x)
+        is_cut = after == -math.inf
+        return Demonstration(ends_text(before, after), is_cut == (self.steps < len(x)))

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
 
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.demonstration import Demonstration, spike_is_cut
 from steadygrad.remedies.gradients import Gradients
 from steadygrad.remedies.parameters import Parameters
 from steadygrad.remedies.reasons import no_trainable_parameter
@@ -50,6 +51,15 @@ class ZClip(Remedy):
         "A norm that is an outlier among the recent ones is brought to them; others are left alone"
     )
     helps: ClassVar[tuple[str, ...]] = ("exploding",)
+    clips: ClassVar[str | None] = "z-clip"
+    few_steps: ClassVar[Mapping[str, Any]] = {"warmup": 3, "max_norm": None, "z": 1.0}
+    other: ClassVar[Mapping[str, Any]] = {
+        "z": 1.5,
+        "alpha": 0.5,
+        "warmup": 2,
+        "max_norm": 0.5,
+        "target": "mean",
+    }
 
     z: float = 2.5
     alpha: float = 0.97
@@ -120,3 +130,6 @@ class ZClip(Remedy):
         spread = torch.where(begins, 0.0, torch.lerp((norm - new).square(), variance, self.alpha))
         variance.copy_(torch.where(counts, spread, variance))
         mean.copy_(torch.where(counts, new, mean))
+
+    def demonstrate(self) -> Demonstration:
+        return spike_is_cut(self)
