@@ -35,6 +35,7 @@ check: $(READY)
 docs: $(READY)
 	$(BIN)/python -m docs.cells
 	$(BIN)/python -m docs.choose
+	$(BIN)/python -m docs.faults
 	$(BIN)/python -m docs.papers
 	$(BIN)/python -m docs.architecture
 

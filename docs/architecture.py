@@ -21,17 +21,18 @@ FLOW = """\
 ## How data flows
 
 A cell (`cells`) is one step of a recurrence. `scan` traces the step (`scan/ir`), and a back end
-(`scan/backends`) runs it over time, forward and backward. `nn` wraps scans as torch modules.
-`flow` measures gradients in any of them, `diagnosis` turns measurements into findings, and
-`remedies` change a model or its training. `train` runs a whole training on a file and writes a
-record (`record`), which `report` draws without knowing any model. The command line (`cli`) only
-parses options and prints.
+(`scan/backends`) runs it over time, forward and backward. `nn` wraps scans as torch modules. `flow`
+measures gradients in any of them, `diagnosis` asks every fault (`faults`) what it recognises in the
+measurements, and `remedies` change a model or its training. `train` runs a whole training on a file
+and writes a record (`record`), which `report` draws without knowing any model. The command line
+(`cli`) only parses options and prints.
 
 ## Where to add things
 
 | to add | write one file in | and one import line in |
 |---|---|---|
 | a cell | `cells/` | `cells/__init__.py` |
+| a fault | `faults/` | `faults/__init__.py` |
 | a remedy | `remedies/` | `remedies/__init__.py` |
 | a task | `tasks/` | `tasks/__init__.py` |
 | a quantity | `flow/` | `flow/__init__.py` |

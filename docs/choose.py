@@ -4,20 +4,11 @@
 import re
 from pathlib import Path
 
-from steadygrad.remedies import REMEDIES
+from steadygrad.faults import FAULTS
+from steadygrad.remedies import REMEDIES, ranked
 
 PAGE = Path(__file__).with_suffix(".md")
 TABLE = Path(__file__).parents[1] / "benchmarks" / "results" / "remedies.txt"
-FAULTS = (
-    "vanishing",
-    "exploding",
-    "saturated",
-    "dead",
-    "nonfinite",
-    "lr-high",
-    "lr-low",
-    "clip-tight",
-)
 COLUMNS = ("v_grad", "v_trained", "v_loss", "v_worst", "e_grad", "e_trained", "e_loss", "e_worst")
 ROW = re.compile(r"^(\S+) +(?:RNN|LSTM) +" + r"(\S+) +" * len(COLUMNS) + r"(\S+)$")
 TEXT = """\
@@ -25,23 +16,18 @@ TEXT = """\
 
 <!-- Made by `python -m docs.choose`; edit docs/choose.py or the remedies instead. -->
 
-Symptom, then quantity, then remedy; and then look again. What a remedy claims is measured by a
-test; what it did to two fixed problems is in
+Start from the symptom, check the measurement, apply a remedy, measure again. What a remedy claims
+is measured by a test; what it did to two fixed problems is in
 [one table](../benchmarks/results/remedies.txt), printed by `steadygrad bench remedies` (one sign
 given at step 1 of 30, asked for after the last; 100 updates, 5 seeds, medians; a loss of 0.693
 knows nothing). All figures below are from there unless another table is named.
 
 ## From the symptom
 
-| you see | look at | if it says | first | then |
-|---|---|---|---|---|
-| the loss stops at what can be said without memory | `sg.diagnose(model, loss_fn, lag=L)`, horizon and log10 ratio | `vanishing`: the gradient is gone before lag L | `orthogonal-init` or `rotation-init` on a plain RNN, `forget-bias` or `chrono-init:lag=L` on an LSTM or GRU | `orthogonal`, `omega` with a clip, `flossing`, `gated`, `source-reversal` |
-| the loss jumps, spikes or becomes NaN | norms of `sg.watch`, slope of the gradient by lag | `exploding`: it grows with the lag | `clip-norm`, or a clip with a history (`auto-clip`, `z-clip`, `ada-gc`) | `orthogonal`, `spectral-bound`, `layer-norm` |
-| learning creeps, gates stand at 0 or 1 | gate health in the diagnosis | `saturated`: a gate is shut | `bias-reset` | `gate-init`, `orthogonal-init`, `layer-norm` |
-| ReLU units never change | dead units in the diagnosis | `dead` | `bias-reset` | `identity-init`, `gated` |
-| the loss jumps from the first step on, or does not move at all | size of a step, of `sg.watch` with `steps=` and `w.loss(loss)` | `lr-high`, `lr-low`, `clip-tight` | `learning-rate` with the factor that the finding gives | another clip |
-| a NaN, once in a while | the first bad tensor in `sg.watch` | `nonfinite` | `nonfinite` (skip the step); `rollback` where a weight is the first | `clip-norm` after it |
-| memory of the machine ends before the sequence does | length of a window | | `remedies.Windows` with carried state | `truncate`, `checkpoint=True` |
+SYMPTOMS
+Where the memory of the machine ends before the sequence does, take `remedies.Windows` with
+carried state, `truncate`, or `checkpoint=True`. What each fault is and how it is recognised stands
+in [faults.md](faults.md).
 
 ## What the evidence says
 
@@ -123,17 +109,39 @@ def evidence() -> dict[str, str]:
     return found
 
 
+def symptoms() -> str:
+    """What is seen, what to look at, and what to try, fault by fault, the worst first."""
+    lines = ["| you see | look at | it is | first | then |", "|---|---|---|---|---|"]
+    for fault in FAULTS.values():
+        first = [name for name in ranked(fault.name) if name in REMEDIES]
+        rest = [n for n in sorted(REMEDIES) if fault.name in REMEDIES[n].helps and n not in first]
+        listed = f"[{len(rest)} more](#{fault.name})"  # by name in the chapter on the fault
+        short = ", ".join(f"`{name}`" for name in rest)
+        then = [short if len(rest) <= 4 else listed, *fault.advice]
+        cells = (
+            fault.symptom,
+            fault.look_at,
+            f"[`{fault.name}`](faults.md#{fault.name})",
+            ", ".join(f"`{name}`" for name in first) or "-",
+            "; ".join(filter(None, then)) or "-",
+        )
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def listing() -> str:
     """Every remedy under every fault that it is meant for, with its options and its claim."""
     lines: list[str] = []
     for fault in FAULTS:
+        names = [name for name in sorted(REMEDIES) if fault in REMEDIES[name].helps]
+        if not names:
+            continue
         lines += [f"### {fault}", "", "| remedy | options | claim |", "|---|---|---|"]
-        for name in sorted(REMEDIES):
+        for name in names:
             remedy = REMEDIES[name]
-            if fault in remedy.helps:
-                options = ", ".join(f"`{o.name}={o.default}`" for o in remedy.fields())
-                claim = remedy.claim.replace("|", "\\|")
-                lines.append(f"| `{name}` | {options or 'none'} | {claim} |")
+            options = ", ".join(f"`{o.name}={o.default}`" for o in remedy.fields())
+            claim = remedy.claim.replace("|", "\\|")
+            lines.append(f"| `{name}` | {options or 'none'} | {claim} |")
         lines.append("")
     return "\n".join(lines)
 
@@ -141,7 +149,11 @@ def listing() -> str:
 def page() -> str:
     """The whole page."""
     figures = evidence()
-    text = re.sub(r"\{([a-z-]+\.[ve]_[a-z]+)\}", lambda found: figures[found[1]], TEXT)
+    text = re.sub(
+        r"\{([a-z-]+\.[ve]_[a-z]+)\}",
+        lambda found: figures[found[1]],
+        TEXT.replace("SYMPTOMS", symptoms()),
+    )
     return re.sub(r"10\^(-?\d+(?:\.\d+)?)", r"10<sup>\1</sup>", text) + listing()
 
 

@@ -189,7 +189,7 @@ def test_explain_is_taken_from_the_code(fault: str, capsys: pytest.CaptureFixtur
     run("explain", fault)
     told = capsys.readouterr().out
     flat = " ".join(told.split())
-    assert FAULTS[fault].what in flat and "Measured:" in told
+    assert FAULTS[fault].meaning in flat and "Measured:" in told
     for name in ranked(fault):
         assert REMEDIES[name].claim in flat
     run("explain", fault, "--json")

@@ -79,7 +79,7 @@ def test_without_a_lag_the_horizon_is_stated() -> None:
     layer = orthogonal_rnn(0.5)
     found = sg.diagnose(layer, reader(layer))
     assert found.flow["rnn"].horizon == 13
-    assert "nobody is accused" in str(found) and " 13 " in str(found)
+    assert "vanishing was not checked" in str(found) and " 13 " in str(found)
 
 
 def test_thresholds_decide_and_stand_in_the_evidence() -> None:

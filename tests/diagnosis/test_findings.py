@@ -14,9 +14,9 @@ import steadygrad as sg
 from steadygrad.diagnosis import FAULTS, Finding, Thresholds
 from steadygrad.diagnosis.candidates import Register
 from steadygrad.diagnosis.causes import causes
-from steadygrad.diagnosis.finding import confidence
-from steadygrad.diagnosis.history import History, judge_history
+from steadygrad.diagnosis.judge import judge_history
 from steadygrad.diagnosis.watching.sinks import Sinks
+from steadygrad.faults import History, confidence
 from steadygrad.record import Record, read
 from steadygrad.remedies import ranked
 
@@ -98,7 +98,7 @@ def test_confidence_is_half_at_the_threshold() -> None:
 
 def test_every_fault_is_explained_and_has_a_way_out() -> None:
     for name, fault in FAULTS.items():
-        assert fault.name == name and fault.what.endswith(".") and fault.measured.endswith(".")
+        assert fault.name == name and fault.meaning.endswith(".") and fault.measured.endswith(".")
         assert fault.advice or ranked(name)
         assert all(hasattr(Thresholds(), t) for t in fault.thresholds)
 

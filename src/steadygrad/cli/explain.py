@@ -51,11 +51,11 @@ def _list(json: bool) -> None:
     from steadygrad.diagnosis import FAULTS
 
     if json:
-        print(json_format.dumps({name: f.what for name, f in FAULTS.items()}, indent=2))
+        print(json_format.dumps({name: f.meaning for name, f in FAULTS.items()}, indent=2))
         return
     width = max(map(len, FAULTS))
     for name, fault in FAULTS.items():
-        first, *rest = textwrap.wrap(fault.what, 96 - width)
+        first, *rest = textwrap.wrap(fault.meaning, 96 - width)
         print(f"{name:<{width}}  {first}", *(" " * (width + 2) + r for r in rest), sep="\n")
 
 

@@ -16,10 +16,6 @@ from steadygrad.diagnosis.diagnose import Diagnosis as Diagnosis
 from steadygrad.diagnosis.diagnose import diagnose as diagnose
 from steadygrad.diagnosis.explain import Explanation as Explanation
 from steadygrad.diagnosis.explain import explain as explain
-from steadygrad.diagnosis.faults import FAULTS as FAULTS
-from steadygrad.diagnosis.faults import Fault as Fault
-from steadygrad.diagnosis.finding import Finding as Finding
-from steadygrad.diagnosis.finding import Thresholds as Thresholds
 from steadygrad.diagnosis.repair import Care as Care
 from steadygrad.diagnosis.repair import Repair as Repair
 from steadygrad.diagnosis.repair import repair as repair
@@ -29,6 +25,10 @@ from steadygrad.diagnosis.trials import RemedyTrial as RemedyTrial
 from steadygrad.diagnosis.trials import trials as trials
 from steadygrad.diagnosis.watch import watch as watch
 from steadygrad.diagnosis.watching.watcher import Watch as Watch
+from steadygrad.faults import FAULTS as FAULTS
+from steadygrad.faults import Fault as Fault
+from steadygrad.faults import Finding as Finding
+from steadygrad.faults import Thresholds as Thresholds
 
 if not TYPE_CHECKING:  # they read the import lines above
     __all__, __dir__ = public(globals())

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from steadygrad.diagnosis.finding import Finding
 from steadygrad.diagnosis.nested import NotPlain, laid_out, taken_apart, tensors_of
+from steadygrad.faults import Finding
 from steadygrad.flow.hooks import Hook
 
 FORMAT = "steadygrad step 1"

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from torch import nn
 
-from steadygrad.diagnosis.finding import Finding, Key
 from steadygrad.diagnosis.prescribe import prescribe
 from steadygrad.diagnosis.watching.saved import Raised
 from steadygrad.diagnosis.watching.sinks import Sinks
+from steadygrad.faults import Finding, Key
 
 LASTS = 5  # looks in a row
 

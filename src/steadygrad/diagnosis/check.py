@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from steadygrad.diagnosis.faults import FAULTS
-from steadygrad.diagnosis.finding import Thresholds
-from steadygrad.diagnosis.history import History, judge_history
+from steadygrad.diagnosis.judge import judge_history
+from steadygrad.faults import History, Thresholds, known
 from steadygrad.record import RecordError, Run
 
 
@@ -41,21 +40,21 @@ def check(run: Run, fail_on: Collection[str] | None = None, *, ever: bool = Fals
 
     Args:
         run: An open record.
-        fail_on: Names of `FAULTS` to look for; all if not given.
+        fail_on: Names of faults to look for; all if not given.
         ever: Whether findings count that were gone again later.
 
     Raises:
         ValueError: A name that is no fault's.
     """
-    wanted = set(FAULTS) if fail_on is None else set(fail_on)
-    unknown = sorted(wanted - set(FAULTS))
+    wanted = set(known()) if fail_on is None else set(fail_on)
+    unknown = sorted(wanted - set(known()))
     if unknown:
-        raise ValueError(f"no fault {unknown[0]!r}; there are: {', '.join(FAULTS)}")
+        raise ValueError(f"no fault {unknown[0]!r}; there are: {', '.join(known())}")
     standing, resolved = _told(run)
-    known = {_key(f) for f in standing}
+    noted = {_key(f) for f in standing}
     whole = [f.to_record() for f in judge_history(_history(run), Thresholds())]
-    standing += [f for f in whole if _key(f) not in known]
-    standing.sort(key=lambda f: list(FAULTS).index(f["fault"]))
+    standing += [f for f in whole if _key(f) not in noted]
+    standing.sort(key=lambda f: list(known()).index(f["fault"]))
     counted = standing + resolved if ever else standing
     hits = [f for f in counted if f["fault"] in wanted]
     notes = run.notes
@@ -77,7 +76,7 @@ def _told(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Findings that stand at the end of the record, and those that were resolved."""
     moments: list[tuple[int, int, dict[str, Any]]] = []
     for finding in run.findings():
-        if finding.get("fault") in FAULTS:
+        if finding.get("fault") in known():
             moments.append((int(finding["recorded_at"]), 1, finding))
     for event in run.events():
         if event["kind"] == "resolved" and event["data"].get("fault"):

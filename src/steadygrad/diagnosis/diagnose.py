@@ -8,14 +8,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from steadygrad import _drawing
-from steadygrad.diagnosis.data_rules import padding
-from steadygrad.diagnosis.finding import Finding, Thresholds, verdict, worst_first
-from steadygrad.diagnosis.history import of_losses
+from steadygrad.diagnosis.judge import judge_call
 from steadygrad.diagnosis.lag import Lag, is_estimated, judge_at, steps_of, to_record
 from steadygrad.diagnosis.prescribe import prescribe
 from steadygrad.diagnosis.recording import describe, write_flow
 from steadygrad.diagnosis.shared import looking_alone
+from steadygrad.faults import CallFacts, Finding, Thresholds, verdict, worst_first
+from steadygrad.faults.history import of_losses
 from steadygrad.flow import TimeFlow, gradient_through_time
+from steadygrad.flow.padding import padded_loss
 from steadygrad.record import Record
 from steadygrad.tasks.lag_estimate import LagEstimate
 
@@ -87,14 +88,14 @@ class Diagnosis:
         if self.estimate is not None:
             return self._estimate_text(self.estimate)
         if self.lag is None:
-            return "no required lag given: nobody is accused of vanishing"
+            return "vanishing was not checked because no lag was given; pass lag=N"
         return f"required lag {self.lag}"
 
     def _estimate_text(self, estimate: LagEstimate) -> str:
         if self.lag is not None:
             return f"estimated lag {self.lag}: {estimate.text}"
         why = " what is far is worth little beside what is near;" if estimate.lag else ""
-        return f"{estimate.text};{why} nobody is accused of vanishing"
+        return f"{estimate.text};{why} vanishing was not checked"
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain values."""
@@ -157,7 +158,7 @@ def diagnose(
         model: Any model that holds recurrent layers, torch.nn's or ours.
         loss_fn: Computes the scalar loss of one batch with ``model``.
         lag: How many steps back the task needs the gradient to reach. Without it the memory
-            horizon is measured and nobody is accused of vanishing. Or what
+            horizon is measured, and vanishing is not checked. Or what
             `steadygrad.tasks.estimate_lag` found, and findings say that it is an estimate.
         thresholds: What counts as vanishing, exploding, dead; see `Thresholds` for the defaults.
         sources: Where the loss enters at many steps, from how many to measure (median).
@@ -184,7 +185,8 @@ def diagnose(
     found = [f for flow in measured.flows.values() for f in judge_at(flow, lag, thresholds)]
     if losses and not of_losses(losses).rests():
         found = [f for f in found if not is_estimated(f)]
-    found += [f for call, g in measured.borders if (f := padding(call, g, thresholds))]
+    for call, gradient in measured.borders:
+        found += judge_call(CallFacts(call.name, padded_loss(call, gradient)), thresholds)
     findings = [prescribe(finding, model) for finding in found]
     return Diagnosis(
         verdict(findings),

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from steadygrad.diagnosis.faults import FAULTS
-from steadygrad.diagnosis.finding import Thresholds
+from steadygrad.faults import known
 from steadygrad.remedies import REMEDIES, ranked
 
 
@@ -14,7 +13,7 @@ class Explanation:
     Attributes:
         fault: Its name.
         what: What it is.
-        measured: From what it is concluded.
+        measured: The evidence used, and when none suffices.
         thresholds: The numbers that decide, by name.
         remedies: What is tried, the most promising first: name and claim.
         others: Further remedies of the house that name this fault: name and claim.
@@ -37,16 +36,17 @@ def explain(name: str) -> Explanation:
         ValueError: No such fault; the message lists what there is.
     """
     name = name.replace("_", "-")
-    if name not in FAULTS:
-        raise ValueError(f"no fault {name!r}; there are: {', '.join(FAULTS)}")
-    fault = FAULTS[name]
+    there = known()
+    if name not in there:
+        raise ValueError(f"no fault {name!r}; there are: {', '.join(there)}")
+    fault = there[name]
     first = [n for n in ranked(name) if n in REMEDIES]
     rest = sorted(n for n, r in REMEDIES.items() if name in r.helps and n not in first)
     return Explanation(
         name,
-        fault.what,
+        fault.meaning,
         fault.measured,
-        {t: getattr(Thresholds(), t) for t in fault.thresholds},
+        {n: t.default for n, t in fault.thresholds.items()},
         {n: REMEDIES[n].claim for n in first},
         {n: REMEDIES[n].claim for n in rest},
         fault.advice,

@@ -3,13 +3,14 @@
 from dataclasses import asdict, replace
 from typing import Any
 
-from steadygrad.diagnosis.finding import Finding, Thresholds
 from steadygrad.diagnosis.judge import judge
+from steadygrad.faults import Finding, Thresholds, known
+from steadygrad.faults.exploding import Exploding
 from steadygrad.flow import TimeFlow
 from steadygrad.tasks.lag_estimate import LagEstimate
 
 Lag = int | LagEstimate | None
-"""Steps back that the task needs, an estimate of them, or None: nobody is accused of vanishing."""
+"""Steps back that the task needs, an estimate of them, or None: vanishing is not checked."""
 
 ESTIMATED = "estimated"  # the evidence of a finding says so
 
@@ -36,10 +37,11 @@ def judge_at(flow: TimeFlow, lag: Lag, thresholds: Thresholds) -> list[Finding]:
     if not isinstance(lag, LagEstimate):
         return judge(flow, lag, thresholds)
     without = judge(flow, None, thresholds)
-    if lag.needed is None or any(f.fault == "exploding" for f in without):
+    if lag.needed is None or any(f.fault == Exploding.name for f in without):
         return without
     found = judge(flow, lag.needed, thresholds, "the estimated lag is")
-    return [_marked(f, lag) if f.fault in ("vanishing", "truncated") else f for f in found]
+    faults = known()
+    return [_marked(f, lag) if faults[f.fault].needs_lag else f for f in found]
 
 
 def _marked(finding: Finding, lag: LagEstimate) -> Finding:

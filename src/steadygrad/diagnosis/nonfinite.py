@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from steadygrad.diagnosis.finding import Finding
+from steadygrad.faults import Finding
 from steadygrad.flow import Call, Replay, rows_of
 from steadygrad.flow.replay import OutputGradient
 from steadygrad.scan import Layout, Tap

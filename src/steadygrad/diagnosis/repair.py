@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from steadygrad.diagnosis.diagnose import diagnose
-from steadygrad.diagnosis.finding import Finding, verdict, worst_first
 from steadygrad.diagnosis.forks import Choice, Fork, choose, first_to_reach
+from steadygrad.faults import Finding, verdict, worst_first
 from steadygrad.record import Record
 from steadygrad.remedies import Applied, Remedy, Treatment, parse
 
@@ -128,7 +128,7 @@ def repair(
             ``care.begin(model, optimizer)``, ``care.loss(loss)`` before and ``care.gradients()``
             after ``backward``.
         loss_fn: Loss of one batch with a model, to look at its gradient.
-        lag: Steps back that the task needs; without it nobody is accused of vanishing.
+        lag: Steps back that the task needs; without it vanishing is not checked.
         better: Which way a score is better.
         remedies: To try, as text; those that suit the findings if not given.
         most: How many to try at most.

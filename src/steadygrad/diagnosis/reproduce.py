@@ -10,9 +10,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from steadygrad.diagnosis.black_box import FORMAT, KEY
-from steadygrad.diagnosis.finding import Finding
 from steadygrad.diagnosis.nested import put_together, tensors_of
 from steadygrad.diagnosis.nonfinite import locate
+from steadygrad.faults import Finding
 from steadygrad.flow.live import LiveCapture
 
 PLACE = ("tensor", "time_step", "sequence", "layer_index", "reverse")

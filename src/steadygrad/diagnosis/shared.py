@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from steadygrad.diagnosis.black_box import BlackBox
-from steadygrad.diagnosis.finding import Finding
+from steadygrad.faults import Finding
 from steadygrad.flow import Call, TimeFlow, recurrent_layers
 from steadygrad.flow.merge import Part, merged
 from steadygrad.flow.replay import OutputGradient

@@ -6,11 +6,11 @@ from typing import Literal
 import torch
 from torch import nn
 
-from steadygrad.diagnosis.finding import Thresholds
 from steadygrad.diagnosis.lag import Lag
 from steadygrad.diagnosis.shared import is_replicated
 from steadygrad.diagnosis.watching.options import Options
 from steadygrad.diagnosis.watching.watcher import Watch
+from steadygrad.faults import Thresholds
 from steadygrad.loggers import Log, loggers
 from steadygrad.ranks import Ranks
 from steadygrad.record import Record

@@ -39,6 +39,10 @@ class StateGrowth:
             return None
         return float(np.polyfit(np.arange(len(late)), late, 1)[0])
 
+    def until(self, steps: int) -> "StateGrowth":
+        """The same over the first ``steps`` steps alone."""
+        return StateGrowth(self.log10_rms[:steps])
+
 
 def state_growth(observed: Observed, layout: Layout) -> dict[str, StateGrowth]:
     """Measure every state of an observed forward pass.

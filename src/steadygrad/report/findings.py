@@ -3,26 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from steadygrad.faults import known
 from steadygrad.report import figures
 from steadygrad.report.chapter import Chapter
 from steadygrad.report.markup import Html, el, join
 
-MEANING = {
-    "vanishing": "The gradient shrinks so much on its way back that early steps cannot be learned.",
-    "exploding": "The gradient grows on its way back; one step can throw the weights far off.",
-    "saturated": "A gate sits at the end of its range and no longer reacts, so no gradient passes.",
-    "dead": "Units give the same output whatever comes in; they have stopped learning.",
-    "nonfinite": "A number became infinite or NaN; all that is computed from it is lost.",
-    "truncated": "One backward pass spans fewer steps than the task needs.",
-    "lr-high": "Each step replaces a large part of the weights.",
-    "lr-low": "The steps are too small to get anywhere.",
-    "likelihood": "The loss itself throws large gradients, not the way through time.",
-    "growing": "A state grows over the sequence without bound.",
-    "leaking": "A batch starts from a state that belongs to other sequences.",
-    "padding": "The loss reads padded steps: the network is taught to answer padding.",
-    "clip-tight": "Clipping cuts nearly every gradient to a small part of itself.",
-    "clip-loose": "Gradients far beyond the usual pass unclipped.",
-}
 _MOST = 40
 _HOW = ("how", "exactness")
 
@@ -73,15 +58,17 @@ def _card(finding: Mapping[str, Any], is_first: bool) -> Html:
         else None,
         f"found {finding['times']} times, the latest told here" if finding["times"] > 1 else None,
     ]
-    text = finding.get("text") or MEANING.get(fault, "")
-    explained = MEANING.get(fault) if finding.get("text") and is_first else None
+    kind = known().get(fault)  # a record may come from a Steadygrad with other faults
+    meaning = "" if kind is None else kind.meaning
+    text = finding.get("text") or meaning
+    explained = meaning if finding.get("text") and is_first else None
     evidence = finding.get("evidence")
     remedies, advice = finding.get("remedies"), finding.get("advice")
     return el(
         "article",
         el(
             "h4",
-            el("span", fault, class_=f"badge {fault if fault in MEANING else ''}"),
+            el("span", fault, class_="badge"),
             " ",
             el("span", ", ".join(w for w in where if w), class_="quiet"),
         ),
@@ -91,6 +78,7 @@ def _card(finding: Mapping[str, Any], is_first: bool) -> Html:
         _advice(remedies) if isinstance(remedies, list) and remedies else None,
         el("p", f"Also: {'; '.join(map(str, advice))}.", class_="advice") if advice else None,
         class_="finding",
+        style=None if kind is None else f"--fault:{kind.colour}",
     )
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from steadygrad.diagnosis.finding import Finding
 from steadygrad.diagnosis.forks import Fork, choose
 from steadygrad.diagnosis.repair import Repair, plan_of
+from steadygrad.faults import Finding
 from steadygrad.ranks import Ranks
 from steadygrad.record import RecordError, read
 from steadygrad.train.config import TrainConfig

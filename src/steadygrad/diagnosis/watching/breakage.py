@@ -5,11 +5,11 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from steadygrad.diagnosis.black_box import BlackBox
-from steadygrad.diagnosis.finding import Finding
 from steadygrad.diagnosis.nonfinite import locate
 from steadygrad.diagnosis.prescribe import prescribe
 from steadygrad.diagnosis.shared import first_broken, unwrapped
 from steadygrad.diagnosis.watching.state import Seen
+from steadygrad.faults import Finding
 from steadygrad.flow.live import LiveCapture
 from steadygrad.ranks import Ranks
 

@@ -1,11 +1,12 @@
-"""What the calls of the recurrent layers tell before anything is measured."""
+"""Rules on the calls of the recurrent layers that need no replay."""
 
 import warnings
 from collections.abc import Sequence
 
-from steadygrad.diagnosis.data_rules import Leak
-from steadygrad.diagnosis.finding import Finding
+from steadygrad.diagnosis.judge import judge_call
+from steadygrad.faults import CallFacts, Finding, Thresholds
 from steadygrad.flow import Call
+from steadygrad.flow.state_handover import Handovers
 
 UNSEEN = 3  # steps without a call of a recurrent layer, from the start, before that is said
 
@@ -15,13 +16,14 @@ class Calls:
 
     Args:
         start_step: Steps done before.
+        thresholds: What decides.
 
     Attributes:
-        leaks: As of the last step, by layer.
+        findings: As of the last step, by layer.
     """
 
-    def __init__(self, start_step: int) -> None:
-        self._start, self._has_seen = start_step, False
+    def __init__(self, start_step: int, thresholds: Thresholds) -> None:
+        self._start, self._thresholds, self._has_seen = start_step, thresholds, False
         self.forget()
 
     @property
@@ -35,8 +37,8 @@ class Calls:
 
     def forget(self) -> None:
         """Begin anew."""
-        self._leak = Leak()
-        self.leaks: dict[str, Finding] = {}
+        self._handovers = Handovers()
+        self.findings: dict[str, list[Finding]] = {}
 
     def see(self, calls: Sequence[Call], step: int) -> None:
         """Take the calls of a step."""
@@ -48,8 +50,5 @@ class Calls:
                 stacklevel=2,
             )
         for call in calls:
-            found = self._leak.see(call)
-            if found:
-                self.leaks[call.name] = found
-            else:
-                self.leaks.pop(call.name, None)
+            facts = CallFacts(call.name, handover=self._handovers.see(call))
+            self.findings[call.name] = judge_call(facts, self._thresholds)

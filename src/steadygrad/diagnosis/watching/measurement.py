@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 
-from steadygrad.diagnosis.data_rules import padding
-from steadygrad.diagnosis.finding import Finding
-from steadygrad.diagnosis.history import judge_history
+from steadygrad.diagnosis.judge import judge_call, judge_history
 from steadygrad.diagnosis.lag import judge_at, steps_of
 from steadygrad.diagnosis.recording import write_flow
 from steadygrad.diagnosis.shared import collected, on_host
 from steadygrad.diagnosis.watching.state import Seen
+from steadygrad.faults import CallFacts, Finding
 from steadygrad.flow import Call
 from steadygrad.flow.live import LiveCapture
 from steadygrad.flow.live_exponents import LiveExponents
+from steadygrad.flow.padding import padded_loss
 from steadygrad.flow.replay import OutputGradient
 from steadygrad.flow.through_time import flows_of
 from steadygrad.ranks import Ranks
@@ -35,15 +35,16 @@ class Look:
         if options.exponents:
             self._exponents = LiveExponents(options.exponents, options.rows)
 
-    def measure(self, leaks: dict[str, Finding], scale: float) -> None:
+    def measure(self, of_calls: dict[str, list[Finding]], scale: float) -> None:
         """Measure and judge this step.
 
         Args:
-            leaks: Seen in this process before.
+            of_calls: Findings on the calls of this process, by layer.
             scale: What the gradients were multiplied by.
         """
         seen, ranks = self._seen, self._ranks
-        leaks = {k: v for each in reversed(ranks.gather(leaks)) for k, v in each.items()}
+        everywhere = reversed(ranks.gather(of_calls))
+        of_calls = {name: f for each in everywhere for name, f in each.items() if f}
         if ranks.is_alone:
             calls, gradients = self._capture.whole()
         else:
@@ -51,13 +52,17 @@ class Look:
             calls, gradients = collected(ranks, parts, self._capture.layers)
         if ranks.is_first:
             # Averaged over processes: what went back in one of them counts for its share alone.
-            self._judge(calls, _unscaled(gradients, scale * ranks.size), list(leaks.values()))
+            self._judge(
+                calls,
+                _unscaled(gradients, scale * ranks.size),
+                [f for each in of_calls.values() for f in each],
+            )
         if not ranks.is_alone:
             told = on_host(seen.flow), seen.register.found, seen.latest
             seen.flow, seen.register.found, seen.latest = ranks.from_rank(told)
 
     def _judge(
-        self, calls: list[Call], gradients: list[OutputGradient], leaks: list[Finding]
+        self, calls: list[Call], gradients: list[OutputGradient], of_calls: list[Finding]
     ) -> None:
         seen, options = self._seen, self._seen.options
         flows = flows_of(calls, gradients, steps_of(options.lag), 3, options.rows, graph=False)
@@ -72,9 +77,9 @@ class Look:
         lag, thresholds = options.lag, options.thresholds
         found = [f for flow in flows.values() for f in judge_at(flow, lag, thresholds)]
         found += judge_history(seen.history, thresholds)
-        pairs = zip(calls, gradients, strict=True)
-        found += [f for call, g in pairs if (f := padding(call, g, thresholds))]
-        seen.find([*found, *leaks])
+        for call, gradient in zip(calls, gradients, strict=True):
+            found += judge_call(CallFacts(call.name, padded_loss(call, gradient)), thresholds)
+        seen.find([*found, *of_calls])
         self._note(calls)
         seen.settle()
 

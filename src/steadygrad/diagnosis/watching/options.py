@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from steadygrad.diagnosis.finding import Thresholds
 from steadygrad.diagnosis.lag import Lag
+from steadygrad.faults import Thresholds
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steadygrad.diagnosis.finding import Finding
+from steadygrad.faults import Finding
 
 SERIES = ("before", "after", "update", "loss", "norms", "clipped")
 

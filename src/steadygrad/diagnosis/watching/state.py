@@ -9,12 +9,11 @@ from torch import nn
 
 from steadygrad.diagnosis.candidates import Register
 from steadygrad.diagnosis.causes import causes
-from steadygrad.diagnosis.finding import Finding, verdict, worst_first
-from steadygrad.diagnosis.history import History
 from steadygrad.diagnosis.lag import to_record
 from steadygrad.diagnosis.recording import describe
 from steadygrad.diagnosis.watching.options import Options
 from steadygrad.diagnosis.watching.sinks import Sinks
+from steadygrad.faults import Finding, History, verdict, worst_first
 from steadygrad.flow.through_time import TimeFlow
 from steadygrad.loggers import Logger
 from steadygrad.record import Record

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from steadygrad import _drawing
 from steadygrad.diagnosis.budget import LOOK, Budget
 from steadygrad.diagnosis.clip_check import ClipCheck, MisplacedClip
-from steadygrad.diagnosis.finding import Finding
-from steadygrad.diagnosis.history import judge_history
+from steadygrad.diagnosis.judge import judge_history
 from steadygrad.diagnosis.lag import steps_of
 from steadygrad.diagnosis.scaled import Scaling
 from steadygrad.diagnosis.schedule import Turns
@@ -28,6 +27,7 @@ from steadygrad.diagnosis.watching.options import Options
 from steadygrad.diagnosis.watching.probes import Probes
 from steadygrad.diagnosis.watching.saved import SERIES, SavedFinding, WatchFacts, packed, unpacked
 from steadygrad.diagnosis.watching.state import Seen
+from steadygrad.faults import Finding
 from steadygrad.flow.live import LiveCapture
 from steadygrad.flow.parameter_norms import NormBeforeClip, gradient_norm, update_ratio
 from steadygrad.flow.through_time import TimeFlow
@@ -79,7 +79,7 @@ class Watch:
             model, optimizer, self._seen, self._scaling, self._capture, before_clip
         )
         self._breakage = Breakage(model, self._seen, self._capture, ranks)
-        self._calls = Calls(options.start_step)
+        self._calls = Calls(options.start_step, options.thresholds)
         self._look = Look(self._seen, self._capture, ranks)
         self._weights: list[Tensor] | None = None
         self._is_closed = False
@@ -312,7 +312,7 @@ class Watch:
         self._clipping.before.seconds = 0.0
         if finite and self._has_calls() and self._turns.is_due(self.step):
             with self.budget.spend(LOOK):
-                self._look.measure(self._calls.leaks, self._scaling.scale)
+                self._look.measure(self._calls.findings, self._scaling.scale)
                 self._write_notes()
                 self._weights = [p.detach().clone() for p in self._parameters]
 

@@ -1,0 +1,32 @@
+"""Faults of a recurrent network's gradient, one file each; known to report and diagnosis alike."""
+
+from steadygrad.faults.base import Fault as Fault
+from steadygrad.faults.base import Moment as Moment
+from steadygrad.faults.base import Threshold as Threshold
+from steadygrad.faults.base import known as known
+from steadygrad.faults.base import verdict as verdict
+from steadygrad.faults.base import worst_first as worst_first
+from steadygrad.faults.call import CallFacts as CallFacts
+from steadygrad.faults.clip_loose import ClipLoose as ClipLoose
+from steadygrad.faults.clip_tight import ClipTight as ClipTight
+from steadygrad.faults.dead import Dead as Dead
+from steadygrad.faults.exploding import Exploding as Exploding
+from steadygrad.faults.finding import Finding as Finding
+from steadygrad.faults.finding import Key as Key
+from steadygrad.faults.finding import confidence as confidence
+from steadygrad.faults.growing import Growing as Growing
+from steadygrad.faults.history import History as History
+from steadygrad.faults.layer import LayerCase as LayerCase
+from steadygrad.faults.leaking import Leaking as Leaking
+from steadygrad.faults.likelihood import Likelihood as Likelihood
+from steadygrad.faults.lr_high import LearningRateHigh as LearningRateHigh
+from steadygrad.faults.lr_low import LearningRateLow as LearningRateLow
+from steadygrad.faults.nonfinite import Nonfinite as Nonfinite
+from steadygrad.faults.padding import Padding as Padding
+from steadygrad.faults.saturated import Saturated as Saturated
+from steadygrad.faults.thresholds import Thresholds as Thresholds
+from steadygrad.faults.truncated import Truncated as Truncated
+from steadygrad.faults.vanishing import Vanishing as Vanishing
+
+FAULTS: dict[str, Fault] = known()
+"""Every fault of the house by name, the worst first."""

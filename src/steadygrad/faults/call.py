@@ -1,0 +1,24 @@
+"""What the rules may read of one call of a layer: how the data meets it."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+if TYPE_CHECKING:
+    from steadygrad.flow.padding import PaddedLoss
+    from steadygrad.flow.state_handover import Handover
+
+
+@final
+@dataclass(frozen=True)
+class CallFacts:
+    """What was measured of one call.
+
+    Attributes:
+        name: Of the layer.
+        padded: What the loss reads at padded steps; None if that was not measured.
+        handover: What a state from the batch before meets; None if that was not measured.
+    """
+
+    name: str
+    padded: "PaddedLoss | None" = None
+    handover: "Handover | None" = None

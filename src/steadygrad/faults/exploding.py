@@ -1,0 +1,72 @@
+"""Exploding: the gradient grows in the backward pass through time."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, final
+
+from steadygrad.faults.base import Fault, Moment, Threshold
+from steadygrad.faults.finding import Finding, confidence
+from steadygrad.faults.layer import LayerCase, times
+from steadygrad.faults.thresholds import Thresholds
+
+FAR = 3  # times the threshold's decades, from which an exploding gradient is reported at once
+
+
+@final
+class Exploding(Fault):
+    """A ratio over the lag above its threshold."""
+
+    name: ClassVar[str] = "exploding"
+    severity: ClassVar[int] = 20
+    meaning: ClassVar[str] = (
+        "The gradient grows in the backward pass through time, until an update does more harm "
+        "than good."
+    )
+    symptom: ClassVar[str] = "the loss jumps, spikes or becomes NaN"
+    look_at: ClassVar[str] = "norms of `sg.watch`, slope of the gradient by lag"
+    measured: ClassVar[str] = (
+        "|dL/dh_(t-k)| / |dL/dh_t| by replay in float64, at the required lag or, without one, "
+        "where it is largest."
+    )
+    colour: ClassVar[str] = "#d44a18"
+    advice: ClassVar[tuple[str, ...]] = ("lower the learning rate",)
+    thresholds: ClassVar[Mapping[str, Threshold]] = {
+        "exploding": Threshold(
+            100.0, "a ratio |dL/dh_(t-lag)| / |dL/dh_t| above this is a fault", above=1.0
+        ),
+    }
+    caused_by: ClassVar[tuple[str, ...]] = ("lr-high",)
+
+    def in_layer(self, case: LayerCase) -> Iterable[Finding]:
+        ratio, high = case.log10_ratio, math.log10(case.limits.exploding)
+        if ratio is None or not ratio > high:
+            return
+        name = case.flow.name
+        yield self.finding(
+            name,
+            f"The gradient in {name} grows in the backward pass: {case.at} steps earlier it is "
+            f"{times(ratio)} times as large.",
+            lag=case.at,
+            evidence=case.travel | {"threshold": case.limits.exploding},
+            confidence=confidence(ratio - high, case.is_exact),
+        )
+
+    def waits(self, finding: Finding, moment: Moment) -> bool:
+        """A gradient that has just come to explode, and not far, may be a moment of learning.
+
+        A network that stores a value passes through such states. While the loss falls they do no
+        harm, however long they last.
+        """
+        history = moment.history
+        if history.has_learned():
+            return True
+        near = finding.evidence["log10_ratio"] < FAR * math.log10(moment.limits.exploding)
+        is_new = bool(history.loss) and finding.key in moment.passing
+        return near and (is_new or history.falls())
+
+    def check(self, limits: Thresholds) -> None:
+        if not limits.vanishing < 1 < limits.exploding:
+            raise ValueError(
+                "thresholds must satisfy 0 < vanishing < 1 < exploding, "
+                f"got {limits.vanishing} and {limits.exploding}"
+            )

@@ -1,0 +1,156 @@
+"""What the rules may read of one direction of one layer, and what several of them share."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+
+from steadygrad.faults.base import Fault
+from steadygrad.faults.finding import Finding, confidence
+from steadygrad.faults.thresholds import Thresholds
+
+if TYPE_CHECKING:
+    from steadygrad.flow.through_time import TimeFlow
+
+
+@final
+@dataclass(frozen=True)
+class LayerCase:
+    """The exact gradient in one direction of one layer, and what it is held to.
+
+    Attributes:
+        flow: What was measured.
+        lag: Steps back that the task needs; None if unknown, and then nothing has vanished.
+        limits: The thresholds.
+        need: The words before the lag: who says it.
+        keeping: Name of the gate that keeps the state, and the sign with which it does.
+    """
+
+    flow: "TimeFlow"
+    lag: int | None
+    limits: Thresholds
+    need: str = "the task needs"
+    keeping: tuple[str, int] | None = None
+
+    @property
+    def reach(self) -> int:
+        """Steps back that the backward pass of one call spans."""
+        return min(self.flow.truncate or self.flow.time_steps, self.flow.time_steps) - 1
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the backward pass ends before the lag."""
+        # One call per step, by hand, says nothing of how far the loop around it goes.
+        is_one_step = self.flow.time_steps < 2
+        return (
+            self.lag is not None
+            and self.reach < self.lag
+            and not (is_one_step or self.flow.goes_on)
+        )
+
+    @property
+    def is_cut_by_layer(self) -> bool:
+        """Whether that is the layer's own doing: nothing beyond it is another fault then."""
+        return self.is_cut and bool(self.flow.truncate)
+
+    @cached_property
+    def at(self) -> int:
+        """The lag that is looked at: the required one, or where the gradient is largest."""
+        curve = self.flow.by_lag
+        return (
+            min(self.lag, curve.max_lag)
+            if self.lag is not None
+            else int(np.argmax(curve.log10_ratio))
+        )
+
+    @cached_property
+    def log10_ratio(self) -> float | None:
+        """log10 of what is left of the gradient at `at`; None if that is not to be judged."""
+        curve = self.flow.by_lag
+        if self.is_cut_by_layer or curve.max_lag < 1 or np.isnan(curve.log10_ratio).any():
+            return None
+        return float(curve.at(self.at))
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the gradient was measured exactly, not from a sample."""
+        return not self.flow.exactness.startswith("statistical")
+
+    @property
+    def has_vanished(self) -> bool:
+        """Whether less than the threshold is left at a lag that the task needs."""
+        low = math.log10(self.limits.vanishing)
+        return self.lag is not None and self.log10_ratio is not None and self.log10_ratio < low
+
+    @property
+    def how(self) -> dict[str, str]:
+        """How the measurement was made, for the evidence."""
+        return {"how": self.flow.how, "exactness": self.flow.exactness}
+
+    @property
+    def travel(self) -> dict[str, Any]:
+        """The numbers of the gradient's way back, for the evidence."""
+        curve = self.flow.by_lag
+        return {
+            "log10_ratio": self.log10_ratio,
+            "lag_measured": self.at,
+            "horizon": curve.horizon(math.log10(self.limits.vanishing)),
+            "slope_decades_per_step": curve.slope,
+            "loss_enters": "at one step" if curve.mode == "total" else "at many steps",
+            "sources": curve.sources,
+            **self.how,
+        }
+
+    def shut_gates(self) -> Iterator[str]:
+        """Gates most of whose units are shut for good, and not by design."""
+        for gate, health in self.flow.gates.items():
+            if health.shut_share >= self.limits.dead_share and not self._is_by_design(gate):
+                yield gate
+
+    def _is_by_design(self, gate: str) -> bool:
+        """Whether a gate that is stuck at a value is no fault, or is the vanishing itself."""
+        if self.keeping is None or self.keeping[0] != gate:
+            return False
+        value = float(self.flow.gates[gate].mean_value.mean())
+        keeps = value > 0.5 if self.keeping[1] > 0 else value < 0.5
+        # An LSTM writes through another gate; where one gate does both, nothing is written any
+        # more.
+        writes_elsewhere = gate == "forget" and "input" in self.flow.gates
+        return (keeps and writes_elsewhere) or (self.has_vanished and not keeps)
+
+    def shut_units(self, fault: Fault, is_relu: bool, what: str) -> Iterator[Finding]:
+        """Findings on gates whose units are shut: of rectified ones, or of the others."""
+        for gate in self.shut_gates():
+            health = self.flow.gates[gate]
+            if (health.activation == "relu") != is_relu:
+                continue
+            share = health.shut_share
+            yield fault.finding(
+                self.flow.name,
+                f"{share:.0%} of the units of the {gate} gate of {self.flow.name} {what}: they "
+                "pass no gradient on and cannot be trained.",
+                gate=gate,
+                evidence={
+                    "shut_share": share,
+                    "dead_share": health.dead_share,
+                    "threshold": self.limits.dead_share,
+                    "activation": health.activation,
+                    "mean_value": float(health.mean_value.mean()),
+                    "units": health.shut_units[:32],
+                    **self.how,
+                },
+                confidence=confidence(share / self.limits.dead_share - 1),
+            )
+
+
+def times(log10: float) -> str:
+    """Write a power of ten so that it survives any size."""
+    if math.isinf(log10):
+        return "nothing" if log10 < 0 else "infinitely many"
+    if abs(log10) < 6:
+        return f"{10**log10:.2g}"
+    exponent = math.floor(log10)
+    return f"{10 ** (log10 - exponent):.1f}e{exponent:+d}"

@@ -1,0 +1,53 @@
+"""Leaking: the state of one batch is handed to sequences that do not go on."""
+
+from collections.abc import Iterable
+from typing import ClassVar, final
+
+from steadygrad.faults.base import Fault
+from steadygrad.faults.call import CallFacts
+from steadygrad.faults.finding import Finding
+from steadygrad.faults.thresholds import Thresholds
+
+LEAKS = 5  # batches in a row after which a state that jumps is no accident
+
+
+@final
+class Leaking(Fault):
+    """States that are handed on, while the inputs jump as between different sequences."""
+
+    name: ClassVar[str] = "leaking"
+    severity: ClassVar[int] = 80
+    meaning: ClassVar[str] = (
+        "The state of one batch is handed to the next though the sequences do not go on: the "
+        "network sees a past that is not its own."
+    )
+    symptom: ClassVar[str] = "training looks fine, validation from a fresh state does not"
+    look_at: ClassVar[str] = "`sg.watch`, states and inputs at the border of two batches"
+    measured: ClassVar[str] = (
+        "States that come in are compared with those that went out, and the first inputs with the "
+        "last ones: where inputs change smoothly inside a sequence and jump between batches, "
+        "again and again, they are not the same sequence. Inputs that jump everywhere (symbols, "
+        "noise) tell nothing, and nothing is concluded."
+    )
+    colour: ClassVar[str] = "#188686"
+    advice: ClassVar[tuple[str, ...]] = (
+        "start every batch from zeros, or do not shuffle batches that go on",
+    )
+
+    def in_call(self, facts: CallFacts, limits: Thresholds) -> Iterable[Finding]:
+        border = facts.handover
+        if border is None or border.jumps_in_a_row < LEAKS:
+            return
+        yield self.finding(
+            facts.name,
+            f"{facts.name} starts each batch from the state of the one before, but the inputs do "
+            f"not go on: for {border.jumps_in_a_row} batches in a row they jump as far as from "
+            "one sequence to another.",
+            evidence={
+                "batches_in_a_row": border.jumps_in_a_row,
+                "step_inside_a_sequence": border.inside,
+                "jump_between_batches": border.between,
+                "distance_of_sequences": border.apart,
+            },
+            confidence=min(0.95, 1 - 0.5**border.jumps_in_a_row),
+        )

@@ -1,0 +1,54 @@
+"""Likelihood: the loss itself throws large gradients."""
+
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, final
+
+from steadygrad.faults.base import Fault, Threshold
+from steadygrad.faults.finding import Finding
+from steadygrad.faults.history import History
+from steadygrad.faults.spikes import SPIKE, spikes
+from steadygrad.faults.thresholds import Thresholds
+
+
+@final
+class Likelihood(Fault):
+    """Spikes before clipping, while the gradient does not grow with the lag."""
+
+    name: ClassVar[str] = "likelihood"
+    severity: ClassVar[int] = 60
+    meaning: ClassVar[str] = (
+        "The loss itself throws large gradients, not the way through time: a likelihood with a "
+        "scale or a rate that runs away."
+    )
+    symptom: ClassVar[str] = "a negative log-likelihood falls without end, or jumps"
+    look_at: ClassVar[str] = "norms of `sg.watch` beside the gradient by lag"
+    measured: ClassVar[str] = (
+        "Gradient norms jump far beyond their median and their neighbours, while the gradient does "
+        "not grow with the lag; where the losses are told, one of them is below zero."
+    )
+    colour: ClassVar[str] = "#7d7d16"
+    advice: ClassVar[tuple[str, ...]] = (
+        "bound the scale that the loss divides by",
+        "clip by norm",
+        "check the targets",
+    )
+    thresholds: ClassVar[Mapping[str, Threshold]] = {"spike": SPIKE}
+    caused_by: ClassVar[tuple[str, ...]] = ("lr-high",)
+
+    def in_training(self, history: History, limits: Thresholds) -> Iterable[Finding]:
+        if history.grows is not False:
+            return
+        # A scale that runs away takes the loss below zero, where no error or entropy can go.
+        if len(history.loss) and min(history.loss) >= 0:
+            return
+        found = spikes(history.norm_pairs()[:, 0], limits)
+        if found is None:
+            return
+        yield self.finding(
+            "loss",
+            f"In {found.count} of {found.steps} steps the gradient is up to {found.largest:.0f} "
+            "times its median, and it does not grow in the backward pass through time: the loss "
+            "itself throws it.",
+            evidence=found.evidence,
+            confidence=found.confidence,
+        )

@@ -1,0 +1,77 @@
+"""Learning rate too high: each step replaces a large part of the weights."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, final
+
+import numpy as np
+
+from steadygrad.faults.base import Fault, Threshold
+from steadygrad.faults.finding import Finding, confidence
+from steadygrad.faults.history import ENOUGH, ENOUGH_UPDATES, GOOD_STEP, History, finite, rate
+from steadygrad.faults.thresholds import Thresholds
+
+
+@final
+class LearningRateHigh(Fault):
+    """The size of a step relative to the weights, unless the loss falls with it."""
+
+    name: ClassVar[str] = "lr-high"
+    severity: ClassVar[int] = 50
+    meaning: ClassVar[str] = (
+        "The learning rate is too high: each step replaces a large part of the weights."
+    )
+    symptom: ClassVar[str] = "the loss jumps from the first step on"
+    look_at: ClassVar[str] = "size of a step, of `sg.watch` with `w.loss(loss)`"
+    measured: ClassVar[str] = (
+        "|step| / |weights| of the latest measured steps, or of a single one that replaces the "
+        "weights; where the loss is known it must not be falling."
+    )
+    colour: ClassVar[str] = "#ab6a0e"
+    advice: ClassVar[tuple[str, ...]] = (
+        "lower the learning rate tenfold",
+        "warm up over the first hundreds of steps",
+    )
+    thresholds: ClassVar[Mapping[str, Threshold]] = {
+        "update_high": Threshold(
+            0.1, "a size of a step relative to the weights from which it is too large"
+        ),
+        "update_replaces": Threshold(0.5, "the same, from which one single step is too large"),
+    }
+
+    def in_training(self, history: History, limits: Thresholds) -> Iterable[Finding]:
+        update = finite(history.update)
+        if len(update) == 0 or history.falls():
+            return
+        size, at_once = float(np.median(update[-10:])), float(update.max())
+        # One step that replaces the weights is enough: what was there before is lost.
+        if at_once >= limits.update_replaces:
+            size, bound = at_once, limits.update_replaces
+        elif len(update) >= ENOUGH_UPDATES and size >= limits.update_high:
+            bound = limits.update_high
+        else:
+            return
+        yield self.finding(
+            "optimizer",
+            f"A step changes the weights by {size:.1%} of themselves: little of what was learned "
+            "stays.",
+            evidence={
+                "update_ratio": size,
+                "threshold": bound,
+                "measurements": len(update),
+                "loss": "not falling" if len(history.loss) >= ENOUGH else "not known",
+            },
+            confidence=confidence(math.log10(size / bound)),
+        )
+
+    def tuned(self, finding: Finding) -> tuple[str, ...]:
+        """Rates that bring the measured step to a good size, then a few times shorter, longer."""
+        factor = GOOD_STEP / float(finding.evidence["update_ratio"])
+        return tuple(rate(factor * other) for other in (1.0, 0.3, 3.0))
+
+    def check(self, limits: Thresholds) -> None:
+        if not limits.update_low < limits.update_high <= limits.update_replaces:
+            raise ValueError(
+                "thresholds must satisfy 0 < update_low < update_high <= update_replaces, got "
+                f"{limits.update_low}, {limits.update_high} and {limits.update_replaces}"
+            )

@@ -1,0 +1,85 @@
+"""Learning rate too low: the steps are too small to get anywhere."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, final
+
+import numpy as np
+
+from steadygrad.faults.base import Fault, Threshold
+from steadygrad.faults.finding import Finding, confidence
+from steadygrad.faults.history import (
+    ENOUGH,
+    ENOUGH_UPDATES,
+    GOOD_STEP,
+    History,
+    falls_to,
+    finite,
+    rate,
+)
+from steadygrad.faults.thresholds import Thresholds
+
+
+@final
+class LearningRateLow(Fault):
+    """Steps that have been tiny throughout, or a plan that cannot move the weights far."""
+
+    name: ClassVar[str] = "lr-low"
+    severity: ClassVar[int] = 140
+    meaning: ClassVar[str] = (
+        "The learning rate is too low: the steps are too small to get anywhere."
+    )
+    symptom: ClassVar[str] = "the loss does not move at all"
+    look_at: ClassVar[str] = "size of a step, of `sg.watch` with `steps=` and `w.loss(loss)`"
+    measured: ClassVar[str] = (
+        "|step| / |weights| has been tiny from the first measurement on while the loss has hardly "
+        "moved; or all steps that are planned cannot move the weights far. Without the loss "
+        "nothing is concluded: a trained network takes small steps, too."
+    )
+    colour: ClassVar[str] = "#288a49"
+    advice: ClassVar[tuple[str, ...]] = ("raise the learning rate tenfold",)
+    thresholds: ClassVar[Mapping[str, Threshold]] = {
+        "update_low": Threshold(
+            1e-5, "a size of a step relative to the weights below which it is too small"
+        ),
+        "travel_low": Threshold(
+            0.1,
+            "what all planned steps together may move the weights by, relative to them, below "
+            "which they cannot get anywhere",
+        ),
+    }
+
+    def in_training(self, history: History, limits: Thresholds) -> Iterable[Finding]:
+        update = finite(history.update)
+        # A decayed or warming rate is small at one end only; what is too low is small throughout.
+        if len(update) < ENOUGH_UPDATES or len(history.loss) < ENOUGH:
+            return
+        size = float(np.max(update))
+        travel = size * history.planned if history.planned else math.inf
+        is_small = size < limits.update_low and not falls_to(history.loss, 0.95)
+        # Along a plan that is known, a loss that creeps down does not make it arrive.
+        is_short = travel < limits.travel_low and not falls_to(history.loss, 0.5)
+        if size <= 0 or not (is_small or is_short):
+            return
+        beyond = limits.travel_low / travel if is_short else limits.update_low / size
+        text = f"No step has changed the weights by more than {size:.1e} of themselves"
+        if is_short:
+            text += f": all {history.planned} steps together move them by {travel:.1%} at most."
+        else:
+            text += ", and the loss has hardly moved."
+        yield self.finding(
+            "optimizer",
+            text,
+            evidence={
+                "update_ratio": size,
+                "threshold": limits.travel_low if is_short else limits.update_low,
+                "measurements": len(update),
+                **({"travel": travel, "steps": history.planned} if history.planned else {}),
+            },
+            confidence=confidence(math.log10(beyond)),
+        )
+
+    def tuned(self, finding: Finding) -> tuple[str, ...]:
+        """Rates that bring the measured step to a good size, then a few times shorter, longer."""
+        factor = GOOD_STEP / float(finding.evidence["update_ratio"])
+        return tuple(rate(factor * other) for other in (1.0, 0.3, 3.0))

@@ -1,0 +1,59 @@
+"""Padding: padded steps take part in the loss."""
+
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, final
+
+from steadygrad.faults.base import Fault, Threshold
+from steadygrad.faults.call import CallFacts
+from steadygrad.faults.finding import Finding, confidence
+from steadygrad.faults.thresholds import Thresholds
+
+FEWEST = 2  # sequences that are padded: one alone may end so by chance
+
+
+@final
+class Padding(Fault):
+    """Inferred from sequences that end in runs of one input, while the loss reads there."""
+
+    name: ClassVar[str] = "padding"
+    severity: ClassVar[int] = 90
+    meaning: ClassVar[str] = (
+        "Padded steps take part in the loss: the network is taught to answer padding."
+    )
+    symptom: ClassVar[str] = "the loss is good, the answers at the end of sequences are not"
+    look_at: ClassVar[str] = "`sg.diagnose`, share of the loss at padded steps"
+    measured: ClassVar[str] = (
+        "Sequences that end in a run of one and the same input, of different lengths, while the "
+        "loss reads the outputs there at many steps."
+    )
+    colour: ClassVar[str] = "#1f80b1"
+    advice: ClassVar[tuple[str, ...]] = (
+        "mask the loss, or pack the batch with pack_padded_sequence",
+        "read the last real step, not the last step",
+    )
+    thresholds: ClassVar[Mapping[str, Threshold]] = {
+        "padding": Threshold(
+            0.05,
+            "a share of the loss's gradient at padded steps from which it is a fault",
+            at_most=1.0,
+        ),
+    }
+
+    def in_call(self, facts: CallFacts, limits: Thresholds) -> Iterable[Finding]:
+        padded = facts.padded
+        if padded is None or padded.sequences < FEWEST or padded.share < limits.padding:
+            return
+        yield self.finding(
+            facts.name,
+            f"{padded.share:.0%} of what the loss asks of {facts.name} is asked at the ends of "
+            f"{padded.sequences} sequences where the input no longer changes: this looks like "
+            "padding.",
+            evidence={
+                "share_of_squared_gradient": padded.share,
+                "sequences": padded.sequences,
+                "longest_run": padded.longest_run,
+                "threshold": limits.padding,
+            },
+            # That the ends are padding is inferred, not known.
+            confidence=min(0.9, confidence(padded.share / limits.padding - 1)),
+        )

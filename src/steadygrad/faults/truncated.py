@@ -1,0 +1,60 @@
+"""Truncated: the backward pass ends before the lag that the task needs."""
+
+from collections.abc import Iterable
+from typing import ClassVar, final
+
+from steadygrad.faults.base import Fault
+from steadygrad.faults.finding import Finding
+from steadygrad.faults.layer import LayerCase
+
+
+@final
+class Truncated(Fault):
+    """Counted, not measured: the steps of one call against the lag."""
+
+    name: ClassVar[str] = "truncated"
+    severity: ClassVar[int] = 40
+    meaning: ClassVar[str] = (
+        "One backward pass spans fewer steps than the task needs: what lies before it gets no "
+        "gradient, whatever the network."
+    )
+    symptom: ClassVar[str] = "what lies further back than a window is never learned"
+    look_at: ClassVar[str] = "`sg.diagnose(model, loss_fn, lag=L)`, the steps of one call"
+    measured: ClassVar[str] = (
+        "The steps of one call of the layer, and its truncation, are compared with the required "
+        "lag."
+    )
+    colour: ClassVar[str] = "#a05cc1"
+    advice: ClassVar[tuple[str, ...]] = (
+        "make the sequences, or `truncate`, longer than the lag",
+        "keep memory in check with `checkpoint=True`",
+    )
+    needs_lag: ClassVar[bool] = True
+
+    def in_layer(self, case: LayerCase) -> Iterable[Finding]:
+        if not case.is_cut:
+            return
+        flow = case.flow
+        by_layer = bool(flow.truncate) and case.reach < flow.time_steps - 1
+        why = (
+            f"it is truncated every {flow.truncate} steps"
+            if by_layer
+            else f"one call of the layer has {flow.time_steps} steps"
+        )
+        yield self.finding(
+            flow.name,
+            f"The gradient in {flow.name} reaches at most {case.reach} steps back because {why}; "
+            f"{case.need} {case.lag}.",
+            lag=case.lag,
+            evidence={
+                "reach": case.reach,
+                "truncate": flow.truncate,
+                "time_steps": flow.time_steps,
+            },
+            confidence=1.0,
+        )
+
+    def tuned(self, finding: Finding) -> tuple[str, ...]:
+        """Where the layer itself cuts the gradient: let it pass over the whole sequence."""
+        steps, cut = finding.evidence.get("time_steps"), finding.evidence.get("truncate")
+        return (f"truncate:steps={steps}",) if cut and steps and steps > cut else ()

@@ -1,0 +1,84 @@
+"""Vanishing: the gradient does not survive the backward pass to the lag that the task needs."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, final
+
+from steadygrad.faults.base import Fault, Moment, Threshold
+from steadygrad.faults.finding import Finding, confidence
+from steadygrad.faults.layer import LayerCase, times
+from steadygrad.faults.thresholds import Thresholds
+
+
+@final
+class Vanishing(Fault):
+    """A ratio over the required lag below its threshold."""
+
+    name: ClassVar[str] = "vanishing"
+    severity: ClassVar[int] = 30
+    meaning: ClassVar[str] = (
+        "The gradient shrinks so much in the backward pass through time that early steps cannot "
+        "be learned."
+    )
+    symptom: ClassVar[str] = "the loss stops at what can be said without memory"
+    look_at: ClassVar[str] = "`sg.diagnose(model, loss_fn, lag=L)`, horizon and log10 ratio"
+    measured: ClassVar[str] = (
+        "|dL/dh_(t-k)| / |dL/dh_t| by replay in float64, at the required lag, or at one estimated "
+        "from the data. Without any lag vanishing is not checked: a network that needs no memory "
+        "may have none. A watch that is told the losses waits for them where the gradient is "
+        "small and not yet lost, and where the lag is an estimate."
+    )
+    colour: ClassVar[str] = "#d74066"
+    needs_lag: ClassVar[bool] = True
+    thresholds: ClassVar[Mapping[str, Threshold]] = {
+        "vanishing": Threshold(
+            1e-4,
+            "at the required lag, a ratio |dL/dh_(t-lag)| / |dL/dh_t| below this is a fault",
+        ),
+        "unlikely": Threshold(
+            1e-12,
+            "in a training that is told its losses, a ratio below this is reported at once; one "
+            "between this and vanishing only after the loss has stood still for long, as "
+            "optimisers that rescale the gradient often repair it themselves",
+        ),
+    }
+    caused_by: ClassVar[tuple[str, ...]] = ("lr-high",)
+
+    def in_layer(self, case: LayerCase) -> Iterable[Finding]:
+        # Gates that are shut explain that nothing passes, and are reported in its place.
+        if not case.has_vanished or any(True for _ in case.shut_gates()):
+            return
+        ratio, low = case.log10_ratio, math.log10(case.limits.vanishing)
+        assert ratio is not None  # of what has vanished it is known
+        name, horizon = case.flow.name, case.flow.by_lag.horizon(low)
+        yield self.finding(
+            name,
+            f"The gradient in {name} vanishes in the backward pass: beyond {horizon} steps less "
+            f"than {case.limits.vanishing:g} of it is left; after {case.at} steps it is "
+            f"{times(ratio)}, and {case.need} {case.lag}.",
+            gate=_stuck(case),
+            lag=case.lag,
+            evidence=case.travel | {"threshold": case.limits.vanishing},
+            confidence=confidence(low - ratio, case.is_exact),
+        )
+
+    def waits(self, finding: Finding, moment: Moment) -> bool:
+        """A ratio that the optimiser's rescaling may still use is a fault once the loss stands."""
+        history = moment.history
+        if history.has_learned():
+            return True
+        is_usable = finding.evidence["log10_ratio"] >= math.log10(moment.limits.unlikely)
+        return bool(history.loss) and not history.stands() and is_usable
+
+    def check(self, limits: Thresholds) -> None:
+        if not limits.unlikely <= limits.vanishing:
+            raise ValueError(
+                "thresholds must satisfy 0 < unlikely <= vanishing, "
+                f"got {limits.unlikely} and {limits.vanishing}"
+            )
+
+
+def _stuck(case: LayerCase) -> str | None:
+    """The gate whose units are stuck, if it is one alone: it says where, though not why."""
+    found = [g for g, h in case.flow.gates.items() if h.stuck_share >= case.limits.dead_share]
+    return found[0] if len(found) == 1 else None

@@ -1,0 +1,80 @@
+r"""Padded loss: how much of what the loss asks of a layer is asked at padded steps.
+
+.. math::
+    \text{share} = \frac{\sum_{(t,b) \in P} |\partial L / \partial y_{t,b}|^2}
+    {\sum_{t,b} |\partial L / \partial y_{t,b}|^2}
+
+with the outputs y and the steps P that count as padded.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from steadygrad.flow.capture import Call
+from steadygrad.flow.replay import OutputGradient
+
+BEYOND = 2  # times the longest run inside from which a run at the end is padding
+
+
+@dataclass(frozen=True)
+class PaddedLoss:
+    """What the loss reads at padded steps.
+
+    Attributes:
+        share: Share of the squared gradient at the outputs, 0 to 1.
+        sequences: Sequences that are read at two padded steps or more.
+        longest_run: Steps of the longest run that ends a sequence.
+    """
+
+    share: float
+    sequences: int
+    longest_run: int
+
+
+def padded_loss(call: Call, gradient: OutputGradient) -> PaddedLoss | None:
+    """Measure one call; None where nothing can be told.
+
+    Sequences count as padded if they end in runs of one and the same input, of at least two steps,
+    of different lengths, and longer than any run of that input before the ends; as many steps as
+    the longest of these are taken for the sequence's own. A loss that reads one step of a sequence
+    tells nothing: images that end in background look the same and are none.
+    """
+    output = gradient[0]
+    if output is None or isinstance(call.input, PackedSequence) or call.input.dim() != 3:
+        return None
+    if call.lengths is not None:  # nothing is computed beyond them
+        return None
+    first = bool(getattr(call.layer, "batch_first", False))
+    x = call.input.transpose(0, 1) if first else call.input
+    entered = (output.transpose(0, 1) if first else output).double().square().sum(-1)  # (T, B)
+    runs, inside = _runs(x)
+    steps = torch.arange(len(x), device=x.device)[:, None]
+    # Inputs of few values repeat themselves within the sequences, too.
+    # So the first steps of a long run at the end may be the sequence's own.
+    is_long = (runs >= 2) & (runs > BEYOND * inside)
+    padded = (steps >= len(x) - runs + inside) & is_long
+    read = ((entered > 0) & padded).sum(0)
+    total = float(entered.sum())
+    if not total > 0 or runs.unique().numel() < 2:
+        return None
+    share = float((entered * padded).sum()) / total
+    return PaddedLoss(share, int((read >= 2).sum()), int(runs.max()))
+
+
+def _runs(x: Tensor) -> tuple[Tensor, int]:
+    """Steps of the run of one value that ends each sequence, and of its longest run elsewhere.
+
+    The value is the same for all sequences; what it does not do twice in a row counts as 0.
+    """
+    value = x[-1].mode(0).values  # what most sequences end in
+    same = (x == value).all(-1)
+    ends = same.flip(0).long().cumprod(0).sum(0)
+    steps = torch.arange(len(x), device=x.device)[:, None]
+    same = same & (steps < len(x) - ends)
+    count = same.long().cumsum(0)
+    before = torch.where(same, 0, count).cummax(0).values  # the count where the run began
+    longest = int((count - before).max())
+    return ends, longest if longest > 1 else 0

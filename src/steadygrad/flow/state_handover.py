@@ -1,0 +1,87 @@
+"""State handover: do the sequences go on where a state is handed from one batch to the next?
+
+Compared are median distances of inputs: of neighbours inside a sequence, of the last input of one
+batch and the first of the next, and of different sequences at one time.
+"""
+
+from dataclasses import dataclass, field
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from steadygrad.flow.capture import Call
+
+SMOOTH = 0.5  # of the distance of two sequences: steps inside must be smaller to tell anything
+JUMP = 0.8  # of it: from there on the border is one between different sequences
+
+
+@final
+@dataclass(frozen=True)
+class Handover:
+    """What a state that was handed on meets.
+
+    Attributes:
+        jumps_in_a_row: Borders up to this one over which the inputs jumped; 0 if not this one.
+        inside: Median distance of neighbours in a sequence.
+        between: Median distance over the border.
+        apart: Median distance of different sequences.
+    """
+
+    jumps_in_a_row: int
+    inside: float
+    between: float
+    apart: float
+
+
+@final
+@dataclass
+class Handovers:
+    """Watches the borders of batches.
+
+    It is shown one call per training step, and remembers the last input and state of the one
+    before.
+    """
+
+    _last: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    _jumps: dict[str, int] = field(default_factory=dict)
+
+    def see(self, call: Call) -> Handover | None:
+        """Look at the next call of a layer; None where no state is handed on, or nothing is told.
+
+        Inputs that jump everywhere (symbols, noise) tell nothing.
+        """
+        if isinstance(call.input, PackedSequence) or call.input.dim() != 3 or not call.last:
+            return None
+        if call.lengths is not None:
+            return None
+        if not call.state and call.name not in self._last:
+            return None  # nothing is ever handed on
+        first = bool(getattr(call.layer, "batch_first", False))
+        x = call.input.transpose(0, 1) if first else call.input
+        before = self._last.get(call.name)
+        self._last[call.name] = (x[-1].detach().clone(), call.last[0].detach().clone())
+        if before is None or not call.state or not _same(call.state[0], before[1]):
+            self._jumps[call.name] = 0
+            return None
+        inside, between, apart = _distances(x, before[0])
+        if not inside < SMOOTH * apart:
+            return None
+        jumps = self._jumps.get(call.name, 0) + 1 if between > JUMP * apart else 0
+        self._jumps[call.name] = jumps
+        return Handover(jumps, inside, between, apart)
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.equal(a, b) and bool(a.any())
+
+
+def _distances(x: Tensor, last: Tensor) -> tuple[float, float, float]:
+    """Median distance of neighbours in a sequence, over the border, and of different sequences."""
+    if x.shape[1] < 2 or len(x) < 2 or last.shape != x[0].shape:
+        return float("inf"), 0.0, 0.0
+    inside = (x[1:] - x[:-1]).norm(dim=-1).median()
+    between = (x[0] - last).norm(dim=-1).median()
+    apart = (x - x.roll(1, 1)).norm(dim=-1).median()
+    return float(inside), float(between), float(apart)
