@@ -21,8 +21,8 @@ from benchmarks.faults.network import Network
 from benchmarks.faults.recipe import Recipe
 from benchmarks.faults.settings import twin_of
 from benchmarks.faults.training import made, train
-from steadygrad.diagnosis import Care, Finding, Repair
-from steadygrad.remedies import REMEDIES, Remedy, parse
+from steadygrad.diagnosis import Finding, Repair
+from steadygrad.remedies import REMEDIES, Course, Remedy, parse
 
 FRESH = range(1000, 1005)
 ENOUGH = 4
@@ -88,10 +88,10 @@ def _repair(recipe: Recipe, run: Run) -> tuple[Repair, int]:
     _, findings = _alarm(run)
     spent = [0]
 
-    def trainer(model: torch.nn.Module, care: Care) -> float:
+    def trainer(model: torch.nn.Module, course: Course) -> float:
         assert isinstance(model, Network)
         data_seed = int(torch.randint(2**31, ()))
-        result = train(recipe, data_seed, treat=lambda _: care, model=model)
+        result = train(recipe, data_seed, treat=lambda _: course, model=model)
         spent[0] += result["updates"]
         return SOLVED if result["reached"] else FAILED
 
@@ -137,13 +137,13 @@ def healthy_updates(runs: Iterable[Run], run: Run) -> float:
 
 def _reaches(recipe: Recipe, seed: int, remedy: Remedy | None) -> bool:
     try:
-        return bool(train(recipe, seed, treat=partial(_care, remedy))["reached"])
+        return bool(train(recipe, seed, treat=partial(_course, remedy))["reached"])
     except RuntimeError:  # a remedy that breaks a training down has not mended it
         return False
 
 
-def _care(remedy: Remedy | None, model: torch.nn.Module) -> Care:
-    return Care(remedy, None if remedy is None else remedy.apply(model))
+def _course(remedy: Remedy | None, model: torch.nn.Module) -> Course:
+    return Course(() if remedy is None else (remedy,), model)
 
 
 def _alarm(run: Run) -> tuple[int, list[Finding]]:

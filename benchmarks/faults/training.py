@@ -12,7 +12,7 @@ import steadygrad as sg
 from benchmarks.faults.data import Example, batches
 from benchmarks.faults.network import Network
 from benchmarks.faults.recipe import Recipe
-from steadygrad.diagnosis import Care
+from steadygrad.remedies import Course
 from steadygrad.spec import read_spec
 from steadygrad.tasks import TASKS, Benchmark
 from steadygrad.tasks.scoring import WRONG
@@ -71,7 +71,7 @@ def train(
     recipe: Recipe,
     seed: int,
     monitors: Sequence[Monitor] = (),
-    treat: Callable[[nn.Module], Care] = lambda model: Care(None, None),
+    treat: Callable[[nn.Module], Course] = lambda model: Course((), model),
     model: Network | None = None,
 ) -> dict[str, Any]:
     """Train under a seed; return ``reached``, ``updates``, ``figure``, ``curve`` and ``said``.
@@ -96,13 +96,13 @@ class _Run:
         recipe: Recipe,
         seed: int,
         monitors: Sequence[Monitor],
-        treat: Callable[[nn.Module], Care],
+        treat: Callable[[nn.Module], Course],
         model: Network | None,
     ) -> None:
         self.recipe, self.monitors = recipe, monitors
         self.task = made(recipe)
         self.model = Network(self.task, recipe) if model is None else model
-        self.care = treat(self.model)
+        self.course = treat(self.model)
         self.criterion = loss_of(self.task, recipe)
         parameters = list(self.model.parameters())
         self.parameters = parameters
@@ -110,7 +110,7 @@ class _Run:
             self.optimizer: torch.optim.Optimizer = torch.optim.Adam(parameters, recipe.rate)
         else:
             self.optimizer = torch.optim.SGD(parameters, recipe.rate, momentum=0.9)
-        self.care.begin(self.model, self.optimizer)
+        self.course.begin(self.optimizer)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.scaler = torch.amp.GradScaler("cpu", recipe.scale) if recipe.scale else None
         self.data = batches(self.task, recipe, seed)
@@ -152,11 +152,11 @@ class _Run:
         for monitor in self.monitors:
             monitor.loss(loss.detach())
         self.optimizer.zero_grad()
-        loss = self.care.loss(loss)
+        loss = loss + self.course.penalty(loss)
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
-        self.care.gradients()
+        self.course.gradients()
         if recipe.clip:
             torch.nn.utils.clip_grad_norm_(self.parameters, recipe.clip)
         for monitor in self.monitors:

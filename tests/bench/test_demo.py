@@ -1,12 +1,11 @@
-"""The demo and what it is made of: the pixels, the trials, the story and its command."""
+"""The demo and what it is made of: the pixels, the short trainings, the story, its command."""
 
-import copy
 import functools
 import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
@@ -16,21 +15,13 @@ from steadygrad.bench.demo_fit import Reader, Recipe, one_thread
 from steadygrad.bench.demo_run import Demo, Story
 from steadygrad.cli import demo as command
 from steadygrad.diagnosis import Diagnosis, diagnose
-from steadygrad.diagnosis.trials import RemedyTrial, log10_ratio, trials
+from steadygrad.diagnosis.forks import NOTHING
 from steadygrad.errors import InputError
 from steadygrad.record import RecordError, read
-from steadygrad.remedies import (
-    REMEDIES,
-    Applied,
-    ClipNorm,
-    ForgetBias,
-    Gated,
-    OrthogonalInit,
-    Remedy,
-)
+from steadygrad.remedies import parse
 from steadygrad.tasks.pixels import UNIT, Pixels, _images, split_rows
 
-TINY = Recipe(hidden=12, epochs=2, trial_epochs=1, learning_rate=0.02)
+TINY = Recipe(hidden=24, epochs=2, trial_epochs=1, fresh_seeds=3, learning_rate=0.03)
 
 
 @pytest.fixture(scope="module")
@@ -91,17 +82,7 @@ def test_without_scikit_learn_it_says_what_to_install(monkeypatch: pytest.Monkey
         Pixels().facts()
 
 
-# The trials.
-
-
-class Toy(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.rnn = nn.RNN(2, 6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.rnn(x)[0][-1].square().mean()
+# What is left of the gradient.
 
 
 X = 0.1 * torch.randn(30, 4, 2, generator=torch.Generator().manual_seed(0))
@@ -109,102 +90,6 @@ X = 0.1 * torch.randn(30, 4, 2, generator=torch.Generator().manual_seed(0))
 
 def probe(model: nn.Module) -> Diagnosis:
     return diagnose(model, lambda: model(X), lag=29)
-
-
-def run_trials(scores: dict[str, float], better: Literal["lower", "higher"]) -> list[RemedyTrial]:
-    """Trials whose scores are given, by name of the remedy."""
-    remedies = [REMEDIES[name]() for name in scores if name != "nothing"]
-
-    def fit(model: nn.Module, remedy: Remedy | None, applied: Applied) -> float:
-        return scores["nothing" if remedy is None else remedy.name]
-
-    return trials(Toy(), remedies, fit, probe, better=better)
-
-
-NAN = float("nan")
-
-
-@pytest.mark.parametrize(
-    ("scores", "better", "order", "kept"),
-    [
-        ({"nothing": 1, "gated": 2, "irnn": 3}, "higher", ["irnn", "gated", "nothing"], "irnn"),
-        ({"nothing": 1, "gated": 2, "irnn": 3}, "lower", ["nothing", "gated", "irnn"], None),
-        ({"nothing": 3, "gated": 2, "irnn": 1}, "lower", ["irnn", "gated", "nothing"], "irnn"),
-        ({"nothing": 2, "gated": 2}, "higher", ["nothing", "gated"], None),
-        ({"nothing": 1, "gated": 3, "irnn": 3}, "higher", ["gated", "irnn", "nothing"], "gated"),
-        ({"nothing": 1, "gated": NAN, "irnn": 2}, "higher", ["irnn", "nothing", "gated"], "irnn"),
-        ({"nothing": 1, "gated": NAN, "irnn": 2}, "lower", ["nothing", "irnn", "gated"], None),
-        ({"nothing": NAN, "gated": NAN}, "lower", ["nothing", "gated"], None),
-        ({"nothing": NAN, "gated": 5}, "lower", ["gated", "nothing"], "gated"),
-    ],
-)
-def test_the_best_is_kept_only_if_it_beats_the_control(
-    scores: dict[str, float],
-    better: Literal["lower", "higher"],
-    order: list[str],
-    kept: str | None,
-) -> None:
-    ranked = run_trials(scores, better)
-    assert [trial.name for trial in ranked] == order
-    assert [trial.name for trial in ranked if trial.kept] == ([kept] if kept else [])
-
-
-def test_trials_start_alike_and_leave_no_trace() -> None:
-    model = Toy()
-    weights = copy.deepcopy(model.state_dict())
-    random = torch.get_rng_state()
-    starts: list[tuple[str, dict[str, Tensor], float]] = []
-    told: list[str] = []
-
-    def fit(twin: nn.Module, remedy: Remedy | None, applied: Applied) -> float:
-        name = "nothing" if remedy is None else remedy.name
-        starts.append((name, copy.deepcopy(twin.state_dict()), torch.rand(()).item()))
-        with torch.no_grad():
-            for parameter in twin.parameters():
-                parameter.add_(1)
-        return 0.0
-
-    remedies = [ClipNorm(), ForgetBias(), OrthogonalInit(), Gated(), ClipNorm(0.5)]
-    done = trials(model, remedies, fit, probe, seed=5, tell=lambda trial: told.append(trial.name))
-    names = ["nothing", "clip-norm", "orthogonal-init", "gated", "clip-norm:max_norm=0.5"]
-    assert [trial.name for trial in done] == told == names  # forget-bias does not suit an RNN
-    for name, value in model.state_dict().items():
-        torch.testing.assert_close(value, weights[name], rtol=0, atol=0)
-    assert isinstance(model.rnn, nn.RNN) and torch.equal(torch.get_rng_state(), random)
-    for name in ("nothing", "clip-norm"):
-        (state, draw), *_ = [(state, draw) for n, state, draw in starts if n == name]
-        torch.testing.assert_close(state, weights, rtol=0, atol=0)
-        # What a remedy that draws nothing leaves of the seed is the seed.
-        assert draw == torch.rand((), generator=torch.Generator().manual_seed(5)).item()
-    (state,) = [state for n, state, _ in starts if n == "orthogonal-init"]
-    assert not torch.equal(state["rnn.weight_hh_l0"], weights["rnn.weight_hh_l0"])
-
-
-def test_a_penalty_acts_in_a_trial() -> None:
-    added: dict[str, float] = {}
-
-    def fit(twin: nn.Module, remedy: Remedy | None, applied: Applied) -> float:
-        loss = twin(X).square().mean()
-        added["nothing" if remedy is None else remedy.name] = applied.penalty(loss).item()
-        return 0.0
-
-    trials(Toy(), [REMEDIES["recurrent-decay"](), ClipNorm()], fit, probe)
-    assert added.pop("recurrent-decay") > 0 and added == {"nothing": 0.0, "clip-norm": 0.0}
-
-
-def test_trials_measure_the_gradient_before_and_after() -> None:
-    def fit(twin: nn.Module, remedy: Remedy | None, applied: Applied) -> float:
-        return 0.0
-
-    nothing, orthogonal = trials(Toy(), [OrthogonalInit(zero_bias=True)], fit, probe)
-    assert nothing.log10_ratio_before == nothing.log10_ratio_after == log10_ratio(probe(Toy()))
-    assert nothing.log10_ratio_before < -4 and nothing.verdict == "vanishing"
-    assert orthogonal.log10_ratio_before == nothing.log10_ratio_before
-    assert orthogonal.log10_ratio_after > -1 and orthogonal.verdict == "healthy"
-    kept = orthogonal.to_record("points")
-    assert kept["remedy"] == "orthogonal-init" and kept["options"]["gain"] == 1.0
-    assert kept["score_unit"] == "points" and "layer" not in kept
-    assert "rnn" in kept["changed"] and nothing.to_record()["remedy"] == "nothing"
 
 
 def test_the_ratio_of_a_model_is_that_of_its_worst_layer() -> None:
@@ -221,7 +106,7 @@ def test_the_ratio_of_a_model_is_that_of_its_worst_layer() -> None:
     found = probe(Two())
     each = [flow.by_lag.at(29) for flow in found.flow.values()]
     assert len(each) == 2 and each[0] != each[1]
-    assert log10_ratio(found) == min(each)
+    assert found.log10_ratio == min(each)
 
 
 # The story.
@@ -246,21 +131,35 @@ def story(
     return Demo(task, TINY, tmp_path_factory.mktemp("demo"), tell).run()
 
 
+def scores(story: Story) -> list[tuple[str, int, float]]:
+    return [(f.candidate, f.seed, f.score) for f in story.choice.forks]
+
+
 def test_the_verdict_chooses_the_remedies(story: Story) -> None:
     assert story.before.verdict == "vanishing"
     assert story.before.horizon is not None and story.before.horizon < story.lag == 56
     prescribed = set(story.before.findings[0].remedies)
-    assert {t.remedy.name for t in story.trials if t.remedy} == prescribed
-    assert "orthogonal-init:gain=1.1" in {trial.name for trial in story.trials}
-    assert sum(trial.remedy is None for trial in story.trials) == 1
+    first = [f.candidate for f in story.choice.forks if f.stage == "first"]
+    assert {name.partition(":")[0] for name in first[1:]} == prescribed
+    assert "orthogonal-init:gain=1.1" in first and first[0] == NOTHING
+    assert len(set(first)) == len(first)
+
+
+def test_what_is_kept_has_beaten_nothing_under_fresh_seeds(story: Story) -> None:
+    fresh = [f for f in story.choice.forks if f.stage == "fresh"]
+    assert {f.candidate for f in fresh} == {NOTHING, story.choice.kept}
+    for name in (NOTHING, story.choice.kept):
+        seeds = [f.seed for f in fresh if f.candidate == name]
+        assert seeds == [TINY.seed + 1 + n for n in range(TINY.fresh_seeds)]
+    assert story.choice.least is not None and story.choice.least > 0
 
 
 def test_trials_start_where_the_first_run_started(task: Pixels, story: Story) -> None:
-    torch.manual_seed(TINY.seed)
-    start = Reader(task, TINY.hidden)
     demo = Demo(task, TINY, Path(), lambda what, done, total: None)
-    left = log10_ratio(demo.probe(start))
-    assert {trial.log10_ratio_before for trial in story.trials} == {left}
+    left = demo.probe(demo.made(None, TINY.seed)[0]).log10_ratio
+    for fork in story.choice.forks:
+        assert fork.measured is not None
+        assert (fork.measured.log10_ratio_before == left) == (fork.seed == TINY.seed)
     assert story.before.log10_ratio != left  # training moves it
 
 
@@ -278,27 +177,29 @@ def test_both_runs_have_the_same_budget(story: Story, told: list[tuple[str, int,
     assert lengths[0] == lengths[1]
     done = {what: total for what, at, total in told if at == total}
     assert done.pop("plain RNN") == done.pop(f"RNN with {story.after.remedy}") == TINY.epochs
-    assert set(done.values()) == {TINY.trial_epochs} and len(done) == len(story.trials)
+    assert set(done.values()) == {TINY.trial_epochs} and len(done) == len(story.choice.forks)
 
 
 def test_the_records_hold_the_story(story: Story) -> None:
     assert story.after is not None
     before, after = read(story.before.record), read(story.after.record)
-    winner = next(trial for trial in story.trials if trial.kept)
-    assert winner.name == story.after.remedy
+    assert story.choice.kept == story.after.remedy
+    winner = parse(story.after.remedy)
     assert before.notes["verdict"] == "vanishing" and before.notes["lag"] == 56
     assert before.findings()[0]["fault"] == "vanishing"
     assert ("log10_grad", "rnn", "h") in before.quantities()
     (remedy,) = after.notes["remedies"]
-    assert winner.remedy is not None and remedy["name"] == winner.remedy.name
-    assert [t["kept"] for t in after.notes["trials"]].count(True) == 1
+    assert remedy["name"] == winner.name
+    trials = after.notes["trials"]
+    assert {t["remedy"] for t in trials if t["kept"]} == {winner.name}
+    assert len(trials) == len(story.choice.forks) and after.notes["choice"] == story.choice.why
     for run, trained in ((before, story.before), (after, story.after)):
         ours, naive = run.notes["scores"]
         assert ours["value"] == pytest.approx(trained.test) and ours["ours"] is True
         assert naive["value"] == pytest.approx(story.naive.value)
         run.close()
     page = story.report.read_text(encoding="utf-8")
-    assert winner.remedy.name in page and "56 steps" in page
+    assert winner.name in page and "56 steps" in page
 
 
 def test_the_test_images_have_no_part_in_the_choice(
@@ -308,8 +209,7 @@ def test_the_test_images_have_no_part_in_the_choice(
     digits[split_rows("test")] = (digits[split_rows("test")] + 1) % 10
     monkeypatch.setattr("steadygrad.tasks.pixels._images", lambda: (x, digits))
     other = tiny(task, tmp_path)
-    assert [t.score for t in other.trials] == [t.score for t in story.trials]
-    assert [t.name for t in other.trials] == [t.name for t in story.trials]
+    assert scores(other) == scores(story)
     assert other.before.validation == story.before.validation
     assert other.before.test != story.before.test
 
@@ -324,8 +224,8 @@ def test_where_nothing_beats_nothing_the_model_stays(
     monkeypatch.setattr("steadygrad.tasks.pixels._images", lambda: (x, right))
     ended = tiny(task, tmp_path, replace(TINY, epochs=1))
     assert ended.before.test == 100
-    assert ended.after is None and not any(trial.kept for trial in ended.trials)
-    assert len(ended.trials) > 1 and ended.trials[0].name == "nothing"
+    assert ended.after is None and ended.choice.kept is None
+    assert len(ended.choice.forks) > 1 and ended.choice.forks[0].candidate == NOTHING
     assert ended.report.exists() and not (tmp_path / "after.db").exists()
 
 
@@ -346,7 +246,7 @@ def test_a_second_demo_replaces_the_first(task: Pixels, story: Story, tmp_path: 
     first = tiny(task, tmp_path, replace(TINY, epochs=1))
     assert first.after is not None
     again = tiny(task, tmp_path)
-    assert [t.score for t in again.trials] == [t.score for t in story.trials]
+    assert scores(again) == scores(story)
     assert again.after is not None and story.after is not None
     assert again.after.test == story.after.test
     run = read(tmp_path / "after.db")
@@ -407,7 +307,7 @@ def test_json_is_one_strict_document(
         assert document["before"]["verdict"] == "vanishing"
         assert document["before"]["findings"][0]["remedies"]
         assert (document["after"] is None) == (code == 1)
-        assert len(document["trials"]) == len(story.trials)
+        assert len(document["trials"]) == len(story.choice.forks)
     assert document["before"]["log10_ratio"] == "-inf"
 
 

@@ -14,9 +14,10 @@ from torch.nn import functional as F
 
 import steadygrad as sg
 from steadygrad.cli import main
-from steadygrad.diagnosis import Care, Finding
-from steadygrad.diagnosis.forks import Fork, choose, first_to_reach
+from steadygrad.diagnosis import Finding
+from steadygrad.diagnosis.forks import Fork, Scored, choose, first_to_reach
 from steadygrad.record import Record, read
+from steadygrad.remedies import Course
 
 
 def table(gains: dict[str, float], noise: float = 0.0) -> Callable[[str | None, int], float]:
@@ -63,7 +64,7 @@ def test_divergence_counts_as_it_should() -> None:
     assert choose(["b"], score).kept is None
     fragile = choose(["a"], lambda n, s: math.nan if n and s == 3 else float(n is not None))
     assert fragile.kept is None and "within noise" in fragile.why
-    assert "did better than nothing in the first" in choose(["a"], table({"a": -1.0})).why
+    assert "beat the untreated run in the first" in choose(["a"], table({"a": -1.0})).why
 
 
 def test_choose_refuses_and_tells() -> None:
@@ -93,22 +94,49 @@ class Recall(nn.Module):
         return self.head(self.rnn(x)[0][-1])
 
 
+def test_what_else_was_measured_is_kept_with_the_score() -> None:
+    def score(name: str | None, seed: int) -> Scored:
+        return Scored(2.0 if name else 1.0, -9.0, -1.0, "healthy", "rnn: something")
+
+    found = choose(["clip-norm:max_norm=2,scope=layer"], score, seeds=2)
+    assert found.kept == "clip-norm:max_norm=2,scope=layer"
+    control, tried = (f.to_record(found.kept, "points") for f in found.forks[:2])
+    assert control["remedy"] == "nothing" and not control["kept"] and control["options"] == {}
+    assert tried["remedy"] == "clip-norm" and tried["kept"]
+    assert tried["options"] == {"max_norm": "2", "scope": "layer"}
+    assert tried["log10_ratio_before"] == -9 and tried["changed"] == "rnn: something"
+    assert tried["stage"] == "first" and tried["score"] == 2 and tried["score_unit"] == "points"
+    plain = Fork("nothing", 0, 1.0, 0.1, "first").to_record(None)
+    assert "verdict" not in plain
+
+
+def test_a_direction_that_is_none_is_refused() -> None:
+    better: Any = "up"
+    with pytest.raises(ValueError, match="better must be 'lower' or 'higher', got 'up'"):
+        choose(["a"], lambda name, seed: 0.0, better=better)
+    with pytest.raises(ValueError, match="better must be"):
+        first_to_reach(["a"], lambda name, seed: 0.0, 1.0, better=better)
+    with pytest.raises(ValueError, match="better must be"):
+        sg.repair(lambda: Recall(0.5), lambda m, c: 0.0, loss, better=better, dry_run=True)
+
+
 def draw(generator: torch.Generator, batch: int = 64) -> tuple[Tensor, Tensor]:
     x = torch.randn(STEPS, batch, 1, generator=generator)
     x[1:] *= 0.1
     return x, (x[0] > 0).float()
 
 
-def trainer(model: nn.Module, care: Care) -> float:
+def trainer(model: nn.Module, course: Course) -> float:
     """Accuracy on fresh sequences after 150 steps."""
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
-    care.begin(model, optimizer)
+    course.begin(optimizer)
     generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
     for _ in range(150):
         x, y = draw(generator)
         optimizer.zero_grad()
-        care.loss(F.binary_cross_entropy_with_logits(model(x), y)).backward()
-        care.gradients()
+        value = F.binary_cross_entropy_with_logits(model(x), y)
+        (value + course.penalty(value)).backward()
+        course.gradients()
         optimizer.step()
     x, y = draw(generator, 500)
     with torch.no_grad():
@@ -132,8 +160,8 @@ def test_a_dying_network_is_repaired_and_a_new_one_treated(tmp_path: Path) -> No
     assert found.remedy is not None and found.choice is not None and found.choice.gain is not None
     assert found.choice.gain > 0.1
     model = Recall(0.5)
-    care = found.apply(model)
-    assert care.remedy == found.remedy
+    course = found.apply(model)
+    assert course.remedies == [found.remedy]
     assert sg.diagnose(model, lambda: loss(model), lag=STEPS - 1).verdict == "healthy"
     with read(tmp_path / "run.db") as run:
         assert run.notes["repair"]["choice"]["kept"] == found.choice.kept
@@ -143,43 +171,27 @@ def test_a_dying_network_is_repaired_and_a_new_one_treated(tmp_path: Path) -> No
 def test_a_healthy_network_is_left_alone() -> None:
     calls = []
 
-    def counted(model: nn.Module, care: Care) -> float:
-        calls.append(care.remedy)
-        return trainer(model, care)
+    def counted(model: nn.Module, course: Course) -> float:
+        calls.append(course.remedies)
+        return trainer(model, course)
 
     found = sg.repair(lambda: Recall(1.0), counted, loss, lag=STEPS - 1)
     assert found.verdict == "healthy" and found.choice is None and found.remedy is None
-    assert calls == [None]  # one training, to see whether it stays healthy
+    assert calls == [[]]  # one training, to see whether it stays healthy
     model = Recall(1.0)
     weights = [p.clone() for p in model.parameters()]
-    assert found.apply(model).remedy is None
+    assert found.apply(model).remedies == []
     torch.testing.assert_close(list(model.parameters()), weights, rtol=0, atol=0)
 
 
 def test_a_dry_run_trains_nothing() -> None:
-    def never(model: nn.Module, care: Care) -> float:
+    def never(model: nn.Module, course: Course) -> float:
         raise AssertionError("trained")
 
     found = sg.repair(lambda: Recall(0.5), never, loss, lag=STEPS - 1, dry_run=True)
     assert found.plan and found.choice is None and "plan: " in str(found)
     with pytest.raises(ValueError, match="no remedy 'nonsense'"):
         sg.repair(lambda: Recall(0.5), never, loss, lag=9, remedies=["nonsense"], dry_run=True)
-
-
-def test_care_reaches_penalty_and_gradients() -> None:
-    model = Recall(0.5)
-    remedy = sg.remedies.parse("clip-norm:max_norm=0.001")
-    care = Care(remedy, remedy.apply(model))
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    care.begin(model, optimizer)
-    care.loss(loss(model)).backward()
-    care.gradients()
-    norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
-    assert float(norm) == pytest.approx(0.001, rel=1e-3)
-    penalty = sg.remedies.parse("omega")
-    penalised = Care(penalty, penalty.apply(other := Recall(0.5)))
-    plain = loss(other)
-    assert float(penalised.loss(plain).detach()) != float(plain.detach())
 
 
 @pytest.fixture
@@ -248,13 +260,14 @@ def test_findings_of_a_watch_are_repaired_without_another_look() -> None:
     torch.manual_seed(0)
     x, y = torch.randn(12, 16, 2), torch.randn(16, 4)
 
-    def trainer(model: Any, care: Any) -> float:
+    def trainer(model: Any, course: Any) -> float:
         optimizer = torch.optim.SGD(model.parameters(), 30.0)
-        care.begin(model, optimizer)
+        course.begin(optimizer)
         for _ in range(20):
             optimizer.zero_grad()
-            care.loss(nn.functional.mse_loss(model(x)[0][-1], y)).backward()
-            care.gradients()
+            loss = nn.functional.mse_loss(model(x)[0][-1], y)
+            (loss + course.penalty(loss)).backward()
+            course.gradients()
             optimizer.step()
         return nn.functional.mse_loss(model(x)[0][-1], y).item()
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from steadygrad.diagnosis import Watch, watch
 from steadygrad.record import Record
-from steadygrad.remedies import Applied, Remedy
+from steadygrad.remedies import Course
 from steadygrad.tasks import Split
 from steadygrad.tasks.pixels import UNIT, Pixels
 
@@ -29,7 +29,8 @@ class Recipe:
     Args:
         hidden: Hidden units.
         epochs: Passes through the training images in a full run.
-        trial_epochs: The same in a trial.
+        trial_epochs: The same in a short training that tries a remedy.
+        fresh_seeds: Seeds under which the best remedy has to beat the untreated network again.
         batch_size: Images in a batch.
         learning_rate: Step size.
         momentum: Share of the last step that is taken again.
@@ -38,7 +39,8 @@ class Recipe:
 
     hidden: int = 128
     epochs: int = 20
-    trial_epochs: int = 4
+    trial_epochs: int = 3
+    fresh_seeds: int = 3
     batch_size: int = 64
     learning_rate: float = 1.5e-3
     momentum: float = 0.9
@@ -82,8 +84,7 @@ def fit(
     task: Pixels,
     recipe: Recipe,
     model: nn.Module,
-    remedy: Remedy | None,
-    applied: Applied,
+    course: Course,
     epochs: int,
     tell: Callable[[int], None],
     record: Record | None = None,
@@ -95,9 +96,8 @@ def fit(
     Args:
         task: The images.
         recipe: Batch size, step size, momentum, seed.
-        model: A remedy's `apply` has been at it already; the optimiser is made here.
-        remedy: Treats the gradients at every step.
-        applied: What `apply` gave; its penalty is added to the loss.
+        model: What is trained; the optimiser is made here.
+        course: The remedies that were applied to it.
         epochs: Passes through the training images.
         tell: Receives the number of epochs done.
         record: Where the training is watched into; not watched if not given.
@@ -106,7 +106,7 @@ def fit(
         The best validation score, and the watch, closed.
     """
     optimizer = torch.optim.SGD(model.parameters(), recipe.learning_rate, recipe.momentum)
-    treatment = remedy.begin(model, optimizer) if remedy is not None else None
+    course.begin(optimizer)
     lag = task.required_lag
     watching = watch(model, optimizer, record=record, lag=lag, budget=WATCHING) if record else None
     best, weights = -1.0, {}
@@ -115,9 +115,8 @@ def fit(
         for batch in task.batches("train", recipe.batch_size, (recipe.seed, epoch)):
             loss = task.loss(model(batch.inputs), batch.targets)
             optimizer.zero_grad()
-            (loss + applied.penalty(loss)).backward()
-            if treatment is not None:
-                treatment()
+            (loss + course.penalty(loss)).backward()
+            course.gradients()
             optimizer.step()
             step += 1
             if record is not None:

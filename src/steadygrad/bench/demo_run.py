@@ -2,8 +2,7 @@
 
 import time
 from collections.abc import Callable
-from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ from torch import nn
 
 from steadygrad.bench.demo_fit import Reader, Recipe, fit, score
 from steadygrad.diagnosis import Diagnosis, Finding, diagnose
-from steadygrad.diagnosis.trials import RemedyTrial, log10_ratio, trials
+from steadygrad.diagnosis.forks import NOTHING, Choice, Scored, choose
 from steadygrad.errors import InputError
 from steadygrad.record import Record, read
-from steadygrad.remedies import REMEDIES, Applied, Remedy
+from steadygrad.remedies import REMEDIES, Course, Remedy, parse
 from steadygrad.report import write
 from steadygrad.tasks import Score
 from steadygrad.tasks.pixels import UNIT, Pixels
@@ -47,13 +46,13 @@ class Trained:
 
 @dataclass(frozen=True)
 class Story:
-    """How it went; ``after`` is None if nothing beat doing nothing."""
+    """How it went; ``after`` is None if no remedy beat the untreated network."""
 
     lag: int
     unit: str
     naive: Score
     before: Trained
-    trials: tuple[RemedyTrial, ...]
+    choice: Choice
     after: Trained | None
     report: Path
     seconds: float
@@ -83,53 +82,53 @@ class Demo:
         """
         self._check_folder()
         began = time.perf_counter()
-        torch.manual_seed(self.recipe.seed)
-        start = Reader(self.task, self.recipe.hidden)
-        before = self.train(start, None)
-        tried = self.try_remedies(start, before.findings)
-        winner = next((trial.remedy for trial in tried if trial.kept), None)
-        after = None if winner is None else self.train(start, winner, tried)
+        before = self.train(None)
+        choice = self.try_remedies(before.findings)
+        after = None if choice.kept is None else self.train(choice.kept, choice)
         return Story(
             lag=self.task.required_lag,
             unit=UNIT,
             naive=self.task.naive("test")[0],
             before=before,
-            trials=tuple(tried),
+            choice=choice,
             after=after,
             report=self._report([run.record for run in (before, after) if run]),
             seconds=time.perf_counter() - began,
         )
 
-    def train(
-        self, start: nn.Module, remedy: Remedy | None, tried: list[RemedyTrial] | None = None
-    ) -> Trained:
-        """Train a copy of ``start`` in full, watched, and score it on the test images."""
+    def made(self, name: str | None, seed: int) -> tuple[Reader, Course]:
+        """The network under a seed, with a remedy or without."""
+        torch.manual_seed(seed)
+        model = Reader(self.task, self.recipe.hidden)
+        return model, Course(() if name is None else (parse(name),), model)
+
+    def train(self, name: str | None, choice: Choice | None = None) -> Trained:
+        """Train in full, watched, and score on the test images."""
         began = time.perf_counter()
-        model = deepcopy(start)
-        what = "plain RNN" if remedy is None else f"RNN with {remedy.spec}"
-        path = self.out / (BEFORE if remedy is None else AFTER)
+        what = "plain RNN" if name is None else f"RNN with {name}"
+        path = self.out / (BEFORE if name is None else AFTER)
         with Record.create(path, config=asdict(self.recipe), overwrite=True) as record:
             record.note("title", "Digits, one pixel at a time")
             record.note("kind", "train")
             record.note("data", self.task.facts())
-            applied = Applied()
-            if remedy is not None:
-                torch.manual_seed(self.recipe.seed)
-                applied = remedy.apply(model)
-                record.note("remedies", [_noted(remedy, applied.changed)])
-                record.note("trials", [trial.to_record(UNIT) for trial in tried or []])
+            model, course = self.made(name, self.recipe.seed)
+            if choice is not None:
+                record.note("remedies", [_noted(course.remedies[0], course.applied[0].changed)])
+                trials = [fork.to_record(choice.kept, UNIT) for fork in choice.forks]
+                record.note("trials", trials)
+                record.note("choice", choice.why)
             epochs = self.recipe.epochs
             tell = self._progress(what, epochs)
-            best, watch = fit(self.task, self.recipe, model, remedy, applied, epochs, tell, record)
+            best, watch = fit(self.task, self.recipe, model, course, epochs, tell, record)
             assert watch is not None  # a recorded training is watched
             test = Score(what, score(self.task, model, "test"), UNIT, "higher", ours=True)
             record.note("scores", [asdict(s) for s in (test, *self.task.naive("test"))])
         horizons = [flow.horizon for flow in watch.flow.values() if flow.horizon is not None]
         return Trained(
-            remedy="nothing" if remedy is None else remedy.spec,
+            remedy=name or NOTHING,
             verdict=watch.verdict,
             horizon=min(horizons, default=None),
-            log10_ratio=log10_ratio(self.probe(model)),
+            log10_ratio=self.probe(model).log10_ratio,
             findings=tuple(watch.findings),
             validation=best,
             test=test.value,
@@ -137,18 +136,25 @@ class Demo:
             record=path,
         )
 
-    def try_remedies(self, start: nn.Module, findings: tuple[Finding, ...]) -> list[RemedyTrial]:
+    def try_remedies(self, findings: tuple[Finding, ...]) -> Choice:
         """Try what the findings prescribe, each with the options worth a trial."""
         names = dict.fromkeys(name for finding in findings for name in finding.remedies)
-        remedies = [variant for name in names for variant in REMEDIES[name].variants()]
-        epochs = self.recipe.trial_epochs
+        kinds = [REMEDIES[name] for name in names]
+        specs = [variant.spec for kind in kinds for variant in kind.variants()]
+        seeds = self.recipe.fresh_seeds
+        return choose(specs, self.score, seeds=seeds, finalists=1, first_seed=self.recipe.seed)
 
-        def short(model: nn.Module, remedy: Remedy | None, applied: Applied) -> float:
-            what = f"trying {'nothing' if remedy is None else remedy.spec}"
-            tell = self._progress(what, epochs)
-            return fit(self.task, self.recipe, model, remedy, applied, epochs, tell)[0]
-
-        return trials(start, remedies, short, self.probe, seed=self.recipe.seed)
+    def score(self, name: str | None, seed: int) -> Scored:
+        """Train briefly under a seed; the best validation score, and what became of the model."""
+        epochs, recipe = self.recipe.trial_epochs, replace(self.recipe, seed=seed)
+        tell = self._progress(f"trying {name or NOTHING}, seed {seed}", epochs)
+        with torch.random.fork_rng(devices=[]):
+            before = self.probe(self.made(None, seed)[0]).log10_ratio
+            model, course = self.made(name, seed)
+            changed = "; ".join(applied.changed for applied in course.applied)
+            best, _ = fit(self.task, recipe, model, course, epochs, tell)
+        found = self.probe(model)
+        return Scored(best, before, found.log10_ratio, found.verdict, changed)
 
     def probe(self, model: nn.Module) -> Diagnosis:
         """Diagnose a model on the first validation images."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from steadygrad import nn as sg
 from steadygrad.flow import gradient_through_time
 from steadygrad.init import orthogonal_
-from steadygrad.remedies import REMEDIES, Applied, Remedy
+from steadygrad.remedies import REMEDIES, Course, Remedy
 
 STEPS, BATCH, HIDDEN, UPDATES = 30, 16, 32, 100
 RATE, MOMENTUM = 0.05, 0.9
@@ -132,20 +132,19 @@ def _train(
         torch.manual_seed(seed)
         source = torch.Generator().manual_seed(seed)
         model = Reader(cell, problem)
-        applied = Applied() if remedy is None else remedy.apply(model)
+        course = Course(() if remedy is None else (remedy,), model)
         optimizer = torch.optim.SGD(model.parameters(), RATE, MOMENTUM)
-        treatment = None if remedy is None else remedy.begin(model, optimizer)
+        course.begin(optimizer)
         probe = batch(torch.Generator().manual_seed(1000 + seed))
-        # A first call, so that what acts in it has acted; its penalty is not descended.
-        applied.penalty(nn.functional.cross_entropy(model(probe[0]), probe[1]))
+        # A first call, so that what acts in it has acted; its penalty is not minimised.
+        course.penalty(nn.functional.cross_entropy(model(probe[0]), probe[1]))
         first, losses, began = _ratio(model, probe), [], time.process_time()
         for _ in range(UPDATES):
             x, target = batch(source)
             loss = nn.functional.cross_entropy(model(x), target)
             optimizer.zero_grad()
-            (loss + applied.penalty(loss)).backward()
-            if treatment is not None:
-                treatment()
+            (loss + course.penalty(loss)).backward()
+            course.gradients()
             optimizer.step()
             losses.append(loss.item())
         spent = (time.process_time() - began) / UPDATES * 1e3

@@ -15,7 +15,7 @@ from torch import Tensor
 from steadygrad import _user_code, cells
 from steadygrad.diagnosis import diagnose
 from steadygrad.errors import InputError
-from steadygrad.remedies import Applied, Remedy, parse
+from steadygrad.remedies import Course, parse
 from steadygrad.spec import read_spec
 from steadygrad.tasks import TASKS, Batch, Benchmark, Split, Task
 from steadygrad.train.build_model import check_answers
@@ -129,7 +129,6 @@ def run_trial(trial: Trial) -> Result:
 
 
 Model = SequenceModel | ImageModel
-Treated = list[tuple[Remedy, Applied]]
 
 
 def _model(trial: Trial, task: Benchmark) -> Model:
@@ -140,24 +139,24 @@ def _model(trial: Trial, task: Benchmark) -> Model:
     return ImageModel(task, trial.cell, trial.hidden)
 
 
-def _treated(trial: Trial, task: Benchmark) -> tuple[Model, Treated]:
+def _treated(trial: Trial, task: Benchmark) -> tuple[Model, Course]:
     model = _model(trial, task)
-    treated: Treated = []
+    course = Course((), model)
     for text in trial.remedies:
         try:
             remedy = parse(text)
             check_answers(remedy, task)
-            treated.append((remedy, remedy.apply(model)))
+            course.apply(remedy)
         except ValueError as error:
             raise InputError(f"remedy {text}: {error}") from None
-    return model, treated
+    return model, course
 
 
 def _run(trial: Trial) -> Result:
     task = trial.made()
-    model, treated = _treated(trial, task)
+    model, course = _treated(trial, task)
     start = _gradient(task, model)
-    run = _Run(trial, task, model, treated)
+    run = _Run(trial, task, model, course)
     status = run.train()
     end = _gradient(task, model) if status != "diverged" else None
     model.load_state_dict(run.best)
@@ -183,14 +182,12 @@ def _run(trial: Trial) -> Result:
 class _Run:
     """The loop, and what it leaves behind."""
 
-    def __init__(self, trial: Trial, task: Benchmark, model: Model, treated: Treated) -> None:
+    def __init__(self, trial: Trial, task: Benchmark, model: Model, course: Course) -> None:
         self.trial, self.task, self.model = trial, task, model
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(self.parameters, trial.learning_rate)
-        self.applied = [applied for _, applied in treated]
-        self.treatments = [
-            remedy.begin(model, self.optimizer) for remedy, _ in treated if remedy.acts_on_gradients
-        ]
+        self.course = course
+        course.begin(self.optimizer)
         self.curve: list[tuple[int, float]] = []
         self.best = {n: t.clone() for n, t in model.state_dict().items()}
         self._rank = math.inf
@@ -217,11 +214,8 @@ class _Run:
         outputs, self._state = self.model(batch.inputs, carried_into(batch, self._state))
         loss = self.task.loss(outputs, batch.targets)
         self.optimizer.zero_grad()
-        for applied in self.applied:
-            loss = loss + applied.penalty(loss)
-        loss.backward()
-        for treatment in self.treatments:
-            treatment()
+        (loss + self.course.penalty(loss)).backward()
+        self.course.gradients()
         if self.trial.clip:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.trial.clip)
         self.optimizer.step()

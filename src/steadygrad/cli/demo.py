@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 OPENING = """\
 A plain RNN reads handwritten digits one pixel at a time: 64 steps, then it must name the digit.
-It is trained and watched, its verdict prescribes remedies, each is tried briefly, and the best by
-validation is trained in full. Nothing is downloaded."""
+It is trained and watched, its verdict prescribes remedies, each is tried briefly, and the best has
+to beat the untreated network again under fresh seeds, beyond noise, before it is trained in full.
+Nothing is downloaded."""
 
-HEAD = ("trial", "validation", "gradient left at the lag", "time", "")
+HEAD = ("short training", "seed", "validation", "gradient left at the lag", "time", "")
 
 
 def demo(out: Path = Path("runs/demo"), seed: int = 0, json: bool = False) -> int:
@@ -82,18 +83,22 @@ def tell_story(console: Console, story: "Story") -> None:
     for finding in before.findings:
         console.print(f"  {finding.text}", highlight=False, markup=False, soft_wrap=True)
     table = Table(*HEAD, box=None, pad_edge=False)
-    for trial in story.trials:
+    for fork in story.choice.forks:
+        found = fork.measured
+        left = (found.log10_ratio_before, found.log10_ratio_after) if found else ()
         table.add_row(
-            trial.name,
-            f"{trial.score:.1f} {story.unit}",
-            f"{_share(trial.log10_ratio_before)} → {_share(trial.log10_ratio_after)}",
-            f"{trial.seconds:.1f} s",
-            "kept" if trial.kept else "",
+            fork.candidate,
+            str(fork.seed),
+            f"{fork.score:.1f} {story.unit}",
+            " → ".join(map(_share, left)),
+            f"{fork.seconds:.1f} s",
+            "kept" if fork.candidate == story.choice.kept else "",
         )
     console.print(table)
+    console.print(f"\n{story.choice.why}", highlight=False, soft_wrap=True)
     if after is None:
-        tried = len(story.trials) > 1
-        console.print("No remedy beat doing nothing." if tried else "Nothing was prescribed.")
+        tried = len(story.choice.forks) > 1
+        console.print("No remedy is kept." if tried else "Nothing was prescribed.")
     else:
         console.print(
             f"\ntest: {before.test:.1f} → [bold]{after.test:.1f}[/] {story.unit} with "
@@ -127,7 +132,8 @@ def document(story: "Story") -> dict[str, Any]:
             "unit": story.unit,
             "naive": asdict(story.naive),
             **runs,
-            "trials": [trial.to_record(story.unit) for trial in story.trials],
+            "trials": [f.to_record(story.choice.kept, story.unit) for f in story.choice.forks],
+            "choice": story.choice.why,
             "report": story.report,
             "seconds": story.seconds,
         }

@@ -16,13 +16,13 @@ from steadygrad.diagnosis.diagnose import Diagnosis as Diagnosis
 from steadygrad.diagnosis.diagnose import diagnose as diagnose
 from steadygrad.diagnosis.explain import Explanation as Explanation
 from steadygrad.diagnosis.explain import explain as explain
-from steadygrad.diagnosis.repair import Care as Care
+from steadygrad.diagnosis.forks import Choice as Choice
+from steadygrad.diagnosis.forks import Fork as Fork
+from steadygrad.diagnosis.forks import choose as choose
 from steadygrad.diagnosis.repair import Repair as Repair
 from steadygrad.diagnosis.repair import repair as repair
 from steadygrad.diagnosis.reproduce import Reproduced as Reproduced
 from steadygrad.diagnosis.reproduce import reproduce as reproduce
-from steadygrad.diagnosis.trials import RemedyTrial as RemedyTrial
-from steadygrad.diagnosis.trials import trials as trials
 from steadygrad.diagnosis.watch import watch as watch
 from steadygrad.diagnosis.watching.watcher import Watch as Watch
 from steadygrad.faults import FAULTS as FAULTS

@@ -1,5 +1,6 @@
 """One look at a model: where its gradient gets to, and what is in the way."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,16 @@ class Diagnosis:
             return f"estimated lag {self.lag}: {estimate.text}"
         why = " what is far is worth little beside what is near;" if estimate.lag else ""
         return f"{estimate.text};{why} vanishing was not checked"
+
+    @property
+    def log10_ratio(self) -> float:
+        """Gradient left at the lag, or at the longest; the smallest of all layers.
+
+        NaN if it is NaN in any layer, or was measured in none.
+        """
+        curves = [flow.by_lag for flow in self.flow.values() if flow.by_lag.max_lag > 0]
+        left = [c.at(c.max_lag if self.lag is None else self.lag) for c in curves]
+        return math.nan if not left or any(map(math.isnan, left)) else min(left)
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain values."""

@@ -9,14 +9,38 @@ numbers would look better than it is; so the first round only says who may enter
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
-from typing import Literal
+from typing import Any, Literal
 
 # Student's t, one-sided, 95 %, by degrees of freedom; beyond the table its limit is near enough.
 T95 = {1: 6.314, 2: 2.920, 3: 2.353, 4: 2.132, 5: 2.015, 6: 1.943, 7: 1.895, 8: 1.860, 9: 1.833}
 NOTHING = "nothing"
-Score = Callable[[str | None, int], float]
+Better = Literal["lower", "higher"]
+Stage = Literal["first", "fresh"]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The score of a short training, with what else was measured of it.
+
+    Attributes:
+        score: On the validation data; NaN if it diverged.
+        log10_ratio_before: Gradient left at the required lag before training and without the
+            remedy; the smallest of all layers.
+        log10_ratio_after: The same after the training.
+        verdict: Of the model after the training.
+        changed: What the remedy changed, in plain words.
+    """
+
+    score: float
+    log10_ratio_before: float = math.nan
+    log10_ratio_after: float = math.nan
+    verdict: str = ""
+    changed: str = ""
+
+
+Score = Callable[[str | None, int], float | Scored]
 """Trains with a candidate, or without (None), under a seed, and returns the validation score."""
 
 
@@ -30,13 +54,36 @@ class Fork:
         score: On the validation data; NaN if it diverged.
         seconds: What it cost.
         stage: ``"first"`` or ``"fresh"`` seeds.
+        measured: What else was measured.
     """
 
     candidate: str
     seed: int
     score: float
     seconds: float
-    stage: Literal["first", "fresh"]
+    stage: Stage
+    measured: Scored | None = None
+
+    def to_record(self, kept: str | None, score_unit: str = "") -> dict[str, Any]:
+        """The training as a record keeps it, under the note ``trials``.
+
+        Args:
+            kept: The candidate that was kept.
+            score_unit: Of the score.
+        """
+        name, _, options = self.candidate.partition(":")
+        pairs = (pair.partition("=") for pair in filter(None, options.split(",")))
+        found = {} if self.measured is None else asdict(self.measured)
+        return found | {
+            "remedy": name,
+            "options": {option: value for option, _, value in pairs},
+            "seed": self.seed,
+            "stage": self.stage,
+            "score": self.score,
+            "score_unit": score_unit,
+            "kept": self.candidate == kept,
+            "seconds": self.seconds,
+        }
 
 
 @dataclass(frozen=True)
@@ -68,7 +115,7 @@ def choose(
     candidates: Sequence[str],
     score: Score,
     *,
-    better: Literal["lower", "higher"] = "higher",
+    better: Better = "higher",
     seeds: int = 4,
     finalists: int = 2,
     first_seed: int = 0,
@@ -86,8 +133,10 @@ def choose(
         tell: Called after every training.
 
     Raises:
-        ValueError: Fewer than two seeds, no finalists, or one name twice.
+        ValueError: Fewer than two seeds, no finalists, one name twice, or ``better`` is neither
+            way.
     """
+    sign = sign_of(better)
     if seeds < 2 or finalists < 1:
         raise ValueError(
             f"expected at least 2 seeds and 1 finalist, got {seeds} and {finalists}: without a "
@@ -95,12 +144,12 @@ def choose(
         )
     if len(set(candidates)) < len(candidates):
         raise ValueError(f"a candidate is named twice in {', '.join(candidates)}")
-    runs = _Runs(score, 1.0 if better == "higher" else -1.0, tell)
+    runs = _Runs(score, sign, tell)
     first = {name: runs.merit(name, first_seed, "first") for name in (None, *candidates)}
     ahead = [n for n in candidates if first[n] > first[None]]
     ahead = sorted(ahead, key=lambda n: -first[n])[:finalists]
     if not ahead:
-        text = "nothing that was tried did better than nothing in the first round"
+        text = "no candidate beat the untreated run in the first round"
         return Choice(None, text, None, None, tuple(runs.done))
     fresh = range(first_seed + 1, first_seed + 1 + seeds)
     control = [runs.merit(None, seed, "fresh") for seed in fresh]
@@ -110,7 +159,9 @@ def choose(
     best = max(ahead, key=lambda n: gains[n][1])
     mean, least = gains[best]
     if least > 0:
-        text = f"{best} is better by {mean:.4g}, at least {least:.4g}, over {seeds} fresh seeds"
+        text = (
+            f"{best} is better by {mean:.4g}, at least {least:.4g} (95 %), over {seeds} fresh seeds"
+        )
         return Choice(best, text, mean, least, tuple(runs.done))
     text = f"{best} came closest, by {mean:.4g} over {seeds} fresh seeds: within noise"
     return Choice(None, text, mean, least, tuple(runs.done))
@@ -121,7 +172,7 @@ def first_to_reach(
     score: Score,
     target: float,
     *,
-    better: Literal["lower", "higher"] = "higher",
+    better: Better = "higher",
     first_seed: int = 0,
     tell: Callable[[Fork], None] = lambda fork: None,
 ) -> Choice:
@@ -139,15 +190,24 @@ def first_to_reach(
         first_seed: Of the first candidate; the others follow it.
         tell: Called after every training.
     """
-    sign = 1.0 if better == "higher" else -1.0
+    sign = sign_of(better)
     runs = _Runs(score, sign, tell)
     for seed, name in enumerate(candidates, first_seed):
         if runs.merit(name, seed, "fresh") >= sign * target:
             text = f"{name} reached {runs.done[-1].score:.4g}; the target is {target:.4g}"
             return Choice(name, text, None, None, tuple(runs.done))
-    return Choice(
-        None, f"nothing that was tried reached {target:.4g}", None, None, tuple(runs.done)
-    )
+    return Choice(None, f"no candidate reached {target:.4g}", None, None, tuple(runs.done))
+
+
+def sign_of(better: Better) -> float:
+    """1 where a higher score is better, -1 where a lower one is.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if better not in ("lower", "higher"):
+        raise ValueError(f"better must be 'lower' or 'higher', got {better!r}")
+    return 1.0 if better == "higher" else -1.0
 
 
 class _Runs:
@@ -155,11 +215,13 @@ class _Runs:
         self.score, self.sign, self.tell = score, sign, tell
         self.done: list[Fork] = []
 
-    def merit(self, name: str | None, seed: int, stage: Literal["first", "fresh"]) -> float:
+    def merit(self, name: str | None, seed: int, stage: Stage) -> float:
         """Train once; the score, larger is better, and a NaN is worse than any."""
         began = time.perf_counter()
-        value = float(self.score(name, seed))
-        fork = Fork(name or NOTHING, seed, value, time.perf_counter() - began, stage)
+        found = self.score(name, seed)
+        value = float(found.score if isinstance(found, Scored) else found)
+        measured = found if isinstance(found, Scored) else None
+        fork = Fork(name or NOTHING, seed, value, time.perf_counter() - began, stage, measured)
         self.done.append(fork)
         self.tell(fork)
         return -math.inf if math.isnan(value) else self.sign * value

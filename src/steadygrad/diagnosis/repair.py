@@ -2,47 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from steadygrad.diagnosis.diagnose import diagnose
-from steadygrad.diagnosis.forks import Choice, Fork, choose, first_to_reach
+from steadygrad.diagnosis.forks import Better, Choice, Fork, choose, first_to_reach, sign_of
 from steadygrad.faults import Finding, verdict, worst_first
 from steadygrad.record import Record
-from steadygrad.remedies import Applied, Remedy, Treatment, parse
+from steadygrad.remedies import Course, Remedy, parse
 
-
-class Care:
-    """What a remedy asks of a training loop; without a remedy it asks nothing.
-
-    Args:
-        remedy: Or None.
-        applied: What it changed in the model.
-    """
-
-    def __init__(self, remedy: Remedy | None, applied: Applied | None) -> None:
-        self.remedy, self._applied = remedy, applied
-        self._treatment: Treatment | None = None
-
-    def begin(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Call once, when the optimiser is made."""
-        if self.remedy is not None and self.remedy.acts_on_gradients:
-            self._treatment = self.remedy.begin(model, optimizer)
-
-    def loss(self, loss: Tensor) -> Tensor:
-        """The loss with the remedy's penalty; call before ``backward``."""
-        return loss if self._applied is None else loss + self._applied.penalty(loss)
-
-    def gradients(self) -> None:
-        """Treat the gradients; call between ``backward`` and the optimiser's step."""
-        if self._treatment is not None:
-            self._treatment()
-
-
-Trainer = Callable[[nn.Module, Care], float]
-"""Trains a model for a fixed budget, with care, and returns its validation score."""
+Trainer = Callable[[nn.Module, Course], float]
+"""Trains a model for a fixed budget, on a course of remedies, and returns its validation score."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +38,9 @@ class Repair:
         """The remedy that was kept, or None."""
         return None if self.choice is None or self.choice.kept is None else parse(self.choice.kept)
 
-    def apply(self, model: nn.Module) -> Care:
+    def apply(self, model: nn.Module) -> Course:
         """Treat a new model with what was kept; it is left as it is if nothing was."""
-        remedy = self.remedy
-        return Care(remedy, None if remedy is None else remedy.apply(model))
+        return Course(() if self.remedy is None else (self.remedy,), model)
 
     def __str__(self) -> str:
         lines = [f"verdict: {self.verdict}"]
@@ -103,7 +74,7 @@ def repair(
     loss_fn: Callable[[nn.Module], Tensor],
     *,
     lag: int | None = None,
-    better: Literal["lower", "higher"] = "higher",
+    better: Better = "higher",
     remedies: Sequence[str] | None = None,
     most: int = 4,
     seeds: int = 4,
@@ -125,8 +96,8 @@ def repair(
     Args:
         model_factory: Makes a new model; random draws follow torch's generator, which is seeded.
         trainer: Trains a model for a fixed budget and returns its validation score. It calls
-            ``care.begin(model, optimizer)``, ``care.loss(loss)`` before and ``care.gradients()``
-            after ``backward``.
+            ``course.begin(optimizer)``, adds ``course.penalty(loss)`` to the loss, and calls
+            ``course.gradients()`` after ``backward``; see `steadygrad.remedies.Course`.
         loss_fn: Loss of one batch with a model, to look at its gradient.
         lag: Steps back that the task needs; without it vanishing is not checked.
         better: Which way a score is better.
@@ -143,19 +114,21 @@ def repair(
         tell: Called after every training.
 
     Raises:
-        ValueError: As `steadygrad.diagnose`; a remedy's text that cannot be read.
+        ValueError: As `steadygrad.diagnose`; a remedy's text that cannot be read; ``better`` is
+            neither way.
 
     Example:
         >>> import torch
         >>> from torch.nn.functional import mse_loss
         >>> x, y = torch.randn(30, 8, 2), torch.randn(8, 8)
-        >>> def trainer(model, care):
+        >>> def trainer(model, course):
         ...     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-        ...     care.begin(model, optimizer)
+        ...     course.begin(optimizer)
         ...     for _ in range(3):
         ...         optimizer.zero_grad()
-        ...         care.loss(mse_loss(model(x)[0][-1], y)).backward()
-        ...         care.gradients()
+        ...         loss = mse_loss(model(x)[0][-1], y)
+        ...         (loss + course.penalty(loss)).backward()
+        ...         course.gradients()
         ...         optimizer.step()
         ...     return -mse_loss(model(x)[0][-1], y).item()
         >>> found = repair(
@@ -168,6 +141,7 @@ def repair(
         >>> found.verdict, found.plan[0]
         ('vanishing', 'forget-bias')
     """
+    sign_of(better)  # wrong before the first training
     run = _Trainings(model_factory, trainer)
     if findings is None:
         findings = diagnose_all(run.made(seed), loss_fn, lag)
@@ -223,9 +197,8 @@ class _Trainings:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model = self._factory()
-            remedy = None if name is None else parse(name)
-            applied = None if remedy is None else remedy.apply(model)
-            value = float(self._trainer(model, Care(remedy, applied)))
+            course = Course(() if name is None else (parse(name),), model)
+            value = float(self._trainer(model, course))
         if name is None:
             self._plain[seed] = model, value
         return value

@@ -14,6 +14,7 @@ from steadygrad.remedies.chrono_init import ChronoInit as ChronoInit
 from steadygrad.remedies.clip_norm import ClipNorm as ClipNorm
 from steadygrad.remedies.clip_through_time import ClipThroughTime as ClipThroughTime
 from steadygrad.remedies.clip_value import ClipValue as ClipValue
+from steadygrad.remedies.course import Course as Course
 from steadygrad.remedies.demonstration import Demonstration as Demonstration
 from steadygrad.remedies.derivative_clip import DerivativeClip as DerivativeClip
 from steadygrad.remedies.flossing import Flossing as Flossing

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from steadygrad import nn as layers
 from steadygrad.flow import recurrent_layers
 from steadygrad.init.blocks import row_blocks
+from steadygrad.remedies.course import Course
 from steadygrad.remedies.recurrences import Recurrence, recurrences
 
 if TYPE_CHECKING:
@@ -87,14 +88,16 @@ def only_recurrence(model: nn.Module) -> Recurrence:
 
 def train(remedy: "Remedy", model: nn.Module, x: Tensor, alone: bool = False) -> list[float]:
     """Train a little, on the penalty alone if ``alone``; return the penalties, step by step."""
-    applied = remedy.apply(model)
+    course = Course((remedy,), model)
     optimizer = torch.optim.Adam(model.parameters(), 0.02)
+    course.begin(optimizer)
     values = []
     for _ in range(UPDATES):
         optimizer.zero_grad()
         loss = loss_of(model, x)
-        penalty = applied.penalty(loss)
+        penalty = course.penalty(loss)
         (penalty if alone else loss + penalty).backward()
+        course.gradients()
         optimizer.step()
         values.append(penalty.item())
     return values
@@ -128,14 +131,14 @@ def spike_is_cut(remedy: "Remedy", most: float | None = None) -> Demonstration:
         most: The longest norm that it may leave, if its claim says one.
     """
     model, x = example(remedy)
-    treatment = remedy.begin(model, torch.optim.SGD(model.parameters(), 0.1))
+    course = Course((remedy,), model, torch.optim.SGD(model.parameters(), 0.1))
     before = 0.0
     for step in range(STEPS + 1):
         model.zero_grad()
         factor = (SPIKE if step == STEPS else 1.0) * (1 + 0.1 * math.sin(step))
         (factor * loss_of(model, x)).backward()
         before = norm(gradients(model))
-        treatment()
+        course.gradients()
     after = norm(gradients(model))
     holds = after < before and (most is None or after <= most * (1 + NEAR))
     return Demonstration(f"a spike of norm {before:.3g} becomes {after:.3g}", holds)

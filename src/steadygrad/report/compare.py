@@ -67,10 +67,13 @@ def trials(chapters: list[Chapter]) -> Html | None:
     tried = [t for c in chapters for t in c.trials]
     if not tried:
         return None
-    head = ["Remedy", "Score", "Gradient left at the lag", "Took", "Kept"]
+    has_seeds = any("seed" in t for t in tried)
+    head = ["Remedy", *(["Seed"] if has_seeds else []), "Score", "Gradient left at the lag"]
+    head += ["Took", "Kept"]
     rows = [
         [
             join([named(t), el("small", el("br"), t["changed"]) if t.get("changed") else None]),
+            *([figures.plain(t.get("seed"))] if has_seeds else []),
             figures.scored(t.get("score"), str(t.get("score_unit") or "")),
             f"{_left(t.get('log10_ratio_before'))} \u2192 {_left(t.get('log10_ratio_after'))}",
             f"{t['seconds']:.1f} s" if isinstance(t.get("seconds"), int | float) else "\u2013",
@@ -78,7 +81,12 @@ def trials(chapters: list[Chapter]) -> Html | None:
         ]
         for t in tried
     ]
-    about = "Each remedy was tried briefly from the same start; what did not help was undone."
+    about = "Each remedy was tried briefly from the same start; what did not help was rolled back."
+    if any(t.get("stage") == "fresh" for t in tried):
+        about = (
+            "Each remedy was tried briefly from the same start; the best then met the untreated "
+            "network again under fresh seeds. It is kept only if it is better beyond noise."
+        )
     return el(
         "section",
         el("h2", "Remedies that were tried"),

@@ -4,12 +4,12 @@ import torch
 
 from steadygrad.errors import InputError
 from steadygrad.ranks import Ranks
-from steadygrad.remedies import Applied, Remedy, parse
+from steadygrad.remedies import Course, Remedy, parse
 from steadygrad.tasks import Task
 from steadygrad.train.config import TrainConfig
 from steadygrad.train.model import SequenceModel
 
-Remedied = tuple[SequenceModel, tuple[Remedy, ...], tuple[Applied, ...]]
+Remedied = tuple[SequenceModel, Course]
 
 
 def remedied_model(
@@ -18,19 +18,16 @@ def remedied_model(
     """Make the model and apply the remedies, before anything is written."""
     hidden = config.settled(task.input_kind).hidden
     model = SequenceModel(task, config.cell, hidden, config.layers, config.dropout)
-    remedies: list[Remedy] = []
-    changes: list[Applied] = []
+    course = Course((), model)
     for text in config.remedies:
         try:
             remedy = parse(text)
             check_answers(remedy, task)
             _check_whole(remedy, ranks or Ranks())
-            applied = remedy.apply(model)
+            course.apply(remedy)
         except ValueError as error:
             raise InputError(f"--remedies {text}: {error}") from None
-        remedies.append(remedy)
-        changes.append(applied)
-    return model.to(device), tuple(remedies), tuple(changes)
+    return model.to(device), course
 
 
 def _check_whole(remedy: Remedy, ranks: Ranks) -> None:

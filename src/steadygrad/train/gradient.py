@@ -1,13 +1,13 @@
 """What is done to the gradient between backward pass and optimiser step, and what is seen."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, final
 
 from torch import nn
 
 from steadygrad.diagnosis import Watch
-from steadygrad.remedies import Nonfinite, Treatment
+from steadygrad.remedies import Course, Nonfinite
 
 NOTED = ("threshold", "clipped", "skipped", "nonfinite")  # of a treatment's report, written down
 
@@ -19,16 +19,14 @@ class Gradient:
     Args:
         model: Whose gradients.
         clip: Bound on the norm; 0 clips nothing.
-        treatments: The remedies at work, in their order; most do nothing to gradients.
+        course: The remedies at work; most do nothing to gradients.
         watch: Clips, measures the gradient through time, and writes that into the record itself.
     """
 
-    def __init__(
-        self, model: nn.Module, clip: float, treatments: Sequence[Treatment], watch: Watch
-    ) -> None:
+    def __init__(self, model: nn.Module, clip: float, course: Course, watch: Watch) -> None:
         self.parameters = list(model.parameters())
         self.bound = clip or math.inf
-        self.treatments = treatments
+        self.course = course
         self.watch = watch
         self._norms: dict[str, float] = {}
         self._done: dict[str, float] = {}
@@ -38,9 +36,9 @@ class Gradient:
 
         NaN if a remedy refuses to go on.
         """
-        before = self._norm() if self.treatments else None
+        before = self._norm() if self.course.treatments else None
         try:
-            reports = {treatment.remedy.name: treatment() for treatment in self.treatments}
+            reports = self.course.gradients()
         except FloatingPointError:
             return math.nan
         norm = float(self.watch.clip_(self.bound))
@@ -57,7 +55,7 @@ class Gradient:
     @property
     def leaves_out(self) -> bool:
         """Whether a step whose numbers are lost is left out, rather than the end."""
-        return any(isinstance(t.remedy, Nonfinite) for t in self.treatments)
+        return any(isinstance(t.remedy, Nonfinite) for t in self.course.treatments)
 
     def norms(self) -> Mapping[str, float]:
         """Return the norm of this step before and after, and what the remedies did."""

@@ -16,7 +16,7 @@ from steadygrad.diagnosis.watching.saved import WatchFacts
 from steadygrad.errors import InputError
 from steadygrad.nn import cell_of
 from steadygrad.ranks import Ranks, lost
-from steadygrad.remedies import Applied, Remedy, parse
+from steadygrad.remedies import Course, parse
 from steadygrad.tasks import Batch, Split, Task
 from steadygrad.train import checkpoint
 from steadygrad.train.checkpoint import Checkpoint
@@ -46,9 +46,8 @@ class Loop:
         config: The options.
         task: Batches, loss and measure.
         model: What is trained, remedies applied, on its device.
-        remedies: Those that act on gradients do so at every step.
-        applied: What they did to the model; their penalties are added to the loss that is
-            descended, not to the one that is reported.
+        course: The remedies; their penalties are added to the loss that is minimised, not to the
+            one that is reported.
         folder: Where checkpoints go.
         record: Where every step is written down.
         data: Fingerprint of the data, kept in the checkpoint.
@@ -61,8 +60,7 @@ class Loop:
         config: TrainConfig,
         task: Task,
         model: SequenceModel,
-        remedies: tuple[Remedy, ...],
-        applied: tuple[Applied, ...],
+        course: Course,
         folder: Folder,
         record: Journal,
         data: str,
@@ -79,9 +77,8 @@ class Loop:
             gpu = [self.device.index] if self.device.type == "cuda" else None
             self.called = DistributedDataParallel(model, device_ids=gpu)
         self.optimizer = torch.optim.Adam(model.parameters(), lr=self.start_rate)
-        self.remedies, self.applied = remedies, applied
-        self.treatments = [r.begin(model, self.optimizer) for r in remedies if r.acts_on_gradients]
-        self._own = len(self.treatments)  # the rest came by rescues
+        self.course = course
+        course.begin(self.optimizer)
         self.cause: Cause = "nonfinite"
         self.progress = Progress()
         self.state: Carried | None = None
@@ -130,12 +127,7 @@ class Loop:
         self.rescues = list(facts.rescues)
         self._treat_again()
         self._restore_moments(saved.group("optimizer"))
-        for number, treatment in enumerate(self.treatments):
-            treatment.load_state_dict(saved.group(f"remedy/{number}"))
-        for number, applied in enumerate(self.applied):
-            for name, tensor in saved.group(f"applied/{number}").items():
-                _check_shape(f"applied/{number}/{name}", tensor, applied.memory[name].shape)
-                applied.memory[name].copy_(tensor)
+        self.course.load_state_dict(saved.tensors)
         self.state = own_state(self._carried(saved.group("state")), self.ranks)
         random = saved.group(f"rng{self.ranks.rank or ''}")
         if "cpu" in random:  # not of a process that was not there when the run was saved
@@ -322,8 +314,8 @@ class Loop:
             value = value / max(whole, 1)
             loss = loss * (count / max(whole, 1))  # this process's part of the whole loss
         # A penalty is a mean over rows, or of weights alone.
-        penalties = sum((applied.penalty(loss) for applied in self.applied), loss.new_zeros(()))
-        ((loss + penalties * share.rows) * self.ranks.size).backward()
+        penalty = self.course.penalty(loss)
+        ((loss + penalty * share.rows) * self.ranks.size).backward()
         return value
 
     def _diverged(self, loss: float, norm: float) -> None:
@@ -391,12 +383,10 @@ class Loop:
         self.save()
 
     def _treat_again(self) -> None:
-        """Let those remedies on gradients act that the run began with, and the rescues'."""
+        """Let the remedies of the rescues act, beside those that the run began with."""
         remedies = [parse(r.remedy) for r in self.rescues if r.remedy != RATE]
-        at_work = len(self.treatments) - self._own
-        for place, remedy in enumerate(remedies[at_work:], at_work):
-            # Before the others: a clip by norm turns one NaN into many.
-            self.treatments.insert(place, remedy.begin(self.model, self.optimizer))
+        for remedy in remedies[self.course.joined :]:
+            self.course.join(remedy)
 
     def _validate(self) -> None:
         progress = self.progress
@@ -434,10 +424,7 @@ class Loop:
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer/{name}/{key}"] = torch.as_tensor(value)
-        for number, treatment in enumerate(self.treatments):
-            tensors |= {f"remedy/{number}/{k}": t for k, t in treatment.state_dict().items()}
-        for number, applied in enumerate(self.applied):
-            tensors |= {f"applied/{number}/{name}": t for name, t in applied.memory.items()}
+        tensors |= self.course.state_dict()
         joined = joined_state(self.state, self.ranks)
         state = (joined,) if isinstance(joined, Tensor) else joined or ()
         tensors |= {f"state/{number}": part for number, part in enumerate(state)}

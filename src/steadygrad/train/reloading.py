@@ -74,7 +74,7 @@ def reload(path: Path, data: Path | None = None) -> Reloaded:
         raise InputError(f"{folder.checkpoint}: no such file; the run saved nothing yet")
     task = read_task(config)
     with torch.random.fork_rng():
-        model, _, _ = remedied_model(config, task, torch.device("cpu"))
+        model, _ = remedied_model(config, task, torch.device("cpu"))
     saved = checkpoint.read(folder.checkpoint)
     checkpoint.check_fits(folder.checkpoint, saved, model.state_dict())
     model.load_state_dict(saved.group("model"))

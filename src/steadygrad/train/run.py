@@ -88,14 +88,14 @@ def _spread(
         return found
 
     with _settings(config, device):
-        model, remedies, applied = ranks.together(made)
+        model, course = ranks.together(made)
         if not ranks.is_first:  # the weights are those of the first; draws from here on are not
             torch.manual_seed((config.seed + ranks.rank * 0x9E3779B97F4A7C15) % 2**63)
         ranks.together(folder.make, only_first=True)
         with _open_record(folder, config, saved, ranks) as record:
             journal = Journal(record)
             tell = tell if ranks.is_first else ignore
-            loop = Loop(config, task, model, remedies, applied, folder, journal, data, tell, ranks)
+            loop = Loop(config, task, model, course, folder, journal, data, tell, ranks)
             if saved is None:
                 _describe(journal, config, loop, notes)
             else:
@@ -153,7 +153,7 @@ def _train(loop: Loop, lag: Lag) -> Outcome:
     loop.watch(seen)
     with Interrupt(is_patient=not loop.ranks.is_alone) as interrupt:
         with seen:
-            gradient = Gradient(loop.model, loop.config.clip, loop.treatments, seen)
+            gradient = Gradient(loop.model, loop.config.clip, loop.course, seen)
             end = loop.run(gradient, interrupt, seen)
         if end == "interrupted":
             step = loop.progress.step
@@ -272,7 +272,7 @@ def _describe(record: Journal, config: TrainConfig, loop: Loop, notes: Mapping[s
                 "claim": remedy.claim,
                 "changed": applied.changed,
             }
-            for remedy, applied in zip(loop.remedies, loop.applied, strict=True)
+            for remedy, applied in zip(loop.course.remedies, loop.course.applied, strict=True)
         ],
     )
 
