@@ -29,6 +29,7 @@ test-frameworks:
 check: $(READY)
 	$(BIN)/ruff format --check src tests benchmarks examples docs
 	$(BIN)/ruff check src tests benchmarks examples docs
+	$(BIN)/clang-format --dry-run --Werror src/steadygrad/scan/backends/c/runtime/*.h
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 

@@ -19,7 +19,7 @@ from steadygrad.cells import CELLS, Cell, Elman, Gates, PerUnit, Recur, State
 from steadygrad.nn import Recurrent
 from steadygrad.scan import BackendError, BackendWarning, LoopClip, trace
 from steadygrad.scan.backends.c import build, kernel
-from steadygrad.scan.backends.c.runtime.preamble import preamble
+from steadygrad.scan.backends.c.printer.file import head
 from tests.helpers.few import FEW
 from tests.helpers.marks import needs_compiler
 
@@ -154,7 +154,7 @@ def test_what_is_not_finite_shows_in_its_row_from_its_step_on(cell: Cell, value:
 
 def printed_function(name: str, x: Tensor, exact: bool = False) -> Tensor:
     """A function of the printed files, of each number."""
-    text = preamble("float", exact) + (
+    text = head("float", exact) + (
         f"void steadygrad_forward(const float* x, float* y, word n) "
         f"{{ for (word i = 0; i < n; i++) y[i] = r_{name}(x[i]); }}"
     )

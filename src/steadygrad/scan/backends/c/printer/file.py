@@ -8,14 +8,14 @@ every product are split, and threads wait for each other before and after each.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from steadygrad.cells import Cell
 from steadygrad.scan.backends.c.printer.backward import Backward
 from steadygrad.scan.backends.c.printer.entry import entry, prepare, room_function
 from steadygrad.scan.backends.c.printer.forward import Forward
-from steadygrad.scan.backends.c.runtime.backward_loop import loop
-from steadygrad.scan.backends.c.runtime.functions import functions
-from steadygrad.scan.backends.c.runtime.preamble import preamble
+from steadygrad.scan.backends.c.printer.tiles import tiles
+from steadygrad.scan.backends.c.runtime import inlined
 from steadygrad.scan.backends.c.slots import Slots
 from steadygrad.scan.ir.products import fills, first_gate
 from steadygrad.scan.ir.trace import Product
@@ -71,6 +71,13 @@ def print_cell(
     return _File(cell, dtype, exact, shared, projects).printed()
 
 
+@lru_cache(maxsize=4)
+def head(dtype: str, exact: bool) -> str:
+    """What stands before every cell: the runtime, for ``"float"`` or ``"double"``."""
+    parameters = f"#define BYTES {4 if dtype == 'float' else 8}\n#define EXACT {int(exact)}\n"
+    return parameters + inlined({"printed_tiles.h": "\n".join(tiles())})
+
+
 class _File(Forward, Backward):
     """Both ways of one cell, and what stands around them."""
 
@@ -94,7 +101,7 @@ class _File(Forward, Backward):
             *entry("backward", b.words(), "1", f"{b['threads']} > 1 && !{b['together']}"),
             "#endif",
         ]
-        text = "\n".join([preamble(self.dtype, self.exact), functions(), loop(), *ways, ""])
+        text = "\n".join([head(self.dtype, self.exact), *ways, ""])
         kinds = (self.constants, self.noise)
         first = tuple(first_gate(self.cell, item) for item in self.products)
         every = fills(self.cell, self.products)

@@ -1,12 +1,16 @@
-"""Products of a few time steps at once: of the input, and for the gradients of weights."""
+/* What is multiplied over a few time steps at once: the input, and for the gradients of weights. */
+#pragma once
+#include "barrier.h"
+#include "outer.h"
 
-AROUND = r"""
-/* ---- what is multiplied over a few steps at once: input, input's gradient, weights' gradients */
-#define LINES 48                       /* rows that are projected at once */
-#define FEW 4                          /* inputs of so few features need no tiles */
+#define LINES 48 /* rows that are projected at once */
+#define FEW 4    /* inputs of so few features need no tiles */
 #define MOST(a, b) ((a) > (b) ? (a) : (b))
 /* Rows of a thread; a dense batch, where every step has B rows, needs no sizes and offsets. */
-typedef struct { const word *sizes, *offsets; word T, B, reverse, from, rows; } span;
+typedef struct {
+    const word *sizes, *offsets;
+    word T, B, reverse, from, rows;
+} span;
 static inline word step_of(const span* s, word step) { return s->reverse ? s->T - 1 - step : step; }
 static inline word rows_at(const span* s, word t) {
     const word m = (s->sizes ? s->sizes[t] : s->B) - s->from;
@@ -64,19 +68,19 @@ static inline const real* before(const span* s, word t, word b, word H, const re
 }
 /* `count` rows g of the gradient at n pre-activations -> gradients of input, W and bias;
    returns whether `left` now holds g. Whatever is 0 is not wanted. A crew shares the rows of W. */
-static int settle_input(const crew_t* c, word count, word n, const real* g, real* left,
-                        real* right, word I, const real* const* x, real* dw, real* db,
-                        const real* w, real* const* dx, int add) {
+static int settle_input(const crew_t* c, word count, word n, const real* g, real* left, real* right,
+                        word I, const real* const* x, real* dw, real* db, const real* w,
+                        real* const* dx, int add) {
     const word u0 = share(c, c->thread, n, MR), own = share(c, c->thread + 1, n, MR) - u0;
     if (db) weigh(count, own, g + u0, LEAD(n), 0, 0, db + u0, 1, add);
     if (w && I > FEW)
-        columns(count, share(c, c->thread, I, NR), share(c, c->thread + 1, I, NR), n, g, LEAD(n),
-                w, 0, 0, (target){0, 0, dx});
+        columns(count, share(c, c->thread, I, NR), share(c, c->thread + 1, I, NR), n, g, LEAD(n), w,
+                0, 0, (target){0, 0, dx});
     if (w && I <= FEW)
         for (word q = share(c, c->thread, count, 1); q < share(c, c->thread + 1, count, 1); q++)
             for (word i = 0; i < I; i++) {
                 real sum = 0;
-#pragma omp simd reduction(+:sum)
+#pragma omp simd reduction(+ : sum)
                 for (word u = 0; u < n; u++) sum += g[q * LEAD(n) + u] * w[i * n + u];
                 dx[q][i] = sum;
             }
@@ -93,8 +97,8 @@ static int settle_input(const crew_t* c, word count, word n, const real* g, real
 }
 /* the same for a recurrent matrix and its bias; `ready` if `left` holds g already */
 static void settle_recurrent(const crew_t* c, word count, word n, const real* g, real* left,
-                             real* right, word H, const real* const* h, real* dr, real* db,
-                             int add, int ready) {
+                             real* right, word H, const real* const* h, real* dr, real* db, int add,
+                             int ready) {
     const word u0 = share(c, c->thread, n, MR), own = share(c, c->thread + 1, n, MR) - u0;
     if (db) weigh(count, own, g + u0, LEAD(n), 0, 0, db + u0, 1, add);
     if (!dr) return;
@@ -113,4 +117,3 @@ static void join(real* to, const real* spare, word apart, word size, word part, 
     for (word t = 1; t < parts; t++, spare += apart)
         for (word i = size * part / parts; i < size * (part + 1) / parts; i++) to[i] += spare[i];
 }
-"""

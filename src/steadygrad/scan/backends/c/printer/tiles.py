@@ -4,30 +4,6 @@ A tile is a few rows times a few vectors of columns. Held in an array it would b
 back, through memory: for a hundred terms of a sum that costs as much as five of them.
 """
 
-HELPERS = r"""
-#define ALONE static __attribute__((noinline)) void
-#define TERMS word k, const real *a, word lead, const real *p, word panel
-#define PLACE const real *start, int add, target c, word i0, word j, word left
-static inline real* row_of(target c, word i) { return c.list ? c.list[i] : c.at + i * c.lead; }
-INLINE void put(real* to, vec s, const real* start, int add) {
-    if (start) s += *(const vec*)start;
-    if (add) s += *(const vec*)to;
-    *(vec*)to = s;
-}
-/* the last columns, fewer than the vectors of a tile */
-ALONE put_some(real* to, const vec* s, const real* start, int add, word left) {
-    const real* const t = (const real*)s;
-    word u = 0;
-    for (; u + 4 <= left; u += 4) {
-        quad x = *(const quad*)(t + u);
-        if (start) x += *(const quad*)(start + u);
-        if (add) x += *(const quad*)(to + u);
-        *(quad*)(to + u) = x;
-    }
-    for (; u < left; u++) to[u] = t[u] + (start ? start[u] : 0) + (add ? to[u] : 0);
-}
-"""
-
 
 def _tile(name: str, rows: int, vectors: int, transposed: bool) -> list[str]:
     """One function: ``rows`` of a left factor times ``vectors`` of a packed right one."""
@@ -107,9 +83,9 @@ def _choice(name: str, most: int, vectors: int) -> list[str]:
     return [*lines, "#endif", "    }", "}"]
 
 
-def tiles() -> str:
-    """C text, to stand behind the sizes of `steadygrad.scan.backends.c.runtime.gemm`."""
-    lines = [
+def tiles() -> list[str]:
+    """Lines of C, which ``runtime/tiles.h`` includes as ``printed_tiles.h``."""
+    return [
         *_tile("wide", 1, 8, transposed=False),
         *_choice("broad", 6, 4),
         *_choice("narrow", 12, 2),
@@ -119,4 +95,3 @@ def tiles() -> str:
         *_tile("outer_tile", 6, 2, transposed=True),
         "#endif",
     ]
-    return HELPERS + "\n".join(lines) + "\n"

@@ -1,8 +1,14 @@
-"""Threads that meet: between phases, and where they share the columns of every product."""
+/* Threads that meet: between phases, and where they share the columns of every product. */
+#pragma once
+#include "gemm.h"
 
-CREW = r"""
+typedef void (*parallel_t)(void (*)(void*), void*, unsigned, unsigned);
+typedef int (*number_t)(void);
+
 /* ---- threads that share every product: each owns rows between products, columns within ---- */
-typedef struct { word *gate, thread, threads, skip, rows, passed; } crew_t;
+typedef struct {
+    word *gate, thread, threads, skip, rows, passed;
+} crew_t;
 static void meet(crew_t* c) {
     if (c->threads == 1) return;
     const word goal = c->passed += c->threads;
@@ -22,12 +28,11 @@ static inline word share(const crew_t* c, word thread, word n, word by) {
 }
 /* C = A B (+ C) for the rows of this thread, or together for those of all: `a` and `to` are where
    the thread's own rows begin, `skip` rows behind the first of all. */
-static void joint(crew_t* c, word n, word k, const real* a, word lead, const real* packed,
-                  int add, real* to, word apart) {
+static void joint(crew_t* c, word n, word k, const real* a, word lead, const real* packed, int add,
+                  real* to, word apart) {
     const word j = share(c, c->thread, n, NR), end = share(c, c->thread + 1, n, NR);
     meet(c);
     columns(c->rows, j, end, k, a - c->skip * lead, lead, packed, 0, add,
             rowwise(to - c->skip * apart, apart));
     meet(c);
 }
-"""
