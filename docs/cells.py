@@ -10,7 +10,7 @@ from docs.docstring import Docstring, entries, items, markdown, parse
 from steadygrad.cells import CELLS, Cell
 from steadygrad.scan import trace
 from steadygrad.scan.backends.c.kernel import printed
-from steadygrad.scan.backends.c.printer.operations import Unprintable
+from steadygrad.scan.ir.operations import Unprintable
 
 PAGE = Path(__file__).with_suffix(".md")
 INTRODUCTION = """\

@@ -16,6 +16,8 @@ from steadygrad.cells import CELLS, Cell, Gates, PerUnit, Recur, State
 from steadygrad.nn import LSTM, Recurrent
 from steadygrad.scan import BackendWarning, LoopClip, trace
 from steadygrad.scan.backends.c import build, kernel
+from steadygrad.scan.backends.c.printer.operations import LINES
+from steadygrad.scan.ir.operations import NUMBERS, POINTWISE
 from tests.helpers.marks import needs_compiler
 from tests.helpers.small_cells import GROUPS, ODD, Noisy, OtherArguments, Truncated
 
@@ -51,6 +53,10 @@ def inputs(form: str, dtype: torch.dtype = torch.float64) -> Any:
     packed = pack_sequence(rows, enforce_sorted=False)
     packed.data.requires_grad_()
     return packed
+
+
+def test_every_operation_of_a_step_has_a_line_of_c_and_every_line_an_operation() -> None:
+    assert {*POINTWISE.values(), *NUMBERS.values()} - {"size"} == set(LINES)
 
 
 @pytest.mark.parametrize("cell", [*ODD, *GROUPS], ids=lambda c: str(c)[:40])

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from steadygrad.cells import Cell
 from steadygrad.scan.backends import eager
-from steadygrad.scan.backends.c.printer.operations import to_real
+from steadygrad.scan.ir.operations import to_real
 from steadygrad.scan.ir.products import blocks
 from steadygrad.scan.ir.trace import Stage, trace
 from steadygrad.scan.layout import Layout

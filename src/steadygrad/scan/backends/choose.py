@@ -10,8 +10,8 @@ from torch import Tensor
 from steadygrad.cells import Cell
 from steadygrad.scan.backends.c import kernel
 from steadygrad.scan.backends.c.build import BuildError, compiler, load
-from steadygrad.scan.backends.c.printer.operations import Unprintable
 from steadygrad.scan.backends.parallel import is_linear
+from steadygrad.scan.ir.operations import Unprintable
 from steadygrad.scan.weights import Weights
 
 BACKENDS = ("auto", "eager", "c", "parallel")

@@ -1,4 +1,4 @@
-"""Operations brought down to those that `steadygrad.scan.backends.c.printer.operations` names."""
+"""Takes operations apart until only those of `steadygrad.scan.ir.operations` are left."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from steadygrad.scan.backends.c.printer.operations import KNOWN, POINTWISE, to_real
+from steadygrad.scan.ir.operations import KNOWN, POINTWISE, to_real
 
 aten = torch.ops.aten
 

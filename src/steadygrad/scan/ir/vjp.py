@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from steadygrad.scan.backends.c.printer.operations import to_real
 from steadygrad.scan.ir.decompose import as_real, simplified, unknown
+from steadygrad.scan.ir.operations import to_real
 from steadygrad.scan.ir.program import Stage, Values
 from steadygrad.scan.ir.step_graph import PLAIN
 

@@ -4,15 +4,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, fx
 
-from steadygrad.scan.backends.c.printer.operations import (
-    NUMBERS,
-    POINTWISE,
-    REDUCTIONS,
-    SHAPES,
-    Line,
-    Unprintable,
-    literal,
-)
+from steadygrad.scan.backends.c.printer.operations import LINES, literal
+from steadygrad.scan.ir.operations import NUMBERS, POINTWISE, REDUCTIONS, SHAPES, Unprintable
 from steadygrad.scan.ir.step_graph import PLAIN
 
 IGNORED = ("dtype", "layout", "device", "pin_memory", "memory_format", "implicit")
@@ -169,8 +162,7 @@ class StagePrinter:
             for name, value in node.kwargs.items()
             if name not in IGNORED and value is not None
         }
-        line: Line = POINTWISE[node.target]
-        return line(*operands, **named)
+        return LINES[POINTWISE[node.target]](*operands, **named)
 
     def _name(self, operand: object) -> str:
         if not isinstance(operand, fx.Node):
@@ -182,7 +174,7 @@ class StagePrinter:
             if axis != 1:
                 raise Unprintable("the number of rows as a value")
             return "((real)H)"
-        return NUMBERS[operand.target](*(self._name(a) for a in operand.args))
+        return LINES[NUMBERS[operand.target]](*(self._name(a) for a in operand.args))
 
 
 # A maximum loses a NaN where it is vectorised, so these are counted beside it.

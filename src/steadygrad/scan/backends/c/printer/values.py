@@ -2,8 +2,8 @@
 
 from steadygrad.cells import Cell
 from steadygrad.scan.backends.c.printer.entry import Room
-from steadygrad.scan.backends.c.printer.operations import Unprintable
 from steadygrad.scan.backends.c.slots import HEAD, TOOLS, Slots
+from steadygrad.scan.ir.operations import Unprintable
 from steadygrad.scan.ir.trace import Stage, trace
 
 
