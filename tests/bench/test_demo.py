@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from steadygrad.bench import demo_run
 from steadygrad.bench.demo_fit import Reader, Recipe, one_thread
 from steadygrad.bench.demo_run import Demo, Story
 from steadygrad.cli import demo as command
@@ -271,7 +272,7 @@ def test_the_command_tells_the_story(
                 self.tell("plain RNN", done, 2)
             return story
 
-    monkeypatch.setattr(command, "Demo", Told)
+    monkeypatch.setattr(demo_run, "Demo", Told)
     monkeypatch.setattr(
         command, "Console", functools.partial(command.Console, force_terminal=is_terminal)
     )
@@ -297,7 +298,7 @@ def test_json_is_one_strict_document(
             def run(self, told: Story = told) -> Story:
                 return told
 
-        monkeypatch.setattr(command, "Demo", Told)
+        monkeypatch.setattr(demo_run, "Demo", Told)
         assert command.demo(tmp_path, json=True) == code
 
         def refuse(word: str) -> Any:

@@ -125,7 +125,10 @@ def unrolled(layer: Recurrent, x: Tensor) -> tuple[list[State], list[State]]:
 
 
 def test_no_cell_is_left_out() -> None:
-    files = {m.name for m in pkgutil.iter_modules(cells.__path__) if m.name[0] != "_"} - {"base", "parse"}
+    files = {m.name for m in pkgutil.iter_modules(cells.__path__) if m.name[0] != "_"} - {
+        "base",
+        "parse",
+    }
     assert files == {c.__module__.rpartition(".")[2] for c in CELLS.values()}
 
 

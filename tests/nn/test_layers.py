@@ -388,7 +388,7 @@ def test_a_second_derivative_through_calls_that_hand_their_state_on(
         third, _ = layer(x, state)
         loss = (first * second * third).sum()
         once = torch.autograd.grad(loss, list(layer.parameters()), create_graph=True)
-        penalty = sum(g.square().sum() for g in once)
+        penalty = torch.stack([g.square().sum() for g in once]).sum()
         return once, torch.autograd.grad(penalty, list(layer.parameters()))
 
     torch.testing.assert_close(derivatives(ours), derivatives(theirs))

@@ -1,5 +1,8 @@
 """Faults of a recurrent network's gradient, one file each; known to report and diagnosis alike."""
 
+from typing import TYPE_CHECKING
+
+from steadygrad._room import public
 from steadygrad.faults.base import Fault as Fault
 from steadygrad.faults.base import Moment as Moment
 from steadygrad.faults.base import Threshold as Threshold
@@ -30,3 +33,6 @@ from steadygrad.faults.vanishing import Vanishing as Vanishing
 
 FAULTS: dict[str, Fault] = known()
 """Every fault of the house by name, the worst first."""
+
+if not TYPE_CHECKING:  # they read the import lines above
+    __all__, __dir__ = public(globals())

@@ -1,7 +1,7 @@
 """Rules on the calls of the recurrent layers that need no replay."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from steadygrad.diagnosis.judge import judge_call
 from steadygrad.faults import CallFacts, Finding, Thresholds
@@ -31,9 +31,12 @@ class Calls:
         """Whether a recurrent layer was called."""
         return self._has_seen
 
-    def restore(self, leaks: dict[str, Finding], has_seen: bool) -> None:
-        """Take up what was seen before an interruption."""
-        self.leaks, self._has_seen = leaks, has_seen
+    def restore(self, findings: Iterable[tuple[str, Finding]], has_seen: bool) -> None:
+        """Take up what was found before an interruption, by layer."""
+        self._has_seen = has_seen
+        self.findings = {}
+        for layer, finding in findings:
+            self.findings.setdefault(layer, []).append(finding)
 
     def forget(self) -> None:
         """Begin anew."""

@@ -42,7 +42,7 @@ class WatchFacts:
         found: Findings as of the last look.
         raised: Candidate findings.
         looks: Looks so far.
-        leaks: States that leak from batch to batch.
+        of_calls: Findings on the calls themselves, such as a state that leaks between batches.
         called: Whether a recurrent layer was seen to be called.
         begun: The step that the schedule of looks counts from.
         grows: Whether the gradient grows through time, if that was measured.
@@ -56,7 +56,7 @@ class WatchFacts:
     found: tuple[Finding, ...] = ()
     raised: tuple[Raised, ...] = ()
     looks: int = 0
-    leaks: tuple[SavedFinding, ...] = ()
+    of_calls: tuple[SavedFinding, ...] = ()
     called: bool = False
     begun: int = 0
     grows: bool | None = None

@@ -193,7 +193,7 @@ class Watch:
             tuple(register.findings),
             register.saved(),
             register.looks,
-            tuple(SavedFinding(name, f) for name, f in self._calls.leaks.items()),
+            tuple(SavedFinding(n, f) for n, found in self._calls.findings.items() for f in found),
             self._calls.has_seen,
             self._turns.begun,
             history.grows,
@@ -215,7 +215,7 @@ class Watch:
         seen.was_measured, seen.broken = facts.measured, facts.broken
         seen.latest |= facts.latest
         seen.register.restore(facts.found, facts.raised, facts.looks)
-        self._calls.restore({s.name: s.finding for s in facts.leaks}, facts.called)
+        self._calls.restore(((s.name, s.finding) for s in facts.of_calls), facts.called)
         self._turns.resume(facts.begun)
         history.grows = facts.grows
         history.restore(facts.stride, facts.told)
