@@ -2,16 +2,49 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
 from steadygrad.cells import State
+from steadygrad.errors import did_you_mean
 from steadygrad.scan import is_codes
 
 if TYPE_CHECKING:
     from steadygrad.nn.recurrent import Recurrent
+
+P = ParamSpec("P")
+M = TypeVar("M", bound=torch.nn.Module)
+
+
+def refuse_unknown(
+    init: Callable[Concatenate[M, P], None],
+) -> Callable[Concatenate[M, P], None]:
+    """Have a constructor name the argument that was meant where a given one does not exist."""
+    known = list(inspect.signature(init).parameters)[1:]
+
+    @wraps(init)
+    def checked(self: M, *args: P.args, **named: P.kwargs) -> None:
+        for name in named:
+            if name == "proj_size" and name not in known:
+                raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
+            if name not in known:
+                raise TypeError(
+                    f"{type(self).__name__}: no argument {name!r}{did_you_mean(name, known)}; "
+                    f"there are: {', '.join(known)}"
+                )
+        init(self, *args, **named)
+
+    return checked
+
+
+def is_autocast(x: Tensor) -> bool:
+    """Whether autocast is on where ``x`` lies; there is none on the meta device."""
+    return not x.is_meta and torch.is_autocast_enabled(x.device.type)
 
 
 def check_options(
@@ -76,7 +109,7 @@ def check_input(layer: Recurrent, x: Tensor, dims: int) -> None:
     dtype = layer.weight_ih_l0.dtype
     if is_codes(x) and x.dim() == dims - 1:
         return check_codes(layer, x)
-    if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+    if x.dtype != dtype and not is_autocast(x):
         raise ValueError(
             f"RNN input dtype ({x.dtype}) does not match weight dtype ({dtype}). "
             f"Convert input: input.to({dtype}), or convert model: model.to({x.dtype})"

@@ -42,7 +42,7 @@ def parametrise_(layer: nn.Module, make: Callable[[Tensor], nn.Module]) -> None:
         parametrize.register_parametrization(
             layer, name, make(getattr(layer, name).detach()), unsafe=True
         )
-    if isinstance(layer, nn.RNNBase):
+    if isinstance(layer, nn.RNNBase) and not isinstance(layer, Recurrent):
         _follow(layer)
 
 
@@ -65,7 +65,7 @@ def free_(layer: nn.Module) -> nn.Module:
     for name in names:
         if parametrize.is_parametrized(layer, name):
             parametrize.remove_parametrizations(layer, name, leave_parametrized=True)
-    if isinstance(layer, nn.RNNBase):
+    if isinstance(layer, nn.RNNBase) and not isinstance(layer, Recurrent):
         layer.__dict__.pop(HOOK).remove()
         layer._flat_weights = _flat(layer)
     return layer

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import repeat
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,14 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from steadygrad.cells import Cell, State, parse
-from steadygrad.nn.checks import check_input, check_lengths, check_options, check_state
+from steadygrad.nn.checks import (
+    check_input,
+    check_lengths,
+    check_options,
+    check_state,
+    is_autocast,
+    refuse_unknown,
+)
 from steadygrad.nn.segments import Cuts, scan_in_segments
 from steadygrad.scan import Layout, LoopClip, Tap, Weights, is_codes
 
@@ -56,7 +63,8 @@ class Recurrent(nn.Module):
         the last state is the one at the row's own last step. The initial state is
         ``(L*D, B, H)`` per state of the cell (a tuple if it has more than one); zeros if not given.
         Output ``(T, B, D*P)`` and the last state, with ``D`` directions and
-        ``P = proj_size or hidden_size``.
+        ``P = proj_size or hidden_size``. Under autocast both have its dtype, as those of torch's
+        layers; inside, everything is computed in the dtype of the weights.
 
     Attributes:
         loop_clip: A `steadygrad.scan.LoopClip` that bounds the gradient inside backpropagation
@@ -77,6 +85,7 @@ class Recurrent(nn.Module):
         (torch.Size([20, 4, 16]), torch.Size([2, 4, 8]))
     """
 
+    @refuse_unknown
     def __init__(
         self,
         cell: Cell | str,
@@ -94,7 +103,7 @@ class Recurrent(nn.Module):
         truncate: int | None = None,
         checkpoint: bool = False,
     ) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # not super(): the drop-in layers have torch.nn.RNNBase next
         cuts = Cuts(truncate, checkpoint)
         self.backend = backend
         self.truncate = cuts.truncate
@@ -135,6 +144,44 @@ class Recurrent(nn.Module):
             value = value.to(device=device, dtype=dtype or torch.get_default_dtype())
             self.register_buffer(f"constant_{name}", value, persistent=False)
         self.reset_parameters()
+
+    def _fill_constants(self) -> None:
+        """Write the cell's constants into their buffers, which `to_empty` leaves without values."""
+        with torch.no_grad():
+            for name, value in _constants(self.cell, self.hidden_size).items():
+                self.get_buffer(f"constant_{name}").copy_(value)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        like = next(self.parameters())
+        was_meta = like.is_meta
+        nn.Module._apply(self, fn, recurse)
+        if was_meta and not next(self.parameters()).is_meta:
+            self._fill_constants()
+        return self
+
+    @property
+    def qconfig(self) -> Any:
+        """What `torch.ao.quantization` attaches to every module before it converts some."""
+        try:
+            return self.__dict__["_qconfig"]
+        except KeyError:
+            raise AttributeError("qconfig") from None  # so that torch takes the parent's
+
+    @qconfig.setter
+    def qconfig(self, value: Any) -> None:
+        kind = type(self).__name__
+        how = (
+            "torch.ao.quantization converts torch's own classes alone; for int8, put "
+            "layer.to_torch() in its place first, or train with steadygrad.nn.quantise_"
+        )
+        if value is not None:
+            raise RuntimeError(f"steadygrad {kind} cannot be converted: {how}")
+        warnings.warn(f"steadygrad {kind} stays in floating point: {how}", stacklevel=2)
+        self.__dict__["_qconfig"] = None
+
+    @qconfig.deleter
+    def qconfig(self) -> None:
+        self.__dict__.pop("_qconfig", None)
 
     @property
     def output_size(self) -> int:
@@ -187,6 +234,7 @@ class Recurrent(nn.Module):
                 nn.init.constant_(parameter, start)
         if self.weight_ih_l0.is_meta:  # no values to move, and no draws to be used up
             return
+        self._fill_constants()
         with torch.no_grad():
             for layer in range(self.num_layers):
                 for suffix in self._suffixes(layer):
@@ -295,7 +343,7 @@ class Recurrent(nn.Module):
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         rows = x.reshape(steps * batch, *x.shape[2:])
         output, last = self._layers(rows, starts, (batch,) * steps)
-        output = output.view(steps, batch, -1)
+        output = output.view(steps, batch, self.output_size * self.num_directions)
         output = output.transpose(0, 1) if self.batch_first else output
         if not batched:
             output = output.squeeze(0 if self.batch_first else 1)
@@ -344,13 +392,19 @@ class Recurrent(nn.Module):
     ) -> tuple[Tensor, State]:
         """All layers and directions over rows ``(N, I)``."""
         kind = x.device.type
-        if torch.is_autocast_enabled(kind):
+        if is_autocast(x):
             # Sixteen bits lose a gradient that is carried over many steps: full precision inside.
             with torch.autocast(kind, enabled=False):
                 dtype = next(self.parameters()).dtype
                 x = x if is_codes(x) else x.to(dtype)
                 starts = [tuple(s.to(dtype) for s in start) for start in starts]
-                return self._layers(x, starts, batch_sizes)
+                output, state = self._layers(x, starts, batch_sizes)
+            if dtype != torch.float32:  # autocast leaves double alone
+                return output, state
+            dtype = torch.get_autocast_dtype(kind)
+            return output.to(dtype), tuple(s.to(dtype) for s in state)
+        if not batch_sizes[0] or x.is_meta:
+            return self._without_values(x, starts)
         x = x.long() if is_codes(x) else x
         last: list[State] = []
         noise = self._draws(len(x), batch_sizes[0])
@@ -375,6 +429,16 @@ class Recurrent(nn.Module):
                 last.append(final)
             x = torch.cat(directions, -1) if self.bidirectional else directions[0]
         return x, tuple(torch.stack(states) for states in zip(*last, strict=True))
+
+    def _without_values(self, x: Tensor, starts: list[State]) -> tuple[Tensor, State]:
+        """Output and state where there is nothing to compute: no rows, or the meta device."""
+        sources = [*self.parameters(), *starts[0], *([] if is_codes(x) else [x])]
+        # Connected with what they would depend on, so that its gradient is zero and not None.
+        nothing = sum((s.sum() * 0 for s in sources), start=sources[0].new_zeros(()))
+        rows, kind = len(x), {"dtype": sources[0].dtype, "device": x.device}
+        output = torch.zeros(rows, self.output_size * self.num_directions, **kind) + nothing
+        last = tuple(torch.stack(states) for states in zip(*starts, strict=True))
+        return output, tuple(s + nothing for s in last)
 
     def _tap_of(self, layer: int, reverse: bool) -> Callable[[Tap], None] | None:
         on_tap = self.on_tap
@@ -430,7 +494,7 @@ def _constants(cell: Cell, hidden_size: int) -> Mapping[str, Tensor]:
 
 
 def _caller_level(layer: Recurrent) -> int:
-    return 3 if type(layer) is Recurrent else 4
+    return 3 if type(layer) is Recurrent else 5  # past `refuse_unknown` around each constructor
 
 
 def _batched_state(hx: Tensor | State, batched: bool) -> Tensor | State:

@@ -71,7 +71,8 @@ class EagerSteps:
         self._state: State | None = None
 
     def step(self, x: Tensor) -> Tensor:
-        with torch.no_grad():
+        # A stream's state and output have the dtype of the weights, whatever autocast says.
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             held = self._state
             given = held[0] if held is not None and len(held) == 1 else held
             output, last = self._layer(x.unsqueeze(0), given)

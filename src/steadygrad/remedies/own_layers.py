@@ -15,7 +15,7 @@ def no_loop(model: nn.Module) -> str | None:
     reason = no_recurrence(model)
     if reason is not None:
         return reason
-    if isinstance(model, nn.RNNBase):
+    if isinstance(model, nn.RNNBase) and not isinstance(model, Recurrent):
         return "it is itself the layer to replace; put it inside a module, such as a Sequential"
     if any(isinstance(m, nn.RNNBase | Recurrent) for m in model.modules()):
         return None
@@ -32,12 +32,12 @@ def own_layers(model: nn.Module, applied: Applied) -> Iterator[tuple[str, Recurr
     learn stays when the layer is put back. Hooks on the old layer do not follow.
     """
     for path, layer in list(model.named_modules()):
-        if isinstance(layer, nn.RNNBase):
+        if isinstance(layer, Recurrent):
+            yield path, layer
+        elif isinstance(layer, nn.RNNBase):
             twin = _sharing(layer)
             applied.replace(model, layer, twin)
             yield path, twin
-        elif isinstance(layer, Recurrent):
-            yield path, layer
 
 
 def _sharing(layer: nn.RNNBase) -> Recurrent:
