@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from steadygrad import cells as cells
     from steadygrad import flow as flow
     from steadygrad import init as init
+    from steadygrad import learn as learn
     from steadygrad import nn as nn
     from steadygrad import remedies as remedies
     from steadygrad import report as report
@@ -34,7 +35,10 @@ else:
     # The same names once more, by home: importing torch and all rooms takes seconds, which
     # `steadygrad --version`, or a program that only reads a record, need not spend.
     _HOMES = {
-        **{room: room for room in ("cells", "flow", "init", "nn", "remedies", "report", "tasks")},
+        **{
+            room: room
+            for room in ("cells", "flow", "init", "learn", "nn", "remedies", "report", "tasks")
+        },
         **dict.fromkeys(("GRU", "LSTM", "RNN", "Recurrent", "Stream"), "nn"),
         **dict.fromkeys(("ClipAdvice", "Diagnosis", "Finding", "Thresholds", "Watch"), "diagnosis"),
         **dict.fromkeys(("clip_advice", "clip_check", "diagnose", "repair", "watch"), "diagnosis"),

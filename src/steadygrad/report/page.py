@@ -58,9 +58,16 @@ def put(text: str, path: str | Path) -> Path:
     return path
 
 
-def document(title: str, body: Html) -> str:
-    """Return a page around ``body``, with the style and the script of every report in it."""
-    style, script = _asset("page.css"), _asset("page.js")
+def document(title: str, body: Html, *, style: str = "", script: str = "") -> str:
+    """Return a page around ``body``, with the style and the script of every report in it.
+
+    Args:
+        title: Of the window.
+        body: Content.
+        style: Rules after those of the report.
+        script: Code after that of the report; the page's policy allows these two and no other.
+    """
+    style, script = _asset("page.css") + style, _asset("page.js") + script
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
         "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "

@@ -1,0 +1,12 @@
+"""Lessons that compute: each answers one question with this library's own numbers."""
+
+from steadygrad._room import public
+from steadygrad.learn.lesson import Lesson as Lesson
+from steadygrad.learn.lesson import Result as Result
+from steadygrad.learn.lesson import register as _register
+from steadygrad.learn.lstm import LSTMLesson as LSTMLesson
+
+LESSONS = _register(list(globals().values()))
+"""Every lesson by name, in the order in which they build on each other."""
+
+__all__, __dir__ = public(globals())
