@@ -1,6 +1,7 @@
 """Lessons that compute: each answers one question with this library's own numbers."""
 
 from steadygrad._room import public
+from steadygrad.learn.backprop import BackpropLesson as BackpropLesson
 from steadygrad.learn.lesson import Lesson as Lesson
 from steadygrad.learn.lesson import Result as Result
 from steadygrad.learn.lesson import register as _register

@@ -37,13 +37,13 @@ scenes.unit = ({ f, i, g, o, before }) => {
     },
     shapes: {
       unit: [
-        ...wire("M20 90H204", before), ...wire("M256 90H350", f * before), ...wire("M410 90H640", c),
-        ...wire("M380 230V112", i * g), ...wire("M200 256H354", g), ...wire("M500 90V150", c),
-        ...wire("M500 194V230", Math.tanh(c)), ...wire("M526 256H640", h),
-        ...gate(230, 90, "forget f", f), ...gate(380, 256, "input i", i, 46), ...gate(500, 256, "output o", o, 46),
-        ...box(380, 90, "+"), ...box(170, 256, "new"), ...box(500, 172, "tanh"),
+        ...wire("M20 90H204", before), ...wire("M256 90H350", f * before), ...wire("M410 90H660", c),
+        ...wire("M380 230V112", i * g), ...wire("M200 256H354", g), ...wire("M540 90V150", c),
+        ...wire("M540 194V230", Math.tanh(c)), ...wire("M566 256H660", h),
+        ...gate(230, 90, "forget f", f), ...gate(380, 256, "input i", i, 46), ...gate(540, 256, "output o", o, 46),
+        ...box(380, 90, "+"), ...box(170, 256, "new"), ...box(540, 172, "tanh"),
         ...label(20, 50, "memory before", before), ...label(120, 306, "value g", g),
-        ...label(575, 50, "memory c", c), ...label(575, 216, "output h", h),
+        ...label(600, 50, "memory c", c), ...label(600, 206, "output h", h),
       ],
     },
   };

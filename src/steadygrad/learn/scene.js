@@ -158,7 +158,7 @@
         const text = show(made.text[node.dataset.text]);
         if (node.textContent !== text) node.textContent = text;
       }
-      curves.forEach((redraw, key) => redraw(made.lines[key]));
+      curves.forEach((redraw, key) => redraw((made.lines || {})[key]));
       for (const group of scene.querySelectorAll("[data-picture]")) {
         group.replaceChildren(...made.shapes[group.dataset.picture].map(shape));
       }
