@@ -23,7 +23,9 @@ const written = (line, write) => {
     return (c < 0 ? "− " : i ? "+ " : "") + product;
   });
   const text = parts.join(" ") || "0";
-  return line.function ? `${line.function}(${text})` : text;
+  if (!line.function) return text;
+  const alone = line.terms.length === 1 && line.terms[0][1].length === 1 && text.startsWith("(");
+  return alone ? line.function + text : `${line.function}(${text})`;
 };
 
 const evaluate = (lines, given) => {

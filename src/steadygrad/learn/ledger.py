@@ -113,4 +113,7 @@ def _written(line: Line, write: Callable[[str], str]) -> str:
         sign = "− " if coefficient < 0 else "+ " if parts else ""
         parts.append(sign + product)
     text = " ".join(parts) or "0"
-    return f"{line.function}({text})" if line.function else text
+    if not line.function:
+        return text
+    alone = len(line.terms) == 1 and len(line.terms[0][1]) == 1 and text.startswith("(")
+    return f"{line.function}{text}" if alone else f"{line.function}({text})"

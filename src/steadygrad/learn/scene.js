@@ -7,7 +7,8 @@
     if (v === null || Number.isNaN(v)) return "not a number";
     if (!Number.isFinite(v)) return v > 0 ? "infinite" : "−infinite";
     const size = Math.abs(v);
-    if (v === 0 || (Number.isInteger(v) && size < 1e6)) return v.toLocaleString("en").replace("-", "−");
+    if (v === 0) return "0";  // and not -0
+    if (Number.isInteger(v) && size < 1e6) return v.toLocaleString("en").replace("-", "−");
     if (size >= 1e-3 && size < 1e6) {
       return String(Number(v.toPrecision(4))).replace("-", "−");
     }
