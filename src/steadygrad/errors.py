@@ -1,7 +1,9 @@
 """Errors that any room may raise and the command line shows as one line."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from numbers import Integral
+from typing import Any
 
 
 class InputError(ValueError):
@@ -20,3 +22,28 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'lstm'?"``, or nothing where no known name is near."""
     near = difflib.get_close_matches(given, list(known), 1, 0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse a word that is none of those an argument may be.
+
+    Raises:
+        InputError: It is none of them; a ValueError.
+    """
+    if not isinstance(value, str) or value not in choices:
+        near = did_you_mean(value, choices) if isinstance(value, str) else ""
+        raise InputError(f"{name}: expected {' or '.join(map(repr, choices))}, got {value!r}{near}")
+
+
+def check_count(name: str, value: Any, least: int = 1, *, optional: bool = False) -> None:
+    """Refuse what is no whole number of at least ``least``; None too, unless ``optional``.
+
+    Raises:
+        InputError: It is not; a ValueError.
+    """
+    if value is None and optional:
+        return
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or int(value) < least:
+        also = ", or None" if optional else ""
+        raise InputError(f"{name}: expected a whole number, at least {least}{also}, got {value!r}")

@@ -9,6 +9,7 @@ from typing import Any, Protocol, final, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from steadygrad.errors import check_count
 from steadygrad.record import Run, read
 
 SPIKE = 5.0  # robust deviations of the log norm from which a step is a spike
@@ -115,6 +116,7 @@ def clip_advice(
         >>> clip_advice([1.0, 1.1, 0.9, 1.0, 1.2, 40.0]).remedy
         'clip-norm:max_norm=1.82'
     """
+    check_count("skip_first", skip_first, 0)
     values = _values(norms)[skip_first:]
     good = values[np.isfinite(values) & (values > 0)]
     if len(good) < 2:

@@ -23,8 +23,11 @@ def steps_of(lag: Lag) -> int | None:
     """
     if isinstance(lag, LagEstimate):
         return lag.needed
-    if lag is not None and lag < 1:
-        raise ValueError(f"lag counts steps back and must be at least 1, got {lag}")
+    if lag is not None and (not isinstance(lag, int) or isinstance(lag, bool) or lag < 1):
+        raise ValueError(
+            f"lag counts steps back and must be at least 1, got {lag!r}: give a whole number, what "
+            "steadygrad.tasks.estimate_lag found, or None"
+        )
     return lag
 
 

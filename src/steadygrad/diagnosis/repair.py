@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from steadygrad.diagnosis.diagnose import diagnose
 from steadygrad.diagnosis.forks import Better, Choice, Fork, choose, first_to_reach, sign_of
+from steadygrad.diagnosis.lag import steps_of
+from steadygrad.errors import check_count
 from steadygrad.faults import Finding, verdict, worst_first
 from steadygrad.record import Record
 from steadygrad.remedies import Course, Remedy, parse
@@ -142,14 +144,18 @@ def repair(
         ('vanishing', 'forget-bias')
     """
     sign_of(better)  # wrong before the first training
+    check_count("most", most)
+    check_count("seeds", seeds, 2)
+    check_count("seed", seed, 0)
+    steps_of(lag)
+    for text in remedies or ():
+        parse(text)
     run = _Trainings(model_factory, trainer)
     if findings is None:
         findings = diagnose_all(run.made(seed), loss_fn, lag)
         if not findings and not dry_run:
             findings = diagnose_all(run.trained(seed), loss_fn, lag)
     plan = tuple(remedies) if remedies is not None else plan_of(findings, most)
-    for text in plan:
-        parse(text)  # wrong before the first training, not after an hour
     choice = None
     if findings and plan and not dry_run and target is not None:
         choice = first_to_reach(

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from steadygrad.errors import check_count
 from steadygrad.flow.capture import Call, Capture
 from steadygrad.flow.layer_names import direction_name
 from steadygrad.flow.replay import OutputGradient, Replay, rows_of
@@ -53,6 +54,8 @@ def gradient_by_source(
     Raises:
         ValueError: The model holds no recurrent layer, or the loss does not depend on one.
     """
+    check_count("sources", sources)
+    check_count("rows", rows, optional=True)
     with Capture(model) as capture, torch.random.fork_rng():
         with torch.enable_grad():
             loss = loss_fn()

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from steadygrad.errors import check_count
 from steadygrad.flow.by_lag import LagCurve, curve, median_curve
 from steadygrad.flow.capture import Call, Capture, recurrent_layers
 from steadygrad.flow.gate_health import GateHealth, gate_health
@@ -120,6 +121,8 @@ def gradient_through_time(
         ValueError: No recurrent layer, or none was called; the loss is no scalar or does not
             depend on a recurrent layer.
     """
+    check_count("sources", sources)
+    check_count("rows", rows, optional=True)
     names = [n for n, p in model.named_parameters() if p.requires_grad]
     parameters = [p for p in model.parameters() if p.requires_grad]
     with Capture(model) as capture, _dropout_between_layers_off(model), torch.random.fork_rng():

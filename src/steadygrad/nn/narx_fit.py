@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from steadygrad.errors import check_count
 from steadygrad.nn.levenberg_marquardt import Fit, levenberg_marquardt
 from steadygrad.nn.narx import NARX, Delays
 
@@ -49,6 +50,8 @@ def fit_narx(
             f"fit_narx: loop is 'open' or 'closed' and method 'lm' or 'adam', got {loop!r}, "
             f"{method!r}"
         )
+    check_count("steps", steps)
+    check_count("horizon", horizon, optional=True)
     longest = u.shape[0] - net.longest_delay
     length = min(50, longest) if horizon is None else horizon
     if not 1 <= length <= longest:

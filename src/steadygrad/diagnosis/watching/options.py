@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from steadygrad.diagnosis.lag import Lag
+from steadygrad.diagnosis.lag import Lag, steps_of
+from steadygrad.errors import check_count
 from steadygrad.faults import Thresholds
 
 
@@ -22,9 +23,13 @@ class Options:
     steps: int | None
 
     def __post_init__(self) -> None:
+        steps_of(self.lag)  # refuses what is no lag
         for name in ("every", "steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(
                     f"{name} counts training steps and must be at least 1, got {value}"
                 )
+        check_count("rows", self.rows)
+        check_count("exponents", self.exponents, 0)
+        check_count("start_step", self.start_step, 0)
