@@ -2,6 +2,7 @@
 
 from steadygrad._room import public
 from steadygrad.learn.backprop import BackpropLesson as BackpropLesson
+from steadygrad.learn.clip import ClipLesson as ClipLesson
 from steadygrad.learn.lesson import Lesson as Lesson
 from steadygrad.learn.lesson import Result as Result
 from steadygrad.learn.lesson import register as _register

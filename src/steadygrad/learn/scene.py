@@ -171,13 +171,14 @@ class Curves:
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawing of shapes in a box of the given width and height, with an image behind it."""
+    """A drawing of shapes in a box, with an image behind its upper part."""
 
     key: str
     label: str
     width: int
     height: int
     behind: str | None = None
+    behind_height: int | None = None
 
     def html(self) -> Html:
         """Draw the box; the script draws the shapes."""
@@ -186,7 +187,7 @@ class Picture:
                 "image",
                 href=self.behind,
                 width=self.width,
-                height=self.height,
+                height=self.behind_height or self.height,
                 preserveAspectRatio="none",
             )
             if self.behind

@@ -192,8 +192,8 @@ class VanishResult(Result):
                     )
                     for b in self.bounds
                 ],
-                "Medians over steps. The bound is loose: λ₁ above 1 is necessary for an explosion, not sufficient. "
-                "The measured column is the product of Jacobians.",
+                "Medians over steps. The bound is loose: λ₁ above 1 is necessary for an explosion, "
+                "not sufficient. The measured column is the product of Jacobians.",
             ),
         )
 
