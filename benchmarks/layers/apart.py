@@ -45,7 +45,7 @@ def _memory(where: str, shape: tuple[int, ...], checkpoint: bool) -> dict[str, f
     ``own_mb`` is the growth without the output and its gradient, which any layer has.
     """
     steps, batch, inputs, hidden = shape
-    options = {"checkpoint": True} if checkpoint else {}
+    options: dict[str, Any] = {"checkpoint": True} if checkpoint else {}
     layer = (sg if where == "ours" else nn).LSTM(inputs, hidden, **options)
     layer(torch.randn(2, 1, inputs))[0].sum().backward()
     x = torch.randn(steps, batch, inputs)

@@ -43,7 +43,8 @@ def check_count(name: str, value: Any, least: int = 1, *, optional: bool = False
     """
     if value is None and optional:
         return
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or int(value) < least:
+    given: Any = value
+    is_whole = isinstance(given, Integral) and not isinstance(given, bool)
+    if not (is_whole and int(given) >= least):
         also = ", or None" if optional else ""
         raise InputError(f"{name}: expected a whole number, at least {least}{also}, got {value!r}")

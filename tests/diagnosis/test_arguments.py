@@ -56,7 +56,9 @@ CASES: list[tuple[Callable[..., None], dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("call", "options", "says"), CASES, ids=lambda v: str(v)[:30])
+@pytest.mark.parametrize(
+    ("call", "options", "says"), CASES, ids=lambda v: getattr(v, "__name__", str(v)[:30])
+)
 def test_a_wrong_argument_is_refused_in_one_line(
     call: Callable[..., None], options: dict[str, Any], says: str
 ) -> None:

@@ -13,7 +13,6 @@ from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 
 import steadygrad as sg
 from steadygrad.flow import Capture, gradient_through_time
-from steadygrad.flow.boundary_probe import BoundaryProbe
 from steadygrad.flow.input_probe import InputProbe
 from tests.helpers.unrolled import unroll
 
@@ -247,47 +246,6 @@ def test_the_input_probe_keeps_no_tensor_alive() -> None:
     gc.collect()
     assert seen() is None
     probe.close()
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("entry", ["last", "all"])
-def test_the_boundary_probe_is_exact_at_the_cuts(kind: str, entry: str) -> None:
-    layer = KINDS[kind][0](3, 8, 2, batch_first=True, dtype=F64)
-    x = torch.randn(4, 43, 3, dtype=F64)
-
-    def loss() -> Tensor:
-        output = layer(x)[0]
-        return output[:, -1].square().sum() if entry == "last" else output.square().sum()
-
-    flow = gradient_through_time(layer, loss).flows[f"{kind.lower()}.l1"]
-    layer.zero_grad()
-    loss().backward()
-    plain = [p.grad.clone() for p in layer.parameters()]
-    probe = BoundaryProbe(layer, chunks=10)
-    probe.is_on = True
-    layer.zero_grad()
-    loss().backward()
-    torch.testing.assert_close([p.grad for p in layer.parameters()], plain)
-    steps, norms = probe.rows
-    assert len(steps) == 9
-    np.testing.assert_allclose(norms, flow.log10_grad[steps], atol=1e-9)
-    if kind == "LSTM":
-        cell_norms = [probe.log10_grad[int(t)][1] for t in steps]
-        np.testing.assert_allclose(cell_norms, flow.log10_grad_by_state["c"][steps], atol=1e-9)
-    probe.close()
-    assert "forward" not in layer.__dict__
-    with pytest.raises(ValueError, match="bidirectional"):
-        BoundaryProbe(nn.LSTM(2, 2, bidirectional=True))
-
-
-def test_boundary_probe_leaves_rows_of_several_lengths_whole() -> None:
-    layer = sg.LSTM(2, 3)
-    x, lengths = torch.randn(30, 2, 2), torch.tensor([30, 12])
-    want, _ = layer(x, lengths=lengths)
-    probe = BoundaryProbe(layer, chunks=10)
-    probe.is_on = True
-    torch.testing.assert_close(layer(x, lengths=lengths)[0], want, rtol=0, atol=0)
-    assert not probe.log10_grad
 
 
 def test_capture_keeps_nothing_after_it_closes() -> None:

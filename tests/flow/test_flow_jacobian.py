@@ -218,7 +218,7 @@ def test_refusals_say_what_is_wrong() -> None:
 def test_pascanus_conditions_hold_where_they_speak() -> None:
     """Norm below 1/gamma: every step shrinks every gradient by at least that (section 2.1)."""
     for nonlinearity, gamma in (("tanh", 1.0), ("sigmoid", 0.25)):
-        layer: Any = sg.RNN(I, 12, nonlinearity=nonlinearity, dtype=F64)
+        layer: Any = sg.RNN(I, 12, nonlinearity=nonlinearity, dtype=F64)  # type: ignore[arg-type]
         nn.init.orthogonal_(layer.weight_hh_l0, 0.9 / gamma)
         measured = recurrent_weights(layer)
         assert measured.slope_bound == gamma and measured.must_vanish

@@ -30,7 +30,7 @@ def walked(clip: Clip, w: float, b: float, rate: float, bound: float, steps: int
     path = []
     for _ in range(steps + 1):
         loss, grads = by_autograd(w, b, bound if clip == "inside" else None)
-        path.append((w, b, loss, float(np.hypot(*grads))))
+        path.append((w, b, loss, float(np.hypot(grads[0], grads[1]))))
         parameter = torch.nn.Parameter(torch.tensor([w, b], dtype=torch.float64))
         parameter.grad = torch.tensor(grads, dtype=torch.float64)
         if clip == "value":
@@ -66,7 +66,7 @@ def test_the_pages_gradient_is_autograds_on_the_cliff_too(clip: Clip) -> None:
         loss, grads = by_autograd(w, b, 0.03 if clip == "inside" else None)
         (spot,) = made["path"]
         assert spot["loss"] == pytest.approx(loss, rel=1e-9)
-        assert spot["norm"] == pytest.approx(np.hypot(*grads), rel=1e-7)
+        assert spot["norm"] == pytest.approx(np.hypot(grads[0], grads[1]), rel=1e-7)
 
 
 def test_the_frameworks_formulas_equal_the_librarys_clips() -> None:
@@ -106,4 +106,4 @@ def test_the_cliff_throws_out_what_is_not_clipped() -> None:
 def test_options_out_of_range_are_refused() -> None:
     for options, says in (({"w": 9.0}, "w must be 2 to 7"), ({"rate": 0.0}, "rate must be above")):
         with pytest.raises(InputError, match=says):
-            ClipLesson(**options).run()
+            ClipLesson(**options).run()  # type: ignore[arg-type]

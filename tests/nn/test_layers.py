@@ -230,7 +230,7 @@ def test_packed_rows_equal_the_same_rows_alone() -> None:
 def test_sigmoid_and_unknown_nonlinearities() -> None:
     assert sg.RNN(2, 3, nonlinearity="sigmoid").nonlinearity == "sigmoid"
     with pytest.raises(ValueError, match="Unknown nonlinearity 'sine'"):
-        sg.RNN(2, 3, nonlinearity="sine")
+        sg.RNN(2, 3, nonlinearity="sine")  # type: ignore[arg-type]
     with pytest.raises(
         ValueError, match=r"cell 'lstn': no such cell; did you mean 'lstm'.; there are: .*elman"
     ):

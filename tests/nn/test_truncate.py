@@ -152,7 +152,7 @@ def test_a_bad_truncation_is_refused(bad: Any) -> None:
     with pytest.raises(ValueError, match="truncate: expected None or a whole number"):
         layer(torch.zeros(5, 2, 3))
     with pytest.raises(TypeError, match="checkpoint should be of type bool, got: int"):
-        sg.LSTM(3, 4, checkpoint=1)
+        sg.LSTM(3, 4, checkpoint=1)  # type: ignore[arg-type]
 
 
 def test_options_are_shown() -> None:

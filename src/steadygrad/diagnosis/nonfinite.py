@@ -156,18 +156,10 @@ def _gate(call: Call) -> str | None:
 
 def _first(call: Call, value: Tensor) -> tuple[int, int]:
     """Time step and sequence of the first bad entry of something laid out as the output is."""
-    bad = ~torch.isfinite(value).all(-1)
-    if isinstance(call.input, PackedSequence):
-        bad = Layout(tuple(call.input.batch_sizes.tolist())).pad(bad, False)
-        order = call.input.sorted_indices
-    else:
-        order = None
-        if bad.dim() == 1:
-            bad = bad[:, None]
-        elif getattr(call.layer, "batch_first", False):
-            bad = bad.t()
-    t, row = (int(i) for i in bad.nonzero()[0])
-    return t, row if order is None else int(order[row])
+    arranged = call.arranged
+    bad = ~torch.isfinite(arranged.rows(value)).all(-1)
+    t, row = (int(i) for i in Layout(arranged.batch_sizes).pad(bad, False).nonzero()[0])
+    return t, arranged.row(row)
 
 
 def _any_row(state: Tensor) -> int:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from steadygrad.errors import check_count
 from steadygrad.flow.capture import Call, Capture
-from steadygrad.flow.layer_names import direction_name
+from steadygrad.flow.output_gradients import output_gradients
 from steadygrad.flow.replay import OutputGradient, Replay, rows_of
 from steadygrad.flow.sources import entries, is_reached, part_of, spread, top_of
 
@@ -65,7 +65,7 @@ def gradient_by_source(
             if not is_reached(grad):
                 continue
             top = top_of(index, calls, grads)
-            both = 1 + bool(getattr(calls[top].layer, "bidirectional", False))
+            both = calls[top].view.num_directions
             at = entries(rows_of(calls[top], grads[top]), both).any(1).nonzero().flatten().tolist()
             steps = spread(at, sources)
             replay = Replay(call.layer, rows_of(call, grad, rows))
@@ -122,13 +122,7 @@ def gradients_of(capture: Capture, loss: Tensor) -> tuple[list[Call], list[Outpu
             "expected a scalar that depends on a recurrent layer of the model; is the model that "
             "is called this very one, with gradients on?"
         )
-    outs = [t for c in calls for t in (c.output, *c.last) if t.requires_grad]
-    got = torch.autograd.grad(loss, outs, retain_graph=True, allow_unused=True)
-    by_id = {id(t): g for t, g in zip(outs, got, strict=True)}
-    grads: list[OutputGradient] = [
-        (by_id.get(id(c.output)), tuple(by_id.get(id(s)) for s in c.last)) for c in calls
-    ]
-    return calls, grads
+    return calls, output_gradients(loss, calls)[0]
 
 
 def _norms(
@@ -139,6 +133,6 @@ def _norms(
 ) -> dict[str, NDArray[np.float64]]:
     taps = replay.backward(output, last)
     return {
-        direction_name(name, key, replay.twin): tap.log10_over_batch().cpu().numpy()
+        replay.view.name(key, name): tap.log10_over_batch().cpu().numpy()
         for key, tap in taps.items()
     }

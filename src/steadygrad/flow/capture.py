@@ -12,7 +12,10 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
 from steadygrad.flow.hooks import Hook
-from steadygrad.nn import Recurrent
+from steadygrad.nn import LayerView, view
+from steadygrad.nn.arrangement import Arrangement
+from steadygrad.nn.layer_view import layers_in
+from steadygrad.scan import is_codes
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,23 @@ class Call:
     goes_on: bool = False
     noise: tuple[dict[str, Tensor], ...] | None = None
 
+    @property
+    def view(self) -> LayerView:
+        """Of the layer."""
+        return view(self.layer)
+
+    @property
+    def arranged(self) -> Arrangement:
+        """How the call lays out its rows."""
+        return self.view.arrange(self.input, self.lengths)
+
+    def over_time(self) -> Tensor | None:
+        """The input of a dense batch of features, ``(T, B, I)``; None where it is anything else."""
+        arranged = self.arranged
+        if not arranged.is_dense or not arranged.is_batched or is_codes(self.input.data):
+            return None
+        return arranged.rows(self.input).view(len(arranged.batch_sizes), arranged.batch, -1)
+
     def detached(self) -> "Call":
         """The same values, without the graph that made them."""
         x = self.input
@@ -69,10 +89,9 @@ def recurrent_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield name and module of every recurrent layer, torch's and ours."""
     # What wraps a model, or a part of it, keeps the names its maker knows.
     wrapper = _wrapper(model)
-    for name, module in model.named_modules():
-        if isinstance(module, (nn.RNN, nn.LSTM, nn.GRU, Recurrent)):
-            inner = f"{name}.".removeprefix(wrapper).replace("_orig_mod.", "").rstrip(".")
-            yield inner or type(module).__name__.lower(), module
+    for name, module in layers_in(model):
+        inner = f"{name}.".removeprefix(wrapper).replace("_orig_mod.", "").rstrip(".")
+        yield inner or type(module).__name__.lower(), module
 
 
 def _wrapper(model: nn.Module) -> str:

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from steadygrad.flow.hooks import Hook
-from steadygrad.scan import Layout, log10_sum_squares
+from steadygrad.nn import view
+from steadygrad.nn.arrangement import Arrangement
+from steadygrad.scan import Layout, is_codes, log10_sum_squares
 
 
 class InputProbe:
@@ -52,15 +54,17 @@ class InputProbe:
         if not (self.is_on and torch.is_grad_enabled()):
             return None
         given = args[0] if args else kwargs["input"]
-        data = given.data if isinstance(given, PackedSequence) else given
+        lengths = args[2] if len(args) > 2 else kwargs.get("lengths")
         # The hook must not hold the tensor that holds it: such a ring is never freed.
-        sizes = tuple(given.batch_sizes.tolist()) if isinstance(given, PackedSequence) else None
-        first = bool(getattr(layer, "batch_first", False))
+        arranged = view(layer).arrange(given, lengths)
+        data = given.data if isinstance(given, PackedSequence) else given
         if data.requires_grad:
-            data.register_hook(lambda grad: self._keep(grad, sizes, first))
+            data.register_hook(lambda grad: self._keep(grad, arranged))
+            return None
+        if is_codes(data):  # symbols have no gradient
             return None
         data = data.detach().requires_grad_()  # a leaf of its own: the caller's tensor stays as is
-        data.register_hook(lambda grad: self._keep(grad, sizes, first))
+        data.register_hook(lambda grad: self._keep(grad, arranged))
         probed = (
             PackedSequence(data, given.batch_sizes, given.sorted_indices, given.unsorted_indices)
             if isinstance(given, PackedSequence)
@@ -68,13 +72,9 @@ class InputProbe:
         )
         return ((probed, *args[1:]), kwargs) if args else (args, kwargs | {"input": probed})
 
-    def _keep(self, grad: Tensor, sizes: tuple[int, ...] | None, batch_first: bool) -> None:
-        with torch.no_grad():
-            norms = torch.linalg.vector_norm(grad, dim=-1, dtype=torch.float64).log10()
-            if sizes is not None:
-                norms = Layout(sizes).pad(norms, -torch.inf)
-            elif grad.dim() == 2:
-                norms = norms[:, None]
-            elif batch_first:
-                norms = norms.t()
-            self.log10_grad = log10_sum_squares(norms).cpu().numpy()
+    @torch.no_grad()
+    def _keep(self, grad: Tensor, arranged: Arrangement) -> None:
+        rows = arranged.rows(grad)
+        norms = torch.linalg.vector_norm(rows, dim=-1, dtype=torch.float64).log10()
+        norms = Layout(arranged.batch_sizes).pad(norms, -torch.inf)
+        self.log10_grad = log10_sum_squares(norms).cpu().numpy()

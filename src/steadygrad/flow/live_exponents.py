@@ -1,7 +1,6 @@
 """Leading Lyapunov exponents in a running training, measurement after measurement."""
 
 import torch
-from torch.nn.utils.rnn import PackedSequence
 
 from steadygrad.flow.adjoint import FIRST, retreat, segment_for
 from steadygrad.flow.capture import Call
@@ -35,15 +34,14 @@ class LiveExponents:
         Nothing for a packed batch, whose sequences have many lengths. Of a bidirectional module
         the forward direction is measured.
         """
-        if isinstance(call.input, PackedSequence):
+        arranged = call.arranged
+        if not arranged.is_dense or arranged.is_step:
             return []
-        x, first = call.input, bool(getattr(call.layer, "batch_first", False))
-        if x.dim() == 3:
-            x = x[: self.rows] if first else x[:, : self.rows]
+        x = arranged.first_rows(call.input, self.rows)
         state = tuple(s[:, : self.rows] if s.dim() == 3 else s for s in call.state) or None
         dtype = torch.float32 if call.output.dtype == torch.float32 else torch.float64
         found = []
-        for index in range(int(call.layer.num_layers)):  # type: ignore[arg-type]
+        for index in range(call.view.num_layers):
             key = call.name, index
             path = trajectory(call.layer, x, state, index=index).to(dtype)
             fresh = LyapunovChain(min(self.k, sum(s.shape[1] for s in path.state)), qr_every=1)

@@ -1,6 +1,5 @@
 r"""How much an LSTM can stretch the gradient in one step: the bound of Hou et al."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,10 @@ from torch import Tensor, nn
 from steadygrad.cells import LSTM as LSTMCell
 from steadygrad.cells import LSTMLayerNorm
 from steadygrad.flow.singular import svdvals
-from steadygrad.nn import BatchNormLSTM, cell_of
+from steadygrad.nn import BatchNormLSTM, cell_of, view
+from steadygrad.nn.layer_view import Key
 from steadygrad.nn.quantise import RowNorm, unit_rows
+from steadygrad.scan import Layout, Observed, Weights, observe
 
 GATES = LSTMCell.gates
 
@@ -85,15 +86,13 @@ def lstm_bound(layer: nn.Module, x: Tensor, state: Any = None) -> LSTMBound:
         the largest g; the largest g/σ, used here, is what holds always.
     """
     _check(layer, x)
-    x = x.transpose(0, 1) if getattr(layer, "batch_first", False) else x
     if isinstance(layer, BatchNormLSTM):
-        return _batch(layer, x, state)
-    steps = list(_steps(layer, x, state))
-    gamma = torch.stack([c.abs().amax(-1) for c, _ in steps])  # (T, B), of c before each step
+        return _batch(layer, x.transpose(0, 1) if layer.batch_first else x, state)
+    before, scales = _states(layer, x, state)
+    gamma = before.abs().amax(-1)  # (T, B)
     norms, form = _factors(layer)
-    scales = [scale for _, scale in steps]
-    if scales[0] is not None:
-        norms = {g: n * torch.stack([s[g] for s in scales if s]) for g, n in norms.items()}
+    if scales is not None:
+        norms = {gate: norm * scales[gate] for gate, norm in norms.items()}
     per_gate = {g: n.expand_as(gamma) for g, n in norms.items()}
     lambda1, lambda2 = lambdas(per_gate, gamma)
     return LSTMBound(lambda1, lambda2, form, {g: float(n.max()) for g, n in per_gate.items()})
@@ -114,7 +113,7 @@ def squared_lambdas(norms: dict[str, Tensor], gamma: Tensor) -> tuple[Tensor, Te
 
 def _factors(layer: Any) -> tuple[dict[str, Tensor], str]:
     """Per gate the factor that does not depend on time, and the form of the bound."""
-    weight = layer.weight_hh_l0
+    weight = view(layer).weights().weight_hh
     steps: Any = getattr(layer, "parametrizations", {})
     rows = [s for s in steps["weight_hh_l0"] if isinstance(s, RowNorm)] if steps else []
     norms = spectral_norms(unit_rows(weight) if rows else weight)
@@ -132,41 +131,28 @@ def spectral_norms(weight: Tensor) -> dict[str, Tensor]:
     return {g: svdvals(block)[0] for g, block in blocks}
 
 
-def _steps(layer: Any, x: Tensor, state: Any) -> Iterator[tuple[Tensor, dict[str, Tensor] | None]]:
-    """Yield c before every step, and per gate g/σ ``(B,)`` of a layer norm, from the equations."""
-    batch = x.shape[1]
-    zeros = x.new_zeros(batch, layer.hidden_size)
-    h, c = (zeros, zeros) if state is None else (s.reshape(batch, -1) for s in state)
-    b_ih, b_hh = (layer.bias_ih_l0, layer.bias_hh_l0) if layer.bias else (0, 0)
-    normalised = isinstance(cell_of(layer), LSTMLayerNorm)
-    for x_t in x:
-        a = (x_t @ layer.weight_ih_l0.t() + b_ih).chunk(4, 1)
-        b = (h @ layer.weight_hh_l0.t() + b_hh).chunk(4, 1)
-        scales = _scales(layer, b) if normalised else None
-        yield c, scales
-        if normalised:
-            a = [
-                getattr(layer, f"gain_x_{g}_l0") * _normal(v) for g, v in zip(GATES, a, strict=True)
-            ]
-            b = [
-                getattr(layer, f"gain_h_{g}_l0") * _normal(v) + getattr(layer, f"shift_{g}_l0")
-                for g, v in zip(GATES, b, strict=True)
-            ]
-        i, f, g, o = (u + v for u, v in zip(a, b, strict=True))
-        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-        h = o.sigmoid() * c.tanh()
+def _states(layer: nn.Module, x: Tensor, state: Any) -> tuple[Tensor, dict[str, Tensor] | None]:
+    """Memory before every step ``(T, B, H)``; per gate g/σ ``(T, B)``, None without layer norm."""
+    seen = view(layer)
 
+    def look(
+        _: Key, x: Tensor, weights: Weights, start: tuple[Tensor, ...], layout: Layout
+    ) -> tuple[Tensor, Observed]:
+        found = observe(seen.cell, x, weights, start, layout)
+        return found.hidden, found
 
-def _normal(value: Tensor) -> Tensor:
-    return nn.functional.layer_norm(value, value.shape[-1:])
-
-
-def _scales(layer: Any, products: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Largest gain over σ, by gate; σ with the small number that keeps it from zero."""
-    return {
-        gate: getattr(layer, f"gain_h_{gate}_l0").abs().max()
-        / (value.var(-1, correction=0) + 1e-5).sqrt()
-        for gate, value in zip(GATES, products, strict=True)
+    drive = seen.read(x, state)
+    (observed,) = seen.run(drive, look)[1].values()
+    h, c = (observed.states[n].unflatten(0, (len(drive.batch_sizes), -1)) for n in ("h", "c"))
+    if not isinstance(seen.cell, LSTMLayerNorm):
+        return c, None
+    weights = seen.weights()
+    units = dict(zip(seen.cell.per_unit, weights.per_unit, strict=True))
+    made = nn.functional.linear(h, weights.weight_hh, weights.bias_hh)
+    # Largest gain over σ, with the small number that keeps σ from zero.
+    return c, {
+        gate: units[f"gain_h_{gate}"].abs().max() / (product.var(-1, correction=0) + 1e-5).sqrt()
+        for gate, product in zip(GATES, made.chunk(4, -1), strict=True)
     }
 
 
@@ -209,11 +195,12 @@ def _check(layer: Any, x: Tensor) -> None:
             "lstm_bound: expected an LSTM, or lstm-layer-norm with memory=False and joint=False; "
             f"got {cell!r}"
         )
-    if layer.num_layers != 1 or layer.bidirectional or layer.proj_size:
+    seen = view(layer)
+    if len(seen.keys) != 1 or seen.output_size != seen.hidden_size or seen.is_step:
         raise ValueError(
             "lstm_bound: expected one layer, one direction, no projection; got "
-            f"num_layers={layer.num_layers}, bidirectional={layer.bidirectional}, "
-            f"proj_size={layer.proj_size}. Measure the layers one by one"
+            f"num_layers={seen.num_layers}, bidirectional={seen.num_directions == 2}, "
+            f"h of {seen.output_size} features for {seen.hidden_size}. Measure layers one by one"
         )
     if x.dim() != 3 or x.shape[-1] != layer.input_size:
         raise ValueError(

@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from steadygrad.flow.capture import Call
 from steadygrad.flow.replay import OutputGradient, Rows, rows_of
+from steadygrad.nn.arrangement import Arrangement
 from steadygrad.scan import Layout
 
 
@@ -50,12 +51,12 @@ def part_of_call(call: Call, grad: OutputGradient, limit: int | None = None) -> 
     return Part(
         call.name,
         Rows(
-            _kept(rows.x),
-            rows.batch_sizes,
-            tuple(map(_kept, rows.state)),
-            _kept(rows.output),
-            tuple(map(_kept, rows.last)),
-            rows.noise and tuple({n: _kept(v) for n, v in d.items()} for d in rows.noise),
+            x=_kept(rows.x),
+            batch_sizes=rows.batch_sizes,
+            state=tuple(map(_kept, rows.state)),
+            noise=rows.noise and tuple({n: _kept(v) for n, v in d.items()} for d in rows.noise),
+            output=_kept(rows.output),
+            last=tuple(map(_kept, rows.last)),
         ),
         _kept(values.output),
         tuple(map(_kept, values.last)),
@@ -161,11 +162,6 @@ def _laid_out(
     call: Call, grad: OutputGradient, sizes: tuple[int, ...]
 ) -> tuple[Call, OutputGradient]:
     """A call of rows of one length in the layout that its layer takes."""
-    is_first = bool(getattr(call.layer, "batch_first", False))
-
-    def laid(rows: Tensor) -> Tensor:
-        wide = rows.view(len(sizes), sizes[0], -1)
-        return wide.transpose(0, 1) if is_first else wide
-
+    laid = Arrangement(sizes, call.view.batch_first).laid
     dense = replace(call, input=laid(call.input.data), output=laid(call.output))
     return dense, (None if grad[0] is None else laid(grad[0]), grad[1])

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence
 
 from steadygrad.flow.capture import Call
 from steadygrad.flow.replay import OutputGradient
@@ -43,13 +42,11 @@ def padded_loss(call: Call, gradient: OutputGradient) -> PaddedLoss | None:
     tells nothing: images that end in background look the same and are none.
     """
     output = gradient[0]
-    if output is None or isinstance(call.input, PackedSequence) or call.input.dim() != 3:
+    x = call.over_time()
+    if output is None or x is None:
         return None
-    if call.lengths is not None:  # nothing is computed beyond them
-        return None
-    first = bool(getattr(call.layer, "batch_first", False))
-    x = call.input.transpose(0, 1) if first else call.input
-    entered = (output.transpose(0, 1) if first else output).double().square().sum(-1)  # (T, B)
+    # (T, B)
+    entered = call.arranged.rows(output).double().square().sum(-1).view(x.shape[:2])
     runs, inside = _runs(x)
     steps = torch.arange(len(x), device=x.device)[:, None]
     # Inputs of few values repeat themselves within the sequences, too.

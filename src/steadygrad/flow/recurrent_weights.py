@@ -18,9 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from steadygrad.cells import Elman
-from steadygrad.flow.linearise import weights_of
 from steadygrad.flow.singular import svdvals
-from steadygrad.nn import cell_of
+from steadygrad.nn import view
 
 LARGEST_SLOPE = {"tanh": 1.0, "relu": 1.0, "identity": 1.0, "sigmoid": 0.25}
 
@@ -79,9 +78,11 @@ def recurrent_weights(
         >>> recurrent_weights(layer).must_vanish
         True
     """
-    cell = cell_of(layer)
+    seen = view(layer)
+    seen.check(index, reverse)
+    cell = seen.cell
     with torch.no_grad():
-        weights = weights_of(layer, index, reverse)
+        weights = seen.weights(index, reverse, dtype=torch.float64)
         if not cell.recurrent:
             raise ValueError(
                 f"{type(layer).__name__}: its cell {cell.name} has no recurrent matrix"

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence
 
 from steadygrad.flow.capture import Call
 from steadygrad.flow.replay import OutputGradient, Rows
@@ -67,47 +66,20 @@ def spread(steps: list[int], count: int) -> list[int]:
 def only_from(call: Call, grad: OutputGradient, step: int) -> OutputGradient:
     """The part of an output gradient that enters at one time step, shaped as the call's results."""
     output, last = grad
-    ends = _ends(call)
-    if output is not None:
-        masked = torch.zeros_like(output)
-        if isinstance(call.input, PackedSequence):
-            layout = Layout(tuple(call.input.batch_sizes.tolist()))
-            at = slice(layout.offsets[step], layout.offsets[step] + layout.batch_sizes[step])
-            masked[at] = output[at]
-        else:
-            time = _time_axis(call)
-            masked.select(time, step).copy_(output.select(time, step))
-        output = masked
-    return output, tuple(_last_part(call, g, step, ends) for g in last)
+    output = None if output is None else call.arranged.only(output, step)
+    return output, tuple(None if g is None else _last_part(call, g, step) for g in last)
 
 
-def _time_axis(call: Call) -> int:
-    return 1 if getattr(call.layer, "batch_first", False) and call.output.dim() == 3 else 0
-
-
-def _ends(call: Call) -> Tensor:
-    """Last time step of each row, in the order of the final states; a scalar if all are one."""
-    if call.lengths is not None:
-        return call.lengths - 1
-    if not isinstance(call.input, PackedSequence):
-        return torch.tensor(call.output.shape[_time_axis(call)] - 1)
-    ends = Layout(tuple(call.input.batch_sizes.tolist())).present().sum(0) - 1
-    order = call.input.unsorted_indices
-    return ends if order is None else ends[order.cpu()]
-
-
-def _last_part(call: Call, grad: Tensor | None, step: int, ends: Tensor) -> Tensor | None:
+def _last_part(call: Call, grad: Tensor, step: int) -> Tensor:
     """Of a final state's gradient what was made at ``step``: forward at the end, reverse at 0."""
-    if grad is None:
-        return None
-    directions = 2 if getattr(call.layer, "bidirectional", False) else 1
-    here = (ends == step).to(grad)
-    here = here[:, None] if here.dim() else here
-    masked = torch.zeros_like(grad)
-    masked[::directions] = grad[::directions] * here
+    arranged, directions = call.arranged, call.view.num_directions
+    (rows,) = arranged.states((grad,))
+    masked = torch.zeros_like(rows)
+    here = (arranged.ends() == step).to(rows)[:, None]
+    masked[::directions] = rows[::directions] * here
     if directions == 2 and step == 0:
-        masked[1::2] = grad[1::2]
-    return masked
+        masked[1::2] = rows[1::2]
+    return arranged.handed((masked,))[0]
 
 
 def is_reached(grad: OutputGradient) -> bool:

@@ -9,7 +9,6 @@ from typing import final
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence
 
 from steadygrad.flow.capture import Call
 
@@ -52,14 +51,11 @@ class Handovers:
 
         Inputs that jump everywhere (symbols, noise) tell nothing.
         """
-        if isinstance(call.input, PackedSequence) or call.input.dim() != 3 or not call.last:
-            return None
-        if call.lengths is not None:
-            return None
         if not call.state and call.name not in self._last:
             return None  # nothing is ever handed on
-        first = bool(getattr(call.layer, "batch_first", False))
-        x = call.input.transpose(0, 1) if first else call.input
+        x = call.over_time()
+        if x is None or not call.last:
+            return None
         before = self._last.get(call.name)
         self._last[call.name] = (x[-1].detach().clone(), call.last[0].detach().clone())
         if before is None or not call.state or not _same(call.state[0], before[1]):

@@ -13,7 +13,7 @@ from steadygrad.errors import check_count
 from steadygrad.flow.by_lag import LagCurve, curve, median_curve
 from steadygrad.flow.capture import Call, Capture, recurrent_layers
 from steadygrad.flow.gate_health import GateHealth, gate_health
-from steadygrad.flow.layer_names import direction_name
+from steadygrad.flow.output_gradients import output_gradients
 from steadygrad.flow.replay import OutputGradient, Replay, rows_of
 from steadygrad.flow.sources import (
     at_step,
@@ -130,17 +130,9 @@ def gradient_through_time(
             loss = loss_fn()
         calls = list(capture.calls)
         _check(model, loss, calls)
-        outs = [t for call in calls for t in (call.output, *call.last)]
-        inner = [t for t in outs if t.requires_grad]
-        found = torch.autograd.grad(
-            loss, [*inner, *parameters], retain_graph=True, allow_unused=True
-        )
-        by_id = {id(t): g for t, g in zip(inner, found[: len(inner)], strict=True)}
-        grads: list[OutputGradient] = [
-            (by_id.get(id(c.output)), tuple(by_id.get(id(s)) for s in c.last)) for c in calls
-        ]
+        grads, of_parameters = output_gradients(loss, calls, parameters)
         flows = flows_of(calls, grads, lag, sources, rows)
-    norms = [None if g is None else float(g.norm()) for g in found[len(inner) :]]
+    norms = [None if g is None else float(g.norm()) for g in of_parameters]
     borders = [(call.detached(), grad) for call, grad in zip(calls, grads, strict=True)]
     return Measured(float(loss.detach()), flows, dict(zip(names, norms, strict=True)), borders)
 
@@ -234,7 +226,7 @@ def _is_below_one_entry(index: int, calls: list[Call], grads: list[OutputGradien
 
 def _source_steps(call: Call, grad: OutputGradient, count: int, lag: int | None) -> list[int]:
     """Steps to measure from one at a time; none if the loss enters each row at one step."""
-    both_ways = bool(getattr(call.layer, "bidirectional", False))
+    both_ways = call.view.num_directions == 2
     found = entries(rows_of(call, grad), 1 + both_ways)
     return [] if int(found.sum(0).max()) <= 1 else choose(found, count, lag, both_ways)
 
@@ -244,7 +236,7 @@ def _walk(
 ) -> dict[str, TimeFlow]:
     """Walk one call back: once for the whole loss, then once for each source."""
     limit = replay.rows.batch_sizes[0]
-    directions = replay.twin.num_directions
+    directions = replay.view.num_directions
     total = dict(replay.backward())
     seen = replay.observe()
     curves: dict[tuple[int, bool], list[NDArray[np.float64]]] = {key: [] for key in total}
@@ -262,7 +254,7 @@ def _walk(
     close = max(CLOSE, 8 * torch.finfo(call.output.dtype).eps)
     flows = {}
     for key, tap in total.items():
-        name = direction_name(call.name, key, replay.twin)
+        name = replay.view.name(key, call.name)
         by_lag = median_curve(curves[key], mode)
         flow = _time_flow(name, replay, key, tap, by_lag, seen[key], (difference, close))
         flows[name] = replace(flow, goes_on=call.goes_on)
@@ -282,8 +274,8 @@ def _time_flow(
     batch = replay.rows.batch_sizes[0]
     return TimeFlow(
         name,
-        replay.twin.cell.name,
-        replay.twin.hidden_size,
+        replay.view.cell.name,
+        replay.view.hidden_size,
         by_state["h"],
         by_state,
         by_lag,
@@ -294,7 +286,7 @@ def _time_flow(
         key[1],
         len(by_state["h"]),
         state_growth(seen, Layout(replay.rows.batch_sizes, key[1])),
-        replay.twin.truncate,
+        replay.view.truncate,
     )
 
 

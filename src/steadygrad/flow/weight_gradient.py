@@ -14,15 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from steadygrad.flow.by_source import gradients_of
 from steadygrad.flow.capture import Capture
-from steadygrad.flow.layer_names import direction_name
-from steadygrad.flow.replay import Replay, rows_of
+from steadygrad.flow.replay import rows_of
 from steadygrad.flow.sources import is_reached
-from steadygrad.scan import Layout, Weights
-from steadygrad.scan.backends import eager
+from steadygrad.flow.walk import Leg, walk
+from steadygrad.scan import Layout
 
 Rows = NDArray[np.float64]
 
@@ -51,55 +49,17 @@ def weight_gradient_by_step(
         found: dict[str, dict[str, Rows]] = {}
         for call, grad in zip(calls, grads, strict=True):
             if is_reached(grad):
-                replay = Replay(call.layer, rows_of(call, grad, rows))
-                for key, norms in _walk(replay).items():
-                    found[direction_name(call.name, key, replay.twin)] = norms
+                legs = list(walk(call.view, rows_of(call, grad, rows), torch.float64))
+                for leg in sorted(legs, key=lambda leg: leg.key):
+                    found[call.view.name(leg.key, call.name)] = _norms(leg)
     return found
 
 
-@torch.no_grad()
-def _walk(replay: Replay) -> dict[tuple[int, bool], dict[str, Rows]]:
-    """Walk the layers of one call up and, with the gradients at their pre-activations, down."""
-    twin, sizes = replay.twin, replay.rows.batch_sizes
-    x, legs = replay.x, []
-    noise = iter(twin.fixed_noise or list(twin.noise(len(x), sizes[0], None)))
-    state = replay.state
-    for layer in range(twin.num_layers):
-        legs.append([])
-        for reverse in (False, True)[: twin.num_directions]:
-            weights = twin.weights(layer, reverse, next(noise))
-            start = tuple(s[layer * twin.num_directions + reverse] for s in state)
-            layout = Layout(sizes, reverse)
-            projected = F.linear(x, weights.weight_ih, weights.bias_ih)
-            trip = eager.forward(twin.cell, layout, projected, weights, start, keep=True)
-            legs[-1].append((layout, x, weights, trip))
-        x = torch.cat([trip.hidden for *_, trip in legs[-1]], 1)
-    found: dict[tuple[int, bool], dict[str, Rows]] = {}
-    above = replay.rows.output.to(x.dtype)
-    for layer in reversed(range(twin.num_layers)):
-        below = torch.zeros_like(legs[layer][0][1])
-        parts = above.chunk(twin.num_directions, 1)
-        for back, (layout, given, weights, trip) in enumerate(legs[layer]):
-            last = [s[layer * twin.num_directions + back].to(x.dtype) for s in replay.rows.last]
-            got = eager.backward(
-                twin.cell,
-                layout,
-                trip.saved,
-                weights,
-                parts[back].contiguous(),
-                last,
-                twin.loop_clip,
-            )
-            found[layer, bool(back)] = _norms(layout, given, weights, got)
-            below += got.pre @ weights.weight_ih
-        above = below
-    return dict(sorted(found.items()))
-
-
-def _norms(layout: Layout, x: Tensor, weights: Weights, got: eager.Gradients) -> dict[str, Rows]:
-    squares = [_by_step(layout, got.products[p], got.arguments[p]) for p in got.products]
+def _norms(leg: Leg) -> dict[str, Rows]:
+    got = leg.back
+    squares = [_by_step(leg.layout, got.products[p], got.arguments[p]) for p in got.products]
     recurrent = torch.stack(squares).logsumexp(0) if squares else None
-    norms = {"weight_ih": _by_step(layout, got.pre, x)}
+    norms = {"weight_ih": _by_step(leg.layout, got.pre, leg.x)}
     if recurrent is not None:
         norms["weight_hh"] = recurrent
     return {name: (0.5 * value / np.log(10)).numpy() for name, value in norms.items()}

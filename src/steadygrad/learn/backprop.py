@@ -183,7 +183,7 @@ def lines_of(problem: Problem, cell: Kind) -> list[Line]:
 def by_autograd(problem: Problem, cell: Kind) -> dict[str, float]:
     """Gradients of every weight and bias by the library's layer, by name with a leading d."""
     units, inputs = len(problem.target), len(problem.x[0])
-    layer = (RNN if cell == "rnn" else LSTM)(inputs, units, dtype=torch.float64)
+    layer: Any = (RNN if cell == "rnn" else LSTM)(inputs, units, dtype=torch.float64)
     with torch.no_grad():
         layer.weight_ih_l0.copy_(_tensor(problem.weight_ih))
         layer.weight_hh_l0.copy_(_tensor(problem.weight_hh))

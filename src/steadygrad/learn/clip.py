@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 import torch
@@ -104,7 +104,7 @@ class ClipResult(Result):
                 "A recurrent unit that is run for fifty steps, s ← σ(w s + b), is a small step in "
                 "w away from being another network: on one side of a line it settles low, on the "
                 "other high. Seen as a landscape of the loss, that line is a cliff. Walking into "
-                "it, gradient descent is thrown out: on the walk without a clip the gradient's norm "
+                "it, gradient descent is thrown out: without a clip the norm of the gradient "
                 f"is {sizes[len(sizes) // 2]:.2g} in the median and {sizes[-1]:.3g} at its worst."
             ),
             Heading("On a cliff"),
@@ -215,7 +215,7 @@ class ClipLesson(Lesson):
 
 def descend(w: float, b: float, rate: float, threshold: float, clip: Clip, steps: int) -> Descent:
     """Train the one-unit network by plain gradient descent with the library's layer and clips."""
-    layer = Recurrent(Elman("sigmoid"), 1, 1, dtype=torch.float64)
+    layer: Any = Recurrent(Elman("sigmoid"), 1, 1, dtype=torch.float64)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.zero_()

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
@@ -257,8 +257,8 @@ class LSTMLesson(Lesson):
 
 def decay(weight: float, x: float, steps: int) -> Decay:
     """Measure the gradient along the memory of one LSTM unit and the state of one tanh unit."""
-    lstm = _empty(LSTMLayer(1, 1, dtype=torch.float64))
-    rnn = _empty(RNN(1, 1, dtype=torch.float64))
+    lstm: Any = _empty(LSTMLayer(1, 1, dtype=torch.float64))
+    rnn: Any = _empty(RNN(1, 1, dtype=torch.float64))
     with torch.no_grad():
         lstm.weight_ih_l0[1] = weight  # rows: input, forget, candidate, output
         rnn.weight_hh_l0[:] = weight
@@ -273,7 +273,7 @@ def decay(weight: float, x: float, steps: int) -> Decay:
 
 def follow(programme: str, open_at: float, value: float) -> tuple[UnitStep, ...]:
     """Run a programme on one unit of the library's LSTM, its gates driven by four inputs."""
-    layer = _empty(LSTMLayer(4, 1, dtype=torch.float64))
+    layer: Any = _empty(LSTMLayer(4, 1, dtype=torch.float64))
     with torch.no_grad():
         layer.weight_ih_l0[:] = torch.eye(4, dtype=torch.float64)
     inputs = torch.tensor(

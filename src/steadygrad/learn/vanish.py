@@ -236,7 +236,7 @@ class VanishLesson(Lesson):
 def cell_decay(name: str, hidden: int, x: Tensor) -> CellDecay:
     """Measure one cell at its initialisation."""
     cell, _, bias = name.partition(", forget bias ")
-    layer = Recurrent(cell, INPUTS, hidden, dtype=torch.float64)
+    layer: Any = Recurrent(cell, INPUTS, hidden, dtype=torch.float64)
     if bias:
         with torch.no_grad():
             layer.bias_ih_l0[hidden : 2 * hidden] = float(bias)

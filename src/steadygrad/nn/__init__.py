@@ -14,6 +14,10 @@ from steadygrad.nn.deep_recurrent import DeepRecurrent as DeepRecurrent
 from steadygrad.nn.dilated import Dilated as Dilated
 from steadygrad.nn.encoder_decoder import EncoderDecoder as EncoderDecoder
 from steadygrad.nn.encoder_decoder import reverse_in_time as reverse_in_time
+from steadygrad.nn.layer_view import LayerView as LayerView
+from steadygrad.nn.layer_view import cell_of as cell_of
+from steadygrad.nn.layer_view import twin_of as twin_of
+from steadygrad.nn.layer_view import view as view
 from steadygrad.nn.levenberg_marquardt import Fit as Fit
 from steadygrad.nn.levenberg_marquardt import levenberg_marquardt as levenberg_marquardt
 from steadygrad.nn.lru import LRU as LRU
@@ -42,8 +46,6 @@ from steadygrad.nn.stream import Stream as Stream
 from steadygrad.nn.torch_twins import GRU as GRU
 from steadygrad.nn.torch_twins import LSTM as LSTM
 from steadygrad.nn.torch_twins import RNN as RNN
-from steadygrad.nn.torch_twins import cell_of as cell_of
-from steadygrad.nn.torch_twins import twin_of as twin_of
 
 if not TYPE_CHECKING:  # they read the import lines above
     __all__, __dir__ = public(globals())

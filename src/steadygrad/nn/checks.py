@@ -139,3 +139,16 @@ def check_state(layer: Recurrent, state: State, batch: int) -> None:
             raise RuntimeError(
                 f"Expected {what} size {(rows, batch, width)}, got {list(value.shape)}"
             )
+
+
+def check_axes(hx: Tensor | State, batched: bool) -> None:
+    """Refuse a state that has a batch axis where the input has none, or the other way round."""
+    many = not isinstance(hx, Tensor)
+    parts = tuple(hx) if many else (hx,)
+    want = 3 if batched else 2
+    if any(p.dim() != want for p in parts):
+        what = "batched 3-D" if batched else "unbatched 2-D"
+        which = "hx and cx" if many else "hx"
+        got = "(" + ", ".join(f"{p.dim()}-D" for p in parts) + ") tensors"
+        got = got if many else f"{parts[0].dim()}-D tensor"
+        raise RuntimeError(f"For {what} input, {which} should also be {want}-D but got {got}")

@@ -8,8 +8,8 @@ from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
 from steadygrad.nn.batch_norm_lstm import BatchNormLSTM
+from steadygrad.nn.layer_view import cell_of
 from steadygrad.nn.quantisers import QUANTISERS, LossAware, Quantiser
-from steadygrad.nn.torch_twins import cell_of
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch._compile import _disable_dynamo
 from torch.nn import functional as F
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence
 
 from steadygrad.cells import Cell, State, parse
+from steadygrad.nn.arrangement import Arrangement
 from steadygrad.nn.checks import (
+    check_axes,
     check_input,
     check_lengths,
     check_options,
@@ -242,22 +244,37 @@ class Recurrent(nn.Module):
                     self.cell.reset_(own)
 
     def weights(
-        self, layer: int, reverse: bool = False, noise: Mapping[str, Tensor] = NO_NOISE
+        self,
+        layer: int,
+        reverse: bool = False,
+        noise: Mapping[str, Tensor] = NO_NOISE,
+        dtype: torch.dtype | None = None,
     ) -> Weights:
-        """The weights of one direction of one layer, R in the form that its cell gives it."""
+        """The weights of one direction of one layer, R in the form that its cell gives it.
+
+        Args:
+            layer: Which, from 0, the lowest.
+            reverse: Take the reverse direction.
+            noise: What the cell's noise is in this call.
+            dtype: Convert what is stored before R is given its form: an orthogonal matrix that is
+                made in float32 is one to seven digits only.
+        """
         suffix = self._suffixes(layer)[reverse]
         own = {name: self._own(name + suffix) for name in self._names}
+        constants = {
+            name.removeprefix("constant_"): value
+            for name, value in self._buffers.items()
+            if value is not None and name.startswith("constant_")
+        }
+        if dtype is not None:
+            own = {name: value.to(dtype) for name, value in own.items()}
+            constants = {name: value.to(dtype) for name, value in constants.items()}
         fixed = {name: value for name, value in own.items() if name not in self.cell.per_unit}
         fixed["weight_hh"] = (
             self.cell.recurrent_matrix(fixed["weight_hh"])
             if self.cell.recurrent
             else fixed["weight_ih"].new_zeros(0, self.output_size)
         )
-        constants = {
-            name.removeprefix("constant_"): value
-            for name, value in self._buffers.items()
-            if value is not None and name.startswith("constant_")
-        }
         units = tuple(own[name] for name in self.cell.per_unit)
         return Weights(**fixed, per_unit=units, constants=constants, noise=noise)
 
@@ -313,73 +330,55 @@ class Recurrent(nn.Module):
         return self._run(input, hx, lengths)
 
     def _run(self, input: Any, hx: Any, lengths: Any) -> tuple[Any, Any]:
+        arranged = self._arranged(input, hx, lengths)
+        rows = arranged.rows(input)
+        if not arranged.batch_sizes:
+            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+        starts = self._starts(rows, arranged, hx)
+        output, last = self._layers(rows, starts, arranged.batch_sizes)
+        return arranged.laid(output), self._hand_out(arranged.handed(last))
+
+    def _arranged(self, input: Any, hx: Any, lengths: Any) -> Arrangement:
+        """The layout of a call; or refuse it, in torch's words."""
         kind = type(self).__name__
-        if lengths is not None:
-            return self._padded(input, hx, lengths)
         if isinstance(input, PackedSequence):
+            if lengths is not None:
+                raise ValueError(_no_lengths(kind, type(input).__name__))
             check_input(self, input.data, 2)
-            sizes = tuple(input.batch_sizes.tolist())
-            starts = self._starts(input.data, sizes[0], hx, input.sorted_indices)
-            output, last = self._layers(input.data, starts, sizes)
-            packed = PackedSequence(
-                output, input.batch_sizes, input.sorted_indices, input.unsorted_indices
-            )
-            return packed, self._hand_out(_permute(last, input.unsorted_indices))
+            return Arrangement.of(input)
         features = 0 if is_codes(input) and input.dim() < 3 else 1
+        if lengths is not None:
+            if input.dim() != 2 + features:
+                raise ValueError(_no_lengths(kind, f"{input.dim()}-D"))
+            steps, batch = input.shape[:2][:: -1 if self.batch_first else 1]
+            lengths = check_lengths(self, lengths, batch, steps)
+            check_input(self, input, 3)
+            return Arrangement.of(input, self.batch_first, lengths)
         if input.dim() + (not features) not in (2, 3):
             thing = "D tensor" if kind == "RNN" else "D"  # torch's RNN words it so
             raise ValueError(
                 f"{kind}: Expected input to be 2D or 3D, got {input.dim()}{thing} instead"
             )
         batched = input.dim() == 2 + features
-        x = input if batched else input.unsqueeze(0 if self.batch_first else 1)
         if hx is not None:
-            hx = _batched_state(hx, batched)
-        check_input(self, x, 3)
-        x = x.transpose(0, 1) if self.batch_first else x
-        steps, batch = x.shape[:2]
-        starts = self._starts(x, batch, hx)
-        if steps == 0:
-            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
-        rows = x.reshape(steps * batch, *x.shape[2:])
-        output, last = self._layers(rows, starts, (batch,) * steps)
-        output = output.view(steps, batch, self.output_size * self.num_directions)
-        output = output.transpose(0, 1) if self.batch_first else output
-        if not batched:
-            output = output.squeeze(0 if self.batch_first else 1)
-            last = tuple(s.squeeze(1) for s in last)
-        return output, self._hand_out(last)
-
-    def _padded(self, input: Any, hx: Any, lengths: Any) -> tuple[Tensor, Any]:
-        """A padded batch, its rows no longer than they are said to be: packed, run, padded."""
-        kind = type(self).__name__
-        if isinstance(input, PackedSequence) or input.dim() != 3 - (is_codes(input)):
-            got = type(input).__name__ if isinstance(input, PackedSequence) else f"{input.dim()}-D"
-            raise ValueError(
-                f"{kind}: lengths belong to a padded batch, (T, B, I) or codes (T, B); got {got}"
-            )
-        steps, batch = input.shape[:2][:: -1 if self.batch_first else 1]
-        found = check_lengths(self, lengths, batch, steps)
-        packed = pack_padded_sequence(input, found, self.batch_first, enforce_sorted=False)
-        output, last = self._run(packed, hx, None)  # not through the hooks: it is one call
-        padded, _ = pad_packed_sequence(output, self.batch_first, total_length=steps)
-        return padded, last
+            check_axes(hx, batched)
+        check_input(self, input, 3 if batched else 2)
+        return Arrangement.of(input, self.batch_first)
 
     def _hand_out(self, state: State) -> Tensor | State:
         return state if len(self.cell.states) > 1 else state[0]
 
-    def _starts(
-        self, x: Tensor, batch: int, hx: Tensor | State | None, order: Tensor | None = None
-    ) -> list[State]:
+    def _starts(self, x: Tensor, arranged: Arrangement, hx: Tensor | State | None) -> list[State]:
         """The state before the first step, per layer and direction: as given, or zeros."""
         count = self.num_layers * self.num_directions
         if hx is None:
             like = next(self.parameters()) if is_codes(x) else x
-            return [self._zeros(like, batch)] * count  # nothing writes into them
-        state = (hx,) if isinstance(hx, Tensor) else tuple(hx)
-        check_state(self, state, batch)
-        if order is not None:
-            state = tuple(s.index_select(1, order) for s in state)
+            # Nothing writes into them.
+            return [self._zeros(like, arranged.batch)] * count
+        given = (hx,) if isinstance(hx, Tensor) else tuple(hx)
+        wide = given if arranged.is_batched else tuple(s.unsqueeze(1) for s in given)
+        check_state(self, wide, arranged.batch)  # before its rows are sorted
+        state = arranged.states(given)
         return [tuple(s[k] for s in state) for k in range(count)]
 
     def _zeros(self, like: Tensor, batch: int) -> State:
@@ -497,21 +496,5 @@ def _caller_level(layer: Recurrent) -> int:
     return 3 if type(layer) is Recurrent else 5  # past `refuse_unknown` around each constructor
 
 
-def _batched_state(hx: Tensor | State, batched: bool) -> Tensor | State:
-    """Give an unbatched state its batch axis, or say what is wrong, as torch does."""
-    many = not isinstance(hx, Tensor)
-    parts = tuple(hx) if many else (hx,)
-    want = 3 if batched else 2
-    if any(p.dim() != want for p in parts):
-        what = "batched 3-D" if batched else "unbatched 2-D"
-        which, also = ("hx and cx", f"also be {want}-D") if many else ("hx", f"also be {want}-D")
-        got = "(" + ", ".join(f"{p.dim()}-D" for p in parts) + ") tensors"
-        got = got if many else f"{parts[0].dim()}-D tensor"
-        raise RuntimeError(f"For {what} input, {which} should {also} but got {got}")
-    if not batched:
-        parts = tuple(p.unsqueeze(1) for p in parts)
-    return parts if many else parts[0]
-
-
-def _permute(state: State, order: Tensor | None) -> State:
-    return state if order is None else tuple(s.index_select(1, order) for s in state)
+def _no_lengths(kind: str, got: str) -> str:
+    return f"{kind}: lengths belong to a padded batch, (T, B, I) or codes (T, B); got {got}"

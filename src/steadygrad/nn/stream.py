@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from steadygrad.cells import State
 from steadygrad.nn.checks import check_codes
+from steadygrad.nn.layer_view import twin_of, view
 from steadygrad.nn.step_engine import CompiledSteps, EagerSteps, Steps
-from steadygrad.nn.torch_twins import cell_of, twin_of
 from steadygrad.scan import is_codes
 from steadygrad.scan.backends.choose import choose
 
@@ -40,8 +40,14 @@ class Stream:
     """
 
     def __init__(self, layer: nn.Module) -> None:
-        self._cell = cell_of(layer)
-        if getattr(layer, "bidirectional", False):
+        self._view = view(layer)
+        self._cell = self._view.cell
+        if self._view.is_step:
+            raise TypeError(
+                f"Stream: a {type(layer).__name__} is fed one sample at a time as it is; expected "
+                "a torch.nn.RNN, LSTM or GRU or a steadygrad layer"
+            )
+        if self._view.num_directions == 2:
             raise ValueError(
                 "Stream: expected a layer that runs forward in time, got a bidirectional "
                 f"{type(layer).__name__}, whose second scan begins at the last sample; "
@@ -112,11 +118,9 @@ class Stream:
         if state is None:
             return self.reset()
         given = (state,) if isinstance(state, Tensor) else tuple(state)
-        widths = [self._layer.proj_size or self._layer.hidden_size]
-        widths += [self._layer.hidden_size] * (len(self._cell.states) - 1)
         batched = bool(given) and given[0].dim() == 3
         rows = given[0].shape[1:2] if batched else ()
-        wanted = [(self._layer.num_layers, *rows, width) for width in widths]
+        wanted = [(self._view.num_layers, *rows, width) for width in self._view.widths]
         got = [tuple(s.shape) for s in given]
         if got != wanted or any(s.dtype != self._dtype for s in given):
             raise ValueError(
@@ -144,8 +148,7 @@ class Stream:
         self._dtype = self._twin.weight_ih_l0.dtype
         self._twin.batch_first = False
         weights = self._twin.weights(0)
-        asked = getattr(self._layer, "backend", None)
-        self._twin.backend = choose(asked, self._cell, weights.weight_ih, weights)
+        self._twin.backend = choose(self._view.backend, self._cell, weights.weight_ih, weights)
         self._engine = None
         if held is not None:
             parts = (held,) if isinstance(held, Tensor) else held
@@ -160,7 +163,7 @@ class Stream:
         """Look at a sample closely; take a zero state if none is held."""
         if not isinstance(x, Tensor):
             raise TypeError(f"Stream.push: expected a tensor, got {type(x).__name__}")
-        size, codes = self._layer.input_size, is_codes(x)
+        size, codes = self._view.input_size, is_codes(x)
         features = () if codes else (size,)
         rows = tuple(x.shape[: x.dim() - len(features)])
         fits = len(rows) < 2 and tuple(x.shape) == (*rows, *features) and 0 not in rows

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from steadygrad.cells import GRU as GRUCell
 from steadygrad.cells import LSTM as LSTMCell
-from steadygrad.cells import Cell, Elman
+from steadygrad.cells import Elman
 from steadygrad.nn.checks import refuse_unknown
 from steadygrad.nn.recurrent import Recurrent
 
@@ -360,62 +360,3 @@ class GRU(_DropIn):
     def forward(self, input: Any, hx: Any = None, lengths: Any = None) -> tuple[Any, Any]:
         """Run the layers; see the class for shapes."""
         return super().forward(input, hx, lengths)
-
-
-def cell_of(layer: nn.Module) -> Cell:
-    """The recurrence that a layer runs, torch's or ours.
-
-    Raises:
-        TypeError: Any other module.
-    """
-    if isinstance(layer, Recurrent):
-        return layer.cell
-    if isinstance(layer, nn.LSTM):
-        return LSTMCell()
-    if isinstance(layer, nn.GRU):
-        return GRUCell()
-    if isinstance(layer, nn.RNN):
-        return Elman(layer.nonlinearity)  # type: ignore[arg-type]
-    raise TypeError(
-        f"expected a torch.nn.RNN, LSTM or GRU or a steadygrad layer, got {type(layer).__name__}"
-    )
-
-
-def twin_of(layer: nn.Module, dtype: torch.dtype | None = None) -> Recurrent:
-    """Build our layer with the weights of a torch layer, or a copy of one of ours.
-
-    Weights are read as attributes, so parametrised ones arrive as they are used.
-
-    Args:
-        layer: A `torch.nn.RNN`, `LSTM` or `GRU`, or a `Recurrent`.
-        dtype: Of the twin; that of ``layer`` if not given.
-
-    Raises:
-        TypeError: Any other module.
-    """
-    options: dict[str, Any] = {
-        name: getattr(layer, name, None)
-        for name in ("num_layers", "bias", "batch_first", "bidirectional", "proj_size")
-    }
-    cell = cell_of(layer)
-    weight = layer.weight_ih_l0
-    assert isinstance(weight, torch.Tensor)
-    assert isinstance(layer.input_size, int) and isinstance(layer.hidden_size, int)
-    twin: Any = nn.utils.skip_init(
-        Recurrent,
-        cell,
-        layer.input_size,
-        layer.hidden_size,
-        **options,
-        device=weight.device,
-        dtype=dtype or weight.dtype,
-    )
-    with torch.no_grad():
-        for name, parameter in twin.named_parameters():
-            parameter.copy_(getattr(layer, name))
-        for name, value in twin.named_buffers():  # constants of the cell
-            value.copy_(getattr(layer, name))
-    if isinstance(layer, Recurrent):  # what bounds or cuts its gradient is part of what it does
-        twin.truncate, twin.loop_clip = layer.truncate, layer.loop_clip
-    twin.train(layer.training)
-    return twin

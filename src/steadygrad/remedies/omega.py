@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from steadygrad.cells import Named
+from steadygrad.flow.walk import Leg
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, penalty_falls
-from steadygrad.remedies.journey import Leg
-from steadygrad.remedies.reasons import not_walkable
+from steadygrad.remedies.reasons import no_recurrent_matrix, not_walkable
 from steadygrad.remedies.run import Run
+from steadygrad.scan.ir.products import by_gate
 
 SMALLEST = 1e-20  # squared norms below it are no error signal; the ratio then counts as 1
 
@@ -66,12 +67,13 @@ class Omega(Remedy):
         self.expect("form", self.form in ("squared", "norm"), "'squared' or 'norm'")
 
     def unsuitable(self, model: nn.Module) -> str | None:
-        return not_walkable(model)
+        return not_walkable(model) or no_recurrent_matrix(model)
 
     def penalty(self, run: Run) -> Tensor:
         by_layer: dict[str, list[Tensor]] = defaultdict(list)
-        for leg in run.legs:
-            by_layer[leg.label].append(growth(leg, self.form))
+        for name, leg in run.legs:
+            if leg.cell.recurrent:  # else there is no R that could be moved
+                by_layer[name.partition("#")[0]].append(growth(leg, self.form))
         # Of one layer all rows of all its calls are averaged; layers are added.
         means = [(torch.cat(rows) - 1).square() for rows in by_layer.values()]
         total = sum((m.sum() / max(1, m.numel()) for m in means), run.loss.new_zeros(()))
@@ -97,31 +99,44 @@ def growth(leg: Leg, form: str) -> Tensor:
 
 def one_step_back(leg: Leg) -> tuple[Tensor, ...]:
     """Each row's error one step earlier, as a function of the recurrent matrix it passes last."""
-    size, units = leg.projected.shape[1] // len(leg.cell.gates), leg.weights.per_unit
-    x = dict(zip(leg.cell.gates, leg.projected.split(size, 1), strict=True))
-    unit = {
-        name: value.detach().expand(len(leg.projected), size)
-        for name, value in zip(leg.cell.per_unit, units, strict=True)
-    }
+    size = leg.projected.shape[1] // len(leg.cell.gates)
+    read = dict(zip(leg.cell.gates, leg.projected.split(size, 1), strict=True))
+    unit: dict[str, Tensor] = {}
+    for name, value in leg.weights.per_step(leg.cell, leg.layout).items():
+        # Noise is read as a gate is, parameters and constants of a unit beside it.
+        own = read if name.startswith("n.") else unit
+        own[name[2:]] = value.detach().expand(len(leg.projected), size)
     with torch.enable_grad():
         before = tuple(s.detach().requires_grad_() for s in leg.before)
-        recur = _last_products(leg, size)
         after = list(
-            leg.cell.step(Named("gate", x), recur, before, Named("per-unit parameter", unit))
+            leg.cell.step(
+                Named("gate", read),
+                _last_products(leg, size),
+                before,
+                Named("per-unit parameter", unit),
+            )
         )
         if leg.weights.weight_hr is not None:
             after[0] = F.linear(after[0], leg.weights.weight_hr.detach())
-        return torch.autograd.grad(after, before, leg.grads, create_graph=True)
+        sent = [(a, g) for a, g in zip(after, leg.grads, strict=True) if a.requires_grad]
+        found = torch.autograd.grad(
+            [a for a, _ in sent],
+            before,
+            [g for _, g in sent],
+            create_graph=True,
+            allow_unused=True,  # a state that the step does not read
+        )
+    pairs = zip(before, found, strict=True)
+    return tuple(torch.zeros_like(s) if g is None else g for s, g in pairs)
 
 
 def _last_products(leg: Leg, size: int) -> Named[Any]:
     names, bias = leg.cell.recurrent, leg.weights.bias_hh
-    matrices = dict(zip(names, leg.weights.weight_hh.split(size), strict=True))
-    biases = [None] * len(names) if bias is None else bias.split(size)
-    by_gate = dict(zip(names, biases, strict=True))
+    matrices = by_gate(leg.cell, leg.weights.weight_hh, size)
+    biases = dict.fromkeys(names) if bias is None else by_gate(leg.cell, bias, size)
     return Named(
         "recurrent product",
-        {g: lambda v, g=g: _LastProduct.apply(v, matrices[g], by_gate[g]) for g in names},
+        {g: lambda v, g=g: _LastProduct.apply(v, matrices[g], biases[g]) for g in names},
     )
 
 

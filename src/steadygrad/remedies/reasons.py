@@ -3,6 +3,7 @@
 from torch import nn
 
 from steadygrad.flow.capture import recurrent_layers
+from steadygrad.nn import cell_of
 from steadygrad.remedies.recurrences import blocks_of, recurrences
 
 RECURRENT = "torch.nn.RNN, LSTM, GRU and their cells, and steadygrad.nn's"
@@ -25,6 +26,18 @@ def no_recurrence_at_all(model: nn.Module) -> str | None:
     if any(blocks_of(module) is not None for module in model.modules()):
         return None
     return f"it holds no recurrent layer (known are {RECURRENT})"
+
+
+def no_recurrent_matrix(model: nn.Module) -> str | None:
+    """Return why no recurrent matrix of ``model`` can be penalised, or None."""
+    if any(True for _ in recurrences(model)):
+        return None
+    for path, layer in recurrent_layers(model):
+        return (
+            f"the cell {cell_of(layer).name} of {path} has no recurrent matrix: its units do not "
+            "see each other's state"
+        )
+    return no_recurrence_at_all(model)
 
 
 def no_keeping_gate(model: nn.Module) -> str | None:

@@ -7,7 +7,7 @@ from typing import final
 from torch import Tensor, nn
 
 from steadygrad.cells import Elman
-from steadygrad.nn import Recurrent
+from steadygrad.nn import Recurrent, view
 
 # Row blocks of torch's weights, in order, by `torch.nn.RNNBase.mode`.
 TORCH_GATES = {
@@ -76,8 +76,9 @@ class Recurrence:
         return self.module._parameters.get(stem + self.suffix)
 
     def value(self, stem: str) -> Tensor:
-        """Return the weight called ``stem`` as the layer uses it, parametrised or not."""
-        found = getattr(self.module, stem + self.suffix)
+        """Return the weight called ``stem`` as the layer uses it: parametrised, R in its form."""
+        index, _, reverse = self.suffix.removeprefix("_l").partition("_")
+        found = getattr(view(self.module).weights(int(index or 0), bool(reverse)), stem)
         assert isinstance(found, Tensor)
         return found
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, penalty_falls
-from steadygrad.remedies.reasons import no_recurrence_at_all
+from steadygrad.remedies.reasons import no_recurrent_matrix
 from steadygrad.remedies.run import Run
 
 
@@ -49,7 +49,7 @@ class RecurrentDecay(Remedy):
         self.expect("l2", self.l1 + self.l2 > 0, "above 0 where l1 is 0: it would do nothing")
 
     def unsuitable(self, model: nn.Module) -> str | None:
-        return no_recurrence_at_all(model)
+        return no_recurrent_matrix(model)
 
     def penalty(self, run: Run) -> Tensor:
         total = run.loss.new_zeros(())

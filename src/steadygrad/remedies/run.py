@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
 from steadygrad.flow.capture import Call, Capture
-from steadygrad.flow.replay import OutputGradient
-from steadygrad.remedies.journey import Leg, legs
+from steadygrad.flow.output_gradients import output_gradients
+from steadygrad.flow.replay import OutputGradient, rows_of
+from steadygrad.flow.sources import is_reached
+from steadygrad.flow.walk import Leg, walk
 from steadygrad.remedies.recurrences import Recurrence, recurrences
 from steadygrad.scan import Layout
 
@@ -78,41 +79,26 @@ class Run:
 
         What reaches a state through later time steps is not in it; see `legs`.
         """
-        outs = [t for call in self.calls for t in (call.output, *call.last) if t.requires_grad]
-        found = (
-            torch.autograd.grad(self.loss, outs, retain_graph=True, allow_unused=True)
-            if outs
-            else ()
-        )
-        by_id = {id(t): g for t, g in zip(outs, found, strict=True)}
-        return tuple(
-            (by_id.get(id(c.output)), tuple(by_id.get(id(s)) for s in c.last)) for c in self.calls
-        )
+        return tuple(output_gradients(self.loss, self.calls)[0])
 
     @cached_property
-    def legs(self) -> tuple[Leg, ...]:
+    def legs(self) -> tuple[tuple[str, Leg], ...]:
         r"""States and total gradients :math:`\partial L/\partial s_t`, per layer and direction.
 
         Found by walking each call again outside of autograd: one forward and one backward pass
-        more. Calls that the loss does not depend on are left out.
+        more. Calls that the loss does not depend on are left out. Each comes with its call's name.
         """
         return tuple(
-            leg
+            (call.view.name(leg.key, call.name), leg)
             for call, grad in zip(self.calls, self.output_gradients, strict=True)
-            if grad[0] is not None or any(g is not None for g in grad[1])
-            for leg in legs(call, grad)
+            if is_reached(grad)
+            for leg in walk(call.view, rows_of(call, grad))
         )
 
 
 def _outputs(call: Call) -> Outputs:
-    x, rows = call.input, call.output
-    if isinstance(x, PackedSequence):
-        return Outputs(call.layer, rows, tuple(x.batch_sizes.tolist()))
-    if rows.dim() == 2:
-        rows = rows.unsqueeze(1)
-    elif getattr(call.layer, "batch_first", False):
-        rows = rows.transpose(0, 1)
-    return Outputs(call.layer, rows.flatten(0, 1), (rows.shape[1],) * rows.shape[0])
+    arranged = call.arranged
+    return Outputs(call.layer, arranged.rows(call.output), arranged.batch_sizes)
 
 
 class TrainingCalls(Capture):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from steadygrad.init.blocks import row_blocks
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, penalty_falls
-from steadygrad.remedies.reasons import no_recurrence_at_all
+from steadygrad.remedies.reasons import no_recurrent_matrix
 from steadygrad.remedies.run import Run
 
 
@@ -54,7 +54,7 @@ class SoftOrthogonal(Remedy):
         self.expect("directions", holds, "a whole number above 0, or none")
 
     def unsuitable(self, model: nn.Module) -> str | None:
-        return no_recurrence_at_all(model)
+        return no_recurrent_matrix(model)
 
     def penalty(self, run: Run) -> Tensor:
         total = run.loss.new_zeros(())

@@ -1,0 +1,116 @@
+"""States and gradients at every time step of every layer of one call, one layer after another."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from steadygrad.cells import Cell
+from steadygrad.flow.replay import Rows
+from steadygrad.nn.layer_view import Key, LayerView
+from steadygrad.scan import Layout, Weights
+from steadygrad.scan.backends.eager import Gradients, Trip, backward, forward
+
+
+@dataclass(frozen=True)
+class Leg:
+    r"""One direction of one layer in one call, step by step, in rows ``(N, ·)`` of `layout`.
+
+    Attributes:
+        key: The layer, and whether it is the reverse direction.
+        cell: The recurrence.
+        weights: The live weights, through which a penalty may be differentiated.
+        layout: Which rows take part at which time step.
+        x: The input, detached.
+        projected: :math:`W x_t + b_{ih}` of every row, detached.
+        before: Each state before the step, detached.
+        grads: The total gradient :math:`\partial L / \partial s_t` of each state after the step,
+            detached.
+        back: What else the way back found.
+    """
+
+    key: Key
+    cell: Cell
+    weights: Weights
+    layout: Layout
+    x: Tensor
+    projected: Tensor
+    before: tuple[Tensor, ...]
+    grads: tuple[Tensor, ...]
+    back: Gradients
+
+
+@dataclass(frozen=True)
+class _Walked:
+    """One direction of one layer, on the way forward."""
+
+    weights: Weights
+    layout: Layout
+    x: Tensor
+    projected: Tensor
+    trip: Trip
+
+
+def walk(view: LayerView, rows: Rows, dtype: torch.dtype | None = None) -> Iterator[Leg]:
+    """Walk one call again, forward and back, and yield what each layer and direction saw.
+
+    Args:
+        view: Of the layer.
+        rows: The call, from `steadygrad.flow.rows_of`.
+        dtype: Of the walk; the layer's own if not given.
+    """
+    cell = view.cell
+
+    def step(
+        key: Key, x: Tensor, weights: Weights, state: tuple[Tensor, ...], layout: Layout
+    ) -> tuple[Tensor, _Walked]:
+        with torch.no_grad():
+            projected = nn.functional.linear(x, weights.weight_ih, weights.bias_ih)
+            trip = forward(cell, layout, projected, weights, state, keep=True)
+        return trip.hidden, _Walked(weights, layout, x.detach(), projected, trip)
+
+    _, walked = view.run(rows, step, dtype)
+    above = rows.output.to(next(iter(walked.values())).x)
+    for index in reversed(range(view.num_layers)):
+        parts = above.chunk(view.num_directions, 1)
+        below = torch.zeros_like(walked[index, False].x)
+        for way, part in enumerate(parts):
+            key = index, bool(way)
+            place = view.keys.index(key)
+            leg = _back(view, key, walked[key], part, [g[place].to(part) for g in rows.last])
+            below = below + leg.back.pre @ leg.weights.weight_ih.detach()
+            yield leg
+        above = below
+
+
+@torch.no_grad()
+def _back(
+    view: LayerView, key: Key, walked: _Walked, grad_hidden: Tensor, grad_final: list[Tensor]
+) -> Leg:
+    seen: list[tuple[Tensor, ...]] = []
+    found = backward(
+        view.cell,
+        walked.layout,
+        walked.trip.saved,
+        walked.weights,
+        grad_hidden.contiguous(),
+        grad_final,
+        view.clip,
+        on_states=seen.append,
+    )
+    return Leg(
+        key,
+        view.cell,
+        walked.weights,
+        walked.layout,
+        walked.x,
+        walked.projected,
+        # A state that the step does not read is not kept, and its value tells nothing.
+        tuple(
+            walked.trip.saved.get(f"s.{state}", torch.zeros_like(grad))
+            for state, grad in zip(view.cell.states, seen[0], strict=True)
+        ),
+        seen[0],
+        found,
+    )

@@ -1,0 +1,181 @@
+"""How a call lays out its rows: which axis is time, packed, padded, or one sequence alone.
+
+This is the one place that reads ``batch_first`` and `PackedSequence` of a recurrent layer's call.
+Everything else works on rows: time first, batched, padding gone, as `steadygrad.scan.Layout` has
+them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from steadygrad.scan import is_codes
+
+
+@dataclass(slots=True)  # made in every call of a layer: not frozen, which takes twice as long
+class Arrangement:
+    """The layout of one call, and the way there and back.
+
+    Attributes:
+        batch_sizes: Rows at each time step, not increasing.
+        batch_first: Whether tensors of the call are ``(B, T, ·)``.
+        is_batched: Whether the call has a batch axis; without one it is ``(T, ·)``.
+        is_step: Whether the call is one of a cell: one time step, and no axis of time.
+        packed_sizes: ``batch_sizes`` as a packed input has them; None if it is not packed.
+        lengths: Steps of each row of a padded batch, in the caller's order; None if not padded.
+        order: Row of the caller's batch that comes first, second, ... here; None if as given.
+        back: The inverse of ``order``.
+        padded_steps: Time steps of a padded batch, padding included.
+    """
+
+    batch_sizes: tuple[int, ...]
+    batch_first: bool = False
+    is_batched: bool = True
+    is_step: bool = False
+    packed_sizes: Tensor | None = None
+    lengths: Tensor | None = None
+    order: Tensor | None = None
+    back: Tensor | None = None
+    padded_steps: int = 0
+
+    @classmethod
+    def of(
+        cls, input: Tensor | PackedSequence, batch_first: bool = False, lengths: Any = None
+    ) -> "Arrangement":
+        """Read the layout off an input.
+
+        Args:
+            input: Features ``(T, B, I)``, ``(B, T, I)`` or ``(T, I)``; codes without the last axis;
+                or packed.
+            batch_first: As of the layer. An unbatched input and a packed one take no notice of it.
+            lengths: Steps of each row ``(B,)`` of a padded batch.
+        """
+        if isinstance(input, PackedSequence):
+            sizes = tuple(input.batch_sizes.tolist())
+            # Not the input itself: whoever hooks its data must not hold it.
+            return cls(
+                sizes,
+                packed_sizes=input.batch_sizes,
+                order=input.sorted_indices,
+                back=input.unsorted_indices,
+            )
+        axes = input.dim() if is_codes(input) and input.dim() < 3 else input.dim() - 1
+        if axes < 2:
+            return cls((1,) * input.shape[0], is_batched=False)
+        if lengths is not None:
+            return cls._padded(torch.as_tensor(lengths).detach().cpu().long(), batch_first, input)
+        steps, batch = (1, 0) if batch_first else (0, 1)
+        return cls((input.shape[batch],) * input.shape[steps], batch_first)
+
+    @classmethod
+    def step(cls, input: Tensor) -> "Arrangement":
+        """The layout of one call of a cell: ``(B, I)``, or ``(I,)`` of one sequence."""
+        batched = input.dim() == 2
+        return cls((len(input) if batched else 1,), is_batched=batched, is_step=True)
+
+    @classmethod
+    def _padded(cls, lengths: Tensor, batch_first: bool, input: Tensor) -> "Arrangement":
+        order = lengths.argsort(descending=True, stable=True)
+        longest = int(lengths[order[0]]) if len(order) else 0
+        sizes = (lengths[:, None] > torch.arange(longest)).sum(0)
+        at = order.to(input.device)
+        steps = input.shape[1 if batch_first else 0]
+        return cls(
+            tuple(sizes.tolist()),
+            batch_first,
+            lengths=lengths,
+            order=at,
+            back=at.argsort(),
+            padded_steps=steps,
+        )
+
+    @property
+    def batch(self) -> int:
+        """Rows at the fullest time step, ``B``."""
+        return self.batch_sizes[0] if self.batch_sizes else 0
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether all rows are of one length, and are known to be."""
+        return self.packed_sizes is None and self.lengths is None
+
+    def rows(self, value: Any) -> Tensor:
+        """Values of all time steps, ``(N, ·)``, of something laid out as input or output are.
+
+        Args:
+            value: As the call has it. What is packed may come as its ``data``.
+        """
+        if self.packed_sizes is not None:
+            return value.data if isinstance(value, PackedSequence) else value
+        if self.is_step:
+            return value if self.is_batched else value.unsqueeze(0)
+        if not self.is_batched:
+            return value
+        value = value.transpose(0, 1) if self.batch_first else value
+        if self.lengths is None:
+            return value.reshape(value.shape[0] * value.shape[1], *value.shape[2:])
+        assert self.order is not None
+        sorted_rows = value.index_select(1, self.order)
+        return pack_padded_sequence(sorted_rows, self.lengths[self.order.cpu()]).data
+
+    def laid(self, rows: Tensor) -> Any:
+        """The inverse of `rows`: ``(N, ·)`` laid out as the call has it; beyond lengths zeros."""
+        if self.packed_sizes is not None:
+            return PackedSequence(rows, self.packed_sizes, self.order, self.back)
+        if self.is_step:
+            return rows if self.is_batched else rows.squeeze(0)
+        if not self.is_batched:
+            return rows
+        if self.lengths is None:
+            wide = rows.view(len(self.batch_sizes), self.batch_sizes[0], *rows.shape[1:])
+        else:
+            sizes = torch.tensor(self.batch_sizes)
+            packed = PackedSequence(rows, sizes, self.order, self.back)
+            wide, _ = pad_packed_sequence(packed, total_length=self.padded_steps)
+        return wide.transpose(0, 1) if self.batch_first else wide
+
+    def states(self, given: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """States as the call has them, each ``(L*D, B, ·)``, in the order of the rows."""
+        state = tuple(given)
+        if self.is_step:
+            state = tuple(s.unsqueeze(0) for s in state)
+        if not self.is_batched:
+            state = tuple(s.unsqueeze(1) for s in state)
+        if self.order is not None:
+            state = tuple(s.index_select(1, self.order) for s in state)
+        return state
+
+    def handed(self, state: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The inverse of `states`."""
+        given = tuple(state)
+        if self.back is not None:
+            given = tuple(s.index_select(1, self.back) for s in given)
+        if not self.is_batched:
+            given = tuple(s.squeeze(1) for s in given)
+        return tuple(s.squeeze(0) for s in given) if self.is_step else given
+
+    def ends(self) -> Tensor:
+        """``(B,)``: the last time step of each row, in the order of the rows."""
+        return (torch.tensor(self.batch_sizes)[:, None] > torch.arange(self.batch)).sum(0) - 1
+
+    def row(self, index: int) -> int:
+        """The caller's number of a row."""
+        return index if self.order is None else int(self.order[index])
+
+    def only(self, value: Tensor, step: int) -> Tensor:
+        """The same, in the same layout, with zeros at all time steps but one."""
+        rows = self.rows(value)
+        at = sum(self.batch_sizes[:step])
+        masked = torch.zeros_like(rows)
+        masked[at : at + self.batch_sizes[step]] = rows[at : at + self.batch_sizes[step]]
+        return masked if self.packed_sizes is not None else self.laid(masked)
+
+    def first_rows(self, value: Any, count: int) -> Any:
+        """The first rows of the batch of a dense input, as the call has it."""
+        if not self.is_batched or not self.is_dense:
+            return value
+        return value[:count] if self.batch_first or self.is_step else value[:, :count]
