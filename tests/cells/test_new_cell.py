@@ -1,56 +1,22 @@
 """CONTRIBUTING's walk to a new cell, taken to the letter in a copy of the package."""
 
-import os
 import re
-import shutil
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
 
 from docs import cells
-
-ROOT = Path(__file__).parents[2]
-
-
-def blocks() -> list[str]:
-    """The Python in CONTRIBUTING's chapter on cells: the file, and the import line."""
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    chapter = text.partition("## Add a cell")[2].partition("\n## ")[0]
-    return [textwrap.dedent(b) for b in re.findall(r" *```python\n(.*?) *```", chapter, re.DOTALL)]
+from tests.helpers.walk import blocks, run, walked
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package with the cell in it."""
-    file, line = blocks()
-    copy = tmp_path_factory.mktemp("walk") / "src"
-    shutil.copytree(ROOT / "src", copy, ignore=shutil.ignore_patterns("__pycache__"))
-    folder = copy / "steadygrad" / "cells"
-    (folder / "leaky.py").write_text(file, encoding="utf-8")
-    listing = folder / "__init__.py"
-    before = "from steadygrad.cells.lstm import"
-    text = listing.read_text(encoding="utf-8")
-    assert text.count(before) == 1
-    listing.write_text(text.replace(before, line + before), encoding="utf-8")
-    return copy
-
-
-def run(source: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *command],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(source)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return walked("Add a cell", "cells", tmp_path_factory.mktemp("walk"))
 
 
 def test_the_cell_is_thirty_lines_and_one_import() -> None:
-    file, line = blocks()
+    file, line = blocks("Add a cell")
     assert len(file.splitlines()) <= 30
     assert len(line.splitlines()) == 1
 

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 def explain(about: Annotated[str | None, tyro.conf.Positional] = None, json: bool = False) -> int:
-    """Explain a fault or a run.
+    """Explain a fault, a quantity or a run.
 
     Of a fault: what it is, how it is measured, which numbers decide, and what helps. Of a run: how
     it ended, what was found, what was tried, and of each rollback what diverged when, to where the
     training went back, with which remedy, and whether that held.
 
     Args:
-        about: Name of the fault, or the record of a run (run.db) or its folder; without one, all
-            faults are listed, the worst first.
+        about: Name of the fault or the quantity, or the record of a run (run.db) or its folder;
+            without one, all faults are listed, the worst first.
         json: Print one JSON document and nothing else.
     """
     from steadygrad.cli.explain_run import explain_run
@@ -37,14 +37,31 @@ def explain(about: Annotated[str | None, tyro.conf.Positional] = None, json: boo
     try:
         found = explain_fault(about)
     except ValueError as error:
+        if _explain_quantity(about, json):
+            return 0
         if Path(about).exists():
             return explain_run(Path(about), json)
-        raise InputError(f"{error}; nor is there a run {about}") from None
+        raise InputError(f"{error}; nor is there a quantity or a run {about}") from None
     if json:
         print(json_format.dumps(plain(asdict(found)), indent=2, allow_nan=False))
     else:
         print("\n".join(_lines(found)))
     return 0
+
+
+def _explain_quantity(about: str, json: bool) -> bool:
+    """Say in one line what a quantity is; False if there is none of that name."""
+    from steadygrad.flow import QUANTITIES
+
+    found = QUANTITIES.get(about.replace("-", "_"))
+    if found is None:
+        return False
+    if json:
+        document = {"quantity": found.name, **found.to_record()}
+        print(json_format.dumps(document, indent=2, allow_nan=False))
+    else:
+        print(f"{found.name} ({found.unit}): {found.meaning}")
+    return True
 
 
 def _list(json: bool) -> None:

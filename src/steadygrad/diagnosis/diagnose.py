@@ -18,6 +18,8 @@ from steadygrad.faults import CallFacts, Finding, Thresholds, verdict, worst_fir
 from steadygrad.faults.history import of_losses
 from steadygrad.flow import TimeFlow, gradient_through_time
 from steadygrad.flow.padding import padded_loss
+from steadygrad.flow.quantity import at_look
+from steadygrad.flow.quantity import to_record as quantities_noted
 from steadygrad.record import Record
 from steadygrad.tasks.lag_estimate import LagEstimate
 
@@ -118,6 +120,7 @@ class Diagnosis:
             "layers": [describe(flow) for flow in self.flow.values()],
             "log10_grad": {n: f.log10_grad.tolist() for n, f in self.flow.items()},
             "log10_ratio_by_lag": {n: f.by_lag.log10_ratio.tolist() for n, f in self.flow.items()},
+            "quantities": at_look(self.flow),
             "parameter_norms": self.parameter_norms,
         }
 
@@ -127,7 +130,8 @@ class Diagnosis:
     def record(self, path: str | Path) -> Path:
         """Write a record of this one look, for `steadygrad.report`."""
         with Record.create(path, config={"lag": self.lag}, overwrite=True) as rec:
-            rec.scalars(0, {"loss": self.loss})
+            rec.scalars(0, {"loss": self.loss, **at_look(self.flow)})
+            rec.note("quantities", quantities_noted())
             for flow in self.flow.values():
                 write_flow(rec, 0, flow)
             for finding in self.findings:

@@ -15,6 +15,7 @@ from steadygrad.flow.gate_health import gate_health as gate_health
 from steadygrad.flow.gradient_noise import GradientNoise as GradientNoise
 from steadygrad.flow.gradient_noise import NoiseMeter as NoiseMeter
 from steadygrad.flow.gradient_noise import gradient_noise as gradient_noise
+from steadygrad.flow.input_probe import InputProbe as InputProbe
 from steadygrad.flow.jacobian import singular_values as singular_values
 from steadygrad.flow.jacobian import step_jacobians as step_jacobians
 from steadygrad.flow.linearise import linearise as linearise
@@ -25,15 +26,22 @@ from steadygrad.flow.lyapunov import LyapunovChain as LyapunovChain
 from steadygrad.flow.lyapunov import advance as advance
 from steadygrad.flow.lyapunov import lyapunov_exponents as lyapunov_exponents
 from steadygrad.flow.lyapunov import lyapunov_of_jacobians as lyapunov_of_jacobians
+from steadygrad.flow.padding import PaddedLoss as PaddedLoss
+from steadygrad.flow.padding import padded_loss as padded_loss
 from steadygrad.flow.parameter_norms import gradient_norm as gradient_norm
 from steadygrad.flow.parameter_norms import update_ratio as update_ratio
 from steadygrad.flow.parameter_norms import update_ratios as update_ratios
+from steadygrad.flow.quantity import Quantity as Quantity
+from steadygrad.flow.quantity import declare as declare
+from steadygrad.flow.quantity import declared as _declared
 from steadygrad.flow.recurrent_weights import RecurrentWeights as RecurrentWeights
 from steadygrad.flow.recurrent_weights import recurrent_weights as recurrent_weights
 from steadygrad.flow.replay import Replay as Replay
 from steadygrad.flow.replay import rows_of as rows_of
 from steadygrad.flow.state_growth import StateGrowth as StateGrowth
 from steadygrad.flow.state_growth import state_growth as state_growth
+from steadygrad.flow.state_handover import Handover as Handover
+from steadygrad.flow.state_handover import Handovers as Handovers
 from steadygrad.flow.step_gradients import step_gradients as step_gradients
 from steadygrad.flow.through_depth import gradient_through_depth as gradient_through_depth
 from steadygrad.flow.through_time import Measured as Measured
@@ -43,6 +51,9 @@ from steadygrad.flow.transition import Transition as Transition
 from steadygrad.flow.transition import product as product
 from steadygrad.flow.transition import transition as transition
 from steadygrad.flow.weight_gradient import weight_gradient_by_step as weight_gradient_by_step
+
+QUANTITIES: dict[str, Quantity] = _declared()
+"""Every quantity of the house, by its name in records."""
 
 if not TYPE_CHECKING:  # they read the import lines above
     __all__, __dir__ = public(globals())

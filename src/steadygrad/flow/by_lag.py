@@ -7,7 +7,34 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from steadygrad.flow.quantity import Quantity, declare, smallest
 from steadygrad.scan import Tap, log10_sum_squares
+
+QUANTITIES: tuple[Quantity, ...] = (
+    declare(
+        Quantity(
+            "log10_ratio", "log10", "Share of the gradient that is left after so many steps back."
+        )
+    ),
+    declare(
+        Quantity(
+            "horizon",
+            "steps",
+            "How many steps back at least 1e-4 of the gradient reaches.",
+            title="Horizon",
+            at_look=smallest("horizon"),
+        )
+    ),
+    declare(
+        Quantity(
+            "slope",
+            "decades per step",
+            "Powers of ten that each step back costs (0: nothing lost).",
+            title="Slope",
+            at_look=smallest("slope"),
+        )
+    ),
+)
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,17 @@ from torch import Tensor, nn
 from steadygrad.errors import check_count
 from steadygrad.flow.capture import Call, Capture
 from steadygrad.flow.output_gradients import output_gradients
+from steadygrad.flow.quantity import Quantity, declare
 from steadygrad.flow.replay import OutputGradient, Replay, rows_of
 from steadygrad.flow.sources import entries, is_reached, part_of, spread, top_of
+
+QUANTITIES: tuple[Quantity, ...] = (
+    declare(
+        Quantity(
+            "by_source", "gradient", "Which part of the loss feeds the gradient at which time step."
+        )
+    ),
+)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,19 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from steadygrad.flow.quantity import Quantity, declare
 from steadygrad.scan import Observed
+
+QUANTITIES: tuple[Quantity, ...] = (
+    declare(
+        Quantity(
+            "gate:*",
+            "1",
+            "Share of the units of a gate whose derivative is dead.",
+            title="Dead units",
+        )
+    ),
+)
 
 DEAD_BELOW = {"sigmoid": 0.05, "tanh": 0.2, "relu": 0.0}
 """Mean derivative at or below which a unit counts as dead. Largest possible: 0.25, 1 and 1.

@@ -18,6 +18,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from steadygrad.flow.quantity import Quantity, declare
+
+QUANTITIES: tuple[Quantity, ...] = (
+    declare(
+        Quantity(
+            "gradient_noise",
+            "sequences",
+            "Batch size at which signal and noise of the gradient are equal.",
+        )
+    ),
+)
+
 
 @dataclass(frozen=True)
 class GradientNoise:

@@ -18,9 +18,20 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from steadygrad.flow.hooks import Hook
+from steadygrad.flow.quantity import Quantity, declare
 from steadygrad.nn import view
 from steadygrad.nn.arrangement import Arrangement
 from steadygrad.scan import Layout, is_codes, log10_sum_squares
+
+QUANTITIES: tuple[Quantity, ...] = (
+    declare(
+        Quantity(
+            "log10_grad_input",
+            "log10",
+            "Norm of the gradient at a layer's input, time step by time step.",
+        )
+    ),
+)
 
 
 class InputProbe:

@@ -12,7 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from steadygrad.flow.linearise import linearise
+from steadygrad.flow.quantity import Quantity, declare
 from steadygrad.flow.singular import svdvals
+
+QUANTITIES: tuple[Quantity, ...] = (
+    declare(
+        Quantity(
+            "singular_values",
+            "1",
+            "How much one step stretches a gradient, direction by direction.",
+        )
+    ),
+)
 
 
 def step_jacobians(

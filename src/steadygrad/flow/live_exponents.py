@@ -6,6 +6,18 @@ from steadygrad.flow.adjoint import FIRST, retreat, segment_for
 from steadygrad.flow.capture import Call
 from steadygrad.flow.linearise import trajectory
 from steadygrad.flow.lyapunov import LyapunovChain
+from steadygrad.flow.quantity import Quantity, declare
+
+QUANTITIES: tuple[Quantity, ...] = (
+    declare(
+        Quantity(
+            "lyapunov_*",
+            "nats per step",
+            "How fast small differences of the state grow (above 0) or die (below 0).",
+            title="Lyapunov exponents",
+        )
+    ),
+)
 
 
 class LiveExponents:

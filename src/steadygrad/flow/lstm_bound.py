@@ -8,11 +8,18 @@ from torch import Tensor, nn
 
 from steadygrad.cells import LSTM as LSTMCell
 from steadygrad.cells import LSTMLayerNorm
+from steadygrad.flow.quantity import Quantity, declare
 from steadygrad.flow.singular import svdvals
 from steadygrad.nn import BatchNormLSTM, cell_of, view
 from steadygrad.nn.layer_view import Key
 from steadygrad.nn.quantise import RowNorm, unit_rows
 from steadygrad.scan import Layout, Observed, Weights, observe
+
+QUANTITIES: tuple[Quantity, ...] = (
+    declare(
+        Quantity("lstm_bound", "1", "The most by which one step of an LSTM can stretch a gradient.")
+    ),
+)
 
 GATES = LSTMCell.gates
 

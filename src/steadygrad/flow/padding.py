@@ -13,7 +13,18 @@ import torch
 from torch import Tensor
 
 from steadygrad.flow.capture import Call
+from steadygrad.flow.quantity import Quantity, declare
 from steadygrad.flow.replay import OutputGradient
+
+QUANTITIES: tuple[Quantity, ...] = (
+    declare(
+        Quantity(
+            "padded_loss",
+            "1",
+            "Share of the squared gradient of the loss that enters at padded steps.",
+        )
+    ),
+)
 
 BEYOND = 2  # times the longest run inside from which a run at the end is padding
 

@@ -8,6 +8,48 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from steadygrad.flow.after_backward import after_backward
+from steadygrad.flow.quantity import Quantity, declare
+
+QUANTITIES: tuple[Quantity, ...] = (
+    declare(
+        Quantity(
+            "grad_norm",
+            "gradient",
+            "Norm of the whole gradient, before and after it was bounded (clipped).",
+            title="Gradient norm",
+            is_log=True,
+            label="before clipping",
+        )
+    ),
+    declare(
+        Quantity(
+            "grad_norm_clipped",
+            "gradient",
+            "Norm of the whole gradient as the optimiser gets it.",
+            is_log=True,
+            beside="grad_norm",
+            label="after clipping",
+        )
+    ),
+    declare(
+        Quantity(
+            "clipped_share",
+            "1",
+            "Share of updates that hit the bound.",
+            title="Clipped share",
+            is_share=True,
+        )
+    ),
+    declare(
+        Quantity(
+            "update_ratio",
+            "1",
+            "Size of a step of the optimiser relative to the weights.",
+            title="Update ratio",
+            is_log=True,
+        )
+    ),
+)
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:

@@ -18,8 +18,19 @@ import torch
 from torch import Tensor, nn
 
 from steadygrad.cells import Elman
+from steadygrad.flow.quantity import Quantity, declare
 from steadygrad.flow.singular import svdvals
 from steadygrad.nn import view
+
+QUANTITIES: tuple[Quantity, ...] = (
+    declare(
+        Quantity(
+            "recurrent_weights",
+            "1",
+            "Norm and spectral radius of the recurrent matrix, against the bounds for vanishing.",
+        )
+    ),
+)
 
 LARGEST_SLOPE = {"tanh": 1.0, "relu": 1.0, "identity": 1.0, "sigmoid": 0.25}
 

@@ -12,7 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from steadygrad.flow.quantity import Quantity, declare
 from steadygrad.scan import Layout, Observed
+
+QUANTITIES: tuple[Quantity, ...] = (
+    declare(Quantity("state_growth", "log10", "Root mean square of a state over the sequence.")),
+)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,17 @@ import torch
 from torch import Tensor
 
 from steadygrad.flow.capture import Call
+from steadygrad.flow.quantity import Quantity, declare
+
+QUANTITIES: tuple[Quantity, ...] = (
+    declare(
+        Quantity(
+            "state_handover",
+            "1",
+            "Distance of inputs over the border of two batches, against that inside a sequence.",
+        )
+    ),
+)
 
 SMOOTH = 0.5  # of the distance of two sequences: steps inside must be smaller to tell anything
 JUMP = 0.8  # of it: from there on the border is one between different sequences

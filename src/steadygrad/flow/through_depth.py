@@ -6,6 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from steadygrad.flow.quantity import Quantity, declare
+
+QUANTITIES: tuple[Quantity, ...] = (
+    declare(
+        Quantity(
+            "through_depth", "1", "How much of the gradient reaches each layer of a deep network."
+        )
+    ),
+)
+
 
 def gradient_through_depth(
     model: nn.Module, loss_fn: Callable[[], Tensor], kinds: tuple[type[nn.Module], ...] = ()

@@ -14,6 +14,7 @@ from steadygrad.flow.by_lag import LagCurve, curve, median_curve
 from steadygrad.flow.capture import Call, Capture, recurrent_layers
 from steadygrad.flow.gate_health import GateHealth, gate_health
 from steadygrad.flow.output_gradients import output_gradients
+from steadygrad.flow.quantity import Quantity, declare
 from steadygrad.flow.replay import OutputGradient, Replay, rows_of
 from steadygrad.flow.sources import (
     at_step,
@@ -26,6 +27,12 @@ from steadygrad.flow.sources import (
 )
 from steadygrad.flow.state_growth import StateGrowth, state_growth
 from steadygrad.scan import Layout, Observed, Tap
+
+QUANTITIES: tuple[Quantity, ...] = (
+    declare(
+        Quantity("log10_grad", "log10", "Norm of the gradient at the state of every time step.")
+    ),
+)
 
 CLOSE = 1e-3  # of outputs: what a replay may differ by; in half precision a few units of rounding
 

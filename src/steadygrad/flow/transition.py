@@ -12,7 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from steadygrad.flow.linearise import linearise
+from steadygrad.flow.quantity import Quantity, declare
 from steadygrad.flow.singular import svdvals
+
+QUANTITIES: tuple[Quantity, ...] = (
+    declare(
+        Quantity(
+            "transition",
+            "1",
+            "Product of step Jacobians over a span: what a gradient is multiplied by.",
+        )
+    ),
+)
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,19 @@ from torch import Tensor, nn
 
 from steadygrad.flow.by_source import gradients_of
 from steadygrad.flow.capture import Capture
+from steadygrad.flow.quantity import Quantity, declare
 from steadygrad.flow.replay import rows_of
 from steadygrad.flow.sources import is_reached
 from steadygrad.flow.walk import Leg, walk
 from steadygrad.scan import Layout
+
+QUANTITIES: tuple[Quantity, ...] = (
+    declare(
+        Quantity(
+            "weight_gradient", "gradient", "Which time steps make up the gradient of the weights."
+        )
+    ),
+)
 
 Rows = NDArray[np.float64]
 

@@ -114,6 +114,15 @@ class Chapter:
         """For a mark at the lag."""
         return "estimated" if self.lag_is_estimated else "needed"
 
+    def quantity(self, name: str) -> Mapping[str, Any] | None:
+        """How the record describes a quantity (`steadygrad.flow.Quantity`), if it does."""
+        described = self.notes.get("quantities")
+        if not isinstance(described, Mapping):
+            return None
+        starred = (k for k in described if k.endswith("*") and name.startswith(k[:-1]))
+        found = described.get(name if name in described else next(starred, name))
+        return found if isinstance(found, Mapping) else None
+
     @property
     def measured(self) -> int:
         """The longest way back that was measured, in steps."""

@@ -1,6 +1,8 @@
 """Curves over training: whatever scalars were recorded, the known ones first."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +23,10 @@ class Panel:
     names: dict[str, str]  # of the scalar: in the key
     is_log: bool
     is_share: bool = False  # yes or no at each step: a share only over many
+    unit: str = "1"
 
 
+# Of a training's own numbers; quantities are described in the record that holds them.
 PANELS = (
     Panel(
         "Loss",
@@ -35,26 +39,6 @@ PANELS = (
         },
         True,
     ),
-    Panel(
-        "Gradient norm",
-        "Size of the whole update, before and after it was bounded (clipped).",
-        {"grad_norm": "before clipping", "grad_norm_clipped": "after clipping"},
-        True,
-    ),
-    Panel(
-        "Clipped share",
-        "Share of updates that hit the bound.",
-        {"clipped_share": "share"},
-        False,
-        True,
-    ),
-    Panel("Horizon", "How many steps back the gradient reaches.", {"horizon": "horizon"}, False),
-    Panel(
-        "Slope",
-        "Powers of ten that each step back costs (0: nothing lost).",
-        {"slope": "slope"},
-        False,
-    ),
     Panel("Learning rate", "How large a step each update takes.", {"lr": "learning rate"}, True),
 )
 _MOST_OTHERS = 8
@@ -64,8 +48,11 @@ def curves(chapters: list[Chapter]) -> Html | None:
     """Draw the scalars; None if none were recorded."""
     there = list(dict.fromkeys(n for c in chapters for n in c.run.scalar_names()))
     known = {name for panel in PANELS for name in panel.names}
+    described = _described(chapters, [n for n in there if n not in known])
+    known |= {name for panel in described for name in panel.names}
     others = [Panel(_titled(n), "", {n: n}, _is_wide(chapters, n)) for n in there if n not in known]
-    panels = [p for p in PANELS if set(p.names) & set(there)] + others[:_MOST_OTHERS]
+    panels = [p for p in PANELS[:1] if set(p.names) & set(there)] + described
+    panels += [p for p in PANELS[1:] if set(p.names) & set(there)] + others[:_MOST_OTHERS]
     if not panels:
         return None
     if all(len(c.run.steps(n)) < 2 for c in chapters for n in c.run.scalar_names()):
@@ -74,6 +61,27 @@ def curves(chapters: list[Chapter]) -> Html | None:
     left = len(others) - _MOST_OTHERS
     more = el("p", f"{left} more scalars are in the record.", class_="quiet") if left > 0 else None
     return el("section", el("h2", "Over training"), el("div", *plots, class_="pair"), more)
+
+
+def _described(chapters: list[Chapter], names: list[str]) -> list[Panel]:
+    """Charts of the scalars that the records describe, those that belong together in one."""
+    found: dict[str, Panel] = {}
+    for name in names:
+        told = _description(chapters, name)
+        if told is None:
+            continue
+        head = _description(chapters, str(told.get("beside") or name)) or told
+        title = str(head.get("title") or _titled(name))
+        about, unit = str(head.get("meaning") or ""), str(head.get("unit") or "1")
+        panel = Panel(title, about, {}, bool(head.get("log")), bool(head.get("share")), unit)
+        found.setdefault(title, panel).names[name] = str(told.get("label") or name).replace(
+            "_", " "
+        )
+    return list(found.values())
+
+
+def _description(chapters: list[Chapter], name: str) -> Mapping[str, Any] | None:
+    return next((told for c in chapters if (told := c.quantity(name)) is not None), None)
 
 
 def _plot(chapters: list[Chapter], panel: Panel) -> Plot:
@@ -102,11 +110,16 @@ def _plot(chapters: list[Chapter], panel: Panel) -> Plot:
         about=panel.about,
         lines=lines,
         x_name="training step",
-        y_name=panel.title.lower() + (" (log scale)" if is_log else ""),
+        y_name=_axis(panel) + (" (log scale)" if is_log else ""),
         is_log=is_log,
         floor=0.0 if panel.is_share or "horizon" in panel.names else None,
         rules=needed,
     )
+
+
+def _axis(panel: Panel) -> str:
+    name = panel.title.lower()
+    return name if panel.unit in ("1", "gradient") else f"{name}, {panel.unit}"
 
 
 def _name(panel: Panel, name: str, chapter: Chapter, is_one_of_many: bool) -> str:
@@ -123,10 +136,14 @@ def _style(panel: Panel, name: str, is_last: bool) -> str:
 
 def _once(chapter: Chapter) -> Html:
     names = chapter.run.scalar_names()
-    pairs = [
-        el("div", el("dt", name), el("dd", plain(float(chapter.run.scalars(name)[1][0]))))
-        for name in names
-    ]
+    pairs = []
+    for name in names:
+        told = chapter.quantity(name) or {}
+        unit = str(told.get("unit") or "1")
+        value = plain(float(chapter.run.scalars(name)[1][0]))
+        title = told.get("meaning") or None
+        text = value if unit == "1" else f"{value} {unit}"
+        pairs.append(el("div", el("dt", name.replace("_", " "), title=title), el("dd", text)))
     return el("dl", *pairs, class_="facts")
 
 

@@ -12,6 +12,7 @@ from steadygrad.flow import Call
 from steadygrad.flow.live import LiveCapture
 from steadygrad.flow.live_exponents import LiveExponents
 from steadygrad.flow.padding import padded_loss
+from steadygrad.flow.quantity import at_look
 from steadygrad.flow.replay import OutputGradient
 from steadygrad.flow.through_time import flows_of
 from steadygrad.ranks import Ranks
@@ -84,13 +85,7 @@ class Look:
         seen.settle()
 
     def _note(self, calls: Sequence[Call]) -> None:
-        flows, numbers = self._seen.flow.values(), dict[str, float]()
-        horizons = [f.horizon for f in flows if f.horizon is not None]
-        slopes = [f.slope for f in flows if f.slope is not None]
-        if horizons:
-            numbers["horizon"] = min(horizons)
-        if slopes:
-            numbers["slope"] = min(slopes)
+        numbers = at_look(self._seen.flow)
         if self._exponents is not None:
             each = [e for call in calls for e in self._exponents.measure(call)]
             if each:  # the layer in which differences grow fastest, or die slowest

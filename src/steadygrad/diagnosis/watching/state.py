@@ -14,6 +14,7 @@ from steadygrad.diagnosis.recording import describe
 from steadygrad.diagnosis.watching.options import Options
 from steadygrad.diagnosis.watching.sinks import Sinks
 from steadygrad.faults import Finding, History, verdict, worst_first
+from steadygrad.flow.quantity import to_record as quantities_noted
 from steadygrad.flow.through_time import TimeFlow
 from steadygrad.loggers import Logger
 from steadygrad.record import Record
@@ -99,6 +100,7 @@ class Seen:
             "verdict": self.verdict,
             **to_record(self.options.lag),
             "optimizer": self.history.optimizer,
+            "quantities": quantities_noted(),
             "thresholds": vars(self.options.thresholds),
             "watch_share_of_time": round(share, 4),
         }

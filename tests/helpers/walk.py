@@ -1,0 +1,53 @@
+"""A walk of CONTRIBUTING, taken to the letter in a copy of the package."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def blocks(chapter: str) -> tuple[str, str]:
+    """The Python in a chapter: the file, and the import line."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    body = text.partition(f"## {chapter}\n")[2].partition("\n## ")[0]
+    found = re.findall(r" *```python\n(.*?) *```", body, re.DOTALL)
+    file, line = (textwrap.dedent(block) for block in found)
+    return file, line
+
+
+def walked(chapter: str, room: str, folder: Path) -> Path:
+    """Copy the package into ``folder``, with the file and the import line of the chapter."""
+    file, line = blocks(chapter)
+    assert len(line.splitlines()) == 1
+    copy = folder / "src"
+    shutil.copytree(ROOT / "src", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    home = copy / "steadygrad" / room
+    module = line.split()[1].rpartition(".")[2]
+    (home / f"{module}.py").write_text(file, encoding="utf-8")
+    listing = home / "__init__.py"
+    text = listing.read_text(encoding="utf-8")
+    first = re.search(rf"^from steadygrad\.{room}\.", text, re.MULTILINE)
+    assert first is not None
+    # At the end of the import lines, as an import that the others may need comes before it.
+    lines = text.splitlines(keepends=True)
+    last = max(i for i, each in enumerate(lines) if each.startswith(f"from steadygrad.{room}."))
+    lines.insert(last + 1, line)
+    listing.write_text("".join(lines), encoding="utf-8")
+    return copy
+
+
+def run(source: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run Python on the copy of the package."""
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(source)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
