@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     " may help.",
     "check": "Look for faults in the record of a run: exit code 0 none, 1 found, 2 wrong use.",
     "explain": "Explain a fault or a run.",
+    "learn": "List the lessons, or compute one, with your own numbers.",
     "replay": "Run a saved step again: the same batch, weights and random state.",
     "report": "Draw one record, or several side by side, as one HTML file that needs nothing else.",
 }
@@ -90,7 +91,10 @@ def _call(name: str, arguments: list[str]) -> int:
 
     from steadygrad.cli.optional_options import registry
 
-    command: Callable[..., int] = getattr(importlib.import_module(f"steadygrad.cli.{name}"), name)
+    module = importlib.import_module(f"steadygrad.cli.{name}")
+    command: Callable[..., int] = getattr(module, name)
+    if hasattr(module, "subcommand"):  # options that depend on the first argument
+        command, name, arguments = module.subcommand(arguments)
     with registry, folded(not HELP.isdisjoint(arguments)):
         return tyro.cli(
             flowing(command),

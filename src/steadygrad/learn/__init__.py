@@ -7,6 +7,7 @@ from steadygrad.learn.lesson import Lesson as Lesson
 from steadygrad.learn.lesson import Result as Result
 from steadygrad.learn.lesson import register as _register
 from steadygrad.learn.lstm import LSTMLesson as LSTMLesson
+from steadygrad.learn.remember import RememberLesson as RememberLesson
 from steadygrad.learn.vanish import VanishLesson as VanishLesson
 
 LESSONS = _register(list(globals().values()))

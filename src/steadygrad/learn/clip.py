@@ -104,8 +104,9 @@ class ClipResult(Result):
                 "A recurrent unit that is run for fifty steps, s ← σ(w s + b), is a small step in "
                 "w away from being another network: on one side of a line it settles low, on the "
                 "other high. Seen as a landscape of the loss, that line is a cliff. Walking into "
-                "it, gradient descent is thrown out: without a clip the norm of the gradient "
-                f"is {sizes[len(sizes) // 2]:.2g} in the median and {sizes[-1]:.3g} at its worst."
+                "it, gradient descent is thrown out: on the walk without a clip the norm of the "
+                f"gradient is {sizes[len(sizes) // 2]:.2g} in the median and {sizes[-1]:.3g} at "
+                "its worst."
             ),
             Heading("On a cliff"),
             _scene(self),
