@@ -35,7 +35,7 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         raise InputError(f"{name}: expected {' or '.join(map(repr, choices))}, got {value!r}{near}")
 
 
-def check_count(name: str, value: Any, least: int = 1, *, optional: bool = False) -> None:
+def check_count(name: str, value: object, least: int = 1, *, optional: bool = False) -> None:
     """Refuse what is no whole number of at least ``least``; None too, unless ``optional``.
 
     Raises:
@@ -43,8 +43,7 @@ def check_count(name: str, value: Any, least: int = 1, *, optional: bool = False
     """
     if value is None and optional:
         return
-    given: Any = value
-    is_whole = isinstance(given, Integral) and not isinstance(given, bool)
-    if not (is_whole and int(given) >= least):
+    count: Any = value
+    if not isinstance(value, Integral) or isinstance(value, bool) or count < least:
         also = ", or None" if optional else ""
         raise InputError(f"{name}: expected a whole number, at least {least}{also}, got {value!r}")

@@ -12,7 +12,8 @@ from steadygrad.bench.paper_table import Paper
 from steadygrad.errors import InputError
 from steadygrad.report.page import put
 
-HERE = Path("benchmarks") / "papers"
+# In the folder that the command runs in, or in the checkout that the package was imported from.
+PLACES = tuple(root / "benchmarks" / "papers" for root in (Path(), Path(__file__).parents[3]))
 WRITTEN: dict[str, Callable[[Sequence[Paper]], str]] = {
     "papers.csv": paper_table.as_csv,
     "papers.tex": paper_table.as_latex,
@@ -23,9 +24,9 @@ WRITTEN: dict[str, Callable[[Sequence[Paper]], str]] = {
 def bench_papers(folder: Path | None, out: Path | None, json: bool) -> int:
     """Print the table of all committed results; write it as CSV, LaTeX and HTML into ``out``."""
     try:
-        papers = paper_table.find(folder or HERE)
+        papers = paper_table.find(folder or next(filter(Path.is_dir, PLACES), PLACES[0]))
     except (FileNotFoundError, ValueError) as error:
-        hint = "" if folder else "; run from the root of the repository, or give --folder"
+        hint = "" if folder else "; an installed package has none: give --folder of a checkout"
         raise InputError(f"{error}{hint}") from None
     if out is not None:
         for name, text in WRITTEN.items():

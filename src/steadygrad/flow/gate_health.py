@@ -84,11 +84,6 @@ class GateHealth:
         return float(self._stuck.double().mean())
 
     @property
-    def stuck_units(self) -> list[int]:
-        """Indices of those units."""
-        return self._stuck.nonzero().flatten().tolist()
-
-    @property
     def dead_share(self) -> float:
         """Share of units whose gate sits where its derivative is dead, 0 to 1."""
         return float((self.mean_derivative <= DEAD_BELOW[self.activation]).double().mean())
