@@ -18,9 +18,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence
 import steadygrad as sg
 from steadygrad.cells import CELLS
 from steadygrad.nn import Recurrent
-from steadygrad.scan import LoopClip
+from steadygrad.scan import BackendError, LoopClip
 from steadygrad.scan.backends.c import build, threads
-from steadygrad.scan.backends.choose import choose
 
 SHAPES = [(7, 3, 4, 5), (1, 3, 4, 5), (7, 1, 6, 5), (3, 2, 1, 1), (4, 5, 2, 33), (9, 14, 40, 17)]
 """T, B, I, H: one step, one row, one unit, and sizes that no vector divides."""
@@ -58,7 +57,10 @@ def inside(names: list[str]) -> None:
 
 def _cell(name: str, dtype: torch.dtype) -> bool:
     ways = ((1, 0), (2, 0), (2, 1))  # one thread, rows split, columns split, however small
-    return all(_shapes(name, dtype, *way) for way in ways)
+    try:
+        return all(_shapes(name, dtype, *way) for way in ways)
+    except BackendError:  # its step cannot be printed
+        return False
 
 
 def _shapes(name: str, dtype: torch.dtype, count: int, columns: int) -> bool:
@@ -67,12 +69,11 @@ def _shapes(name: str, dtype: torch.dtype, count: int, columns: int) -> bool:
     with mock.patch.multiple(threads, cores=lambda: cores, SMALL=0, MEETING=0, LARGE=0, ROWS=1000):
         for steps, batch, inputs, hidden in SHAPES:
             try:
-                layer = Recurrent(name, inputs, hidden, bidirectional=True, dtype=dtype)
+                layer = Recurrent(
+                    name, inputs, hidden, bidirectional=True, dtype=dtype, backend="c"
+                )
             except ValueError:  # a cell may not take every number of units
                 continue
-            weights = layer.weights(0)
-            if choose(None, layer.cell, weights.weight_ih, weights) != "c":
-                return False
             layer.on_tap = lambda *_: None
             x = torch.randn(steps, batch, inputs, dtype=dtype, requires_grad=True)
             rows = [torch.randn(1 + i % steps, inputs, dtype=dtype) for i in range(batch)]

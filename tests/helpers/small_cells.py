@@ -79,6 +79,26 @@ class Unitary(Cell):
 
 
 @dataclass(frozen=True)
+class Normed(Cell):
+    """A sum over units inside a stage, and per-unit parameters."""
+
+    name: ClassVar[str] = "normed"
+    gates: ClassVar[tuple[str, ...]] = ("candidate", "keep")
+    states: ClassVar[tuple[str, ...]] = ("h", "c")
+    per_unit: ClassVar[Mapping[str, float]] = {"scale": 1.0, "peep": 0.5}
+
+    def step(self, x: Gates, recur: Recur, state: State, unit: PerUnit) -> State:
+        h, c = state
+        a = x.candidate + recur.candidate(h) + unit.peep * c
+        centred = a - a.mean(-1, keepdim=True)
+        spread = (centred**2).mean(-1, keepdim=True)
+        n = torch.tanh(unit.scale * centred / torch.sqrt(spread + 1e-5))
+        z = torch.sigmoid(x.keep + recur.keep(h))
+        c = z * c + (1 - z) * n
+        return torch.exp(-torch.abs(c)) * c, c
+
+
+@dataclass(frozen=True)
 class NoProduct(Cell):
     """Independent units: no recurrent matrix at all."""
 

@@ -13,7 +13,7 @@ from steadygrad.cells import CELLS
 from steadygrad.flow import Capture, Replay, linearise, rows_of
 from steadygrad.nn import view
 from steadygrad.nn.layer_view import Drive, Key
-from steadygrad.scan import Layout, Weights, scan
+from steadygrad.scan import Layout, ScanCall, Weights, scan
 from tests.helpers.small_cells import ODD
 
 F64 = torch.float64
@@ -72,7 +72,7 @@ def replayed(layer: nn.Module, given: tuple[Any, ...]) -> tuple[Any, tuple[Tenso
     def step(
         key: Key, x: Tensor, weights: Weights, state: tuple[Tensor, ...], layout: Layout
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        return scan(seen.cell, x, weights, state, layout, backend="eager")
+        return scan(ScanCall(seen.cell, x, weights, tuple(state), layout, backend="eager"))
 
     with torch.no_grad():
         hidden, ends = seen.run(drive, step)

@@ -1,11 +1,11 @@
-"""The compiled recurrence against `eager`: values, all gradients, second call; and its refusals."""
+"""The compiled back end beside the suite of all: its functions, caches, refusals and NaNs."""
 
 import ctypes
 import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,15 +13,15 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pack_sequence
 
 from steadygrad.cells import CELLS, Cell, Elman, Gates, PerUnit, Recur, State
 from steadygrad.nn import Recurrent
-from steadygrad.scan import BackendError, BackendWarning, LoopClip, trace
+from steadygrad.scan import BackendError, BackendWarning, trace
 from steadygrad.scan.backends.c import build, kernel
 from steadygrad.scan.backends.c.printer.file import head
 from tests.helpers.few import FEW
 from tests.helpers.marks import needs_compiler
+from tests.helpers.small_cells import Normed
 
 pytestmark = needs_compiler
 ALL: list[Cell] = [*(CELLS[name]() for name in FEW), Elman("relu"), Elman("sigmoid")]
@@ -33,26 +33,6 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
-
-
-@dataclass(frozen=True)
-class Normed(Cell):
-    """A cell of the test's own: a sum over units inside a stage, and per-unit parameters."""
-
-    name: ClassVar[str] = "normed"
-    gates: ClassVar[tuple[str, ...]] = ("candidate", "keep")
-    states: ClassVar[tuple[str, ...]] = ("h", "c")
-    per_unit: ClassVar[Mapping[str, float]] = {"scale": 1.0, "peep": 0.5}
-
-    def step(self, x: Gates, recur: Recur, state: State, unit: PerUnit) -> State:
-        h, c = state
-        a = x.candidate + recur.candidate(h) + unit.peep * c
-        centred = a - a.mean(-1, keepdim=True)
-        spread = (centred**2).mean(-1, keepdim=True)
-        n = torch.tanh(unit.scale * centred / torch.sqrt(spread + 1e-5))
-        z = torch.sigmoid(x.keep + recur.keep(h))
-        c = z * c + (1 - z) * n
-        return torch.exp(-torch.abs(c)) * c, c
 
 
 @dataclass(frozen=True)
@@ -76,56 +56,6 @@ def outcome(layer: Recurrent, given: Any, weight_seed: int = 0) -> list[Tensor]:
     ).sum()
     source = given.data if hasattr(given, "batch_sizes") else given
     return [*values, *torch.autograd.grad(loss, [source, *layer.parameters()])]
-
-
-SHAPES = [(7, 3, 5), (1, 3, 5), (7, 1, 5), (3, 2, 1), (4, 5, 33)]
-
-
-@pytest.mark.parametrize("count", [1, 2, 3])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["fp32", "fp64"])
-@pytest.mark.parametrize("cell", [*ALL, Normed()], ids=repr)
-def test_equals_eager(cell: Cell, dtype: torch.dtype, count: int) -> None:
-    torch.set_num_threads(count)
-    for steps, batch, hidden in SHAPES:
-        for form in ("dense", "packed"):
-            torch.manual_seed(0)
-            layer = Recurrent(cell, 4, hidden, 2, bidirectional=True, dtype=dtype)
-            if form == "dense":
-                x: Any = torch.randn(steps, batch, 4, dtype=dtype, requires_grad=True)
-            else:
-                rows = [torch.randn(1 + i % steps, 4, dtype=dtype) for i in range(batch)]
-                x = pack_sequence(rows, enforce_sorted=False)
-                x.data.requires_grad_()
-            layer.backend = "eager"
-            wanted = outcome(layer, x)
-            layer.backend = "c"
-            tight: Any = {} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-5}
-            for _ in range(2):  # the second call, too
-                torch.testing.assert_close(outcome(layer, x), wanted, **tight)
-            with torch.no_grad():
-                free = layer(x)[0]
-            torch.testing.assert_close(free.data if form == "packed" else free, wanted[0], **tight)
-
-
-@pytest.mark.parametrize("cell", [*ALL, Normed()], ids=repr)
-def test_taps_and_clips_equal_eager(cell: Cell) -> None:
-    x = torch.randn(9, 3, 4, dtype=torch.float64, requires_grad=True)
-    layer = Recurrent(cell, 4, 6, dtype=torch.float64)
-    clips = [None] + [
-        LoopClip(0.1, by, place)  # type: ignore[arg-type]
-        for by in ("value", "norm")
-        for place in ("recurrent", "total", "preactivation")
-    ]
-    for clip in clips:
-        layer.loop_clip = clip
-        values, taps = [], []
-        for name in ("eager", "c"):
-            layer.backend = name
-            layer.on_tap = lambda _, __, tap, into=taps: into.append(tap)
-            values.append(outcome(layer, x))
-        torch.testing.assert_close(values[1], values[0])
-        for what in ("log10_norm", "log10_gate", "nonfinite", "present"):
-            torch.testing.assert_close(getattr(taps[1], what), getattr(taps[0], what))
 
 
 def test_the_same_threads_give_the_same_bits() -> None:

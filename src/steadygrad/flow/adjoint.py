@@ -18,7 +18,7 @@ from torch import Tensor
 
 from steadygrad.flow.linearise import Trajectory
 from steadygrad.flow.lyapunov import LONGEST, LyapunovChain
-from steadygrad.scan import Layout, scan
+from steadygrad.scan import Layout, ScanCall, scan
 
 SPREAD = {torch.float32: 7.0, torch.float64: 22.0}  # as in `lyapunov`: 6e-8 e^7 over many steps
 DEEPEST = {torch.float32: 40.0, torch.float64: 600.0}  # nats that a number of the kind can fall by
@@ -63,7 +63,8 @@ def _forward(path: Trajectory, segment: int) -> list[tuple[list[Tensor], Sequenc
         given = [s.detach().requires_grad_() for s in state]
         layout = Layout.dense(len(part), batch, reverse)
         with torch.enable_grad():
-            _, state = scan(path.cell, part.flatten(0, 1), path.weights, tuple(given), layout)
+            call = ScanCall(path.cell, part.flatten(0, 1), path.weights, tuple(given), layout)
+            _, state = scan(call)
         found.append((given, state, len(part)))
     return found
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from steadygrad.cells import Cell
 from steadygrad.nn import view
 from steadygrad.nn.layer_view import Key
-from steadygrad.scan import Layout, Linearised, Weights, scan
+from steadygrad.scan import Layout, Linearised, ScanCall, Weights, scan
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def trajectory(
     ) -> tuple[Tensor, Trajectory | None]:
         if key == (index, reverse):
             return rows, Trajectory(seen.cell, layout, rows, weights, start)
-        return scan(seen.cell, rows, weights, start, layout)[0], None
+        return scan(ScanCall(seen.cell, rows, weights, start, layout))[0], None
 
     _, found = seen.run(seen.read(x, state), step, torch.float64, last=(index, reverse))
     path = found[index, reverse]

@@ -15,7 +15,7 @@ from steadygrad.flow.capture import Call
 from steadygrad.nn import view
 from steadygrad.nn.layer_view import Drive, Key
 from steadygrad.nn.segments import Cuts, scan_in_segments
-from steadygrad.scan import Layout, Observed, Tap, Weights, observe
+from steadygrad.scan import Layout, Observed, ScanCall, Tap, Weights, observe
 
 OutputGradient = tuple[Tensor | None, tuple[Tensor | None, ...]]
 """Gradient at the output, and at each final state; None where the loss does not reach."""
@@ -124,16 +124,16 @@ class Replay:
     def _scan(
         self, key: Key, x: Tensor, weights: Weights, state: tuple[Tensor, ...], layout: Layout
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        return scan_in_segments(
+        call = ScanCall(
             self.view.cell,
             x,
             _detached(weights),  # no gradient of theirs is wanted: none is computed
-            state,
+            tuple(state),
             layout,
-            Cuts(self.view.truncate),
             clip=self.view.clip,
             on_tap=_keeper(self._taps, key),
         )
+        return scan_in_segments(call, Cuts(self.view.truncate))
 
     @property
     def x(self) -> Tensor:

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from steadygrad.cells import Cell
 from steadygrad.flow.replay import Rows
 from steadygrad.nn.layer_view import Key, LayerView
-from steadygrad.scan import Layout, Weights
-from steadygrad.scan.backends.eager import Gradients, Trip, backward, forward
+from steadygrad.scan import Layout, ScanCall, Weights
+from steadygrad.scan.backends.base import ForwardPass, OutputGradients
+from steadygrad.scan.backends.eager import LoopGradients, carry_back, run
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Leg:
         before: Each state before the step, detached.
         grads: The total gradient :math:`\partial L / \partial s_t` of each state after the step,
             detached.
-        back: What else the way back found.
+        back: What else the backward pass found.
     """
 
     key: Key
@@ -38,18 +39,15 @@ class Leg:
     projected: Tensor
     before: tuple[Tensor, ...]
     grads: tuple[Tensor, ...]
-    back: Gradients
+    back: LoopGradients
 
 
 @dataclass(frozen=True)
 class _Walked:
-    """One direction of one layer, on the way forward."""
+    """The forward pass of one direction of one layer."""
 
-    weights: Weights
-    layout: Layout
-    x: Tensor
-    projected: Tensor
-    trip: Trip
+    call: ScanCall
+    done: ForwardPass
 
 
 def walk(view: LayerView, rows: Rows, dtype: torch.dtype | None = None) -> Iterator[Leg]:
@@ -66,15 +64,15 @@ def walk(view: LayerView, rows: Rows, dtype: torch.dtype | None = None) -> Itera
         key: Key, x: Tensor, weights: Weights, state: tuple[Tensor, ...], layout: Layout
     ) -> tuple[Tensor, _Walked]:
         with torch.no_grad():
-            projected = nn.functional.linear(x, weights.weight_ih, weights.bias_ih)
-            trip = forward(cell, layout, projected, weights, state, keep=True)
-        return trip.hidden, _Walked(weights, layout, x.detach(), projected, trip)
+            call = ScanCall(cell, x.detach(), weights, tuple(state), layout, clip=view.clip)
+            done = run(call, keep=True)
+        return done.hidden, _Walked(call, done)
 
     _, walked = view.run(rows, step, dtype)
-    above = rows.output.to(next(iter(walked.values())).x)
+    above = rows.output.to(next(iter(walked.values())).call.x)
     for index in reversed(range(view.num_layers)):
         parts = above.chunk(view.num_directions, 1)
-        below = torch.zeros_like(walked[index, False].x)
+        below = torch.zeros_like(walked[index, False].call.x)
         for way, part in enumerate(parts):
             key = index, bool(way)
             place = view.keys.index(key)
@@ -89,26 +87,19 @@ def _back(
     view: LayerView, key: Key, walked: _Walked, grad_hidden: Tensor, grad_final: list[Tensor]
 ) -> Leg:
     seen: list[tuple[Tensor, ...]] = []
-    found = backward(
-        view.cell,
-        walked.layout,
-        walked.trip.saved,
-        walked.weights,
-        grad_hidden.contiguous(),
-        grad_final,
-        view.clip,
-        on_states=seen.append,
-    )
+    call, saved = walked.call, walked.done.saved.tensors
+    outside = OutputGradients(grad_hidden.contiguous(), tuple(grad_final))
+    found = carry_back(call, saved, outside, on_states=seen.append)
     return Leg(
         key,
         view.cell,
-        walked.weights,
-        walked.layout,
-        walked.x,
-        walked.projected,
+        call.weights,
+        call.layout,
+        call.x,
+        call.projected(),
         # A state that the step does not read is not kept, and its value tells nothing.
         tuple(
-            walked.trip.saved.get(f"s.{state}", torch.zeros_like(grad))
+            saved.get(f"s.{state}", torch.zeros_like(grad))
             for state, grad in zip(view.cell.states, seen[0], strict=True)
         ),
         seen[0],

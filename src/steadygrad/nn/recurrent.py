@@ -25,7 +25,7 @@ from steadygrad.nn.checks import (
     refuse_unknown,
 )
 from steadygrad.nn.segments import Cuts, scan_in_segments
-from steadygrad.scan import Layout, LoopClip, Tap, Weights, is_codes
+from steadygrad.scan import Layout, LoopClip, ScanCall, Tap, Weights, is_codes
 
 NO_NOISE: Mapping[str, Tensor] = {}
 LayerTap = Callable[[int, bool, Tap], None]
@@ -413,17 +413,17 @@ class Recurrent(nn.Module):
                 x = F.dropout(x, self.dropout, self.training)
             directions = []
             for reverse in (False, True)[: self.num_directions]:
-                hidden, final = scan_in_segments(
+                call = ScanCall(
                     self.cell,
                     x,
                     self.weights(layer, reverse, next(noise)),
                     starts[len(last)],
                     Layout(batch_sizes, reverse),
-                    cuts,
                     clip=self.loop_clip,
                     on_tap=self._tap_of(layer, reverse),
                     backend=self.backend,
                 )
+                hidden, final = scan_in_segments(call, cuts)
                 directions.append(hidden)
                 last.append(final)
             x = torch.cat(directions, -1) if self.bidirectional else directions[0]

@@ -1,4 +1,4 @@
-"""One scan cut into pieces over time: to cut the gradient, or to keep less for the way back."""
+"""One scan cut into pieces over time: to cut the gradient, or to keep less of the forward pass."""
 
 from dataclasses import dataclass, replace
 from math import isqrt
@@ -6,10 +6,10 @@ from math import isqrt
 import torch
 from torch import Tensor
 
-from steadygrad.cells import Cell, State
+from steadygrad.cells import State
 from steadygrad.nn.joint_tap import JointTap
 from steadygrad.nn.recompute import in_one, recomputed
-from steadygrad.scan import Layout, LoopClip, OnTap, Weights, scan
+from steadygrad.scan import Layout, OnTap, ScanCall, Weights, scan
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Cuts:
         truncate: Steps after which the state is handed on by value alone: no gradient passes
             from there to the steps before. None for never.
         checkpoint: Whether to keep only about every sqrt(T)-th state and run the steps in
-            between once more on the way back.
+            between once more in the backward pass.
 
     Raises:
         ValueError: ``truncate`` is neither None nor a whole number of at least one step.
@@ -55,27 +55,17 @@ class Cuts:
         return self.truncate is not None and start > 0 and start % self.truncate == 0
 
 
-def scan_in_segments(
-    cell: Cell,
-    x: Tensor,
-    weights: Weights,
-    state: State,
-    layout: Layout,
-    cuts: Cuts,
-    *,
-    clip: LoopClip | None = None,
-    on_tap: OnTap | None = None,
-    backend: str | None = None,
-) -> tuple[Tensor, State]:
-    """Do what `steadygrad.scan.scan` does, in pieces; arguments and values as there.
+def scan_in_segments(call: ScanCall, cuts: Cuts) -> tuple[Tensor, State]:
+    """Do what `steadygrad.scan.scan` does, in pieces; values as there.
 
-    At a cut only rows that ran on both sides of it lose their gradient: a row that has ended
-    keeps the way back from its last state, and one that has not begun the way to its first.
+    At a cut only rows that ran on both sides of it lose their gradient: that of a row that has
+    ended still flows back from its last state, and of one that has not begun to its first.
     """
+    x, weights, state, layout, on_tap = call.x, call.weights, call.state, call.layout, call.on_tap
     steps = len(layout.batch_sizes)
     starts = cuts.starts(steps) if torch.is_grad_enabled() else [0]
     if len(starts) == 1 and not cuts.checkpoint:
-        return scan(cell, x, weights, state, layout, clip=clip, on_tap=on_tap, backend=backend)
+        return scan(call)
     noise = weights.noise
     names, flat = (list(part) for part in zip(*replace(weights, noise={}).flat(), strict=True))
     joint = JointTap(layout, on_tap) if on_tap else None
@@ -102,9 +92,8 @@ def scan_in_segments(
         ) -> tuple[Tensor, ...]:
             own, before = Weights.from_flat(names, rest[: len(names)]), rest[len(names) :]
             own = replace(own, noise=heard)
-            out, after = scan(
-                cell, x, own, before, piece, clip=clip, on_tap=observer, backend=backend
-            )
+            part = replace(call, x=x, weights=own, state=before, layout=piece, on_tap=observer)
+            out, after = scan(part)
             return out, *after
 
         severed = min(ran, piece.batch) if cuts.sever(start) else 0

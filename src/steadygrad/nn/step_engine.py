@@ -1,4 +1,4 @@
-"""Two ways to advance a stack of layers by one time step: compiled calls, or the layer itself."""
+"""Advances a stack of layers by one time step: by steppers of the back end, or the layer itself."""
 
 from typing import Protocol, final
 
@@ -7,8 +7,7 @@ from torch import Tensor
 
 from steadygrad.cells import State
 from steadygrad.nn.recurrent import Recurrent
-from steadygrad.scan.backends.c.stream_call import StepCall
-from steadygrad.scan.backends.choose import exact
+from steadygrad.scan import Backend, Stepper
 
 
 class Steps(Protocol):
@@ -32,38 +31,34 @@ class Steps(Protocol):
 
 
 @final
-class CompiledSteps:
-    """Every layer a compiled call with its own buffers; all rows of the batch at once."""
+class StepperSteps:
+    """Every layer a stepper with its own buffers; all rows of the batch at once."""
 
-    def __init__(self, layer: Recurrent, batch: int) -> None:
-        quiet = layer.noise(batch, batch, None)
-        self._calls = [
-            StepCall(layer.cell, layer.weights(i, noise=noise), batch, exact())
-            for i, noise in enumerate(quiet)
-        ]
+    def __init__(self, steppers: list[Stepper]) -> None:
+        self._steppers = steppers
 
     def step(self, x: Tensor) -> Tensor:
-        for call in self._calls:
-            x = call.run(x)
+        for stepper in self._steppers:
+            x = stepper.run(x)
         return x
 
     def state(self) -> State:
-        by_layer = [call.state for call in self._calls]
+        by_layer = [stepper.state for stepper in self._steppers]
         return tuple(torch.stack(values) for values in zip(*by_layer, strict=True))
 
     def hold(self, state: State) -> None:
-        for index, call in enumerate(self._calls):
-            for own, value in zip(call.state, state, strict=True):
+        for index, stepper in enumerate(self._steppers):
+            for own, value in zip(stepper.state, state, strict=True):
                 own.copy_(value[index])
 
     def clear(self) -> None:
-        for call in self._calls:
-            for own in call.state:
+        for stepper in self._steppers:
+            for own in stepper.state:
                 own.zero_()
 
 
 @final
-class EagerSteps:
+class LayerSteps:
     """The layer itself, called with sequences of one step."""
 
     def __init__(self, layer: Recurrent) -> None:
@@ -88,3 +83,14 @@ class EagerSteps:
 
     def clear(self) -> None:
         self._state = None
+
+
+def steps_of(layer: Recurrent, backend: Backend, batch: int) -> Steps:
+    """The fastest way that ``backend`` has to advance ``layer`` with ``batch`` rows."""
+    quiet = layer.noise(batch, batch, None)
+    steppers = [
+        backend.stepper(layer.cell, layer.weights(i, noise=noise), batch)
+        for i, noise in enumerate(quiet)
+    ]
+    able = [stepper for stepper in steppers if stepper is not None]
+    return StepperSteps(able) if len(able) == len(steppers) else LayerSteps(layer)

@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from steadygrad.cells import State
 from steadygrad.nn.checks import check_codes
 from steadygrad.nn.layer_view import twin_of, view
-from steadygrad.nn.step_engine import CompiledSteps, EagerSteps, Steps
-from steadygrad.scan import is_codes
-from steadygrad.scan.backends.choose import choose
+from steadygrad.nn.step_engine import Steps, steps_of
+from steadygrad.scan import Layout, ScanCall, Weights, choose, is_codes
 
 
 @final
@@ -148,12 +147,27 @@ class Stream:
         self._dtype = self._twin.weight_ih_l0.dtype
         self._twin.batch_first = False
         weights = self._twin.weights(0)
-        self._twin.backend = choose(self._view.backend, self._cell, weights.weight_ih, weights)
+        self._backend = choose(self._sample_call(weights))
+        self._twin.backend = self._backend.name  # as chosen now, whatever may change outside
         self._engine = None
         if held is not None:
             parts = (held,) if isinstance(held, Tensor) else held
             moved = tuple(p.to(weights.weight_ih) for p in parts)
             self.state = moved
+
+    def _sample_call(self, weights: Weights) -> ScanCall:
+        """A call of one step of one row, as the back end is to run it."""
+        like = weights.weight_ih
+        widths = [self._twin.output_size]
+        widths += [self._twin.hidden_size] * (len(self._cell.states) - 1)
+        return ScanCall(
+            self._cell,
+            like.new_zeros(1, like.shape[1]),
+            weights,
+            tuple(like.new_zeros(1, width) for width in widths),
+            Layout.dense(1, 1),
+            backend=self._view.backend,
+        )
 
     def _counts(self) -> tuple[list[int], list[int]]:
         """What changes with the parameters, as far as torch counts it."""
@@ -199,8 +213,7 @@ class Stream:
     def _engine_for(self, rows: tuple[int, ...]) -> Steps:
         batch = rows[0] if rows else 1
         if self._engine is None or self._batch != batch:
-            compiled = self._twin.backend == "c"
-            self._engine = CompiledSteps(self._twin, batch) if compiled else EagerSteps(self._twin)
+            self._engine = steps_of(self._twin, self._backend, batch)
             self._batch = batch
         return self._engine
 

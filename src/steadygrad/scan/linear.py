@@ -12,10 +12,10 @@ from itertools import zip_longest
 
 import torch
 from torch import Tensor, fx
-from torch.nn import functional as F
 
 from steadygrad.cells import Cell
 from steadygrad.scan.backends import eager
+from steadygrad.scan.call import ScanCall
 from steadygrad.scan.ir.operations import to_real
 from steadygrad.scan.ir.products import blocks
 from steadygrad.scan.ir.trace import Stage, trace
@@ -87,14 +87,13 @@ class Linearised:
     ) -> None:
         self.layout = layout
         self.widths = tuple(s.shape[1] for s in state)
-        projected = F.linear(x, weights.weight_ih, weights.bias_ih)
-        trip = eager.forward(cell, layout, projected, weights, state, keep=True)
-        self.hidden, self.final = trip.hidden, trip.final
-        self._size = projected.shape[1] // len(cell.gates)
-        beside = weights.per_step(cell, layout)
-        units = {name: value.expand(len(x), self._size) for name, value in beside.items()}
+        call = ScanCall(cell, x, weights, tuple(state), layout)
+        done = eager.run(call, keep=True)
+        self.hidden, self.final = done.hidden, done.final
+        self._size = call.size
+        units = {n: value.expand(len(x), self._size) for n, value in call.per_step().items()}
         self._cell, self._program, self._squeeze = cell, trace(cell), weights.weight_hr
-        values = trip.saved | units
+        values = done.saved.tensors | units
         self._stages = [stage and _LinearStage(stage, values) for stage in self._program.stages]
         self._matrices = [
             [blocks(cell, weights, item, self._size)[0] for item in level]
@@ -184,7 +183,7 @@ class _LinearStage:
         given = [value[rows] for value in self.inputs]
         prepared = [p[rows] if isinstance(p, Tensor) else p for p in self.prepared]
         like = [given[0]] * len(self.stage.outputs)
-        # The backward way is linear: its own backward way is the forward one.
+        # A backward pass is linear in the gradient: its own vjp is the derivative forward.
         push = torch.func.vjp(lambda *g: self.stage.backward(*prepared, *g), *like)[1]
         made: dict[str, Parts] = {name: {} for name in self.stage.outputs}
         for source in {s for name in self.stage.inputs for s in known.get(name, {})}:

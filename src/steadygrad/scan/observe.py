@@ -8,10 +8,10 @@ from torch import Tensor, fx
 
 from steadygrad.cells import Cell, State
 from steadygrad.scan.backends import eager
+from steadygrad.scan.call import ScanCall
 from steadygrad.scan.ir.step_graph import product
 from steadygrad.scan.ir.trace import trace
 from steadygrad.scan.layout import Layout
-from steadygrad.scan.projection import project
 from steadygrad.scan.weights import Weights
 
 
@@ -33,22 +33,19 @@ class Observed:
 @torch.no_grad()
 def observe(cell: Cell, x: Tensor, weights: Weights, state: State, layout: Layout) -> Observed:
     """Run ``cell`` over rows ``(N, I)`` and read every gate's pre-activation."""
-    projected = project(x, weights.weight_ih, weights.bias_ih)
-    trip = eager.forward(cell, layout, projected, weights, state, keep=True)
-    size = projected.shape[1] // len(cell.gates)
-    beside = {
-        name: value.expand(len(projected), size)
-        for name, value in weights.per_step(cell, layout).items()
-    }
+    call = ScanCall(cell, x, weights, state, layout)
+    done = eager.run(call, keep=True)
+    saved = done.saved.tensors
+    beside = {name: value.expand(len(x), call.size) for name, value in call.per_step().items()}
     program = trace(cell)
-    # A gate may be computed from values the way back never reads, such as a state.
-    known = _Known(program.graph, trip.saved | beside)
+    # A gate may be computed from values that no backward pass reads, such as a state.
+    known = _Known(program.graph, saved | beside)
     found = {
         gate: (activation, known.value(name))
         for gate, (activation, name) in program.activations.items()
     }
-    states = {s: trip.saved[f"s.{s}"] for s in cell.states if f"s.{s}" in trip.saved}
-    return Observed(trip.hidden, found, states)
+    states = {s: saved[f"s.{s}"] for s in cell.states if f"s.{s}" in saved}
+    return Observed(done.hidden, found, states)
 
 
 class _Known:

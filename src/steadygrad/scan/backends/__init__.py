@@ -1,1 +1,16 @@
-"""Ways to run a scan: in plain torch, in parallel over time, or compiled to C."""
+"""Ways to run a scan. A back end is a module, and one import line here."""
+
+from steadygrad.scan.backends.base import Backend as Backend
+from steadygrad.scan.backends.c.backend import Compiled as Compiled
+from steadygrad.scan.backends.eager import Eager as Eager
+from steadygrad.scan.backends.parallel import Parallel as Parallel
+
+BACKENDS: dict[str, Backend] = {
+    found.name: found()
+    for found in sorted(
+        (v for v in list(globals().values()) if isinstance(v, type) and issubclass(v, Backend)),
+        key=lambda v: v.rank,
+    )
+    if found is not Backend
+}
+"""Every back end by its name, those that ``auto`` prefers last."""

@@ -1,12 +1,10 @@
 """A linear recurrence over all time steps at once: pairs of steps, pairs of pairs, and back."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-OnGradient = Callable[[Tensor], None]
 SHORT = 8
 """So many steps are taken one after another: below that, pairing costs more than it saves."""
 
@@ -15,7 +13,6 @@ def linear_recurrence(
     decay: Tensor,
     drive: Tensor,
     initial: Tensor | None = None,
-    on_gradient: OnGradient | None = None,
 ) -> Tensor:
     r"""Solve :math:`s_t = a_t \odot s_{t-1} + b_t` for all t in about :math:`2 \log_2 T` steps.
 
@@ -28,7 +25,6 @@ def linear_recurrence(
         decay: :math:`a_t`, ``(T, ...)``, real or complex.
         drive: :math:`b_t`, of the same shape and dtype.
         initial: :math:`s_0`, of the shape of one step; zeros if not given.
-        on_gradient: Called in every backward pass with the total gradient at each :math:`s_t`.
 
     Returns:
         :math:`s_1, \dots, s_T`, ``(T, ...)``.
@@ -51,32 +47,34 @@ def linear_recurrence(
             f"linear_recurrence: expected an initial state {tuple(drive.shape[1:])}, got "
             f"{tuple(initial.shape)}"
         )
-    solved: Any = _Recurrence.apply(decay, drive, initial, on_gradient)
+    solved: Any = _Recurrence.apply(decay, drive, initial)
     return solved
 
 
+def total_gradient(decay: Tensor, outside: Tensor) -> Tensor:
+    r"""Gradient at every :math:`s_t`, given the part ``(T, ...)`` that does not come from s_{t+1}.
+
+    :math:`g_t = o_t + \bar a_{t+1} g_{t+1}`: the recurrence itself, in reverse.
+    """
+    passing = torch.cat([decay[1:], torch.zeros_like(decay[:1])]).conj().resolve_conj()
+    return linear_recurrence(passing.flip(0), outside.flip(0)).flip(0)
+
+
 class _Recurrence(torch.autograd.Function):
-    """``(decay, drive, initial, on_gradient) -> states``; differentiable again and again."""
+    """``(decay, drive, initial) -> states``; differentiable again and again."""
 
     @staticmethod
-    def forward(
-        ctx: Any, decay: Tensor, drive: Tensor, initial: Tensor, on_gradient: OnGradient | None
-    ) -> Tensor:
+    def forward(ctx: Any, decay: Tensor, drive: Tensor, initial: Tensor) -> Tensor:
         states = _solve(decay, torch.cat([(decay[0] * initial + drive[0]).unsqueeze(0), drive[1:]]))
         ctx.save_for_backward(decay, initial, states)
-        ctx.on_gradient = on_gradient
         return states
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         decay, initial, states = ctx.saved_tensors
-        # g_t = (gradient from above at t) + conj(a_{t+1}) g_{t+1}: the recurrence in reverse.
-        passing = torch.cat([decay[1:], torch.zeros_like(decay[:1])]).conj().resolve_conj()
-        total = linear_recurrence(passing.flip(0), grads[0].flip(0)).flip(0)
-        if ctx.on_gradient is not None:
-            ctx.on_gradient(total.detach())
+        total = total_gradient(decay, grads[0])
         before = torch.cat([initial.unsqueeze(0), states[:-1]])
-        return total * before.conj(), total, decay[0].conj() * total[0], None
+        return total * before.conj(), total, decay[0].conj() * total[0]
 
 
 def _solve(decay: Tensor, drive: Tensor) -> Tensor:

@@ -3,23 +3,21 @@
 Only for derivatives of the gradient (``create_graph=True``), where it replays `eager`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from steadygrad.cells import Cell, Named
+from steadygrad.scan.call import ScanCall
 from steadygrad.scan.clips import LoopClip
 from steadygrad.scan.ir.products import by_gate
 from steadygrad.scan.ir.trace import trace
-from steadygrad.scan.layout import Layout
-from steadygrad.scan.projection import project
-from steadygrad.scan.weights import Weights
 
 
 class _ClipGradient(torch.autograd.Function):
-    """Identity on the way forward, a clip on the way back; the clip is itself differentiable."""
+    """Identity in the forward pass, a clip in the backward pass; the clip is differentiable."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, value: Tensor, clip: LoopClip) -> Tensor:
@@ -37,20 +35,18 @@ def _clipped(value: Tensor, clip: LoopClip | None) -> Tensor:
     return result
 
 
-def replay(
-    cell: Cell,
-    layout: Layout,
-    x: Tensor,
-    weights: Weights,
-    state: Sequence[Tensor],
-    clip: LoopClip | None = None,
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Run ``cell`` under autograd: ``x (N, I)`` to hidden ``(N, P)`` and the final state."""
-    size = weights.weight_ih.shape[0] // len(cell.gates)
+def replay(call: ScanCall) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Run a call under autograd; taps are not called.
+
+    Returns:
+        h after every step, ``(N, P)``, and the last state of each row.
+    """
+    cell, layout, weights, clip = call.cell, call.layout, call.weights, call.clip
+    size = call.size
     preactivation, recurrent, total = (
         clip.at(p) if clip else None for p in ("preactivation", "recurrent", "total")
     )
-    projected = _clipped(project(x, weights.weight_ih, weights.bias_ih), preactivation)
+    projected = _clipped(call.projected(), preactivation)
     blocks = by_gate(cell, weights.weight_hh, size)
     biases = (
         dict.fromkeys(cell.recurrent)
@@ -59,10 +55,10 @@ def replay(
     )
     rows_read = dict(zip(cell.gates, projected.split(size, 1), strict=True))
     units_read: dict[str, Tensor] = {}
-    for name, value in weights.per_step(cell, layout).items():
+    for name, value in call.per_step().items():
         (rows_read if name.startswith("n.") else units_read)[name[2:]] = value
     hidden: list[Tensor] = []
-    current = list(state)
+    current = list(call.state)
     for offset, rows in layout.steps():
         before = [_clipped(c[:rows], recurrent) for c in current]
         here = slice(offset, offset + rows)

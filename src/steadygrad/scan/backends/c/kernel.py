@@ -1,30 +1,33 @@
-"""A compiled cell, with the two functions of the eager back end: forward and backward."""
+"""A compiled cell: its kernel loaded, and called forward and backward."""
 
 import ctypes
+import os
 import struct
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from steadygrad.cells import Cell
+from steadygrad.scan.backends.base import ForwardPass, Gradients, OutputGradients, Saved
 from steadygrad.scan.backends.c import build, pool
 from steadygrad.scan.backends.c.call import Call, Way
 from steadygrad.scan.backends.c.printer.file import Printed, print_cell
 from steadygrad.scan.backends.c.records import Records
 from steadygrad.scan.backends.c.slots import Slots
-from steadygrad.scan.backends.eager import Trip
+from steadygrad.scan.call import ScanCall
 from steadygrad.scan.clips import LoopClip
 from steadygrad.scan.ir.products import by_gate, shares
 from steadygrad.scan.ir.trace import trace
-from steadygrad.scan.layout import Layout
-from steadygrad.scan.projection import is_codes, project, weight_gradient
-from steadygrad.scan.taps import OnTap
-from steadygrad.scan.weights import Weights
+from steadygrad.scan.projection import weight_gradient
 
 PLACES = {"recurrent": 1, "total": 2, "preactivation": 3}
+
+
+def exact() -> bool:
+    """Whether kernels call the system's exp, tanh, sin... (``STEADYGRAD_EXACT=1``), slower."""
+    return os.environ.get("STEADYGRAD_EXACT", "") not in ("", "0")
 
 
 @lru_cache(maxsize=128)
@@ -60,191 +63,149 @@ def loaded(cell: Cell, dtype: torch.dtype, exact: bool, projects: bool = False) 
     return Kernel(cell, printed(cell, dtype, exact, projects))
 
 
-def forward(
-    cell: Cell,
-    layout: Layout,
-    x: Tensor,
-    weights: Weights,
-    state: Sequence[Tensor],
-    keep: bool,
-    exact: bool = False,
-) -> Trip:
-    """As the eager `forward`, with the projection of ``x``, ``(N, I)``, included."""
+def forward(call: ScanCall, keep: bool) -> ForwardPass:
+    """Run a call, the projection of ``x`` included."""
+    weights, x = call.weights, call.x
     projection = weights.weight_hr
-    codes = x if is_codes(x) else None
-    if codes is not None:  # projected here: the kernel sees no input of its own
-        x = project(codes, weights.weight_ih, weights.bias_ih)
-    kernel = loaded(cell, x.dtype, exact, projection is not None)
-    file = kernel.file
-    count, inputs = len(x), 0 if codes is not None else x.shape[1]
-    gates = len(cell.gates)
-    size = weights.weight_ih.shape[0] // gates
-    width = state[0].shape[1]
-    call = Call(kernel.forward, layout, inputs, size, gates, width)
-    call.numbers(keep=int(keep))
-    if codes is None:
-        call.tensor("x", x)
-        call.tensor("w", weights.weight_ih)
-        if weights.bias_ih is not None:
-            call.tensor("bias", weights.bias_ih)
+    coded = call.is_coded
+    if coded:  # projected here: the kernel sees no input of its own
+        x = call.projected()
+    kernel = loaded(call.cell, x.dtype, exact(), projection is not None)
+    file, gates, size, width = kernel.file, len(call.cell.gates), call.size, call.width
+    count, inputs = len(x), 0 if coded else x.shape[1]
+    words = Call(kernel.forward, call.layout, inputs, size, gates, width)
+    words.numbers(keep=int(keep))
+    if coded:
+        words.tensor("xp", x)
     else:
-        call.tensor("xp", x)
-    hidden = call.tensor("hidden", pool.empty((count, width), x))
+        words.tensor("x", x)
+        words.tensor("w", weights.weight_ih)
+        if weights.bias_ih is not None:
+            words.tensor("bias", weights.bias_ih)
+    hidden = words.tensor("hidden", pool.empty((count, width), x))
     kept = {"hidden": hidden}
     if projection is not None:
-        call.tensor("hr", projection)
+        words.tensor("hr", projection)
         if keep:
-            kept["wide"] = call.tensor("wide", pool.empty((count, size), x))
+            kept["wide"] = words.tensor("wide", pool.empty((count, size), x))
     if keep:
-        parts = _kept(file, codes is not None)
+        parts = _kept(file, coded)
         kept["kernel"] = pool.empty((count, sum(parts.values()), size), x)
-        call.parts(kept["kernel"], parts, size)
-        if codes is not None:
+        words.parts(kept["kernel"], parts, size)
+        if coded:
             kept["projected"] = x
-    for k, value in enumerate(state):
-        call.tensor(f"s{k}", value)
-    final = tuple(call.filled(f"e{k}", value) for k, value in enumerate(state))
+    for k, value in enumerate(call.state):
+        words.tensor(f"s{k}", value)
+    final = tuple(words.filled(f"e{k}", value) for k, value in enumerate(call.state))
     matrix, bias = weights.weight_hh, weights.bias_hh
-    call.stacked("r", matrix, file, cell, size)
-    call.stacked("b", matrix.new_zeros(len(matrix)) if bias is None else bias, file, cell, size)
+    words.stacked("r", matrix, file, call.cell, size)
+    bias = matrix.new_zeros(len(matrix)) if bias is None else bias
+    words.stacked("b", bias, file, call.cell, size)
     for k, unit in enumerate(weights.per_unit):
-        call.tensor(f"u{k}", unit)
-    call.beside(file, weights)
-    call.scratch(x)
-    kernel.forward.run(call.address)
-    return Trip(hidden, final, kept if keep else {})
+        words.tensor(f"u{k}", unit)
+    words.beside(file, weights)
+    words.scratch(x)
+    kernel.forward.run(words.address)
+    return ForwardPass(hidden, final, Saved(kept, kernel) if keep else Saved())
 
 
 def _kept(file: Printed, coded: bool) -> Mapping[str, int]:
-    """What a trip keeps; of codes the projection comes from outside."""
+    """What a forward pass keeps; of codes the projection comes from outside."""
     return {n: w for n, w in file.kept.items() if n != "xp"} if coded else file.kept
 
 
-@dataclass(frozen=True)
-class Found:
-    """Gradients: of the input and the weights by name, of per-unit parameters, of the state."""
-
-    by_name: dict[str, Tensor]
-    per_unit: tuple[Tensor, ...]
-    state: tuple[Tensor, ...]
-
-
-def backward(
-    cell: Cell,
-    layout: Layout,
-    x: Tensor,
-    saved: dict[str, Tensor],
-    weights: Weights,
-    state: Sequence[Tensor],
-    needed: Mapping[str, bool],
-    grad_hidden: Tensor,
-    grad_final: Sequence[Tensor | None],
-    clip: LoopClip | None = None,
-    on_tap: OnTap | None = None,
-    exact: bool = False,
-) -> Found:
-    """As `steadygrad.scan.backends.eager.backward`, up to the gradients of input and weights.
-
-    ``grad_final`` is None where no gradient arrives; that of the state is found if it is needed.
-    """
-    projection = weights.weight_hr
-    kernel = loaded(cell, grad_hidden.dtype, exact, projection is not None)
-    file = kernel.file
-    gates, width = len(cell.gates), grad_hidden.shape[1]
-    size = weights.weight_ih.shape[0] // gates
-    coded = is_codes(x)
-    call = Call(kernel.backward, layout, 0 if coded else x.shape[1], size, gates, width)
+def backward(call: ScanCall, saved: Saved, outside: OutputGradients, wanted: Set[str]) -> Gradients:
+    """Carry the gradient back, through the kernel that ran forward."""
+    kernel: Kernel = saved.note
+    weights, x, kept = call.weights, call.x, saved.tensors
+    projection, file = weights.weight_hr, kernel.file
+    gates, width, size = len(call.cell.gates), outside.hidden.shape[1], call.size
+    coded = call.is_coded
+    inputs = 0 if coded else x.shape[1]
+    words = Call(kernel.backward, call.layout, inputs, size, gates, width)
     if projection is not None:
-        call.tensor("hr", projection)
-        call.tensor("wide", saved["wide"])
+        words.tensor("hr", projection)
+        words.tensor("wide", kept["wide"])
     if not coded:
-        call.tensor("x", x)
-    call.parts(saved["kernel"], _kept(file, coded), size)
+        words.tensor("x", x)
+    words.parts(kept["kernel"], _kept(file, coded), size)
     if coded:
-        call.tensor("xp", saved["projected"])
-    call.tensor("hidden", saved["hidden"])
-    call.tensor("h0", state[0])
-    call.tensor("grad", grad_hidden)
-    found = _outputs(call, file, cell, x, weights, needed)
-    for k, value in enumerate(grad_final):
+        words.tensor("xp", kept["projected"])
+    words.tensor("hidden", kept["hidden"])
+    words.tensor("h0", call.state[0])
+    words.tensor("grad", outside.hidden)
+    found = _outputs(words, file, call, wanted)
+    for k, value in enumerate(outside.final):
         if value is not None:
-            call.tensor(f"g{k}", value)
-    wanted = state if needed.get("state") else ()
-    grads = [call.filled(f"d{k}", value) for k, value in enumerate(wanted)]
-    call.stacked("r", weights.weight_hh, file, cell, size)
+            words.tensor(f"g{k}", value)
+    states = call.state if "state" in wanted else ()
+    grads = [words.filled(f"d{k}", value) for k, value in enumerate(states)]
+    words.stacked("r", weights.weight_hh, file, call.cell, size)
     units = []
     for k, unit in enumerate(weights.per_unit):
-        call.tensor(f"u{k}", unit)
-        units.append(call.tensor(f"du{k}", unit.new_zeros(call.threads, size)))
-    call.beside(file, weights)
-    if clip:
-        _clip_words(call, clip)
-    tap = on_tap and kernel.records.tap(call, layout, clip is None)
-    call.scratch(grad_hidden)
-    kernel.backward.run(call.address)
-    if on_tap and tap:
-        on_tap(tap)
+        words.tensor(f"u{k}", unit)
+        units.append(words.tensor(f"du{k}", unit.new_zeros(words.threads, size)))
+    words.beside(file, weights)
+    if call.clip:
+        _clip_words(words, call.clip)
+    tap = call.on_tap and kernel.records.tap(words, call.layout, call.clip is None)
+    words.scratch(outside.hidden)
+    kernel.backward.run(words.address)
+    if call.on_tap and tap:
+        call.on_tap(tap)
     if "pre" in found:
         found["weight_ih"] = weight_gradient(found.pop("pre"), x, weights.weight_ih)
-    return Found(
-        _by_gate(found, file, cell, weights, needed), tuple(u.sum(0) for u in units), tuple(grads)
-    )
+    by_name = _by_gate(found, file, call, wanted)
+    return Gradients(by_name, tuple(u.sum(0) for u in units), tuple(grads))
 
 
-def _outputs(
-    call: Call, file: Printed, cell: Cell, x: Tensor, weights: Weights, needed: Mapping[str, bool]
-) -> dict[str, Tensor]:
-    """Make what the kernel fills: the gradients that are needed, one a product for R."""
+def _outputs(words: Call, file: Printed, call: ScanCall, wanted: Set[str]) -> dict[str, Tensor]:
+    """Make what the kernel fills: the gradients that are wanted, one a product for R."""
     found: dict[str, Tensor] = {}
+    x, weights, size = call.x, call.weights, call.size
     like, rows = weights.weight_ih, weights.weight_ih.shape[0]
-    size = rows // len(cell.gates)
-    if needed.get("x"):
-        call.tensor("w", weights.weight_ih)
-        found["x"] = call.tensor("dx", pool.empty(tuple(x.shape), x))
-    if needed.get("weight_ih") and is_codes(x):
-        found["pre"] = call.tensor("pre", pool.empty((len(x), rows), like))
-    elif needed.get("weight_ih"):
-        found["weight_ih"] = call.tensor("dw", like.new_empty(weights.weight_ih.shape))
-    if needed.get("bias_ih"):
-        found["bias_ih"] = call.tensor("db", like.new_empty(rows))
-    if needed.get("weight_hr") and weights.weight_hr is not None:
-        found["weight_hr"] = call.filled("dhr", weights.weight_hr)
+    if "x" in wanted:
+        words.tensor("w", weights.weight_ih)
+        found["x"] = words.tensor("dx", pool.empty(tuple(x.shape), x))
+    if "weight_ih" in wanted and call.is_coded:
+        found["pre"] = words.tensor("pre", pool.empty((len(x), rows), like))
+    elif "weight_ih" in wanted:
+        found["weight_ih"] = words.tensor("dw", like.new_empty(weights.weight_ih.shape))
+    if "bias_ih" in wanted:
+        found["bias_ih"] = words.tensor("db", like.new_empty(rows))
+    if "weight_hr" in wanted and weights.weight_hr is not None:
+        found["weight_hr"] = words.filled("dhr", weights.weight_hr)
     for name, word in (("weight_hh", "dr"), ("bias_hh", "dbr")):
-        if not needed.get(name):
+        if name not in wanted:
             continue
         stacked = getattr(weights, name)
-        if file.fills:  # each writes to its place
+        if file.fills:  # each product writes to its place
             found[name] = like.new_empty(stacked.shape)
-            call.stacked(word, found[name], file, cell, size)
+            words.stacked(word, found[name], file, call.cell, size)
             continue
         for i, item in enumerate(file.products):
             own = like.new_empty(len(item.gates) * size, *stacked.shape[1:])
-            found[f"{name} {i}"] = call.tensor(f"{word}{i}", own)
+            found[f"{name} {i}"] = words.tensor(f"{word}{i}", own)
     return found
 
 
 def _by_gate(
-    found: dict[str, Tensor],
-    file: Printed,
-    cell: Cell,
-    weights: Weights,
-    needed: Mapping[str, bool],
+    found: dict[str, Tensor], file: Printed, call: ScanCall, wanted: Set[str]
 ) -> dict[str, Tensor]:
     """Put the rows of all products where they belong in ``weight_hh`` and ``bias_hh``."""
-    size = weights.weight_ih.shape[0] // len(cell.gates)
     for name in ("weight_hh", "bias_hh"):
-        if not needed.get(name) or name in found:
+        if name not in wanted or name in found:
             continue
         parts = [found.pop(f"{name} {i}") for i in range(len(file.products))]
-        whole = torch.zeros_like(getattr(weights, name))
-        own = by_gate(cell, whole, size)
+        whole = torch.zeros_like(getattr(call.weights, name))
+        own = by_gate(call.cell, whole, call.size)
         for part, item in zip(parts, file.products, strict=True):
-            for gate, rows in zip(item.gates, part.split(size), strict=True):
+            for gate, rows in zip(item.gates, part.split(call.size), strict=True):
                 own[gate] += rows
         found[name] = whole
     return found
 
 
-def _clip_words(call: Call, clip: LoopClip) -> None:
+def _clip_words(words: Call, clip: LoopClip) -> None:
     (bound,) = struct.unpack("q", struct.pack("d", clip.bound))
-    call.numbers(place=PLACES[clip.place], by=int(clip.by == "norm"), bound=bound)
+    words.numbers(place=PLACES[clip.place], by=int(clip.by == "norm"), bound=bound)

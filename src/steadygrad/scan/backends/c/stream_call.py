@@ -23,23 +23,22 @@ class StepCall:
         cell: The recurrence.
         weights: Weights of the layer.
         batch: Rows of every call, ``B``.
-        exact: Whether the kernel calls the system's exp and tanh.
 
     Attributes:
         state: What is held, one ``(B, H)`` tensor per name in `Cell.states`; write into it.
     """
 
-    def __init__(self, cell: Cell, weights: Weights, batch: int, exact: bool) -> None:
+    def __init__(self, cell: Cell, weights: Weights, batch: int) -> None:
         # A buffer made under inference mode could never again be written outside of it.
         with torch.inference_mode(False), torch.no_grad():
-            self._prepare(cell, weights, batch, exact)
+            self._prepare(cell, weights, batch)
 
-    def _prepare(self, cell: Cell, weights: Weights, batch: int, exact: bool) -> None:
+    def _prepare(self, cell: Cell, weights: Weights, batch: int) -> None:
         matrix = weights.weight_ih.detach()
         gates = len(cell.gates)
         size = matrix.shape[0] // gates
         projection = weights.weight_hr
-        loaded = kernel.loaded(cell, matrix.dtype, exact, projection is not None)
+        loaded = kernel.loaded(cell, matrix.dtype, kernel.exact(), projection is not None)
         file = loaded.file
         width = size if projection is None else projection.shape[0]
         self._call = call = Call(

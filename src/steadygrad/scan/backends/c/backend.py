@@ -1,0 +1,78 @@
+"""The compiled back end: a cell printed as C, for the CPU."""
+
+from collections.abc import Set
+from functools import lru_cache
+from typing import ClassVar, final
+
+import torch
+
+from steadygrad.cells import Cell
+from steadygrad.scan.backends.base import (
+    RESETS,
+    Backend,
+    ForwardPass,
+    Gradients,
+    OutputGradients,
+    Saved,
+    Stepper,
+)
+from steadygrad.scan.backends.c import kernel
+from steadygrad.scan.backends.c.build import BuildError, compiler, load
+from steadygrad.scan.backends.c.stream_call import StepCall
+from steadygrad.scan.call import ScanCall
+from steadygrad.scan.ir.operations import Unprintable
+from steadygrad.scan.weights import Weights
+
+
+@final
+class Compiled(Backend):
+    """Runs kernels that the system's C compiler builds, each at its first use."""
+
+    name: ClassVar[str] = "c"
+    rank: ClassVar[int] = 10
+
+    def suits(self, call: ScanCall) -> bool:
+        return _unfit(call) is None
+
+    def refuses(self, call: ScanCall) -> str | None:
+        return _unfit(call) or _unbuilt(
+            call.cell,
+            call.dtype,
+            kernel.exact(),
+            call.weights.weight_hr is not None,
+            compiler(),
+        )
+
+    def forward(self, call: ScanCall, keep: bool) -> ForwardPass:
+        return kernel.forward(call, keep)
+
+    def backward(
+        self, call: ScanCall, saved: Saved, grads: OutputGradients, wanted: Set[str]
+    ) -> Gradients:
+        return kernel.backward(call, saved, grads, wanted)
+
+    def stepper(self, cell: Cell, weights: Weights, batch: int) -> Stepper:
+        return StepCall(cell, weights, batch)
+
+
+def _unfit(call: ScanCall) -> str | None:
+    """What the kernels do not do, by design."""
+    if call.device.type != "cpu":
+        return f"it runs on the CPU, the input is on {call.device}"
+    if call.dtype not in (torch.float32, torch.float64):
+        return f"it computes in float32 and float64, the input is {call.dtype}"
+    return RESETS if call.resets is not None else None
+
+
+@lru_cache(maxsize=256)
+def _unbuilt(
+    cell: Cell, dtype: torch.dtype, exact: bool, projects: bool, cc: str | None
+) -> str | None:
+    """Build the kernel; say why that did not work, or None. ``cc`` only keys the cache."""
+    try:
+        load(kernel.printed(cell, dtype, exact, projects).text)
+    except Unprintable as error:
+        return f"its step uses {error}, which cannot be printed as C"
+    except BuildError as error:
+        return str(error)
+    return None

@@ -1,0 +1,42 @@
+"""Every back end, held to `eager`; and `eager` itself, held to autograd's tape."""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from steadygrad.cells import CELLS, Cell, Elman
+from steadygrad.nn import Recurrent
+from steadygrad.scan import BACKENDS, LoopClip
+from tests.helpers.few import FEW
+from tests.helpers.marks import needs_compiler
+from tests.helpers.small_cells import Normed
+from tests.scan.backend_suite import BackendSuite, outcome
+
+ANY: list[Cell] = [*(CELLS[name]() for name in FEW), Elman("relu")]
+
+
+class TestEager(BackendSuite):
+    name = "eager"
+    cells: ClassVar[list[Cell]] = [*ANY, CELLS["mingru"]()]
+
+    def wanted(self, layer: Recurrent, given: Any) -> list[Tensor]:
+        layer.backend = "eager"
+        return outcome(layer, given, torch.float64, taped=True)
+
+
+@needs_compiler
+class TestC(BackendSuite):
+    name = "c"
+    cells: ClassVar[list[Cell]] = [*ANY, CELLS["mingru"](), Normed()]
+
+
+class TestParallel(BackendSuite):
+    name = "parallel"
+    cells: ClassVar[list[Cell]] = [CELLS["mingru"](), CELLS["minlstm"]()]
+    forms: ClassVar[tuple[str, ...]] = ("dense", "packed", "codes", "no bias")
+    clips: ClassVar[list[LoopClip]] = []
+
+
+def test_every_back_end_is_held_to_eager() -> None:
+    assert {suite.name for suite in BackendSuite.__subclasses__()} == set(BACKENDS)
