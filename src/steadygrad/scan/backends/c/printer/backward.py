@@ -1,36 +1,62 @@
-"""The way back of a cell, one thread's part of it as C."""
+"""The backward loop of a cell, one thread's part of it as C."""
 
-from steadygrad.scan.backends.c.printer.entry import part_head
+from steadygrad.scan.backends.c.printer.entry import Room, Rooms, part_head
+from steadygrad.scan.backends.c.printer.plan import Plan, own_rows, placeholders
 from steadygrad.scan.backends.c.printer.stage import StagePrinter
-from steadygrad.scan.backends.c.printer.weight_grads import Gathered
+from steadygrad.scan.backends.c.printer.weight_grads import WeightGradsPrinter
 from steadygrad.scan.ir.trace import Product, Stage
 
 
-class Backward(Gathered):
-    """Prints the backward loop, with its taps and clips."""
+class BackwardPrinter:
+    """Prints the backward loop of a plan, with its taps and clips.
 
-    def _backward(self) -> list[str]:
-        b, G, S = self.b, len(self.cell.gates), len(self.cell.states)
+    Attributes:
+        weights: Prints what becomes of the gradients that enter weight products.
+        spills: Rows of scratch that the stages need for values which a later loop reads again.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.words = plan, plan.backward_words
+        self.weights = WeightGradsPrinter(plan)
+        self.spills = 0
+        self._steps = self._stages()
+
+    def rooms(self) -> Rooms:
+        """Scratch memory."""
+        plan = self.plan
+        joint = [
+            own_rows(f"{name}{k}", width)
+            for k, width in enumerate(plan.widths)
+            for name in ("cur", "new")
+        ]
+        joint += [own_rows(f"w_{name}", "H") for name in plan.inside]
+        own = [Room("factor", "most"), Room("spill", f"{self.spills} * H")]
+        shared = plan.panels(False) + self.weights.apart()
+        return Rooms(shared, joint + self.weights.joint_rooms(), own + self.weights.own_rooms())
+
+    def part(self) -> list[str]:
+        """The function that one thread runs."""
+        plan, b, weights = self.plan, self.words, self.weights
+        G, S = len(plan.cell.gates), len(plan.cell.states)
         lines = [
-            *part_head("backward", b.words(), self._backward_rooms()),
+            *part_head("backward", b.words(), self.rooms()),
             "    const span everybody = together ? everyone(&sp) : sp;",
             *(
                 f"    enter(rows * {width}, {b.pointer(f'g{k}')}, from * {width}, cur{k});"
-                for k, width in enumerate(self._widths())
+                for k, width in enumerate(plan.widths)
             ),
-            f"    const word widths[] = {{{', '.join(self._widths())}}};",
-            f"    const word wide_as[] = {{{', '.join([*self._widths(), *['H'] * G])}}};",
-            "    const word leads[] = {"
-            f"{', '.join([*self._widths(), *[f'LEAD({G} * H)'] * G])}}};",
-            *self._collected(),
+            f"    const word widths[] = {{{', '.join(plan.widths)}}};",
+            f"    const word wide_as[] = {{{', '.join([*plan.widths, *['H'] * G])}}};",
+            f"    const word leads[] = {{{', '.join([*plan.widths, *[f'LEAD({G} * H)'] * G])}}};",
+            *weights.sums(),
             "    int scaled = 0;",
             "    const double* last = 0;  /* records of the step before */",
             "    word last_rows = 0, last_fours = 0;",
             "    word slot = rows_before(&sp);  /* records of a thread stand together */",
             "    for (word i = 0; i < rows; i++) factor[i] = 1;",
             # A clip compares true values, so rows cannot be scaled under it.
-            f"    int32_t* const ex = {b['seen']} && !{b['place']} ? {self._exponents()} : 0;",
-            f"    int32_t* const now = ex ? ex + {self._count()} + from : 0;",
+            f"    int32_t* const ex = {b['seen']} && !{b['place']} ? {weights.exponents()} : 0;",
+            f"    int32_t* const now = ex ? ex + {weights.count()} + from : 0;",
             "    if (now) memset(now, 0, rows * sizeof(int32_t));",
             "    for (word step = 0;; step++) {",
             "        const word t = step_of(&sp, T - 1 - step);",
@@ -38,7 +64,7 @@ class Backward(Gathered):
             "        team.rows = step < T ? rows_at(&everybody, t) : 0;",
             "        if (step < T ? filled + team.rows > cap : filled || !add) {",
             "            meet(&team);",
-            *self._settle(),
+            *weights.multiply(),
             "            meet(&team);",
             "            filled = 0;",
             "            add = 1;",
@@ -53,20 +79,20 @@ class Backward(Gathered):
             f"        real* const px = seen + here * LEAD({G} * H);",
             *(
                 f"        real* const q{i} = "
-                + ("px;" if self.shared[i] else f"seen{i} + here * LEAD({len(p.gates)} * H);")
-                for i, p in enumerate(self.products)
+                + ("px;" if plan.shared[i] else f"seen{i} + here * LEAD({len(p.gates)} * H);")
+                for i, p in enumerate(plan.products)
             ),
         ]
         lines += self._enter(G, S)
-        lines += self._stages(G, S)
+        lines += self._steps
         lines += self._leave(G, S)
         lines.append("    }")
         lines += [
             f"    same(&team, {len(item.gates)} * H, db, dbr{i});"
-            for i, item in enumerate(self.products)
-            if self.shared[i]
+            for i, item in enumerate(plan.products)
+            if plan.shared[i]
         ]
-        for k, width in enumerate(self._widths()):
+        for k, width in enumerate(plan.widths):
             lines += [
                 f"    for (word i = 0; {b[f'd{k}']} && i < rows; i++)",
                 f"    for (word u = 0; u < {width}; u++)",
@@ -77,7 +103,7 @@ class Backward(Gathered):
 
     def _enter(self, G: int, S: int) -> list[str]:
         """The gradient from outside, scales, the total clip, and the taps."""
-        b = self.b
+        plan, b = self.plan, self.words
         states = ", ".join(f"cur{k}" for k in range(S))
         return [
             f"        real* const all[] = {{{states}}};",
@@ -94,7 +120,7 @@ class Backward(Gathered):
             "        }",
             f"        if ({b['place']} == 2)",
             f"            for (word i = 0; i < m; i++) for (int k = 0; k < {S}; k++)",
-            f"                clip(all[k] + i * widths[k], widths[k], {b['by']}, {self._bound()});",
+            f"                clip(all[k] + i * widths[k], widths[k], {b['by']}, {self._bound});",
             *(
                 (
                     "        for (word i = 0; i < m; i++) {",
@@ -104,45 +130,46 @@ class Backward(Gathered):
                     f"            wide_rows[here + i] = {b.pointer('wide')} + (at + i) * H;",
                     "        }",
                 )
-                if self.projects
+                if plan.projects
                 else ()
             ),
             *(
                 ("        joint(&team, H, P, cur0, P, hrp, 0, w_wide, H);",)
-                if self.projects
+                if plan.projects
                 else ()
             ),
         ]
 
-    def _stages(self, G: int, S: int) -> list[str]:
+    def _stages(self) -> list[str]:
         """Stages and products from the last to the first."""
+        plan, G = self.plan, len(self.plan.cell.gates)
         assigned: set[str] = set()
         lines: list[str] = []
-        for level in reversed(range(len(self.program.stages))):
-            if level < len(self.program.products):
-                for item in self.program.products[level]:
+        for level in reversed(range(len(plan.program.stages))):
+            if level < len(plan.program.products):
+                for item in plan.program.products[level]:
                     lines += self._product(item, assigned)
-            stage = self.program.stages[level]
+            stage = plan.program.stages[level]
             if stage:
-                lines += self._backward_stage(level, stage, G, S, assigned)
-        for k, gate in enumerate(self.cell.gates):
+                lines += self._stage(level, stage, assigned)
+        for k, gate in enumerate(plan.cell.gates):
             if f"x.{gate}" not in assigned:
                 lines.append(
                     f"        for (word i = 0; i < m; i++) memset(px + i * LEAD({G} * H) + {k} * H,"
                     " 0, H * sizeof(real));"
                 )
-        for k, name in enumerate(self.cell.states):
+        for k, name in enumerate(plan.cell.states):
             if f"s.{name}" not in assigned:
-                width = self._widths()[k]
+                width = plan.widths[k]
                 lines.append(f"        memset(new{k}, 0, m * {width} * sizeof(real));")
         return lines
 
     def _product(self, item: Product, assigned: set[str]) -> list[str]:
-        b, i = self.b, self.products.index(item)
+        plan, b, i = self.plan, self.words, self.plan.products.index(item)
         n = len(item.gates)
-        k = self._width(item.argument)
+        k = plan.width(item.argument)
         target = (
-            f"new{self.cell.states.index(item.argument[2:])}"
+            f"new{plan.cell.states.index(item.argument[2:])}"
             if item.argument.startswith("s.")
             else f"w_{item.argument}"
         )
@@ -150,10 +177,10 @@ class Backward(Gathered):
         assigned.add(item.argument)
         return [
             f"        if ({b['place']} == 3) for (word i = 0; i < m; i++)",
-            f"            clip(q{i} + i * LEAD({n} * H), {n} * H, {b['by']}, {self._bound()});",
+            f"            clip(q{i} + i * LEAD({n} * H), {n} * H, {b['by']}, {self._bound});",
             *(
                 ()
-                if item.argument in self.ends
+                if item.argument in plan.ends
                 else (
                     f"        joint(&team, {k}, {n} * H, q{i}, LEAD({n} * H), rp{i}, {beta}, "
                     f"{target}, {k});",
@@ -161,21 +188,20 @@ class Backward(Gathered):
             ),
         ]
 
-    def _backward_stage(
-        self, number: int, stage: Stage, G: int, S: int, assigned: set[str]
-    ) -> list[str]:
-        b = self.b
-        crossing = self._crossing(stage)
-        names = self._placeholders(stage.loop)
+    def _stage(self, number: int, stage: Stage, assigned: set[str]) -> list[str]:
+        plan, b = self.plan, self.words
+        G, S = len(plan.cell.gates), len(plan.cell.states)
+        crossing = plan.crossing(stage)
+        names = placeholders(stage.loop)
         loads: dict[str, str] = {}
         for index, (node, name) in enumerate(zip(names, crossing, strict=False)):
-            if (number, index) in self.saved:
-                loads[node] = self.places[number, index]
+            if (number, index) in plan.saved:
+                loads[node] = plan.places[number, index]
             else:
-                loads[node] = self._load(b, name) if "." in name else "((real)H)"
+                loads[node] = plan.load(b, name) if "." in name else "((real)H)"
         for node, name in zip(names[len(crossing) :], stage.outputs, strict=True):
-            if name in self.program.results:
-                loads[node] = f"g{self.program.results.index(name)}[u]"
+            if name in plan.program.results:
+                loads[node] = f"g{plan.program.results.index(name)}[u]"
             else:
                 loads[node] = f"v_{name}[u]"
         stores: list[str | None] = []
@@ -189,46 +215,101 @@ class Backward(Gathered):
             "        for (word b = 0; b < m; b++) {",
             f"            const real* const x = {b.pointer('xp')} + (at + b) * {G} * H;",
             f"            const real* const sv = {b.pointer('saved')}"
-            f" + (at + b) * {self.beside} * H;",
+            f" + (at + b) * {plan.beside} * H;",
             f"            real* const dx = px + b * LEAD({G} * H);",
             "            const real f = factor[b];",
             *(
                 "            const real* const g0 = w_wide + b * H;"
-                if k == 0 and self.projects
+                if k == 0 and plan.projects
                 else f"            const real* const g{k} = cur{k} + b * H;"
                 for k in range(S)
             ),
             *(
                 f"            real* const n{k} = new{k} + b * {width};"
-                for k, width in enumerate(self._widths())
+                for k, width in enumerate(plan.widths)
             ),
             *(
                 f"            real* const y{i} = q{i} + b * LEAD({len(item.gates)} * H);"
-                for i, item in enumerate(self.products)
+                for i, item in enumerate(plan.products)
             ),
-            *(f"            real* const v_{n} = w_{n} + b * H;" for n in self._inside()),
-            *self._noise_rows(b),
+            *(f"            real* const v_{n} = w_{n} + b * H;" for n in plan.inside),
+            *plan.noise_rows(b),
             "            const real* const xs = x;",
             "            (void)x; (void)xs; (void)sv; (void)f; (void)dx;",
             *printer.print(" " * 12),
             "        }",
         ]
 
+    def _leave(self, G: int, S: int) -> list[str]:
+        """Write down what enters the weight products, and carry the rest on."""
+        plan, b = self.plan, self.words
+        firsts = [*(f"cur{k}" for k in range(S)), *(f"px + {k} * H" for k in range(G))]
+        alone = [i for i, shared in enumerate(plan.shared) if not shared]
+        lines = []
+        if not any(plan.shared):
+            lines += [
+                f"        if ({b['place']} == 3) for (word i = 0; i < m; i++)",
+                f"            clip(px + i * LEAD({G} * H), {G} * H, {b['by']}, {self._bound});",
+            ]
+        lines += [
+            "        if (record) {",
+            f"            const real* const firsts[] = {{{', '.join(firsts)}}};",
+            f"            look(m, fours, {S + G}, {int(not plan.projects)}, firsts, leads, "
+            "wide_as, record);",
+            "        }",
+            "        for (word i = 0; i < m; i++) {",
+            f"            if (scaled) unscale(px + i * LEAD({G} * H), {G} * H, now[i]);",
+            f"            if ({b['pre']}) memcpy({b.pointer('pre', False)} + (at + i) * {G} * H,",
+            f"                    px + i * LEAD({G} * H), {G} * H * sizeof(real));",
+            f"            x_rows[here + i] = {b.pointer('x')} + (at + i) * I;",
+            f"            if ({b['dx']})",
+            f"                dx_rows[here + i] = {b.pointer('dx', False)} + (at + i) * I;",
+            f"            h_rows[here + i] = before(&sp, t, i, P, {b.pointer('hidden')}, "
+            f"{b.pointer('h0')});",
+        ]
+        for i in alone:
+            n = len(plan.products[i].gates)
+            lines.append(
+                f"            if (scaled) unscale(q{i} + i * LEAD({n} * H), {n} * H, now[i]);"
+            )
+        for i in plan.other_arguments:
+            lines.append(f"            k_rows{i}[here + i] = {b.pointer(f'k{i}')} + (at + i) * H;")
+        lines += [
+            "        }",
+            "        filled += team.rows;",
+            "        slot += m;",
+            "        last = record;",
+            "        last_rows = m;",
+            "        last_fours = fours;",
+        ]
+        for k, width in enumerate(plan.widths):
+            lines += [
+                f"        if ({b['place']} == 1) for (word i = 0; i < m; i++)",
+                f"            clip(new{k} + i * {width}, {width}, {b['by']}, {self._bound});",
+                f"        memcpy(cur{k}, new{k}, m * {width} * sizeof(real));",
+            ]
+        return lines
+
+    @property
+    def _bound(self) -> str:
+        return f"(real)as_double({self.words['bound']})"
+
     def _destination(self, name: str, sign: str) -> str | None:
         """Where the gradient of a stage's input goes."""
+        plan = self.plan
         kind, _, rest = name.partition(".")
         if rest and kind in ("k", "n"):
             return None  # no gradient is asked of these
         if kind == "x" and rest:
-            return f"dx[{self.cell.gates.index(rest)} * H + u] {sign} {{0}};"
+            return f"dx[{plan.cell.gates.index(rest)} * H + u] {sign} {{0}};"
         if kind == "s" and rest:
-            return f"n{self.cell.states.index(rest)}[u] {sign} {{0}};"
+            return f"n{plan.cell.states.index(rest)}[u] {sign} {{0}};"
         if kind == "u" and rest:
-            k = list(self.cell.per_unit).index(rest)
-            return f"{self.b.pointer(f'du{k}', False)}[thread * H + u] += {{0}} * f;"
-        for i, item in enumerate(self.products):
+            k = list(plan.cell.per_unit).index(rest)
+            return f"{self.words.pointer(f'du{k}', False)}[thread * H + u] += {{0}} * f;"
+        for i, item in enumerate(plan.products):
             if name in item.outputs:
-                if self.shared[i]:
+                if plan.shared[i]:
                     return None  # the very same number stands in dx already
                 return f"y{i}[{item.outputs.index(name)} * H + u] {sign} {{0}};"
         return f"v_{name}[u] {sign} {{0}};"

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from steadygrad.cells import Cell
-from steadygrad.scan.backends.c.printer.backward import Backward
+from steadygrad.scan.backends.c.printer.backward import BackwardPrinter
 from steadygrad.scan.backends.c.printer.entry import entry, prepare, room_function
-from steadygrad.scan.backends.c.printer.forward import Forward
+from steadygrad.scan.backends.c.printer.forward import ForwardPrinter
+from steadygrad.scan.backends.c.printer.plan import Plan
 from steadygrad.scan.backends.c.printer.tiles import tiles
 from steadygrad.scan.backends.c.runtime import inlined
 from steadygrad.scan.backends.c.slots import Slots
@@ -29,9 +30,9 @@ class Printed:
         text: The C source.
         forward: Argument words of ``steadygrad_forward``.
         backward: Argument words of ``steadygrad_backward``.
-        kept: What the forward loop keeps for the way back, by the names of the words, as values
-            per unit: the projected input, which it overwrites with others, what stands beside it,
-            and the arguments of products that are not h.
+        kept: What the forward loop keeps for the backward loop, by the names of the words, as
+            values per unit: the projected input, which it overwrites with others, what stands
+            beside it, and the arguments of products that are not h.
         constants: Names of the constants per unit that the step reads, ``k.<name>``.
         noise: Names of the noise that the step reads, ``n.<name>``.
         products: All products, in the order of their numbers in the file.
@@ -68,7 +69,39 @@ def print_cell(
     Raises:
         Unprintable: The step holds something that has no line in `operations`.
     """
-    return _File(cell, dtype, exact, shared, projects).printed()
+    plan = Plan(cell, shared, projects)
+    forward, backward = ForwardPrinter(plan), BackwardPrinter(plan)
+    f, b = plan.forward_words, plan.backward_words
+    # The two loops can be compiled side by side, HALF being 1 or 2; without it both are there.
+    loops = [
+        "#if HALF != 2",
+        *forward.part(),
+        *prepare("forward", f.words(), forward.rooms().shared, forward.packs()),
+        *room_function("forward", f.words(), forward.rooms()),
+        *entry("forward", f.words(), f"!{f['packed']}"),
+        "#endif",
+        "#if HALF != 1",
+        *backward.part(),
+        *prepare("backward", b.words(), backward.rooms().shared, backward.weights.packs()),
+        *backward.weights.join(),
+        *room_function("backward", b.words(), backward.rooms()),
+        *entry("backward", b.words(), "1", f"{b['threads']} > 1 && !{b['together']}"),
+        "#endif",
+    ]
+    kept = {"xp": len(cell.gates), "saved": plan.beside}
+    kept |= {f"k{i}": 1 for i in plan.other_arguments}
+    return Printed(
+        "\n".join([head(dtype, exact), *loops, ""]),
+        f,
+        b,
+        kept,
+        plan.constants,
+        plan.noise,
+        plan.products,
+        shared,
+        tuple(first_gate(cell, item) for item in plan.products),
+        fills(cell, plan.products),
+    )
 
 
 @lru_cache(maxsize=4)
@@ -76,35 +109,3 @@ def head(dtype: str, exact: bool) -> str:
     """What stands before every cell: the runtime, for ``"float"`` or ``"double"``."""
     parameters = f"#define BYTES {4 if dtype == 'float' else 8}\n#define EXACT {int(exact)}\n"
     return parameters + inlined({"printed_tiles.h": "\n".join(tiles())})
-
-
-class _File(Forward, Backward):
-    """Both ways of one cell, and what stands around them."""
-
-    def printed(self) -> Printed:
-        f, b = self.f, self.b
-        _ = self._forward(), self._backward()  # once before: what they spill needs room
-        forward, backward = self._forward_rooms(), self._backward_rooms()
-        # The two ways can be compiled side by side, HALF being 1 or 2; without it both are there.
-        ways = [
-            "#if HALF != 2",
-            *self._forward(),
-            *prepare("forward", f.words(), forward.shared, self._forward_packs()),
-            *room_function("forward", f.words(), forward),
-            *entry("forward", f.words(), f"!{f['packed']}"),
-            "#endif",
-            "#if HALF != 1",
-            *self._backward(),
-            *prepare("backward", b.words(), backward.shared, self._backward_packs()),
-            *self._join(),
-            *room_function("backward", b.words(), backward),
-            *entry("backward", b.words(), "1", f"{b['threads']} > 1 && !{b['together']}"),
-            "#endif",
-        ]
-        text = "\n".join([head(self.dtype, self.exact), *ways, ""])
-        kinds = (self.constants, self.noise)
-        first = tuple(first_gate(self.cell, item) for item in self.products)
-        every = fills(self.cell, self.products)
-        kept = {"xp": len(self.cell.gates), "saved": self.beside}
-        kept |= {f"k{i}": 1 for i in self._others()}
-        return Printed(text, f, b, kept, *kinds, self.products, self.shared, first, every)

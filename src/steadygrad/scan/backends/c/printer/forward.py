@@ -1,21 +1,34 @@
-"""The way forward of a cell, one thread's part of it as C."""
+"""The forward loop of a cell, one thread's part of it as C."""
 
 from steadygrad.scan.backends.c.printer.entry import Room, Rooms, part_head
+from steadygrad.scan.backends.c.printer.plan import Plan, own_rows, placeholders
 from steadygrad.scan.backends.c.printer.stage import StagePrinter
-from steadygrad.scan.backends.c.printer.values import Values
 from steadygrad.scan.ir.trace import Product, Stage
 
 
-class Forward(Values):
-    """Prints the forward loop, with and without saving."""
+class ForwardPrinter:
+    """Prints the forward loop of a plan, with and without saving.
 
-    def _forward_rooms(self) -> Rooms:
-        G = len(self.cell.gates)
-        joint = [self._rows(f"cur{k}", width) for k, width in enumerate(self._widths())]
-        joint += [self._rows(f"w_{name}", "H") for name in self._inside()]
+    Attributes:
+        spills: Rows of scratch that the stages need for values which a later loop reads again.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.words = plan, plan.forward_words
+        self.spills = 0
+        self._stages = [
+            self._stage(level, stage) if stage else []
+            for level, stage in enumerate(plan.program.stages)
+        ]
+
+    def rooms(self) -> Rooms:
+        """Scratch memory."""
+        plan, G = self.plan, len(self.plan.cell.gates)
+        joint = [own_rows(f"cur{k}", width) for k, width in enumerate(plan.widths)]
+        joint += [own_rows(f"w_{name}", "H") for name in plan.inside]
         joint += [
-            self._rows(f"out{i}", f"LEAD({len(item.gates)} * H)")
-            for i, item in enumerate(self.products)
+            own_rows(f"out{i}", f"LEAD({len(item.gates)} * H)")
+            for i, item in enumerate(plan.products)
         ]
         chunk = "(I ? MOST(LINES, most) : 0)"
         joint += [
@@ -23,33 +36,35 @@ class Forward(Values):
             Room("to", f"2 * {chunk}", "real*"),
             Room("short_xp", f"{chunk} * LEAD({G} * H)"),
         ]
-        return Rooms(self._panels(True), joint, [Room("spill", f"{self.spills} * H")])
+        return Rooms(plan.panels(True), joint, [Room("spill", f"{self.spills} * H")])
 
-    def _forward_packs(self) -> list[tuple[str, str]]:
-        f, G = self.f, len(self.cell.gates)
+    def packs(self) -> list[tuple[str, str]]:
+        """Right factors to be packed before the loop: conditions, and calls without their end."""
+        plan, f, G = self.plan, self.words, len(self.plan.cell.gates)
         packs = [(f["x"], f"pack(I, {G} * H, {f.pointer('w')}, 1, I, wp")]
-        for i, item in enumerate(self.products):
+        for i, item in enumerate(plan.products):
             n = len(item.gates)
-            k = self._width(item.argument)
+            k = plan.width(item.argument)
             packs.append(("1", f"pack({k}, {n} * H, {f.pointer(f'r{i}')}, 1, {k}, rp{i}"))
-        if self.projects:
+        if plan.projects:
             packs.append(("1", f"pack(H, P, {f.pointer('hr')}, 1, H, hrp"))
         return packs
 
-    def _forward(self) -> list[str]:
-        f, G, S = self.f, len(self.cell.gates), len(self.cell.states)
+    def part(self) -> list[str]:
+        """The function that one thread runs."""
+        plan, f, G = self.plan, self.words, len(self.plan.cell.gates)
         lines = [
-            *part_head("forward", f.words(), self._forward_rooms()),
+            *part_head("forward", f.words(), self.rooms()),
             "    const span everybody = together ? everyone(&sp) : sp;",
             f"    const word keep = {f['keep']};",
             f"    const real* const input = {f.pointer('x')};",
-            f"    const int chunked = input && !(keep && {int(self.keeps_x)});  /* read once */",
+            f"    const int chunked = input && !(keep && {int(plan.keeps_x)});  /* read once */",
             f"    const word x_lead = chunked ? LEAD({G} * H) : {G} * H;",
             "    word until = input ? 0 : T, done = 0;",
             *(
                 f"    memcpy(cur{k}, {f.pointer(f's{k}')} + from * {width}, "
                 f"rows * {width} * sizeof(real));"
-                for k, width in enumerate(self._widths())
+                for k, width in enumerate(plan.widths)
             ),
             "    for (word step = 0; step < T; step++) {",
             "        const word t = step_of(&sp, step), m = rows_at(&sp, t);",
@@ -66,13 +81,12 @@ class Forward(Values):
             f"{f.pointer('xp', False)} + at * {G} * H;",
             "        done += team.rows;",
         ]
-        for level, stage in enumerate(self.program.stages):
-            if stage:
-                lines += self._forward_stage(level, stage, G, S)
-            if level < len(self.program.products):
-                for item in self.program.products[level]:
-                    i = self.products.index(item)
-                    argument, k = self._argument(item), self._width(item.argument)
+        for level, stage in enumerate(self._stages):
+            lines += stage
+            if level < len(plan.program.products):
+                for item in plan.program.products[level]:
+                    i = plan.products.index(item)
+                    argument, k = self._argument(item), plan.width(item.argument)
                     lines.append(
                         f"        joint(&team, {len(item.gates)} * H, {k}, {argument}, {k}, "
                         f"rp{i}, 0, out{i}, LEAD({len(item.gates)} * H));"
@@ -82,7 +96,7 @@ class Forward(Values):
                             f"        if (keep) memcpy({f.pointer(f'k{i}', False)} + at * H, "
                             f"{argument}, m * H * sizeof(real));"
                         )
-        if self.projects:
+        if plan.projects:
             lines += [
                 "        joint(&team, P, H, w_wide, H, hrp, 0, cur0, P);",
                 f"        memcpy({f.pointer('hidden', False)} + at * P, cur0, "
@@ -91,7 +105,7 @@ class Forward(Values):
                 "m * H * sizeof(real));",
             ]
         lines.append("    }")
-        for k, width in enumerate(self._widths()):
+        for k, width in enumerate(plan.widths):
             lines.append(
                 f"    memcpy({f.pointer(f'e{k}', False)} + from * {width}, cur{k}, "
                 f"rows * {width} * sizeof(real));"
@@ -100,26 +114,26 @@ class Forward(Values):
 
     def _argument(self, item: Product) -> str:
         if item.argument.startswith("s."):
-            return f"cur{self.cell.states.index(item.argument[2:])}"
+            return f"cur{self.plan.cell.states.index(item.argument[2:])}"
         return f"w_{item.argument}"
 
     def _keep_argument(self, name: str) -> str:
         """Also write down what a product multiplies, for the gradient of its matrix."""
         return "".join(
-            f" {self.f.pointer(f'k{i}', False)}[(at + b) * H + u] = {{0}};"
-            for i, item in enumerate(self.products)
+            f" {self.words.pointer(f'k{i}', False)}[(at + b) * H + u] = {{0}};"
+            for i, item in enumerate(self.plan.products)
             if item.argument == name
         )
 
-    def _forward_stage(self, number: int, stage: Stage, G: int, S: int) -> list[str]:
-        f = self.f
-        crossing = self._crossing(stage)
+    def _stage(self, number: int, stage: Stage) -> list[str]:
+        plan, f, G = self.plan, self.words, len(self.plan.cell.gates)
+        crossing = plan.crossing(stage)
         stores: list[str | None] = []
         for name in stage.outputs:
-            if name in self.program.results:
-                k = self.program.results.index(name)
-                store = "v_wide[u] = {0};" if k == 0 and self.projects else f"c{k}[u] = {{0}};"
-                is_h = k == 0 and not self.projects
+            if name in plan.program.results:
+                k = plan.program.results.index(name)
+                store = "v_wide[u] = {0};" if k == 0 and plan.projects else f"c{k}[u] = {{0}};"
+                is_h = k == 0 and not plan.projects
                 stores.append(store + (" h[u] = {0};" if is_h else ""))
             else:
                 stores.append(f"v_{name}[u] = {{0}};")
@@ -129,11 +143,11 @@ class Forward(Values):
             for store, name in zip(stores, stage.outputs, strict=True)
         ]
         for index in range(len(crossing)):
-            place = self.places.get((number, index))
+            place = plan.places.get((number, index))
             keeping.append(None if place is None else f"{place} = {{0}};")
         loads = {
-            node: self._load(f, name)
-            for node, name in zip(self._placeholders(stage.joint), stage.inputs, strict=True)
+            node: plan.load(f, name)
+            for node, name in zip(placeholders(stage.joint), stage.inputs, strict=True)
         }
         head = [
             "        for (word b = 0; b < m; b++) {",
@@ -141,20 +155,20 @@ class Forward(Values):
             f"            real* const h = {f.pointer('hidden', False)} + (at + b) * P;",
             *(
                 f"            real* const c{k} = cur{k} + b * {width};"
-                for k, width in enumerate(self._widths())
+                for k, width in enumerate(plan.widths)
             ),
             *(
                 f"            const real* const p{i} = out{i} + b * LEAD({len(item.gates)} * H);"
-                for i, item in enumerate(self.products)
+                for i, item in enumerate(plan.products)
             ),
-            *(f"            real* const v_{n} = w_{n} + b * H;" for n in self._inside()),
-            *self._noise_rows(f),
+            *(f"            real* const v_{n} = w_{n} + b * H;" for n in plan.inside),
+            *plan.noise_rows(f),
             "            (void)x; (void)h;",
         ]
         kept = [
             f"            real* const xs = {f.pointer('xp', False)} + (at + b) * {G} * H;",
             f"            real* const sv = {f.pointer('saved', False)}"
-            f" + (at + b) * {self.beside} * H;",
+            f" + (at + b) * {plan.beside} * H;",
             "            (void)xs; (void)sv;",
         ]
         lines = ["        if (keep) {"]

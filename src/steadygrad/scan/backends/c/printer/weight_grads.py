@@ -1,185 +1,134 @@
-"""What a step of the way back leaves behind: rows of gradients, multiplied many at a time."""
+"""Gradients of weights and of the input: rows of several steps are multiplied at once."""
 
-from steadygrad.scan.backends.c.printer.entry import Room, Rooms, prepare
-from steadygrad.scan.backends.c.printer.values import Values
+from steadygrad.scan.backends.c.printer.entry import Room, prepare
+from steadygrad.scan.backends.c.printer.plan import Plan
 
 
-class Gathered(Values):
-    """Prints how gradients of weights and of the input are gathered and summed."""
+class WeightGradsPrinter:
+    """Prints how gradients of weights and of the input are gathered and summed.
 
-    def _leave(self, G: int, S: int) -> list[str]:
-        """Write down what enters the weight products, and carry the rest on."""
-        b = self.b
-        firsts = [*(f"cur{k}" for k in range(S)), *(f"px + {k} * H" for k in range(G))]
-        alone = [i for i, shared in enumerate(self.shared) if not shared]
-        lines = []
-        if not any(self.shared):
-            lines += [
-                f"        if ({b['place']} == 3) for (word i = 0; i < m; i++)",
-                f"            clip(px + i * LEAD({G} * H), {G} * H, {b['by']}, {self._bound()});",
-            ]
-        lines += [
-            "        if (record) {",
-            f"            const real* const firsts[] = {{{', '.join(firsts)}}};",
-            f"            look(m, fours, {S + G}, {int(not self.projects)}, firsts, leads, "
-            "wide_as, record);",
-            "        }",
-            "        for (word i = 0; i < m; i++) {",
-            f"            if (scaled) unscale(px + i * LEAD({G} * H), {G} * H, now[i]);",
-            f"            if ({b['pre']}) memcpy({b.pointer('pre', False)} + (at + i) * {G} * H,",
-            f"                    px + i * LEAD({G} * H), {G} * H * sizeof(real));",
-            f"            x_rows[here + i] = {b.pointer('x')} + (at + i) * I;",
-            f"            if ({b['dx']})",
-            f"                dx_rows[here + i] = {b.pointer('dx', False)} + (at + i) * I;",
-            f"            h_rows[here + i] = before(&sp, t, i, P, {b.pointer('hidden')}, "
-            f"{b.pointer('h0')});",
-        ]
-        for i in alone:
-            n = len(self.products[i].gates)
-            lines.append(
-                f"            if (scaled) unscale(q{i} + i * LEAD({n} * H), {n} * H, now[i]);"
-            )
-        for i in self._others():
-            lines.append(f"            k_rows{i}[here + i] = {b.pointer(f'k{i}')} + (at + i) * H;")
-        lines += [
-            "        }",
-            "        filled += team.rows;",
-            "        slot += m;",
-            "        last = record;",
-            "        last_rows = m;",
-            "        last_fours = fours;",
-        ]
-        for k, width in enumerate(self._widths()):
-            lines += [
-                f"        if ({b['place']} == 1) for (word i = 0; i < m; i++)",
-                f"            clip(new{k} + i * {width}, {width}, {b['by']}, {self._bound()});",
-                f"        memcpy(cur{k}, new{k}, m * {width} * sizeof(real));",
-            ]
-        return lines
+    A step of the backward loop writes rows: the gradients that enter the weight products, and
+    pointers to what was multiplied. When as many rows as the cache holds have come together, they
+    are multiplied; a product for every step would read and write all weights at every step.
+    """
 
-    def _count(self) -> str:
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.words = plan, plan.backward_words
+
+    def count(self) -> str:
         """Rows of all time steps."""
-        sizes, offsets = (f"((const word*){self.b[name]})" for name in ("sizes", "offsets"))
-        return f"({sizes} ? {offsets}[T - 1] + {sizes}[T - 1] : T * {self.b['B']})"
+        sizes, offsets = (f"((const word*){self.words[name]})" for name in ("sizes", "offsets"))
+        return f"({sizes} ? {offsets}[T - 1] + {sizes}[T - 1] : T * {self.words['B']})"
 
-    def _exponents(self) -> str:
+    def exponents(self) -> str:
         """Where the exponents of all rows stand: behind the records."""
-        width = len(self.cell.states) + len(self.cell.gates)
-        return f"(int32_t*)((double*){self.b['seen']} + {self._count()} * {width})"
+        width = len(self.plan.cell.states) + len(self.plan.cell.gates)
+        return f"(int32_t*)((double*){self.words['seen']} + {self.count()} * {width})"
 
-    def _bound(self) -> str:
-        return f"(real)as_double({self.b['bound']})"
-
-    def _others(self) -> list[int]:
-        """Products of something else than h."""
-        name = f"s.{self.cell.states[0]}"
-        return [i for i, item in enumerate(self.products) if item.argument != name]
-
-    def _outputs(self) -> list[tuple[str, str]]:
+    def outputs(self) -> list[tuple[str, str]]:
         """What all rows add to: gradients of weights and biases, and their sizes."""
-        G = len(self.cell.gates)
+        plan, G = self.plan, len(self.plan.cell.gates)
         found = [("dw", f"{G} * H * I"), ("db", f"{G} * H")]
-        for i, item in enumerate(self.products):
+        for i, item in enumerate(plan.products):
             n = len(item.gates)
             found += [
-                (f"dr{i}", f"{n} * H * {self._width(item.argument)}"),
+                (f"dr{i}", f"{n} * H * {plan.width(item.argument)}"),
                 (f"dbr{i}", f"{n} * H"),
             ]
-        return found + ([("dhr", "P * H")] if self.projects else [])
+        return found + ([("dhr", "P * H")] if plan.projects else [])
 
-    def _backward_rooms(self) -> Rooms:
-        G = len(self.cell.gates)
-        apart = [
+    def apart(self) -> list[Room]:
+        """Where all threads but the first add up, if each has rows of its own."""
+        return [
             Room(f"{name}_apart", f"(together ? 0 : threads - 1) * ({n})")
-            for name, n in self._outputs()
+            for name, n in self.outputs()
         ]
-        joint = [
-            self._rows(f"{name}{k}", width)
-            for k, width in enumerate(self._widths())
-            for name in ("cur", "new")
-        ]
-        joint += [self._rows(f"w_{name}", "H") for name in self._inside()]
-        joint.append(Room("seen", f"cap * LEAD({G} * H)"))
-        joint += [Room("seen_h", "cap * LEAD(P)")] if self.projects else []
-        joint += [
+
+    def joint_rooms(self) -> list[Room]:
+        """Rows of gradients, and pointers to what they are multiplied with."""
+        plan, G = self.plan, len(self.plan.cell.gates)
+        rooms = [Room("seen", f"cap * LEAD({G} * H)")]
+        rooms += [Room("seen_h", "cap * LEAD(P)")] if plan.projects else []
+        rooms += [
             Room(f"seen{i}", f"cap * LEAD({len(item.gates)} * H)")
-            for i, item in enumerate(self.products)
-            if not self.shared[i]
+            for i, item in enumerate(plan.products)
+            if not plan.shared[i]
         ]
-        widest = max([G, *(len(item.gates) for item in self.products)])
-        lists = ["x_rows", "h_rows", *(f"k_rows{i}" for i in self._others())]
-        lists += ["wide_rows"] if self.projects else []
-        joint += [
-            Room("dx_rows", "2 * cap", "real*"),
-            *(Room(name, "2 * cap", "const real*") for name in lists),
-        ]
-        own = [
-            Room("factor", "most"),
-            Room("spill", f"{self.spills} * H"),
+        lists = ["x_rows", "h_rows", *(f"k_rows{i}" for i in plan.other_arguments)]
+        lists += ["wide_rows"] if plan.projects else []
+        rooms.append(Room("dx_rows", "2 * cap", "real*"))
+        return rooms + [Room(name, "2 * cap", "const real*") for name in lists]
+
+    def own_rooms(self) -> list[Room]:
+        """Both factors of a product of many rows, packed."""
+        plan = self.plan
+        widest = max([len(plan.cell.gates), *(len(item.gates) for item in plan.products)])
+        return [
             Room("left", f"cap * UP({widest} * H, MR)"),
             Room("right", "cap * UP(MOST(H, I), NR)"),
         ]
-        return Rooms(self._panels(False) + apart, joint, own)
 
-    def _backward_packs(self) -> list[tuple[str, str]]:
-        b, G = self.b, len(self.cell.gates)
+    def packs(self) -> list[tuple[str, str]]:
+        """Right factors to be packed before the loop: conditions, and calls without their end."""
+        plan, b, G = self.plan, self.words, len(self.plan.cell.gates)
         w = b.pointer("w")
         packs = [
             (f"{b['dx']} && I > FEW", f"pack({G} * H, I, {w}, I, 1, wp"),
             (f"{b['dx']} && I <= FEW", f"lay({G} * H, I, {w}, wp"),
         ]
-        for i, item in enumerate(self.products):
-            n, k = len(item.gates), self._width(item.argument)
+        for i, item in enumerate(plan.products):
+            n, k = len(item.gates), plan.width(item.argument)
             packs.append(("1", f"pack({n} * H, {k}, {b.pointer(f'r{i}')}, {k}, 1, rp{i}"))
-        if self.projects:
+        if plan.projects:
             packs.append(("1", f"pack(P, H, {b.pointer('hr')}, H, 1, hrp"))
-        packs.append((b["seen"], f"clear({self._exponents()}, {self._count()}"))
+        packs.append((b["seen"], f"clear({self.exponents()}, {self.count()}"))
         return packs
 
-    def _collected(self) -> list[str]:
+    def sums(self) -> list[str]:
         """Where this thread adds up the gradients of weights: the first one in their place."""
         lines = ["    word filled = 0, add = 0;"]
-        for name, size in self._outputs():
+        for name, size in self.outputs():
             lines.append(
-                f"    real* const {name} = !{self.b[name]} ? 0 : thread && !together ? "
-                f"{name}_apart + (thread - 1) * {size} : {self.b.pointer(name, False)};"
+                f"    real* const {name} = !{self.words[name]} ? 0 : thread && !together ? "
+                f"{name}_apart + (thread - 1) * {size} : {self.words.pointer(name, False)};"
             )
         return lines
 
-    def _settle(self) -> list[str]:
-        """Multiply what has been seen."""
-        b, G = self.b, len(self.cell.gates)
+    def multiply(self) -> list[str]:
+        """Multiply the rows that have come together."""
+        plan, b, G = self.plan, self.words, len(self.plan.cell.gates)
         lines = [
             f"            const int ready = settle_input(&team, filled, {G} * H, seen, left, "
             f"right, I, x_rows, dw, db, {b['dx']} ? wp : 0, dx_rows, add);",
             "            (void)ready;",
         ]
-        for i, item in enumerate(self.products):
+        for i, item in enumerate(plan.products):
             n = len(item.gates)
-            rows = f"k_rows{i}" if i in self._others() else "h_rows"
-            seen, ready = ("seen", "ready") if self.shared[i] else (f"seen{i}", "0")
-            bias = f"db ? 0 : dbr{i}" if self.shared[i] else f"dbr{i}"
+            rows = f"k_rows{i}" if i in plan.other_arguments else "h_rows"
+            seen, ready = ("seen", "ready") if plan.shared[i] else (f"seen{i}", "0")
+            bias = f"db ? 0 : dbr{i}" if plan.shared[i] else f"dbr{i}"
             lines.append(
                 f"            settle_recurrent(&team, filled, {n} * H, {seen}, left, right, "
-                f"{self._width(item.argument)}, {rows}, dr{i}, {bias}, add, {ready});"
+                f"{plan.width(item.argument)}, {rows}, dr{i}, {bias}, add, {ready});"
             )
-        if self.projects:
+        if plan.projects:
             lines.append(
                 "            settle_recurrent(&team, filled, P, seen_h, left, right, H, wide_rows, "
                 "dhr, 0, add, 0);"
             )
         return lines
 
-    def _join(self) -> list[str]:
-        b = self.b
-        head = prepare("backward", b.words(), self._backward_rooms().shared, ())
+    def join(self) -> list[str]:
+        """A function that adds what the other threads have found to what the first one has."""
+        b = self.words
+        head = prepare("backward", b.words(), self.plan.panels(False) + self.apart(), ())
         head[0] = "static void backward_join(const word* a, word thread) {"
         return [
             *head[:-1],
             *(
                 f"    join({b.pointer(name, False)}, {name}_apart, {size}, "
                 f"{size}, thread, threads);"
-                for name, size in self._outputs()
+                for name, size in self.outputs()
             ),
             "}",
         ]

@@ -1,4 +1,6 @@
-"""What the way forward and the way back of one cell have in common: what is kept, and where."""
+"""What the forward and the backward loop of one cell have in common: what is kept, and where."""
+
+from torch import fx
 
 from steadygrad.cells import Cell
 from steadygrad.scan.backends.c.printer.entry import Room
@@ -7,14 +9,28 @@ from steadygrad.scan.ir.operations import Unprintable
 from steadygrad.scan.ir.trace import Stage, trace
 
 
-class Values:
-    """A cell's values, their places in memory, and the words of both calls."""
+class Plan:
+    """A cell's values, their places in memory, and the words of both calls.
 
-    def __init__(
-        self, cell: Cell, dtype: str, exact: bool, shared: tuple[bool, ...], projects: bool
-    ) -> None:
+    Args:
+        cell: The recurrence.
+        shared: Per product, whether its gradient is that of the projected input.
+        projects: Whether h is made smaller by ``weight_hr``.
+
+    Attributes:
+        products: All products, in the order of their numbers in the file.
+        saved: What a backward pass reads of the stages: number of the stage, index in what crosses.
+        places: C expression of each of these, at unit ``u``.
+        beside: How many of them have memory of their own, beside the projected input's.
+        keeps_x: Whether the backward loop reads the projected input, so that nothing overwrites it.
+        ends: Values that no gradient goes back from, such as a detached state.
+        forward_words: Words that the forward loop is called with.
+        backward_words: The same of the backward loop.
+    """
+
+    def __init__(self, cell: Cell, shared: tuple[bool, ...], projects: bool) -> None:
         self.cell, self.program, self.projects = cell, trace(cell), projects
-        self.dtype, self.exact, self.shared = dtype, exact, shared
+        self.shared = shared
         self.products = tuple(p for level in self.program.products for p in level)
         self.made = dict.fromkeys(o for s in self.program.stages if s for o in s.outputs)
         h = f"s.{cell.states[0]}"
@@ -22,13 +38,11 @@ class Values:
             raise Unprintable("h outside of products, while it is projected")
         self.saved = self._saved()
         self.keeps_x = any(
-            name.startswith("x.") for s in self.program.stages if s for name in self._crossing(s)
+            name.startswith("x.") for s in self.program.stages if s for name in self.crossing(s)
         )
         self.places = self._places()
         self.beside = sum(place.startswith("sv") for place in self.places.values())
-        self.inner = [o for o in self.made if o not in self.program.results]
         self.ends = self._ends()
-        self.spills = 0
         count = len(self.products)
         states, units = range(len(cell.states)), range(len(cell.per_unit))
         read = dict.fromkeys(n for s in self.program.stages if s for n in s.inputs)
@@ -37,14 +51,14 @@ class Values:
         )
         beside = [f"z{k}" for k in range(len(self.constants))]
         beside += [f"{which}{k}" for k in range(len(self.noise)) for which in ("n", "m")]
-        self.f = Slots(
+        self.forward_words = Slots(
             *HEAD, "keep", "packed", "x", "w", "bias", "xp", "hidden", "saved", "hr", "wide",
             *(f"s{k}" for k in states), *(f"e{k}" for k in states),
             *(f"r{i}" for i in range(count)), *(f"b{i}" for i in range(count)),
             *(f"k{i}" for i in range(count)),
             *(f"u{k}" for k in units), *beside, *TOOLS,
         )  # fmt: skip
-        self.b = Slots(
+        self.backward_words = Slots(
             *HEAD, "x", "w", "xp", "saved", "hidden", "h0", "grad", "pre", "dx", "dw", "db",
             "hr", "wide", "dhr",
             *(f"g{k}" for k in states), *(f"d{k}" for k in states),
@@ -69,16 +83,12 @@ class Values:
                         found.add(name)
         return found
 
-    def _crossing(self, stage: Stage) -> list[str]:
-        """Names of what a stage's loop reads from the way forward, inputs by their public name."""
-        public = dict(zip(self._placeholders(stage.joint), stage.inputs, strict=True))
+    def crossing(self, stage: Stage) -> list[str]:
+        """Names of what a stage's backward loop reads, inputs by their public name."""
+        public = dict(zip(placeholders(stage.joint), stage.inputs, strict=True))
         outputs = next(n for n in stage.joint.nodes if n.op == "output").args[0]
         assert isinstance(outputs, tuple)
         return [public.get(n.name, n.name) for n in outputs[len(stage.outputs) :]]  # type: ignore[union-attr]
-
-    @staticmethod
-    def _placeholders(graph: object) -> list[str]:
-        return [n.name for n in graph.nodes if n.op == "placeholder"]  # type: ignore[attr-defined]
 
     def _saved(self) -> tuple[tuple[int, int], ...]:
         """Everything that crosses is kept, but the projected inputs and sizes, which are at hand.
@@ -92,7 +102,7 @@ class Values:
                 continue
             outputs = next(n for n in stage.joint.nodes if n.op == "output").args[0]
             assert isinstance(outputs, tuple)
-            names = self._crossing(stage)
+            names = self.crossing(stage)
             for index, (node, name) in enumerate(
                 zip(outputs[len(stage.outputs) :], names, strict=True)
             ):
@@ -126,8 +136,8 @@ class Values:
                     beside += 1
         return places
 
-    def _load(self, slots: Slots, name: str) -> str:
-        """C expression of a value at row b, unit u, on the way forward."""
+    def load(self, slots: Slots, name: str) -> str:
+        """C expression of a value of the forward pass at row b, unit u."""
         kind, _, rest = name.partition(".")
         if kind == "x" and rest:
             return f"x[{self.cell.gates.index(rest)} * H + u]"
@@ -145,7 +155,7 @@ class Values:
                 return f"(p{i}[{k} * H + u] + {slots.pointer(f'b{i}')}[{k} * H + u])"
         return f"v_{name}[u]"
 
-    def _noise_rows(self, slots: Slots) -> list[str]:
+    def noise_rows(self, slots: Slots) -> list[str]:
         """Where the noise of row b of this step stands: one row for all, one a row, or its own."""
         return [
             f"            const real* const noise{k} = {slots.pointer(f'n{k}')}"
@@ -153,31 +163,45 @@ class Values:
             for k in range(len(self.noise))
         ]
 
-    def _panels(self, forward: bool) -> list[Room]:
+    def panels(self, forward: bool) -> list[Room]:
         """Right factors, packed: of the input, and of the state for every product."""
         G = len(self.cell.gates)
         few = f"I <= FEW ? I * {G} * H : panels_of({G} * H, I)"
         rooms = [Room("wp", f"panels_of(I, {G} * H)" if forward else few)]
         for i, item in enumerate(self.products):
-            k, n = self._width(item.argument), f"{len(item.gates)} * H"
+            k, n = self.width(item.argument), f"{len(item.gates)} * H"
             rooms.append(Room(f"rp{i}", f"panels_of({k if forward else n}, {n if forward else k})"))
         if self.projects:
             rooms.append(Room("hrp", "panels_of(H, P)" if forward else "panels_of(P, H)"))
         return rooms
 
-    def _width(self, name: str) -> str:
+    def width(self, name: str) -> str:
         """Features of a state, or of what a product multiplies."""
         return "P" if name == f"s.{self.cell.states[0]}" else "H"
 
-    def _widths(self) -> list[str]:
+    @property
+    def widths(self) -> list[str]:
         """Features of each state."""
-        return [self._width(f"s.{name}") for name in self.cell.states]
+        return [self.width(f"s.{name}") for name in self.cell.states]
 
-    @staticmethod
-    def _rows(name: str, width: str) -> Room:
-        """Rows of one step, of which each thread takes its own."""
-        return Room(name, f"most * {width}", at=f"skip * {width}")
-
-    def _inside(self) -> list[str]:
+    @property
+    def inside(self) -> list[str]:
         """Values between stages that have rows of scratch; h before it is projected is one."""
-        return [*self.inner, *(("wide",) if self.projects else ())]
+        inner = [name for name in self.made if name not in self.program.results]
+        return [*inner, *(("wide",) if self.projects else ())]
+
+    @property
+    def other_arguments(self) -> list[int]:
+        """Products of something else than h."""
+        name = f"s.{self.cell.states[0]}"
+        return [i for i, item in enumerate(self.products) if item.argument != name]
+
+
+def placeholders(graph: fx.Graph) -> list[str]:
+    """Names of a graph's arguments, in order."""
+    return [n.name for n in graph.nodes if n.op == "placeholder"]
+
+
+def own_rows(name: str, width: str) -> Room:
+    """Rows of one step, of which each thread takes its own."""
+    return Room(name, f"most * {width}", at=f"skip * {width}")
