@@ -31,6 +31,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return walked("Add a remedy", "remedies", tmp_path_factory.mktemp("walk"))
 
 
+@pytest.mark.slow
 def test_it_has_every_property(source: Path) -> None:
     selected = ("-k", "(unit-length and not two_remedies) or no_remedy_is_left_out", "-q")
     done = run(source, "-m", "pytest", "tests/remedies/test_remedies.py", *selected)
