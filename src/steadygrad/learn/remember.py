@@ -222,7 +222,8 @@ def train(cell: str, hidden: int, updates: int, seed: int) -> CharacterModel:
         model = CharacterModel(cell, hidden)
         if cell == "lstm":  # the usual start with an open forget gate
             with torch.no_grad():
-                model.layer.bias_ih_l0[hidden : 2 * hidden] += 1.0
+                layer: Any = model.layer
+                layer.bias_ih_l0[hidden : 2 * hidden] += 1.0
         optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
         codes = torch.tensor([LETTERS.index(c) for c in TEXT])
         for _ in range(updates):
@@ -269,7 +270,7 @@ def by_lag(model: CharacterModel) -> tuple[float, ...]:
 
 def packed(model: CharacterModel) -> dict[str, Any]:
     """The weights as base64 of float32, as the page's script reads them."""
-    layer = model.layer
+    layer: Any = model.layer
     tensors = {
         "weight_ih": layer.weight_ih_l0,
         "weight_hh": layer.weight_hh_l0,
