@@ -1,5 +1,6 @@
 """Where a number stopped being one: the first bad tensor, layer, gate and time step."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -8,7 +9,9 @@ from torch.nn.utils.rnn import PackedSequence
 
 from steadygrad.faults import Finding
 from steadygrad.flow import Call, Replay, rows_of
+from steadygrad.flow.recurrence import recurrence_of
 from steadygrad.flow.replay import OutputGradient
+from steadygrad.nn import Looped
 from steadygrad.scan import Layout, Tap
 
 SEEN, REPLAYED, LEFT_OVER = 1.0, 0.95, 0.5  # how sure that makes of the place
@@ -114,6 +117,8 @@ def _backward(call: Call, gradient: OutputGradient, step: int, rows: int | None)
     if all(g is None for g in (gradient[0], *gradient[1])):
         return None
     limit = torch.finfo(call.output.dtype).max
+    if not call.is_viewed:
+        return _backward_looped(call, gradient, rows, step, limit)
     taps = Replay(call.layer, rows_of(call, gradient, rows)).backward()
     for (layer, reverse), tap in sorted(taps.items(), key=lambda item: -item[0][0]):
         t = _overflow(tap, float(torch.tensor(limit, dtype=torch.float64).log10()))
@@ -132,6 +137,23 @@ def _backward(call: Call, gradient: OutputGradient, step: int, rows: int | None)
     return None
 
 
+def _backward_looped(
+    call: Call, gradient: OutputGradient, rows: int | None, step: int, limit: float
+) -> Finding | None:
+    for name, tap in recurrence_of(call).retrace(gradient, rows).back().items():
+        t = _overflow(tap, math.log10(limit))
+        if t is not None:
+            return _finding(
+                step,
+                name,
+                f"On its way back the gradient in {name} overflows at step {t}.",
+                tensor="gradient at h",
+                sure=REPLAYED,
+                time_step=t,
+            )
+    return None
+
+
 def _overflow(tap: Tap, log10_limit: float) -> int | None:
     """First time step on the way back whose norm the layer's own dtype cannot hold."""
     over = (tap.log10_norm > log10_limit) | tap.log10_norm.isnan() | (tap.nonfinite > 0)
@@ -141,6 +163,8 @@ def _overflow(tap: Tap, log10_limit: float) -> int | None:
 
 def _gate(call: Call) -> str | None:
     """The gate whose pre-activation is the first that is not finite, in the layer's own dtype."""
+    if not call.is_viewed:
+        return None
     rows = rows_of(call, (None, (None,) * len(call.last)))
     replay = Replay(call.layer, rows, call.output.dtype)
     earliest: tuple[int, str] | None = None
@@ -156,6 +180,10 @@ def _gate(call: Call) -> str | None:
 
 def _first(call: Call, value: Tensor) -> tuple[int, int]:
     """Time step and sequence of the first bad entry of something laid out as the output is."""
+    if isinstance(call.layer, Looped):  # the steps of what is laid out in its own way
+        bad = call.layer.entered(value, (~torch.isfinite(value)).to(value))
+        t, row = (int(i) for i in bad.nonzero()[0])
+        return t, row
     arranged = call.arranged
     bad = ~torch.isfinite(arranged.rows(value)).all(-1)
     t, row = (int(i) for i in Layout(arranged.batch_sizes).pad(bad, False).nonzero()[0])

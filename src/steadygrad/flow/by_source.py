@@ -20,8 +20,10 @@ from steadygrad.errors import check_count
 from steadygrad.flow.capture import Call, Capture
 from steadygrad.flow.output_gradients import output_gradients
 from steadygrad.flow.quantity import Quantity, declare
-from steadygrad.flow.replay import OutputGradient, Replay, rows_of
-from steadygrad.flow.sources import entries, is_reached, part_of, spread, top_of
+from steadygrad.flow.recurrence import recurrence_of
+from steadygrad.flow.replay import OutputGradient
+from steadygrad.flow.sources import is_reached, part_of, spread, top_of
+from steadygrad.scan import Tap
 
 QUANTITIES: tuple[Quantity, ...] = (
     declare(
@@ -74,14 +76,14 @@ def gradient_by_source(
             if not is_reached(grad):
                 continue
             top = top_of(index, calls, grads)
-            both = calls[top].view.num_directions
-            at = entries(rows_of(calls[top], grads[top]), both).any(1).nonzero().flatten().tolist()
+            way = recurrence_of(calls[top])
+            at = way.entries(grads[top]).any(1).nonzero().flatten().tolist()
             steps = spread(at, sources)
-            replay = Replay(call.layer, rows_of(call, grad, rows))
+            again = recurrence_of(call).retrace(grad, rows)
             taken: dict[str, list[NDArray[np.float64]]] = {}
             for step in steps:
-                part = rows_of(call, part_of(calls, grads, index, top, step), rows)
-                for name, norms in _norms(call.name, replay, part.output, part.last).items():
+                part = part_of(calls, index, top, way.only_from(grads[top], step))
+                for name, norms in _norms(again.back(part)).items():
                     taken.setdefault(name, []).append(norms)
             found |= {n: BySource(np.array(steps), np.stack(v)) for n, v in taken.items()}
     return found
@@ -118,8 +120,7 @@ def gradient_by_term(
             found[name] = {}
             for call, grad in zip(calls, grads, strict=True):
                 if is_reached(grad):
-                    replay = Replay(call.layer, rows_of(call, grad, rows))
-                    found[name] |= _norms(call.name, replay)
+                    found[name] |= _norms(recurrence_of(call).retrace(grad, rows).back())
     return found
 
 
@@ -134,14 +135,5 @@ def gradients_of(capture: Capture, loss: Tensor) -> tuple[list[Call], list[Outpu
     return calls, output_gradients(loss, calls)[0]
 
 
-def _norms(
-    name: str,
-    replay: Replay,
-    output: Tensor | None = None,
-    last: tuple[Tensor, ...] | None = None,
-) -> dict[str, NDArray[np.float64]]:
-    taps = replay.backward(output, last)
-    return {
-        replay.view.name(key, name): tap.log10_over_batch().cpu().numpy()
-        for key, tap in taps.items()
-    }
+def _norms(taps: dict[str, Tap]) -> dict[str, NDArray[np.float64]]:
+    return {name: tap.log10_over_batch().cpu().numpy() for name, tap in taps.items()}

@@ -1,9 +1,10 @@
 """Calls of recurrent layers, caught in the act: what went in and what came out."""
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
 from steadygrad.flow.hooks import Hook
-from steadygrad.nn import LayerView, view
+from steadygrad.nn import LayerView, Looped, view
 from steadygrad.nn.arrangement import Arrangement
 from steadygrad.nn.layer_view import layers_in
 from steadygrad.scan import is_codes
@@ -48,6 +49,11 @@ class Call:
     noise: tuple[dict[str, Tensor], ...] | None = None
 
     @property
+    def is_viewed(self) -> bool:
+        """Whether the layer has a view; one with a loop of its own has none."""
+        return not isinstance(self.layer, Looped)
+
+    @property
     def view(self) -> LayerView:
         """Of the layer."""
         return view(self.layer)
@@ -59,6 +65,8 @@ class Call:
 
     def over_time(self) -> Tensor | None:
         """The input of a dense batch of features, ``(T, B, I)``; None where it is anything else."""
+        if not self.is_viewed:
+            return None
         arranged = self.arranged
         if not arranged.is_dense or not arranged.is_batched or is_codes(self.input.data):
             return None
@@ -90,8 +98,26 @@ def recurrent_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     # What wraps a model, or a part of it, keeps the names its maker knows.
     wrapper = _wrapper(model)
     for name, module in layers_in(model):
-        inner = f"{name}.".removeprefix(wrapper).replace("_orig_mod.", "").rstrip(".")
-        yield inner or type(module).__name__.lower(), module
+        yield _name(name, wrapper, module), module
+
+
+def measurable_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield name and module of everything whose gradient can be followed through time.
+
+    The recurrent layers, and layers that have a loop of their own, in model order.
+    """
+    named = dict(recurrent_layers(model))
+    wrapper = _wrapper(model)
+    order = {module: place for place, module in enumerate(model.modules())}
+    for path, module in model.named_modules():
+        if isinstance(module, Looped):
+            named[_name(path, wrapper, module)] = module
+    yield from sorted(named.items(), key=lambda item: order[item[1]])
+
+
+def _name(path: str, wrapper: str, module: nn.Module) -> str:
+    inner = f"{path}.".removeprefix(wrapper).replace("_orig_mod.", "").rstrip(".")
+    return inner or type(module).__name__.lower()
 
 
 def _wrapper(model: nn.Module) -> str:
@@ -119,9 +145,14 @@ class Capture:
         ValueError: The model holds none.
     """
 
+    find: ClassVar[Callable[[nn.Module], Iterator[tuple[str, nn.Module]]]] = staticmethod(
+        measurable_layers
+    )
+    """What is caught."""
+
     def __init__(self, model: nn.Module) -> None:
         self.calls: list[Call] = []
-        self.layers = dict(recurrent_layers(model))
+        self.layers = dict(self.find(model))
         if not self.layers:
             raise ValueError(
                 f"{type(model).__name__} holds no recurrent layer (torch.nn.RNN, LSTM, GRU or a "
@@ -156,29 +187,39 @@ class Capture:
         self.calls.clear()
 
     def _hook(self, name: str) -> Any:
+        names = _arguments(self.layers[name])
+
         def caught(
             layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
         ) -> None:
             if not torch.is_grad_enabled():
                 return
-            given = dict(zip(("input", "hx", "lengths"), args, strict=False)) | kwargs
-            output, last = result
+            given = dict(zip(names, args, strict=False)) | kwargs
+            x, hx = given[names[0]], given.get(names[1]) if len(names) > 1 else None
+            output, last = result if isinstance(result, tuple) else (result, None)
             before = sum(call.layer is layer for call in self.calls)
             self.calls.append(
                 Call(
                     f"{name}#{before + 1}" if before else name,
                     layer,
-                    given["input"],
-                    _as_tuple(given.get("hx")),
+                    x,
+                    _as_tuple(hx),
                     output.data if isinstance(output, PackedSequence) else output,
                     _as_tuple(last),
                     getattr(layer, "noise_seed", None),
                     _lengths(given.get("lengths")),
-                    any(s.grad_fn is not None for s in _as_tuple(given.get("hx"))),
+                    any(s.grad_fn is not None for s in _as_tuple(hx)),
                 )
             )
 
         return caught
+
+
+def _arguments(layer: nn.Module) -> tuple[str, ...]:
+    """Names of what a layer is called with: input, state, lengths."""
+    if isinstance(layer, Looped):
+        return tuple(inspect.signature(layer.forward).parameters)
+    return ("input", "hx", "lengths")
 
 
 def _as_tuple(state: Any) -> tuple[Tensor, ...]:

@@ -62,7 +62,10 @@ class LiveCapture(Capture):
         """The calls of this training step, those of its micro-batches put together as one."""
         if not self._earlier:
             return self.calls, self.gradients
-        return merged(self.parts(), self.layers)
+        calls, grads = merged(self.parts(), self.layers)
+        # A layer whose rows may depend on each other is measured on the last micro-batch alone.
+        looped = [p for p in zip(self.calls, self.gradients, strict=True) if not p[0].is_viewed]
+        return [*calls, *(c for c, _ in looped)], [*grads, *(g for _, g in looped)]
 
     def clear(self) -> None:
         """Forget the whole step."""
@@ -78,7 +81,8 @@ class LiveCapture(Capture):
     def _present(self) -> list[Part]:
         pairs = list(zip(self.calls, self.gradients, strict=True))
         left = self.limit - _rows(self._earlier)
-        return [part_of_call(call, grad, left) for call, grad in pairs] if left > 0 else []
+        viewed = [pair for pair in pairs if pair[0].is_viewed]
+        return [part_of_call(call, grad, left) for call, grad in viewed] if left > 0 else []
 
     def _next_pass(self) -> None:
         """A forward pass after a backward one: a new micro-batch of the step, or a new step."""

@@ -46,6 +46,8 @@ class LiveExponents:
         Nothing for a packed batch, whose sequences have many lengths. Of a bidirectional module
         the forward direction is measured.
         """
+        if not call.is_viewed:  # its step Jacobian is not known
+            return []
         arranged = call.arranged
         if not arranged.is_dense or arranged.is_step:
             return []

@@ -101,11 +101,8 @@ def top_of(index: int, calls: list[Call], grads: list[OutputGradient]) -> int:
     return index
 
 
-def part_of(
-    calls: list[Call], grads: list[OutputGradient], index: int, top: int, step: int
-) -> OutputGradient:
-    """Gradient at one call of what enters the top call at one step."""
-    masked = only_from(calls[top], grads[top], step)
+def part_of(calls: list[Call], index: int, top: int, masked: OutputGradient) -> OutputGradient:
+    """Gradient at one call of a gradient at the results of the top call."""
     if index == top:
         return masked
     pairs = [

@@ -8,16 +8,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from steadygrad.nn import Looped
+
 
 def step_gradients(
     model: nn.Module, loss_fn: Callable[[], Tensor]
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
     r"""Measure :math:`\log_{10} \lVert \partial L / \partial s_t \rVert` over the batch.
 
-    For the layers that have ``on_step_gradient``: `steadygrad.nn.ConvLSTM` (steps are time steps)
-    and `MDLSTM` (steps are anti-diagonals). `steadygrad.diagnose` does the same, and more, for
-    recurrent layers proper. ``.grad`` stays as it was. Norms are in the layer's own precision:
-    what underflows there is ``-inf``.
+    For the layers with a loop of their own, `steadygrad.nn.Looped`: steps are time steps, but for
+    `steadygrad.nn.MDLSTM`, where they are anti-diagonals. `steadygrad.diagnose` does the same in
+    float64, and more, for every recurrent layer. ``.grad`` stays as it was. Norms are in the
+    layer's own precision: what underflows there is ``-inf``.
 
     Args:
         model: Any model.
@@ -32,7 +34,7 @@ def step_gradients(
     layers: dict[str, Any] = {
         name or type(m).__name__.lower(): m
         for name, m in model.named_modules()
-        if hasattr(m, "on_step_gradient")
+        if isinstance(m, Looped)
     }
     if not layers:
         raise ValueError(f"{type(model).__name__} holds no layer that shows its step gradients")

@@ -1,8 +1,8 @@
 """The gradient at every time step of every recurrent layer of a model, for one loss."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -12,21 +12,13 @@ from torch import Tensor, nn
 from steadygrad.errors import check_count
 from steadygrad.flow.by_lag import LagCurve, curve, median_curve
 from steadygrad.flow.capture import Call, Capture, recurrent_layers
-from steadygrad.flow.gate_health import GateHealth, gate_health
+from steadygrad.flow.gate_health import GateHealth
 from steadygrad.flow.output_gradients import output_gradients
 from steadygrad.flow.quantity import Quantity, declare
-from steadygrad.flow.replay import OutputGradient, Replay, rows_of
-from steadygrad.flow.sources import (
-    at_step,
-    choose,
-    entries,
-    is_reached,
-    last_entry,
-    part_of,
-    top_of,
-)
-from steadygrad.flow.state_growth import StateGrowth, state_growth
-from steadygrad.scan import Layout, Observed, Tap
+from steadygrad.flow.recurrence import Recurrence, Retrace, recurrence_of
+from steadygrad.flow.replay import OutputGradient
+from steadygrad.flow.sources import at_step, choose, is_reached, last_entry, part_of, top_of
+from steadygrad.flow.state_growth import StateGrowth
 
 QUANTITIES: tuple[Quantity, ...] = (
     declare(
@@ -132,7 +124,12 @@ def gradient_through_time(
     check_count("rows", rows, optional=True)
     names = [n for n, p in model.named_parameters() if p.requires_grad]
     parameters = [p for p in model.parameters() if p.requires_grad]
-    with Capture(model) as capture, _dropout_between_layers_off(model), torch.random.fork_rng():
+    with (
+        Capture(model) as capture,
+        _dropout_between_layers_off(model),
+        _buffers_kept(capture.layers.values()),
+        torch.random.fork_rng(),
+    ):
         with torch.enable_grad(), _no_bfloat16_explained():
             loss = loss_fn()
         calls = list(capture.calls)
@@ -142,6 +139,19 @@ def gradient_through_time(
     norms = [None if g is None else float(g.norm()) for g in of_parameters]
     borders = [(call.detached(), grad) for call, grad in zip(calls, grads, strict=True)]
     return Measured(float(loss.detach()), flows, dict(zip(names, norms, strict=True)), borders)
+
+
+@contextmanager
+def _buffers_kept(layers: Iterable[nn.Module]) -> Iterator[None]:
+    """Running averages, which a forward pass moves, are put back when all is measured."""
+    kept = [(b, b.clone()) for layer in layers for b in layer.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in kept:
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
 
 
 @contextmanager
@@ -212,97 +222,79 @@ def flows_of(
             steps is followed within each layer, not from the top through the layers between.
     """
     flows: dict[str, TimeFlow] = {}
-    for index, (call, grad) in enumerate(zip(calls, grads, strict=True)):
+    ways = [recurrence_of(call) for call in calls]
+    for index, (way, grad) in enumerate(zip(ways, grads, strict=True)):
         if not is_reached(grad):
             continue
         top = top_of(index, calls, grads) if graph else index
-        steps = _source_steps(calls[top], grads[top], sources, lag)
-        if steps and not graph and _is_below_one_entry(index, calls, grads):
+        steps = _source_steps(ways[top], grads[top], sources, lag)
+        if steps and not graph and _is_below_one_entry(index, ways, grads):
             steps = []
-        parts = {s: part_of(calls, grads, index, top, s) for s in steps}
-        replay = Replay(call.layer, rows_of(call, grad, limit))
-        flows |= _walk(call, replay, parts, grad)
+        parts = {s: part_of(calls, index, top, ways[top].only_from(grads[top], s)) for s in steps}
+        flows |= _walk(way, way.retrace(grad, limit), parts, grad)
     return flows
 
 
-def _is_below_one_entry(index: int, calls: list[Call], grads: list[OutputGradient]) -> bool:
+def _is_below_one_entry(
+    index: int, ways: Sequence[Recurrence], grads: list[OutputGradient]
+) -> bool:
     """Whether the last call, above this one, is entered at a single step."""
     last = max(i for i, grad in enumerate(grads) if is_reached(grad))
-    return index < last and not _source_steps(calls[last], grads[last], 1, None)
+    return index < last and not _source_steps(ways[last], grads[last], 1, None)
 
 
-def _source_steps(call: Call, grad: OutputGradient, count: int, lag: int | None) -> list[int]:
+def _source_steps(way: Recurrence, grad: OutputGradient, count: int, lag: int | None) -> list[int]:
     """Steps to measure from one at a time; none if the loss enters each row at one step."""
-    both_ways = call.view.num_directions == 2
-    found = entries(rows_of(call, grad), 1 + both_ways)
-    return [] if int(found.sum(0).max()) <= 1 else choose(found, count, lag, both_ways)
+    found = way.entries(grad)
+    return [] if int(found.sum(0).max()) <= 1 else choose(found, count, lag, way.both_ways)
 
 
 def _walk(
-    call: Call, replay: Replay, parts: dict[int, OutputGradient], whole: OutputGradient
+    way: Recurrence, again: Retrace, parts: dict[int, OutputGradient], whole: OutputGradient
 ) -> dict[str, TimeFlow]:
     """Walk one call back: once for the whole loss, then once for each source."""
-    limit = replay.rows.batch_sizes[0]
-    directions = replay.view.num_directions
-    total = dict(replay.backward())
-    seen = replay.observe()
-    curves: dict[tuple[int, bool], list[NDArray[np.float64]]] = {key: [] for key in total}
+    total = again.back()
+    curves: dict[str, list[NDArray[np.float64]]] = {name: [] for name in total}
     for step, part in (parts or {-1: whole}).items():
-        rows = rows_of(call, part, limit)
-        taps = replay.backward(rows.output, rows.last) if parts else total
-        found = entries(rows, directions)
+        taps = again.back(part) if parts else total
+        found = again.entries(part)
         # A layer below is entered at other steps, too, on the way through the layer above; the
         # distance that counts is the one from the step at which the loss entered.
         at = at_step(found, step) if 0 <= step < len(found) else last_entry(found)
-        for key, tap in taps.items():
-            curves[key].append(curve(tap, at))
+        for name, tap in taps.items():
+            curves[name].append(curve(tap, at))
     mode = "per source" if parts else "total"
-    difference = replay.reproduces(call, limit)
-    close = max(CLOSE, 8 * torch.finfo(call.output.dtype).eps)
+    exactness = _exactness(again, way.call.output.dtype)
     flows = {}
-    for key, tap in total.items():
-        name = replay.view.name(key, call.name)
-        by_lag = median_curve(curves[key], mode)
-        flow = _time_flow(name, replay, key, tap, by_lag, seen[key], (difference, close))
-        flows[name] = replace(flow, goes_on=call.goes_on)
+    for name, tap in total.items():
+        strand = again.strands[name]
+        by_state = {s: tap.log10_over_batch(s).cpu().numpy() for s in tap.states}
+        flows[name] = TimeFlow(
+            name=name,
+            cell=strand.cell,
+            hidden_size=strand.hidden_size,
+            log10_grad=by_state["h"],
+            log10_grad_by_state=by_state,
+            by_lag=median_curve(curves[name], mode),
+            gates=strand.gates,
+            nonfinite=tap.nonfinite[0].sum(-1).cpu().numpy(),
+            how="replay",
+            exactness=exactness,
+            reverse=strand.reverse,
+            time_steps=len(by_state["h"]),
+            growth=strand.growth,
+            truncate=strand.truncate,
+            goes_on=way.call.goes_on,
+        )
     return flows
 
 
-def _time_flow(
-    name: str,
-    replay: Replay,
-    key: tuple[int, bool],
-    tap: Tap,
-    by_lag: LagCurve,
-    seen: Observed,
-    difference: tuple[float, float],
-) -> TimeFlow:
-    by_state = {s: tap.log10_over_batch(s).cpu().numpy() for s in tap.states}
-    batch = replay.rows.batch_sizes[0]
-    return TimeFlow(
-        name,
-        replay.view.cell.name,
-        replay.view.hidden_size,
-        by_state["h"],
-        by_state,
-        by_lag,
-        gate_health(seen),
-        tap.nonfinite[0].sum(-1).cpu().numpy(),
-        "replay",
-        _exactness(batch, *difference),
-        key[1],
-        len(by_state["h"]),
-        state_growth(seen, Layout(replay.rows.batch_sizes, key[1])),
-        replay.view.truncate,
-    )
-
-
-def _exactness(batch: int, difference: float, close: float) -> str:
+def _exactness(again: Retrace, dtype: torch.dtype) -> str:
     """Say how far the replay is the layer's own computation."""
     text = (
-        f"replayed in float64 over {batch} sequences; the replay's output differs from the "
-        f"layer's own by at most {difference:.1e}"
+        f"replayed in float64 over {again.rows} sequences; the replay's output differs from the "
+        f"layer's own by at most {again.difference:.1e}"
     )
-    if difference <= close:
+    if again.difference <= max(CLOSE, 8 * torch.finfo(dtype).eps):
         return "exact: " + text
     return "statistical: " + text + " (a chaotic or overflowing layer, its path is not repeatable)"

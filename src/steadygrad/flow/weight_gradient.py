@@ -57,7 +57,7 @@ def weight_gradient_by_step(
         calls, grads = gradients_of(capture, loss)
         found: dict[str, dict[str, Rows]] = {}
         for call, grad in zip(calls, grads, strict=True):
-            if is_reached(grad):
+            if call.is_viewed and is_reached(grad):
                 legs = list(walk(call.view, rows_of(call, grad, rows), torch.float64))
                 for leg in sorted(legs, key=lambda leg: leg.key):
                     found[call.view.name(leg.key, call.name)] = _norms(leg)

@@ -41,6 +41,7 @@ from steadygrad.nn.recurrent import LayerTap as LayerTap
 from steadygrad.nn.recurrent import Recurrent as Recurrent
 from steadygrad.nn.reversible import Reversible as Reversible
 from steadygrad.nn.spectrum import spectral_margin_ as spectral_margin_
+from steadygrad.nn.step_gradient import Looped as Looped
 from steadygrad.nn.step_gradient import StepGradient as StepGradient
 from steadygrad.nn.stream import Stream as Stream
 from steadygrad.nn.torch_twins import GRU as GRU

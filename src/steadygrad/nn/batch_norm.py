@@ -7,18 +7,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from steadygrad.nn.step_gradient import StepGradient
+from steadygrad.nn.step_gradient import Looped
 
 Statistics = Literal["separate", "shared"]
 
 
-class BatchNormRecurrence(nn.Module):
+class BatchNormRecurrence(Looped):
     """What a batch-normalised recurrence has besides its step; see `BatchNormLSTM`.
 
     A subclass states ``blocks``, writes ``forward`` with `normalise`, adds the terms it normalises
     beyond W x and R h with `add_term`, and calls `reset_parameters` when all are there.
     """
 
+    mixes_rows: ClassVar[bool] = True
     blocks: ClassVar[int]
     """Gates and candidates, the blocks of rows of either weight."""
 
@@ -43,7 +44,6 @@ class BatchNormRecurrence(nn.Module):
         self.statistics, self.max_length = statistics, max_length
         self._check()
         self.gain, self.momentum, self.batch_first = gain, momentum, batch_first
-        self.on_step_gradient: StepGradient | None = None
         rows = self.blocks * hidden_size
         self.weight_ih_l0 = nn.Parameter(torch.empty(rows, input_size, **made))
         self.weight_hh_l0 = nn.Parameter(torch.empty(rows, hidden_size, **made))

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn, sigmoid, tanh
 
 from steadygrad.nn.batch_norm import BatchNormRecurrence, Statistics
-from steadygrad.nn.step_gradient import offer
 
 
 @final
@@ -38,7 +37,7 @@ class BatchNormGRU(BatchNormRecurrence):
 
     Rows mix: a sequence's result depends on the others of its batch while training. Hence no
     `Cell`, and not compiled; the loop is plain torch, the gradient at every step is seen by
-    `steadygrad.flow.step_gradients`. Not for packed sequences.
+    `steadygrad.diagnose`. Not for packed sequences.
 
     Args:
         input_size: Features of the input, ``I``.
@@ -100,6 +99,6 @@ class BatchNormGRU(BatchNormRecurrence):
             r, z = sigmoid(u[0] + v[0]), sigmoid(u[1] + v[1])
             n = tanh(u[2] + r * (v[2] + self.shift_h_l0))
             h = (1 - z) * n + z * h
-            offer(self.on_step_gradient, "h", t, h)
+            self.offer("h", t, h)
             hidden.append(h)
         return self._output(hidden), h[None]

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn, sigmoid, tanh
 
 from steadygrad.nn.batch_norm import BatchNormRecurrence, Statistics
-from steadygrad.nn.step_gradient import offer
 
 State = tuple[Tensor, Tensor]
 
@@ -31,7 +30,7 @@ class BatchNormLSTM(BatchNormRecurrence):
 
     Rows mix: a sequence's result depends on the others of its batch while training. Hence no
     `Cell`, and not compiled; the loop is plain torch, the gradient at every step is seen by
-    `steadygrad.flow.step_gradients`. Not for packed sequences.
+    `steadygrad.diagnose`. Not for packed sequences.
 
     Args:
         input_size: Features of the input, ``I``.
@@ -58,6 +57,7 @@ class BatchNormLSTM(BatchNormRecurrence):
         Hou et al., *Normalization Helps Training of Quantized LSTM*, 2019 (shared and separate).
     """
 
+    states: ClassVar[tuple[str, ...]] = ("h", "c")
     blocks: ClassVar[int] = 4
 
     def __init__(
@@ -104,8 +104,8 @@ class BatchNormLSTM(BatchNormRecurrence):
             c = sigmoid(f) * c + sigmoid(i) * tanh(g)
             out = c if self.shift_c_l0 is None else self.normalise("c", c, t) + self.shift_c_l0
             h = sigmoid(o) * tanh(out)
-            offer(self.on_step_gradient, "h", t, h)
-            offer(self.on_step_gradient, "c", t, c)
+            self.offer("h", t, h)
+            self.offer("c", t, c)
             hidden.append(h)
         return self._output(hidden), (h[None], c[None])
 

@@ -2,19 +2,19 @@
 
 import math
 from collections.abc import Sequence
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn, sigmoid, tanh
 from torch.nn import functional as F
 
-from steadygrad.nn.step_gradient import StepGradient, offer
+from steadygrad.nn.step_gradient import Looped
 
 Images = tuple[Tensor, Tensor]
 
 
 @final
-class ConvLSTM(nn.Module):
+class ConvLSTM(Looped):
     r"""Convolutional LSTM, with peepholes.
 
     .. math::
@@ -30,7 +30,7 @@ class ConvLSTM(nn.Module):
 
     It is no `Cell` and is not compiled: a convolution mixes pixels inside a step, which a step of
     pointwise operations and matrix products cannot. The loop is plain torch; the gradient at every
-    step is seen through `on_step_gradient` (`steadygrad.flow.step_gradients`).
+    step is seen by `steadygrad.diagnose`, and through `on_step_gradient`.
 
     Args:
         input_size: Channels of the input, ``I``.
@@ -65,6 +65,8 @@ class ConvLSTM(nn.Module):
         torch.Size([5, 2, 4, 8, 8])
     """
 
+    states: ClassVar[tuple[str, ...]] = ("h", "c")
+
     def __init__(
         self,
         input_size: int,
@@ -83,7 +85,6 @@ class ConvLSTM(nn.Module):
         self.input_size, self.hidden_size, self.size = input_size, hidden_size, tuple(size)
         self.kernel_size, self.num_layers = kernel_size, num_layers
         self.bias, self.peephole, self.batch_first = bias, peephole, batch_first
-        self.on_step_gradient: StepGradient | None = None
         kernel = (kernel_size,) * len(self.size)
         for layer in range(num_layers):
             width = hidden_size if layer else input_size
@@ -155,8 +156,8 @@ class ConvLSTM(nn.Module):
             c = sigmoid(f) * c + sigmoid(i) * tanh(g)
             o = o if peep is None else o + peep[2] * c
             h = sigmoid(o) * tanh(c)
-            offer(self.on_step_gradient, f"h_l{layer}", t, h)
-            offer(self.on_step_gradient, f"c_l{layer}", t, c)
+            self.offer(f"h_l{layer}", t, h)
+            self.offer(f"c_l{layer}", t, c)
             hidden.append(h)
         return torch.stack(hidden), (h, c)
 

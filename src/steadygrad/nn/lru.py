@@ -1,18 +1,19 @@
 """The linear recurrent unit as a layer: complex state inside, real maps in and out of it."""
 
 import math
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
 from steadygrad.cells.lru import LRU as LRUCell
 from steadygrad.cells.lru import reset_ring_
+from steadygrad.nn.step_gradient import Looped
 from steadygrad.scan import linear_recurrence
 
 
 @final
-class LRU(nn.Module):
+class LRU(Looped):
     r"""Linear recurrent unit with its maps, all time steps in parallel.
 
     .. math::
@@ -48,6 +49,9 @@ class LRU(nn.Module):
         Orvieto et al., *Resurrecting Recurrent Neural Networks for Long Sequences*, 2023, section
         3 and appendix A.
     """
+
+    states: ClassVar[tuple[str, ...]] = ("s",)
+    batch_axis: ClassVar[int] = 0
 
     def __init__(
         self,
@@ -112,9 +116,21 @@ class LRU(nn.Module):
         b, c, d = (self.get_parameter(name) for name in "BCD")
         scale = torch.exp(self.get_parameter("gamma"))
         drive = torch.complex(x @ b[0].t(), x @ b[1].t()) * scale
-        states = linear_recurrence(self.eigenvalues().expand_as(drive), drive, state)
+        states = self._states(drive, state)
         y = states.real @ c[0].t() - states.imag @ c[1].t() + x @ d.t()
         return (y.transpose(0, 1) if self.batch_first else y), states[-1]
+
+    def _states(self, drive: Tensor, state: Tensor | None) -> Tensor:
+        """``(T, B, H)``, all at once, or one after another while somebody looks at them."""
+        decay = self.eigenvalues()
+        if self.on_state is None:
+            return linear_recurrence(decay.expand_as(drive), drive, state)
+        states = []
+        for step, driven in enumerate(drive):
+            state = driven if state is None else decay * state + driven
+            self.offer("s", step, state)
+            states.append(state)
+        return torch.stack(states)
 
     def extra_repr(self) -> str:
         """Sizes and ring."""

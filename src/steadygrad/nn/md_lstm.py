@@ -1,21 +1,21 @@
 """Two-dimensional LSTM: an image read from its corners, diagonal by diagonal."""
 
 import math
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from steadygrad.nn.md_cells import MD_CELLS
-from steadygrad.nn.step_gradient import StepGradient, offer
+from steadygrad.nn.step_gradient import Looped
 
 # Axes that each direction reads backwards: from top left, top right, bottom left, bottom right.
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 
 
 @final
-class MDLSTM(nn.Module):
+class MDLSTM(Looped):
     r"""Multidimensional LSTM over images, in one, two or four directions.
 
     Every pixel sees the states above and to its left (as its direction reads), ``lstm``:
@@ -76,6 +76,9 @@ class MDLSTM(nn.Module):
         torch.Size([2, 16, 8, 8])
     """
 
+    states: ClassVar[tuple[str, ...]] = ("h", "c")
+    batch_axis_of_step: ClassVar[int] = 2
+
     def __init__(
         self,
         input_size: int,
@@ -93,13 +96,38 @@ class MDLSTM(nn.Module):
         self.input_size, self.hidden_size, self.cell = input_size, hidden_size, cell
         self.directions, self.combine, self.forget_bias = directions, combine, forget_bias
         self.gates = MD_CELLS[cell].gates
-        self.on_step_gradient: StepGradient | None = None
         made: dict[str, Any] = {"device": device, "dtype": dtype}
         rows = len(self.gates) * hidden_size
         self.weight_ih = nn.Parameter(torch.empty(directions, rows, input_size, **made))
         self.weight_hh = nn.Parameter(torch.empty(directions, rows, 2 * hidden_size, **made))
         self.bias = nn.Parameter(torch.empty(directions, rows, **made)) if bias else None
         self.reset_parameters()
+
+    def entered(self, input: Tensor, grad: Tensor) -> Tensor:
+        diagonals, parts = self._by_direction(grad)
+        reached = (parts != 0).any(2).movedim(0, -1)  # (D, Y, X, B)
+        return torch.stack(
+            [reached[diagonals == t].any(0) for t in range(int(diagonals.max()) + 1)]
+        )
+
+    def only(self, input: Tensor, grad: Tensor, step: int) -> Tensor:
+        diagonals, parts = self._by_direction(grad)
+        return (parts * (diagonals == step)[None, :, None]).view_as(grad)
+
+    def first_rows(self, value: Tensor, count: int) -> Tensor:
+        return value[:count]
+
+    def _by_direction(self, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """The diagonal ``(D, Y, X)`` of each pixel, and a gradient as ``(B, D, H, Y, X)``.
+
+        Where directions are added up, a gradient reaches all of them at once: the pixels are
+        counted as the first direction reads them.
+        """
+        ways = self.directions if self.combine == "concat" else 1
+        height, width = grad.shape[2:]
+        plain = torch.arange(height)[:, None] + torch.arange(width)
+        turned = [plain.flip(f) if f else plain for f in _FLIPS[:ways]]
+        return torch.stack(turned).to(grad.device), grad.unflatten(1, (ways, -1))
 
     @property
     def output_size(self) -> int:
@@ -167,8 +195,8 @@ class MDLSTM(nn.Module):
             both = torch.cat([h[:, up], h[:, left]], -1).flatten(1, 2)
             gates = (both @ weight).unflatten(1, (high - low, -1)) + pre[:, rows, d - rows]
             new_h, new_c = step(gates.chunk(len(self.gates), -1), c[:, up], c[:, left])
-            offer(self.on_step_gradient, "h", d, new_h)
-            offer(self.on_step_gradient, "c", d, new_c)
+            self.offer("h", d, new_h)
+            self.offer("c", d, new_c)
             hs.append(new_h)
             cs.append(new_c)
             pad = (0, 0, 0, 0, low + 1, height - high)

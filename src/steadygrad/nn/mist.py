@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from steadygrad.nn.step_gradient import StepGradient, offer
+from steadygrad.nn.step_gradient import Looped
 
 
 @final
-class MIST(nn.Module):
+class MIST(Looped):
     r"""Mixed history recurrent network.
 
     .. math::
@@ -69,7 +69,6 @@ class MIST(nn.Module):
             raise ValueError(f"delays must be different whole numbers from 1, got {delays}")
         self.delays = tuple(delays)
         self.hidden_size = hidden_size
-        self.on_step_gradient: StepGradient | None = None
         looks = len(self.delays) + hidden_size
         self.input = nn.Linear(input_size, looks + hidden_size, device=device, dtype=dtype)
         self.look = nn.Linear(hidden_size, looks, bias=False, device=device, dtype=dtype)
@@ -95,6 +94,6 @@ class MIST(nn.Module):
             past = torch.stack([states[-d] for d in self.delays], -1)  # (B, H, |D|)
             mixture = (past * weight[:, None]).sum(-1)
             h = (candidate + self.mixed(gate * mixture)).tanh()
-            offer(self.on_step_gradient, "h", step, h)
+            self.offer("h", step, h)
             states.append(h)
         return torch.stack(states[depth:]), torch.stack(states[-depth:])

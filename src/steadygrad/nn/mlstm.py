@@ -1,17 +1,20 @@
 """mLSTM: a matrix as memory, written by outer products and read by queries."""
 
-from typing import Literal, final
+from collections.abc import Callable
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from steadygrad.nn.step_gradient import Looped
 
 Memory = tuple[Tensor, Tensor, Tensor]
 """The matrix C ``(B, N, d, d)``, the normaliser n ``(B, N, d)``, the stabiliser m ``(B, N)``."""
 
 
 @final
-class MLSTM(nn.Module):
+class MLSTM(Looped):
     r"""Matrix-memory LSTM of xLSTM, in a recurrent and a parallel form that agree.
 
     Per head, with :math:`q, k, v \in \mathbb{R}^d`:
@@ -30,8 +33,9 @@ class MLSTM(nn.Module):
 
     This is the paper's cell: gates from the input. (In the released block they see q, k and v, and
     a convolution, a norm and a skip stand around it.) It is no `steadygrad.nn.Recurrent`: its
-    memory is a matrix per head, not a number per unit. So it does not compile to C, and its
-    per-step gradient has no tap; the parallel form has no loop over time.
+    memory is a matrix per head, not a number per unit. So it does not compile to C. While somebody
+    looks at its states (C, n and m), it takes the recurrent form; `steadygrad.diagnose` does so in
+    a replay.
 
     Args:
         input_size: Features of :math:`x_t`, ``I``.
@@ -55,6 +59,9 @@ class MLSTM(nn.Module):
         Beck et al., *xLSTM: Extended Long Short-Term Memory*, 2024, equations 19 to 27 and
         appendix A.3 (the parallel form).
     """
+
+    states: ClassVar[tuple[str, ...]] = ("C", "n", "m")
+    batch_axis: ClassVar[int] = 0
 
     def __init__(
         self,
@@ -109,8 +116,9 @@ class MLSTM(nn.Module):
                 x.new_zeros(batch, self.heads, size),
                 x.new_full((batch, self.heads), -torch.inf),
             )
-        run = recurrent if self.form == "recurrent" else parallel
-        h, memory = run(q, k * size**-0.5, v, i, F.logsigmoid(f), memory)
+        given = (q, k * size**-0.5, v, i, F.logsigmoid(f), memory)
+        one_by_one = self.form == "recurrent" or self.on_state is not None
+        h, memory = recurrent(*given, self.offer) if one_by_one else parallel(*given)
         h = (torch.sigmoid(o) * h).transpose(1, 2).reshape(batch, steps, -1)
         return (h if self.batch_first else h.transpose(0, 1)), memory
 
@@ -125,7 +133,13 @@ def floor(m: Tensor) -> Tensor:
 
 
 def recurrent(
-    q: Tensor, k: Tensor, v: Tensor, i: Tensor, log_f: Tensor, memory: Memory
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    i: Tensor,
+    log_f: Tensor,
+    memory: Memory,
+    offer: Callable[[str, int, Tensor], None] | None = None,
 ) -> tuple[Tensor, Memory]:
     """One time step after another: q, k, v ``(B, N, T, d)``; i, log f ``(B, N, T)``."""
     c, n, m = memory
@@ -136,6 +150,9 @@ def recurrent(
         written = torch.exp(i[..., t] - m)[..., None]
         n = kept * n + written * k[:, :, t]
         c = kept[..., None] * c + (written * v[:, :, t])[..., None] * k[:, :, t, None]
+        if offer is not None:
+            for name, state in (("C", c), ("n", n), ("m", m)):
+                offer(name, t, state)
         size = (n * q[:, :, t]).sum(-1).abs()
         read = (c @ q[:, :, t, :, None]).squeeze(-1)
         outputs.append(read / torch.maximum(size, floor(m))[..., None])

@@ -1,10 +1,12 @@
 """NARX: a feed-forward network on delayed inputs and outputs, open loop and closed."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, final
+from typing import ClassVar, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
+
+from steadygrad.nn.step_gradient import Looped, OnState
 
 
 class Delays(NamedTuple):
@@ -30,6 +32,7 @@ class NARX(nn.Module):
     (`steadygrad.nn.fit_narx`).
 
     Not a `Cell`: its state is a delay line of outputs, and the closed loop is plain torch.
+    `steadygrad.diagnose` sees it as ``closed_loop``, its state the outputs y.
 
     Args:
         input_size: Features of u, ``I``; 0 for an autoregression without input.
@@ -80,6 +83,7 @@ class NARX(nn.Module):
             )
         self.input_size, self.output_size, self.hidden_size = input_size, output_size, hidden_size
         width = len(self.output_delays) * output_size + len(self.input_delays) * input_size
+        self.closed_loop = ClosedLoop(self)
         self.hidden = nn.Linear(width, hidden_size, device=device, dtype=dtype)
         self.readout = nn.Linear(hidden_size, output_size, device=device, dtype=dtype)
 
@@ -116,6 +120,9 @@ class NARX(nn.Module):
         Returns:
             Predictions ``(T, B, O)`` and the delay lines after the last step.
         """
+        return self.closed_loop(u, delays)
+
+    def _free_run(self, u: Tensor, delays: Delays, offer: OnState) -> tuple[Tensor, Delays]:
         self._check(u, None)
         self._check_delays(u, delays)
         u_all = torch.cat([delays.inputs, u])
@@ -125,6 +132,7 @@ class NARX(nn.Module):
             taps = [past[-k] for k in self.output_delays]
             taps += [u_all[at + t - k] for k in self.input_delays if self.input_size]
             past.append(self._network(torch.cat(taps, -1)))
+            offer("y", t, past[-1])
         y_all = torch.stack(past)
         return y_all[at:], self._last(u_all, y_all)
 
@@ -173,6 +181,37 @@ class NARX(nn.Module):
         got = [tuple(d.shape) for d in delays]
         if got != wanted:
             raise ValueError(f"NARX: expected delays of shape {wanted}, got {got}")
+
+
+@final
+class ClosedLoop(Looped):
+    """The closed loop of a `NARX`, which owns all weights: the recurrence that can be looked into.
+
+    Args:
+        net: The network.
+    """
+
+    states: ClassVar[tuple[str, ...]] = ("y",)
+
+    def __init__(self, net: "NARX") -> None:
+        super().__init__()
+        self._net = (net,)  # in a tuple: as a submodule it would be its own child's child
+
+    @property
+    def hidden_size(self) -> int:
+        """Features of y, which is the state."""
+        return self._net[0].output_size
+
+    @property
+    def owner(self) -> nn.Module:
+        return self._net[0]
+
+    def restate(self, parts: Sequence[Tensor]) -> Delays:
+        return Delays(*parts)
+
+    def forward(self, u: Tensor, delays: Delays) -> tuple[Tensor, Delays]:
+        """See `NARX.free_run`."""
+        return self._net[0]._free_run(u, delays, self.offer)
 
 
 def _delays(name: str, given: Sequence[int], least: int, needed: bool) -> tuple[int, ...]:

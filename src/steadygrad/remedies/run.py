@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steadygrad.flow.capture import Call, Capture
+from steadygrad.flow.capture import Call, Capture, recurrent_layers
 from steadygrad.flow.output_gradients import output_gradients
 from steadygrad.flow.replay import OutputGradient, rows_of
 from steadygrad.flow.sources import is_reached
@@ -103,6 +103,8 @@ def _outputs(call: Call) -> Outputs:
 
 class TrainingCalls(Capture):
     """The calls of one training step; those in evaluation mode are not kept."""
+
+    find = staticmethod(recurrent_layers)  # penalties read a layer through its view
 
     def _hook(self, name: str) -> Any:
         caught = super()._hook(name)

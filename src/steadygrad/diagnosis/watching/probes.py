@@ -7,6 +7,7 @@ from torch import nn
 
 from steadygrad.diagnosis.watching.state import Seen
 from steadygrad.flow.input_probe import InputProbe
+from steadygrad.nn import Looped
 
 EVERY = 50  # steps: that gradient is a product with W as large as those of the step itself
 
@@ -22,7 +23,11 @@ class Probes:
     def __init__(self, layers: Mapping[str, nn.Module], seen: Seen) -> None:
         self._seen = seen
         found = layers if seen.record else {}
-        self._probes = {name: InputProbe(layer) for name, layer in found.items()}
+        self._probes = {
+            name: InputProbe(layer)
+            for name, layer in found.items()
+            if not isinstance(layer, Looped)
+        }
 
     def turn(self, is_on: bool) -> None:
         """Probe the calls of the next step, if it is its turn."""

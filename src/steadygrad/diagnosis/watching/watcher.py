@@ -32,7 +32,7 @@ from steadygrad.flow.live import LiveCapture
 from steadygrad.flow.parameter_norms import NormBeforeClip, gradient_norm, update_ratio
 from steadygrad.flow.through_time import TimeFlow
 from steadygrad.loggers import Logger
-from steadygrad.nn import cell_of
+from steadygrad.nn import Looped, cell_of
 from steadygrad.ranks import Ranks
 from steadygrad.record import Record
 from steadygrad.remedies import Remedy, Treatment
@@ -89,7 +89,9 @@ class Watch:
             optimizer.register_step_post_hook(self._after_step),
         ]
         for layer in self._capture.layers.values():
-            trace(cell_of(layer))  # once per process and cell, about a second: not a step's cost
+            if not isinstance(layer, Looped):
+                # Once per process and cell, about a second: not a step's cost.
+                trace(cell_of(layer))
         self.budget.start()
         self._sample_next()
 

@@ -1,0 +1,299 @@
+"""What can be measured, whatever it is made of: one protocol, and what each kind has to say.
+
+A `Recurrence` is one call of a layer, known from outside: what went in, what came out, what the
+loss sent to its results. It says where the loss enters, can tell one entry from the others, and can
+be run again. A `Retrace` is that second run: it is walked back from any gradient at the results,
+as often as one likes, and shows the gradient at every step as a `Tap`.
+
+Layers that have a view are run again by our own scan (`ViewedCall`); layers with a loop of their
+own are copied and called again with an observer in (`LoopedCall`).
+"""
+
+import copy
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steadygrad.flow.capture import Call
+from steadygrad.flow.gate_health import GateHealth, gate_health
+from steadygrad.flow.replay import OutputGradient, Replay, rows_of
+from steadygrad.flow.sources import entries, only_from
+from steadygrad.flow.state_growth import StateGrowth, state_growth
+from steadygrad.nn import Looped
+from steadygrad.scan import Layout, Tap
+
+
+@dataclass(frozen=True)
+class Strand:
+    """What a retrace tells of one recurrence in it, one direction of one layer.
+
+    Attributes:
+        cell: Name of the recurrence.
+        hidden_size: Features of its state.
+        reverse: Whether it runs from the last step to the first.
+        gates: Health of every gate, if it has gates that are known.
+        growth: Size of every state over time.
+        truncate: Steps after which the gradient is cut.
+    """
+
+    cell: str
+    hidden_size: int
+    reverse: bool = False
+    gates: dict[str, GateHealth] = field(default_factory=dict)
+    growth: dict[str, StateGrowth] = field(default_factory=dict)
+    truncate: int | None = None
+
+
+class Retrace(ABC):
+    """A call run again in float64.
+
+    Attributes:
+        rows: Sequences of the batch that took part.
+        difference: Largest difference between its output and the layer's own.
+        strands: By name what there is to measure.
+    """
+
+    rows: int
+    difference: float
+    strands: dict[str, Strand]
+
+    @abstractmethod
+    def back(self, part: OutputGradient | None = None) -> dict[str, Tap]:
+        """Walk back from a gradient at the results, by name what was seen.
+
+        Args:
+            part: Shaped as the results of the call; what the whole loss sent if not given.
+        """
+
+    @abstractmethod
+    def entries(self, part: OutputGradient) -> Tensor:
+        """``(T, B)``: at which steps of which of its rows a gradient at the results enters."""
+
+
+class Recurrence(ABC):
+    """One call, and how to measure it.
+
+    Args:
+        call: What was caught.
+    """
+
+    both_ways: bool = False
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+
+    @abstractmethod
+    def entries(self, grad: OutputGradient) -> Tensor:
+        """``(T, B)``: at which steps the loss enters."""
+
+    @abstractmethod
+    def only_from(self, grad: OutputGradient, step: int) -> OutputGradient:
+        """The part of a gradient at the results that enters at one step."""
+
+    @abstractmethod
+    def retrace(self, grad: OutputGradient, limit: int | None) -> Retrace:
+        """Run the call again, with at most so many rows of its batch."""
+
+
+def recurrence_of(call: Call) -> Recurrence:
+    """How a call is measured."""
+    return LoopedCall(call) if isinstance(call.layer, Looped) else ViewedCall(call)
+
+
+class ViewedCall(Recurrence):
+    """A call of a layer that has a view, torch's or ours."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self.both_ways = call.view.num_directions == 2
+
+    def entries(self, grad: OutputGradient) -> Tensor:
+        return entries(rows_of(self.call, grad), 1 + self.both_ways)
+
+    def only_from(self, grad: OutputGradient, step: int) -> OutputGradient:
+        return only_from(self.call, grad, step)
+
+    def retrace(self, grad: OutputGradient, limit: int | None) -> Retrace:
+        return _Replayed(self.call, grad, limit)
+
+
+class _Replayed(Retrace):
+    def __init__(self, call: Call, grad: OutputGradient, limit: int | None) -> None:
+        self._call = call
+        self._replay = replay = Replay(call.layer, rows_of(call, grad, limit))
+        sizes = replay.rows.batch_sizes
+        self.rows, view = sizes[0], replay.view
+        self.difference = replay.reproduces(call, self.rows)
+        self.strands = {
+            view.name(key, call.name): Strand(
+                view.cell.name,
+                view.hidden_size,
+                key[1],
+                gate_health(seen),
+                state_growth(seen, Layout(sizes, key[1])),
+                view.truncate,
+            )
+            for key, seen in replay.observe().items()
+        }
+
+    def back(self, part: OutputGradient | None = None) -> dict[str, Tap]:
+        replay = self._replay
+        if part is None:
+            taps = replay.backward()
+        else:
+            rows = rows_of(self._call, part, self.rows)
+            taps = replay.backward(rows.output, rows.last)
+        view = replay.view
+        return {view.name(key, self._call.name): taps[key] for key in view.keys if key in taps}
+
+    def entries(self, part: OutputGradient) -> Tensor:
+        rows = rows_of(self._call, part, self.rows)
+        return entries(rows, self._replay.view.num_directions)
+
+
+class LoopedCall(Recurrence):
+    """A call of a layer with a loop of its own."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        assert isinstance(call.layer, Looped) and isinstance(call.input, Tensor)
+        self._layer, self._input = call.layer, call.input
+
+    def entries(self, grad: OutputGradient) -> Tensor:
+        return _entered(self._layer, self._input, grad, self.call.output)
+
+    def only_from(self, grad: OutputGradient, step: int) -> OutputGradient:
+        output, last = grad
+        steps = len(self.entries(grad))
+        kept = last if step == steps - 1 else tuple(None for _ in last)
+        return None if output is None else self._layer.only(self._input, output, step), kept
+
+    def retrace(self, grad: OutputGradient, limit: int | None) -> Retrace:
+        return _CalledAgain(self.call, self._layer, self._input, grad, limit)
+
+
+def _entered(layer: Looped, input: Tensor, grad: OutputGradient, like: Tensor) -> Tensor:
+    output = torch.zeros_like(like) if grad[0] is None else grad[0]
+    found = layer.entered(input, output).cpu()
+    for g in grad[1]:
+        if g is not None:
+            found[-1] |= (g != 0).movedim(layer.batch_axis, 0).flatten(1).any(1).cpu()
+    return found
+
+
+class _CalledAgain(Retrace):
+    """A copy in float64, called again, every state of every step at hand."""
+
+    def __init__(
+        self, call: Call, layer: Looped, input: Tensor, grad: OutputGradient, limit: int | None
+    ) -> None:
+        batch = layer.entered(input, torch.zeros_like(call.output)).shape[1]
+        # Where rows mix, some of them alone would be another computation.
+        self._limit = None if layer.mixes_rows or limit is None or limit >= batch else limit
+        self.rows = self._limit or batch
+        self._layer = layer
+        self._whole = self._cut(grad)
+        again = copy.deepcopy(layer)
+        again.owner.double().requires_grad_(False)
+        states: dict[int, dict[str, dict[int, Tensor]]] = {}
+
+        def see(name: str, step: int, value: Tensor) -> None:
+            state, _, index = name.partition("_l")
+            states.setdefault(int(index or 0), {}).setdefault(state, {})[step] = value
+
+        again.on_state = see
+        self._x = self._input(input).detach().to(torch.float64).requires_grad_()
+        given = again.restate([self._state(s).detach().to(_wide(s)) for s in call.state])
+        with torch.enable_grad():
+            result = again(self._x) if given is None else again(self._x, given)
+        output, last = result if isinstance(result, tuple) else (result, ())
+        last = (last,) if isinstance(last, Tensor) else tuple(last)
+        self._results = (output, *last)
+        theirs = self._input(call.output.detach())
+        self.difference = float((output.detach().to(theirs.dtype) - theirs).abs().max())
+        many = len(states) > 1
+        self._states = {f"{call.name}.l{i}" if many else call.name: s for i, s in states.items()}
+        size = int(getattr(layer, "hidden_size", 0))
+        self.strands = {
+            name: Strand(type(layer).__name__, size, growth=_growth(self._named(found)))
+            for name, found in self._states.items()
+        }
+
+    def _input(self, value: Tensor) -> Tensor:
+        """Of an input or output, or what is laid out as it is, the rows that take part."""
+        return value if self._limit is None else self._layer.first_rows(value, self._limit)
+
+    def _state(self, value: Tensor) -> Tensor:
+        """Of a state, as it is handed in or out, the rows that take part."""
+        axis = self._layer.batch_axis
+        return value if self._limit is None else value.narrow(axis, 0, self._limit)
+
+    def _cut(self, grad: OutputGradient) -> OutputGradient:
+        output, last = grad
+        return (
+            None if output is None else self._input(output),
+            tuple(None if g is None else self._state(g) for g in last),
+        )
+
+    def _named(self, found: dict[str, dict[int, Tensor]]) -> dict[str, dict[int, Tensor]]:
+        """States in the order of the layer; the one that is followed is called h everywhere."""
+        names = [n for n in self._layer.states if n in found]
+        return {"h" if i == 0 else n: found[n] for i, n in enumerate(names)}
+
+    def entries(self, part: OutputGradient) -> Tensor:
+        output = self._results[0].detach()
+        return _entered(self._layer, self._x.detach(), self._cut(part), output)
+
+    def back(self, part: OutputGradient | None = None) -> dict[str, Tap]:
+        output, last = self._whole if part is None else self._cut(part)
+        pairs = [
+            (r, g.detach().to(r.dtype))
+            for r, g in zip(self._results, (output, *last), strict=True)
+            if g is not None and r.requires_grad
+        ]
+        found = {name: self._named(states) for name, states in self._states.items()}
+        wanted = [v for states in found.values() for by in states.values() for v in by.values()]
+        got = torch.autograd.grad(
+            [r for r, _ in pairs],
+            wanted,
+            [g for _, g in pairs],
+            retain_graph=True,
+            allow_unused=True,
+        )
+        by_id = {id(v): g for v, g in zip(wanted, got, strict=True)}
+        return {name: self._tap(states, by_id) for name, states in found.items()}
+
+    def _tap(self, states: dict[str, dict[int, Tensor]], grads: dict[int, Tensor | None]) -> Tap:
+        axis = self._layer.batch_axis_of_step
+        steps = 1 + max(step for by in states.values() for step in by)
+        norms = torch.full((len(states), steps, self.rows), -torch.inf, dtype=torch.float64)
+        bad = torch.zeros(len(states), steps, self.rows, dtype=torch.long)
+        for i, by in enumerate(states.values()):
+            for step, value in by.items():
+                grad = grads[id(value)]
+                if grad is not None:
+                    flat = grad.movedim(axis, 0).flatten(1)
+                    norms[i, step] = torch.linalg.vector_norm(flat, dim=1).log10().cpu()
+                    bad[i, step] = (~flat.isfinite()).sum(1).cpu()
+        present = torch.ones(steps, self.rows, dtype=torch.bool)
+        none = torch.empty(0, steps, self.rows, dtype=torch.float64)
+        return Tap(tuple(states), (), norms, none, bad, present, False)
+
+
+def _wide(value: Tensor) -> torch.dtype:
+    return torch.complex128 if value.is_complex() else torch.float64
+
+
+def _growth(states: dict[str, dict[int, Tensor]]) -> dict[str, StateGrowth]:
+    """Size of each state before every step; what it began with is taken for nothing."""
+    found: dict[str, StateGrowth] = {}
+    for name, by in states.items():
+        squares: list[Any] = [0.0]
+        squares += [float(by[t].detach().abs().square().mean()) for t in sorted(by)[:-1]]
+        with np.errstate(divide="ignore"):
+            found[name] = StateGrowth(0.5 * np.log10(squares))
+    return found
