@@ -46,7 +46,8 @@ def test_the_page_computes_in_float64_what_the_packed_weights_say() -> None:
     """Weights that float32 holds exactly: the page and autograd agree to float64's precision."""
     model = train("lstm", 8, 3, 1)
     with torch.no_grad():
-        dict(model.layer.named_parameters())["bias_hh_l0"].zero_()  # the page is given the sum of both biases, rounded
+        # The page is given the sum of both biases, rounded.
+        dict(model.layer.named_parameters())["bias_hh_l0"].zero_()
     data = {
         "letters": LETTERS,
         "models": {"lstm": packed(model), "rnn": packed(train("rnn", 8, 3, 1))},

@@ -1,10 +1,10 @@
 """Calls of recurrent layers, caught in the act: what went in and what came out."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -145,10 +145,10 @@ class Capture:
         ValueError: The model holds none.
     """
 
-    find: ClassVar[Callable[[nn.Module], Iterator[tuple[str, nn.Module]]]] = staticmethod(
-        measurable_layers
-    )
-    """What is caught."""
+    @staticmethod
+    def find(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+        """Yield name and module of every layer that is caught."""
+        return measurable_layers(model)
 
     def __init__(self, model: nn.Module) -> None:
         self.calls: list[Call] = []

@@ -264,7 +264,7 @@ class _CalledAgain(Retrace):
             retain_graph=True,
             allow_unused=True,
         )
-        by_id = {id(v): g for v, g in zip(wanted, got, strict=True)}
+        by_id: dict[int, Tensor | None] = {id(v): g for v, g in zip(wanted, got, strict=True)}
         return {name: self._tap(states, by_id) for name, states in found.items()}
 
     def _tap(self, states: dict[str, dict[int, Tensor]], grads: dict[int, Tensor | None]) -> Tap:

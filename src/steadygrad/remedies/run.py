@@ -104,7 +104,10 @@ def _outputs(call: Call) -> Outputs:
 class TrainingCalls(Capture):
     """The calls of one training step; those in evaluation mode are not kept."""
 
-    find = staticmethod(recurrent_layers)  # penalties read a layer through its view
+    @staticmethod
+    def find(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+        """Penalties read a layer through its view, so it has to have one."""
+        return recurrent_layers(model)
 
     def _hook(self, name: str) -> Any:
         caught = super()._hook(name)
