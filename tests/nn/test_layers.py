@@ -392,3 +392,17 @@ def test_a_second_derivative_through_calls_that_hand_their_state_on(
         return once, torch.autograd.grad(penalty, list(layer.parameters()))
 
     torch.testing.assert_close(derivatives(ours), derivatives(theirs))
+
+
+@pytest.mark.parametrize("backend", ["eager", pytest.param("c", marks=needs_compiler)])
+def test_a_tensor_whose_sign_is_a_bit_is_read_by_its_values(backend: str) -> None:
+    layer = sg.LSTM(3, 4, backend=backend)
+    x = torch.randn(5, 2, 3)
+    turn: Any = torch.ops.aten._neg_view
+    lazy = turn(x)
+    assert lazy.is_neg()
+    torch.testing.assert_close(layer(lazy)[0], layer(-x)[0], rtol=0, atol=0)
+    state = (torch.randn(1, 2, 4), torch.randn(1, 2, 4))
+    turned = tuple(turn(s) for s in state)
+    expected = layer(x, tuple(-s for s in state))
+    torch.testing.assert_close(layer(x, turned), expected, rtol=0, atol=0)

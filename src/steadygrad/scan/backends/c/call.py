@@ -20,6 +20,16 @@ from steadygrad.scan.layout import Layout
 from steadygrad.scan.weights import Weights
 
 
+def readable(value: Tensor) -> Tensor:
+    """The tensor, or a copy, as its memory shows it: contiguous, and with its own sign.
+
+    The imaginary part of a conjugate is a view whose sign is a bit of the tensor: its memory holds
+    the negative, and `Tensor.contiguous` does not look at that bit.
+    """
+    value = value.contiguous()
+    return value.resolve_neg() if value.is_neg() else value
+
+
 @dataclass(frozen=True, eq=False)
 class Way:
     """One way of a kernel.
@@ -87,7 +97,7 @@ class Call:
             self.words[self.index[name]] = value
 
     def tensor(self, name: str, value: Tensor) -> Tensor:
-        value = value.contiguous()
+        value = readable(value)
         self._alive.append(value)
         self.words[self.index[name]] = value.data_ptr()
         return value
@@ -102,7 +112,7 @@ class Call:
 
     def stacked(self, word: str, value: Tensor, file: Printed, cell: Cell, size: int) -> None:
         """Give every product its rows of a stacked weight: where they lie, or a copy of them."""
-        value = value.contiguous()
+        value = readable(value)
         self._alive.append(value)
         step = size * value.stride(0) * value.element_size()
         for i, (item, first) in enumerate(zip(file.products, file.first, strict=True)):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from steadygrad.cells import Cell
 from steadygrad.scan.backends.c import kernel
-from steadygrad.scan.backends.c.call import Call
+from steadygrad.scan.backends.c.call import Call, readable
 from steadygrad.scan.layout import Layout
 from steadygrad.scan.weights import Weights
 
@@ -76,7 +76,7 @@ class StepCall:
             IndexError, RuntimeError: There is no such code; the state is as it was.
         """
         if x.is_floating_point():
-            x = x.contiguous()
+            x = readable(x)
             if not self._reads_features:  # W is packed with what it is multiplied with
                 self._reads_features, self._words[self._packed] = True, 0
             self._words[self._x] = x.data_ptr()
