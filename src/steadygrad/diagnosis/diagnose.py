@@ -74,10 +74,11 @@ class Diagnosis:
         for name, flow in self.flow.items():
             slope = "-" if flow.slope is None else f"{flow.slope:+.3f}"
             reach = flow.by_lag.max_lag
-            ratio = f"{flow.by_lag.at(reach if self.lag is None else self.lag):.1f}"
+            ratio = "-"
+            if reach > 0:
+                ratio = f"{flow.by_lag.at(reach if self.lag is None else self.lag):.1f}"
             lines.append(
-                f"{name:<{width}}  {flow.time_steps:>6} {_horizon(flow):>8} {slope:>13} "
-                f"{ratio if reach > 0 else '-':>12}"
+                f"{name:<{width}}  {flow.time_steps:>6} {_horizon(flow):>8} {slope:>13} {ratio:>12}"
             )
         for finding in self.findings:
             lines += ["", f"{finding.fault}: {finding.text}"]

@@ -36,11 +36,12 @@ class Truncated(Fault):
             return
         flow = case.flow
         by_layer = bool(flow.truncate) and case.reach < flow.time_steps - 1
-        why = (
-            f"it is truncated every {flow.truncate} steps"
-            if by_layer
-            else f"one call of the layer has {flow.time_steps} steps"
-        )
+        if by_layer:
+            why = f"it is truncated every {flow.truncate} steps"
+        elif flow.severed:
+            why = f"its state is handed on by value alone (detached) after {flow.severed} steps"
+        else:
+            why = f"one call of the layer has {flow.time_steps} steps"
         yield self.finding(
             flow.name,
             f"The gradient in {flow.name} reaches at most {case.reach} steps back because {why}; "

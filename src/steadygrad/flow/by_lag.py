@@ -99,7 +99,12 @@ class LagCurve:
         return int(below[0]) - 1 if len(below) else self.max_lag
 
     def at(self, lag: int) -> float:
-        """Ratio at ``lag``, or at the longest lag that was measured if that is shorter."""
+        """Ratio at ``lag``, or at the longest lag that was measured if that is shorter.
+
+        NaN if none was measured.
+        """
+        if self.max_lag < 0:
+            return float("nan")
         return float(self.log10_ratio[min(lag, self.max_lag)])
 
 

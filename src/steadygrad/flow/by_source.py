@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from steadygrad.errors import check_count
 from steadygrad.flow.capture import Call, Capture
-from steadygrad.flow.output_gradients import output_gradients
+from steadygrad.flow.output_gradients import joined_gradients
 from steadygrad.flow.quantity import Quantity, declare
 from steadygrad.flow.recurrence import recurrence_of
 from steadygrad.flow.replay import OutputGradient
@@ -126,13 +126,12 @@ def gradient_by_term(
 
 def gradients_of(capture: Capture, loss: Tensor) -> tuple[list[Call], list[OutputGradient]]:
     """The calls so far, and what one scalar sends to the results of each."""
-    calls = list(capture.calls)
-    if not calls or not loss.requires_grad or loss.numel() != 1:
+    if not capture.calls or not loss.requires_grad or loss.numel() != 1:
         raise ValueError(
             "expected a scalar that depends on a recurrent layer of the model; is the model that "
             "is called this very one, with gradients on?"
         )
-    return calls, output_gradients(loss, calls)[0]
+    return joined_gradients(loss, capture.calls)[:2]
 
 
 def _norms(taps: dict[str, Tap]) -> dict[str, NDArray[np.float64]]:

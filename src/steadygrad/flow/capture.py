@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,12 @@ from steadygrad.nn import LayerView, Looped, view
 from steadygrad.nn.arrangement import Arrangement
 from steadygrad.nn.layer_view import layers_in
 from steadygrad.scan import is_codes
+
+if TYPE_CHECKING:
+    from steadygrad.flow.chain import Chain
+
+_SIGNED = "steadygrad"
+_FARTHEST = 64  # nodes looked through for where a state comes from
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,12 @@ class Call:
         lengths: Steps of each row ``(B,)``, if a padded batch came with them.
         goes_on: Whether the initial state carries a graph: a gradient passes on to what made it.
         noise: What the layer's cell drew, where it is known by value; see `Recurrent.fixed_noise`.
+        number: Its place among the calls that were caught with it.
+        handed: Number of the earlier call of the same layer, among those caught, whose last state
+            the initial state was made from; None if there is none.
+        layout: How the rows lie, where that is not what the layer itself would take.
+        chain: The calls that this one stands for; None if it is one call.
+        severed: Steps after which a chain hands its state on by value alone; None for never.
     """
 
     name: str
@@ -47,6 +59,11 @@ class Call:
     lengths: Tensor | None = None
     goes_on: bool = False
     noise: tuple[dict[str, Tensor], ...] | None = None
+    number: int = -1
+    handed: int | None = None
+    layout: Arrangement | None = None
+    chain: "Chain | None" = None
+    severed: int | None = None
 
     @property
     def is_viewed(self) -> bool:
@@ -61,7 +78,28 @@ class Call:
     @property
     def arranged(self) -> Arrangement:
         """How the call lays out its rows."""
-        return self.view.arrange(self.input, self.lengths)
+        return self.layout or self.view.arrange(self.input, self.lengths)
+
+    @property
+    def results(self) -> list[Tensor]:
+        """The tensors in the graph at which the gradient tells what the loss sent to the call."""
+        if self.chain is not None:
+            return self.chain.results
+        return [t for t in (self.output, *self.last) if t.requires_grad]
+
+    def collect(self, grads: dict[int, Tensor | None]) -> tuple[Tensor | None, tuple[Any, ...]]:
+        """Gradients at `results`, by identity, as those at output and final states."""
+        if self.chain is not None:
+            return self.chain.collect(self.chain.lookup(grads))
+        # A layer may return one tensor twice: by identity, not by place.
+        return grads.get(id(self.output)), tuple(grads.get(id(s)) for s in self.last)
+
+    def spread(self, grad: tuple[Tensor | None, tuple[Any, ...]]) -> list[tuple[Tensor, Tensor]]:
+        """The inverse of `collect`, as tensor and gradient."""
+        if self.chain is not None:
+            return self.chain.spread(grad)
+        pairs = zip((self.output, *self.last), (grad[0], *grad[1]), strict=True)
+        return [(t, g) for t, g in pairs if g is not None and t.requires_grad]
 
     def over_time(self) -> Tensor | None:
         """The input of a dense batch of features, ``(T, B, I)``; None where it is anything else."""
@@ -90,6 +128,11 @@ class Call:
             self.lengths,
             self.goes_on,
             self.noise,
+            self.number,
+            self.handed,
+            self.layout,
+            None,  # its links have graphs
+            self.severed,
         )
 
 
@@ -104,13 +147,13 @@ def recurrent_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def measurable_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield name and module of everything whose gradient can be followed through time.
 
-    The recurrent layers, and layers that have a loop of their own, in model order.
+    The recurrent layers, layers that have a loop of their own, and torch's cells, in model order.
     """
     named = dict(recurrent_layers(model))
     wrapper = _wrapper(model)
     order = {module: place for place, module in enumerate(model.modules())}
     for path, module in model.named_modules():
-        if isinstance(module, Looped):
+        if isinstance(module, (Looped, nn.RNNCellBase)):
             named[_name(path, wrapper, module)] = module
     yield from sorted(named.items(), key=lambda item: order[item[1]])
 
@@ -152,17 +195,21 @@ class Capture:
 
     def __init__(self, model: nn.Module) -> None:
         self.calls: list[Call] = []
+        self._count: dict[nn.Module, int] = {}
+        self._era = 0  # which time round the calls are counted from 0
         self.layers = dict(self.find(model))
         if not self.layers:
             raise ValueError(
-                f"{type(model).__name__} holds no recurrent layer (torch.nn.RNN, LSTM, GRU or a "
-                "steadygrad layer). A loop over torch.nn.LSTMCell is no layer: put the cell into "
-                "steadygrad.Recurrent."
+                f"{type(model).__name__} holds no recurrent layer: no torch.nn.RNN, LSTM or GRU, "
+                "no cell of torch's, and no steadygrad layer"
             )
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> Self:
         for name, layer in self.layers.items():
+            if not isinstance(layer, Looped):
+                before = Hook(_entering)
+                self._handles.append(layer.register_forward_pre_hook(before, with_kwargs=True))
             hook = Hook(self._hook(name))
             self._handles.append(layer.register_forward_hook(hook, with_kwargs=True))
         return self
@@ -185,34 +232,91 @@ class Capture:
     def clear(self) -> None:
         """Forget the calls so far."""
         self.calls.clear()
+        self._count.clear()
+        self._era += 1
 
     def _hook(self, name: str) -> Any:
         names = _arguments(self.layers[name])
 
         def caught(
             layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
-        ) -> None:
+        ) -> Any:
             if not torch.is_grad_enabled():
-                return
+                return None
             given = dict(zip(names, args, strict=False)) | kwargs
             x, hx = given[names[0]], given.get(names[1]) if len(names) > 1 else None
-            output, last = result if isinstance(result, tuple) else (result, None)
-            before = sum(call.layer is layer for call in self.calls)
+            if isinstance(layer, nn.RNNCellBase):
+                # An LSTMCell makes h from the very c that it returns: of a view of it the gradient
+                # is that of what reads it outside of the cell.
+                last = tuple(s.view_as(s) for s in _as_tuple(result))
+                output, result = last[0], last[0] if isinstance(result, Tensor) else last
+            else:
+                output, last = result if isinstance(result, tuple) else (result, None)
+            before = self._count.get(layer, 0)
+            self._count[layer] = before + 1
+            state = _as_tuple(hx)
             self.calls.append(
                 Call(
                     f"{name}#{before + 1}" if before else name,
                     layer,
                     x,
-                    _as_tuple(hx),
+                    state,
                     output.data if isinstance(output, PackedSequence) else output,
                     _as_tuple(last),
                     getattr(layer, "noise_seed", None),
                     _lengths(given.get("lengths")),
-                    any(s.grad_fn is not None for s in _as_tuple(hx)),
+                    any(s.grad_fn is not None for s in state),
+                    number=len(self.calls),
+                    handed=self._made_by(layer, state),
                 )
             )
+            self._sign(self.calls[-1])
+            return result if isinstance(layer, nn.RNNCellBase) else None
 
         return caught
+
+    def _sign(self, call: Call) -> None:
+        """Leave the number of a call in the graph of its results, where later calls find it."""
+        # In the metadata of the nodes, which they keep: to hold a node would keep its graph alive.
+        for value in (call.output, *call.last):
+            if value.grad_fn is not None:
+                value.grad_fn.metadata[_SIGNED] = (id(self), self._era, len(self.calls) - 1)
+
+    def _made_by(self, layer: nn.Module, state: tuple[Tensor, ...]) -> int | None:
+        """The nearest earlier call in the graph of a state, if it is one of the same layer."""
+        todo = [s.grad_fn for s in state if s.grad_fn is not None]
+        seen = set(todo)
+        at = 0
+        while at < len(todo) and at < _FARTHEST:
+            node = todo[at]
+            at += 1
+            owner, era, number = node.metadata.get(_SIGNED, (None, None, None))
+            if owner == id(self) and era == self._era and number is not None:
+                if self.calls[number].layer is layer:
+                    return number
+                continue  # what lies behind the call of another layer is not handed on
+            for below, _ in node.next_functions:
+                if below is not None and below not in seen:
+                    seen.add(below)
+                    todo.append(below)
+        return None
+
+
+def _entering(
+    layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Hand a state in as a view of itself: its gradient is then what this call sends back."""
+    if not torch.is_grad_enabled():
+        return None
+    hx = args[1] if len(args) > 1 else kwargs.get("hx")
+    if all(s.grad_fn is None for s in _as_tuple(hx)):
+        return None
+    viewed: Any = (
+        hx.view_as(hx) if isinstance(hx, Tensor) else tuple(s.view_as(s) for s in _as_tuple(hx))
+    )
+    if len(args) > 1:
+        return (args[0], viewed, *args[2:]), kwargs
+    return args, {**kwargs, "hx": viewed}
 
 
 def _arguments(layer: nn.Module) -> tuple[str, ...]:

@@ -1,16 +1,21 @@
 """Calls of recurrent layers in a running training: the latest ones, with their gradients."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from steadygrad.flow.after_backward import after_backward
 from steadygrad.flow.capture import Call, Capture
+from steadygrad.flow.chain import chained
 from steadygrad.flow.merge import Part, merged, part_of_call
 from steadygrad.flow.replay import OutputGradient
+from steadygrad.nn import Looped
 
-MOST_CALLS = 64  # kept at once: a bound on memory if forward passes come without backward ones
+MOST_CALLS = 64
+"""Kept at once, those that go on from another not counted: a bound on memory if forward passes come
+without backward ones."""
 
 
 class LiveCapture(Capture):
@@ -37,7 +42,9 @@ class LiveCapture(Capture):
         self.is_keeping = True
         self.begun = 0
         self.seconds = 0.0
+        # By call and place: 0 the output, 1 and on the final states, -1 and down the initial ones.
         self._gradients: list[dict[int, Tensor]] = []
+        self._begun_here = 0
         self._went_back = False
         self._earlier: list[Part] = []
         self._marks: dict[int, tuple[Tensor, int]] = {}
@@ -61,11 +68,22 @@ class LiveCapture(Capture):
     def whole(self) -> tuple[list[Call], list[OutputGradient]]:
         """The calls of this training step, those of its micro-batches put together as one."""
         if not self._earlier:
-            return self.calls, self.gradients
+            pairs = self._joined()
+            return [call for call, _ in pairs], [grad for _, grad in pairs]
         calls, grads = merged(self.parts(), self.layers)
         # A layer whose rows may depend on each other is measured on the last micro-batch alone.
-        looped = [p for p in zip(self.calls, self.gradients, strict=True) if not p[0].is_viewed]
+        looped = [pair for pair in self._joined() if not pair[0].is_viewed]
         return [*calls, *(c for c, _ in looped)], [*grads, *(g for _, g in looped)]
+
+    def _joined(self) -> list[tuple[Call, OutputGradient]]:
+        """Calls and gradients since the last backward pass began, chains as one call."""
+        calls = chained(self.calls)
+        grads = [_gradient_of(call, self._gradients) for call in calls]
+        apart = frozenset(c.name for c in calls if c.chain is not None and c.chain.is_read_inside)
+        if apart:
+            calls = chained(self.calls, apart)
+            grads = [_gradient_of(call, self._gradients) for call in calls]
+        return list(zip(calls, grads, strict=True))
 
     def clear(self) -> None:
         """Forget the whole step."""
@@ -75,11 +93,12 @@ class LiveCapture(Capture):
     def _drop(self) -> None:
         super().clear()
         self._gradients = []
+        self._begun_here = 0
         self._marks = {}
         self._went_back = False
 
     def _present(self) -> list[Part]:
-        pairs = list(zip(self.calls, self.gradients, strict=True))
+        pairs = self._joined()
         left = self.limit - _rows(self._earlier)
         viewed = [pair for pair in pairs if pair[0].is_viewed]
         return [part_of_call(call, grad, left) for call, grad in viewed] if left > 0 else []
@@ -116,27 +135,34 @@ class LiveCapture(Capture):
     def _hook(self, name: str) -> Any:
         caught = super()._hook(name)
 
-        def live(layer: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
+        def live(layer: nn.Module, args: Any, kwargs: Any, result: Any) -> Any:
             began = time.perf_counter()
-            see(layer, args, kwargs, result)
+            viewed = see(layer, args, kwargs, result)
             self.seconds += time.perf_counter() - began
+            return viewed
 
-        def see(layer: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
+        def see(layer: nn.Module, args: Any, kwargs: Any, result: Any) -> Any:
             if self._went_back:
                 self._next_pass()
-            elif len(self.calls) >= MOST_CALLS:
+            elif self._begun_here >= MOST_CALLS:
                 self.clear()
             count = len(self.calls)
-            caught(layer, args, kwargs, result)
+            viewed = caught(layer, args, kwargs, result)
             if len(self.calls) == count:
-                return
+                return viewed
             call = self.calls[-1]
+            self._begun_here += call.handed is None
             found: dict[int, Tensor] = {}
             self._gradients.append(found)
             for index, value in enumerate((call.output, *call.last)):
                 if value.requires_grad:
                     value.register_hook(self._keeper(found, index))
+            if call.handed is not None:
+                for index, value in enumerate(call.state):
+                    if value.requires_grad:
+                        value.register_hook(self._keeper(found, -1 - index))
             self.calls[-1] = call.detached()
+            return viewed
 
         return live
 
@@ -148,9 +174,23 @@ class LiveCapture(Capture):
         return keep
 
 
+def _gradient_of(call: Call, found: Sequence[dict[int, Tensor]]) -> OutputGradient:
+    if call.chain is not None:
+        links = call.chain.links
+
+        def look(link: int, what: str, index: int) -> Tensor | None:
+            place = {"output": 0, "last": 1 + index, "state": -1 - index}[what]
+            return found[links[link].number].get(place)
+
+        return call.chain.collect(look)
+    own = found[call.number]
+    return own.get(0), tuple(own.get(1 + i) for i in range(len(call.last)))
+
+
 def _watched(layer: nn.Module) -> nn.Parameter | None:
     """A parameter of a layer by whose gradient a new training step is known."""
-    return next((p for p in layer.parameters() if p.requires_grad), None)
+    owner = layer.owner if isinstance(layer, Looped) else layer
+    return next((p for p in owner.parameters() if p.requires_grad), None)
 
 
 def _rows(parts: list[Part]) -> int:

@@ -110,15 +110,17 @@ def _one(parts: Sequence[Part], layer: nn.Module) -> tuple[Call, OutputGradient]
     sizes = tuple((lengths[:, None] > torch.arange(int(lengths.max()))).sum(0).tolist())
     # A state that some part was not given starts at zero there.
     starts = _starts(parts)
+    packed = PackedSequence(over_time([r.x for r in rows]), torch.tensor(sizes))
     call = Call(
         parts[0].name,
         layer,
-        PackedSequence(over_time([r.x for r in rows]), torch.tensor(sizes)),
+        packed,
         states(starts),
         over_time([part.output for part in parts]),
         states([part.last for part in parts]),
         goes_on=any(part.goes_on for part in parts),
         noise=_noise(rows, over_time, order, device),
+        layout=Arrangement.of(packed),
     )
     reached = [any(flags) for flags in zip(*(part.reached for part in parts), strict=True)]
     output = over_time([r.output for r in rows]) if reached[0] else None
@@ -162,6 +164,7 @@ def _laid_out(
     call: Call, grad: OutputGradient, sizes: tuple[int, ...]
 ) -> tuple[Call, OutputGradient]:
     """A call of rows of one length in the layout that its layer takes."""
-    laid = Arrangement(sizes, call.view.batch_first).laid
-    dense = replace(call, input=laid(call.input.data), output=laid(call.output))
+    layout = Arrangement(sizes, call.view.batch_first)
+    laid = layout.laid
+    dense = replace(call, input=laid(call.input.data), output=laid(call.output), layout=layout)
     return dense, (None if grad[0] is None else laid(grad[0]), grad[1])

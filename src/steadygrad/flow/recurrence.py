@@ -37,7 +37,8 @@ class Strand:
         reverse: Whether it runs from the last step to the first.
         gates: Health of every gate, if it has gates that are known.
         growth: Size of every state over time.
-        truncate: Steps after which the gradient is cut.
+        truncate: Steps after which the layer cuts the gradient.
+        severed: Steps after which a loop around it hands the state on by value alone.
     """
 
     cell: str
@@ -46,6 +47,7 @@ class Strand:
     gates: dict[str, GateHealth] = field(default_factory=dict)
     growth: dict[str, StateGrowth] = field(default_factory=dict)
     truncate: int | None = None
+    severed: int | None = None
 
 
 class Retrace(ABC):
@@ -136,6 +138,7 @@ class _Replayed(Retrace):
                 gate_health(seen),
                 state_growth(seen, Layout(sizes, key[1])),
                 view.truncate,
+                call.severed,
             )
             for key, seen in replay.observe().items()
         }

@@ -49,7 +49,7 @@ def rows_of(call: Call, grad: OutputGradient, limit: int | None = None) -> Rows:
         torch.zeros_like(s) if g is None else g for s, g in zip(call.last, at_last, strict=True)
     ]
     arranged = call.arranged
-    drive = call.view.read(call.input, call.state, call.lengths, call.noise_seed)
+    drive = call.view.read(call.input, call.state, call.lengths, call.noise_seed, arranged)
     rows = Rows(
         x=drive.x.detach(),
         batch_sizes=drive.batch_sizes,

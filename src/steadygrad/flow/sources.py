@@ -92,8 +92,7 @@ def top_of(index: int, calls: list[Call], grads: list[OutputGradient]) -> int:
     for top in range(len(calls) - 1, index, -1):
         if not is_reached(grads[top]):
             continue
-        tops = [t for t in (calls[top].output, *calls[top].last) if t.requires_grad]
-        below = [t for t in (calls[index].output, *calls[index].last) if t.requires_grad]
+        tops, below = calls[top].results, calls[index].results
         ones = [torch.zeros_like(t) for t in tops]
         found = torch.autograd.grad(tops, below, ones, retain_graph=True, allow_unused=True)
         if any(g is not None for g in found):
@@ -105,16 +104,8 @@ def part_of(calls: list[Call], index: int, top: int, masked: OutputGradient) -> 
     """Gradient at one call of a gradient at the results of the top call."""
     if index == top:
         return masked
-    pairs = [
-        (t, g)
-        for t, g in zip((calls[top].output, *calls[top].last), (masked[0], *masked[1]), strict=True)
-        if g is not None and t.requires_grad
-    ]
-    below = (calls[index].output, *calls[index].last)
-    wanted = [t for t in below if t.requires_grad]
+    pairs, wanted = calls[top].spread(masked), calls[index].results
     found = torch.autograd.grad(
         [t for t, _ in pairs], wanted, [g for _, g in pairs], retain_graph=True, allow_unused=True
     )
-    by_id = {id(t): g for t, g in zip(wanted, found, strict=True)}
-    output, *last = (by_id.get(id(t)) for t in below)
-    return output, tuple(last)
+    return calls[index].collect({id(t): g for t, g in zip(wanted, found, strict=True)})

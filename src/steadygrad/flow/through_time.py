@@ -13,7 +13,7 @@ from steadygrad.errors import check_count
 from steadygrad.flow.by_lag import LagCurve, curve, median_curve
 from steadygrad.flow.capture import Call, Capture, recurrent_layers
 from steadygrad.flow.gate_health import GateHealth
-from steadygrad.flow.output_gradients import output_gradients
+from steadygrad.flow.output_gradients import joined_gradients
 from steadygrad.flow.quantity import Quantity, declare
 from steadygrad.flow.recurrence import Recurrence, Retrace, recurrence_of
 from steadygrad.flow.replay import OutputGradient
@@ -66,6 +66,7 @@ class TimeFlow:
     growth: dict[str, StateGrowth] = field(default_factory=dict)
     truncate: int | None = None
     goes_on: bool = False
+    severed: int | None = None
 
     @property
     def horizon(self) -> int | None:
@@ -132,9 +133,8 @@ def gradient_through_time(
     ):
         with torch.enable_grad(), _no_bfloat16_explained():
             loss = loss_fn()
-        calls = list(capture.calls)
-        _check(model, loss, calls)
-        grads, of_parameters = output_gradients(loss, calls, parameters)
+        _check(model, loss, capture.calls)
+        calls, grads, of_parameters = joined_gradients(loss, capture.calls, parameters)
         flows = flows_of(calls, grads, lag, sources, rows)
     norms = [None if g is None else float(g.norm()) for g in of_parameters]
     borders = [(call.detached(), grad) for call, grad in zip(calls, grads, strict=True)]
@@ -285,6 +285,7 @@ def _walk(
             growth=strand.growth,
             truncate=strand.truncate,
             goes_on=way.call.goes_on,
+            severed=strand.severed,
         )
     return flows
 

@@ -191,6 +191,7 @@ class LayerView:
         state: Tensor | Sequence[Tensor] | None = None,
         lengths: Any = None,
         noise_seed: int | None = None,
+        arranged: Arrangement | None = None,
     ) -> Drive:
         """What drives the layer in a call with these arguments; views, as far as may be.
 
@@ -199,11 +200,12 @@ class LayerView:
             state: As the layer takes it.
             lengths: As the layer takes it.
             noise_seed: Where the draws of the call began.
+            arranged: The layout, where it is not the one that the layer itself would take.
 
         Raises:
             ValueError: A state of another shape than the layer's.
         """
-        arranged = self.arrange(input, lengths)
+        arranged = self.arrange(input, lengths) if arranged is None else arranged
         x = arranged.rows(input)
         if is_codes(x):
             x = nn.functional.one_hot(x.long(), self.input_size).to(self.dtype)

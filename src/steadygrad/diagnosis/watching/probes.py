@@ -26,7 +26,7 @@ class Probes:
         self._probes = {
             name: InputProbe(layer)
             for name, layer in found.items()
-            if not isinstance(layer, Looped)
+            if not isinstance(layer, (Looped, nn.RNNCellBase))
         }
 
     def turn(self, is_on: bool) -> None:
