@@ -188,6 +188,9 @@ class Capture:
         ValueError: The model holds none.
     """
 
+    is_linking: bool = True
+    """Whether it is found out which call goes on from which."""
+
     @staticmethod
     def find(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         """Yield name and module of every layer that is caught."""
@@ -208,7 +211,7 @@ class Capture:
     def __enter__(self) -> Self:
         for name, layer in self.layers.items():
             if not isinstance(layer, Looped):
-                before = Hook(_entering)
+                before = Hook(self._enter)
                 self._handles.append(layer.register_forward_pre_hook(before, with_kwargs=True))
             hook = Hook(self._hook(name))
             self._handles.append(layer.register_forward_hook(hook, with_kwargs=True))
@@ -248,7 +251,8 @@ class Capture:
             if isinstance(layer, nn.RNNCellBase):
                 # An LSTMCell makes h from the very c that it returns: of a view of it the gradient
                 # is that of what reads it outside of the cell.
-                last = tuple(s.view_as(s) for s in _as_tuple(result))
+                last = _as_tuple(result)
+                last = tuple(s.view_as(s) for s in last) if self.is_linking else last
                 output, result = last[0], last[0] if isinstance(result, Tensor) else last
             else:
                 output, last = result if isinstance(result, tuple) else (result, None)
@@ -277,20 +281,24 @@ class Capture:
 
     def _sign(self, call: Call) -> None:
         """Leave the number of a call in the graph of its results, where later calls find it."""
+        if not self.is_linking:
+            return
         # In the metadata of the nodes, which they keep: to hold a node would keep its graph alive.
         for value in (call.output, *call.last):
             if value.grad_fn is not None:
-                value.grad_fn.metadata[_SIGNED] = (id(self), self._era, len(self.calls) - 1)
+                _metadata(value.grad_fn)[_SIGNED] = (id(self), self._era, call.number)
 
     def _made_by(self, layer: nn.Module, state: tuple[Tensor, ...]) -> int | None:
         """The nearest earlier call in the graph of a state, if it is one of the same layer."""
+        if not self.is_linking:
+            return None
         todo = [s.grad_fn for s in state if s.grad_fn is not None]
         seen = set(todo)
         at = 0
         while at < len(todo) and at < _FARTHEST:
             node = todo[at]
             at += 1
-            owner, era, number = node.metadata.get(_SIGNED, (None, None, None))
+            owner, era, number = _metadata(node).get(_SIGNED, (None, None, None))
             if owner == id(self) and era == self._era and number is not None:
                 if self.calls[number].layer is layer:
                     return number
@@ -301,22 +309,26 @@ class Capture:
                     todo.append(below)
         return None
 
+    def _enter(
+        self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Hand a state in as a view of itself: its gradient is then what this call sends back."""
+        hx = args[1] if len(args) > 1 else kwargs.get("hx")
+        if hx is None or not self.is_linking or not torch.is_grad_enabled():
+            return None
+        if all(s.grad_fn is None for s in _as_tuple(hx)):
+            return None
+        viewed: Any = (
+            hx.view_as(hx) if isinstance(hx, Tensor) else tuple(s.view_as(s) for s in _as_tuple(hx))
+        )
+        if len(args) > 1:
+            return (args[0], viewed, *args[2:]), kwargs
+        return args, {**kwargs, "hx": viewed}
 
-def _entering(
-    layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    """Hand a state in as a view of itself: its gradient is then what this call sends back."""
-    if not torch.is_grad_enabled():
-        return None
-    hx = args[1] if len(args) > 1 else kwargs.get("hx")
-    if all(s.grad_fn is None for s in _as_tuple(hx)):
-        return None
-    viewed: Any = (
-        hx.view_as(hx) if isinstance(hx, Tensor) else tuple(s.view_as(s) for s in _as_tuple(hx))
-    )
-    if len(args) > 1:
-        return (args[0], viewed, *args[2:]), kwargs
-    return args, {**kwargs, "hx": viewed}
+
+def _metadata(node: Any) -> dict[str, Any]:
+    """What may be written on a node of the graph; torch's stubs take it for a method."""
+    return node.metadata
 
 
 def _arguments(layer: nn.Module) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ class LiveCapture(Capture):
         limit: Rows of a training step that are wanted at most, where it has micro-batches.
 
     Attributes:
-        is_keeping: Whether rows of earlier micro-batches are kept.
+        is_keeping: Whether rows of earlier micro-batches are kept, and calls linked.
         begun: How often a new step was begun without an end of the one before, as a gradient
             scaler does that skips a step.
         seconds: Time that was spent on this; whoever asks sets it to zero.
@@ -52,6 +52,16 @@ class LiveCapture(Capture):
             parameter = _watched(layer)
             if parameter is not None:
                 self._handles.append(parameter.register_post_accumulate_grad_hook(self._mark))
+
+    @property
+    def is_linking(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Only in steps that may be looked at: in a loop of many calls it costs."""
+        return self.is_keeping
+
+    @property
+    def can_be_measured(self) -> bool:
+        """Whether calls that go on from others were linked, as far as there are any."""
+        return self.is_keeping or not any(call.goes_on for call in self.calls)
 
     @property
     def gradients(self) -> list[OutputGradient]:
@@ -151,7 +161,7 @@ class LiveCapture(Capture):
             if len(self.calls) == count:
                 return viewed
             call = self.calls[-1]
-            self._begun_here += call.handed is None
+            self._begun_here += not call.goes_on
             found: dict[int, Tensor] = {}
             self._gradients.append(found)
             for index, value in enumerate((call.output, *call.last)):

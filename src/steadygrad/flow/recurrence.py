@@ -11,6 +11,7 @@ own are copied and called again with an observer in (`LoopedCall`).
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -270,7 +271,7 @@ class _CalledAgain(Retrace):
         by_id: dict[int, Tensor | None] = {id(v): g for v, g in zip(wanted, got, strict=True)}
         return {name: self._tap(states, by_id) for name, states in found.items()}
 
-    def _tap(self, states: dict[str, dict[int, Tensor]], grads: dict[int, Tensor | None]) -> Tap:
+    def _tap(self, states: dict[str, dict[int, Tensor]], grads: Mapping[int, Tensor | None]) -> Tap:
         axis = self._layer.batch_axis_of_step
         steps = 1 + max(step for by in states.values() for step in by)
         norms = torch.full((len(states), steps, self.rows), -torch.inf, dtype=torch.float64)

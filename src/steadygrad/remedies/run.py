@@ -104,6 +104,8 @@ def _outputs(call: Call) -> Outputs:
 class TrainingCalls(Capture):
     """The calls of one training step; those in evaluation mode are not kept."""
 
+    is_linking = False  # each call is read by itself
+
     @staticmethod
     def find(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         """Penalties read a layer through its view, so it has to have one."""

@@ -53,7 +53,7 @@ class Calls:
                 stacklevel=2,
             )
         for call in calls:
-            if call.handed is not None:  # in a loop, not from one batch to the next
+            if call.goes_on:  # in a loop, not from one batch to the next
                 continue
             facts = CallFacts(call.name, handover=self._handovers.see(call))
             self.findings[call.name] = judge_call(facts, self._thresholds)

@@ -320,7 +320,9 @@ class Watch:
 
     def _has_calls(self) -> bool:
         # With others, that this process saw none must not keep it from taking part.
-        return bool(self._capture.calls) or not self.ranks.is_alone
+        if not self.ranks.is_alone:
+            return True
+        return bool(self._capture.calls) and self._capture.can_be_measured
 
     def _after_step(self, *_: Any) -> None:
         if self._weights is not None:
