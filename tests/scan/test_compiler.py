@@ -235,7 +235,7 @@ class Sorting(Base):
     ("cell", "words"),
     [
         (InPlace(), "InPlace.step cannot be traced: tanh_ changes a tensor in place"),
-        (Drawn(), "draws random numbers (aten.rand_like.default); the way back could not see"),
+        (Drawn(), "draws random numbers (aten.rand_like.default); the backward pass could not"),
         (Held(), "holds a tensor of shape (5,) that is no argument of the step"),
         (Deciding(), "Decide on options of the cell"),
         (Hyphened(), "Hyphened: 'two-words' is no name for an attribute"),

@@ -1,4 +1,4 @@
-"""A part of the way forward that keeps only its inputs, and is gone once more on the way back."""
+"""Checkpointing: keep the inputs of a part, compute it again in the backward pass."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

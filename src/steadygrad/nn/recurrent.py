@@ -55,7 +55,8 @@ class Recurrent(nn.Module):
         truncate: Cut the gradient every so many steps of a scan, counted from its first step and
             the same for the whole batch: the state is handed on by value alone. Values stay.
         checkpoint: Keep about every sqrt(T)-th state instead of all that a step computes, and
-            compute the steps in between again on the way back: same gradients, one forward more.
+            compute the steps in between again in the backward pass: same gradients, one forward
+            pass more.
 
     Shapes:
         Input ``(T, B, I)``, ``(B, T, I)``, unbatched ``(T, I)``, or a `PackedSequence`; instead of

@@ -1,4 +1,4 @@
-"""One call of a scan: what runs over which rows, and how the gradient is treated on its way."""
+"""One call of a scan: what runs over which rows, and what is done to the gradient."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

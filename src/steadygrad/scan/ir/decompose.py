@@ -22,8 +22,8 @@ def unknown(graph: fx.Graph) -> list[str]:
     for node in calls:
         if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
             raise TypeError(
-                f"a cell's step draws random numbers ({node.target}); the way back could not see "
-                "the same ones: state them in `Cell.noise`"
+                f"a cell's step draws random numbers ({node.target}); the backward pass "
+                "could not see the same ones: state them in `Cell.noise`"
             )
     fine = {*KNOWN, *CONSTANTS, aten._to_copy.default}  # the last two: see `as_real`
     return [str(n.target) for n in calls if n.target not in fine]

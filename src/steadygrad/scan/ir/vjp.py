@@ -1,7 +1,7 @@
 """A stage and its vector-Jacobian product, traced once and cut at the incoming gradient.
 
 What does not depend on the incoming gradient is evaluated for all time steps at once (or kept
-from the way forward); only the rest stays in the sequential loop.
+from the forward pass); only the rest stays in the sequential loop.
 """
 
 from collections.abc import Sequence

@@ -31,8 +31,8 @@ def readable(value: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Way:
-    """One way of a kernel.
+class EntryPoint:
+    """One of the two functions of a kernel.
 
     Attributes:
         slots: Names of the argument words.
@@ -65,11 +65,11 @@ class Sizes:
     places: object
 
 
-class Call:
+class KernelCall:
     """One call of a kernel: its argument words, and what must live until it returns.
 
     Args:
-        way: The function that will be called.
+        entry: The function that will be called.
         layout: Rows of each time step.
         inputs: Features of the input, ``I``; 0 if it is projected already.
         size: Units, ``H``.
@@ -78,15 +78,15 @@ class Call:
     """
 
     def __init__(
-        self, way: Way, layout: Layout, inputs: int, size: int, gates: int, width: int
+        self, entry: EntryPoint, layout: Layout, inputs: int, size: int, gates: int, width: int
     ) -> None:
         given = (inputs, size, gates, width, torch.get_num_threads())
         if layout.is_dense:  # the rows of thousands of steps need not be compared
             steps, batch = len(layout.batch_sizes), layout.batch
-            self._sizes = _dense(way, steps, batch, layout.reverse, *given)
+            self._sizes = _dense(entry, steps, batch, layout.reverse, *given)
         else:
-            self._sizes = _sizes(way, layout, *given)
-        self.index = way.slots.index
+            self._sizes = _sizes(entry, layout, *given)
+        self.index = entry.slots.index
         self.words = self._sizes.words[:]
         self.rows, self.split = self._sizes.rows, self._sizes.split
         self.threads = self.split.threads
@@ -153,16 +153,16 @@ class Call:
 
 
 @lru_cache(maxsize=256)
-def _dense(way: Way, steps: int, batch: int, reverse: bool, *given: int) -> Sizes:
-    return _sizes(way, Layout.dense(steps, batch, reverse), *given)
+def _dense(entry: EntryPoint, steps: int, batch: int, reverse: bool, *given: int) -> Sizes:
+    return _sizes(entry, Layout.dense(steps, batch, reverse), *given)
 
 
 @lru_cache(maxsize=256)
 def _sizes(
-    way: Way, layout: Layout, inputs: int, size: int, gates: int, width: int, threads: int
+    entry: EntryPoint, layout: Layout, inputs: int, size: int, gates: int, width: int, threads: int
 ) -> Sizes:
     """Fill in all numbers; ``threads`` is what torch is set to now, which the split asks for."""
-    index = way.slots.index
+    index = entry.slots.index
     words = array.array("q", bytes(8 * len(index)))
     split = split_work(layout, inputs, size, gates)
     values = {
@@ -181,10 +181,10 @@ def _sizes(
     if not layout.is_dense:
         places = array.array("q", layout.batch_sizes), array.array("q", layout.offsets)
         values |= {n: p.buffer_info()[0] for n, p in zip(("sizes", "offsets"), places, strict=True)}
-    entry = openmp()
-    if entry:
-        values |= dict(zip(("parallel", "number", "team"), entry, strict=True))
+    team = openmp()
+    if team:
+        values |= dict(zip(("parallel", "number", "team"), team, strict=True))
     for name, value in values.items():
         words[index[name]] = value
-    room = way.room(words.buffer_info()[0])  # which also writes down what it consists of
+    room = entry.room(words.buffer_info()[0])  # which also writes down what it consists of
     return Sizes(words, room, split, layout.rows, places)

@@ -12,7 +12,7 @@ from torch import Tensor
 from steadygrad.cells import Cell
 from steadygrad.scan.backends.base import ForwardPass, Gradients, OutputGradients, Saved
 from steadygrad.scan.backends.c import build, pool
-from steadygrad.scan.backends.c.call import Call, Way
+from steadygrad.scan.backends.c.call import EntryPoint, KernelCall
 from steadygrad.scan.backends.c.printer.file import Printed, print_cell
 from steadygrad.scan.backends.c.records import Records
 from steadygrad.scan.backends.c.slots import Slots
@@ -46,15 +46,15 @@ class Kernel:
         self.file = file
         self.records = Records(cell)
         library = build.load(file.text)
-        self.forward = _way(library, "forward", file.forward)
-        self.backward = _way(library, "backward", file.backward)
+        self.forward = _entry(library, "forward", file.forward)
+        self.backward = _entry(library, "backward", file.backward)
 
 
-def _way(library: ctypes.CDLL, name: str, slots: Slots) -> Way:
+def _entry(library: ctypes.CDLL, name: str, slots: Slots) -> EntryPoint:
     run, room = (getattr(library, f"steadygrad_{name}{part}") for part in ("", "_room"))
     run.argtypes = room.argtypes = (ctypes.c_void_p,)
     run.restype, room.restype = None, ctypes.c_int64
-    return Way(slots, run, room)
+    return EntryPoint(slots, run, room)
 
 
 @lru_cache(maxsize=128)
@@ -73,7 +73,7 @@ def forward(call: ScanCall, keep: bool) -> ForwardPass:
     kernel = loaded(call.cell, x.dtype, exact(), projection is not None)
     file, gates, size, width = kernel.file, len(call.cell.gates), call.size, call.width
     count, inputs = len(x), 0 if coded else x.shape[1]
-    words = Call(kernel.forward, call.layout, inputs, size, gates, width)
+    words = KernelCall(kernel.forward, call.layout, inputs, size, gates, width)
     words.numbers(keep=int(keep))
     if coded:
         words.tensor("xp", x)
@@ -122,7 +122,7 @@ def backward(call: ScanCall, saved: Saved, outside: OutputGradients, wanted: Set
     gates, width, size = len(call.cell.gates), outside.hidden.shape[1], call.size
     coded = call.is_coded
     inputs = 0 if coded else x.shape[1]
-    words = Call(kernel.backward, call.layout, inputs, size, gates, width)
+    words = KernelCall(kernel.backward, call.layout, inputs, size, gates, width)
     if projection is not None:
         words.tensor("hr", projection)
         words.tensor("wide", kept["wide"])
@@ -159,7 +159,9 @@ def backward(call: ScanCall, saved: Saved, outside: OutputGradients, wanted: Set
     return Gradients(by_name, tuple(u.sum(0) for u in units), tuple(grads))
 
 
-def _outputs(words: Call, file: Printed, call: ScanCall, wanted: Set[str]) -> dict[str, Tensor]:
+def _outputs(
+    words: KernelCall, file: Printed, call: ScanCall, wanted: Set[str]
+) -> dict[str, Tensor]:
     """Make what the kernel fills: the gradients that are wanted, one a product for R."""
     found: dict[str, Tensor] = {}
     x, weights, size = call.x, call.weights, call.size
@@ -206,6 +208,6 @@ def _by_gate(
     return found
 
 
-def _clip_words(words: Call, clip: LoopClip) -> None:
+def _clip_words(words: KernelCall, clip: LoopClip) -> None:
     (bound,) = struct.unpack("q", struct.pack("d", clip.bound))
     words.numbers(place=PLACES[clip.place], by=int(clip.by == "norm"), bound=bound)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from steadygrad.cells import Cell
 from steadygrad.scan.backends.c import pool
-from steadygrad.scan.backends.c.call import Call
+from steadygrad.scan.backends.c.call import KernelCall
 from steadygrad.scan.backends.c.threads import Split
 from steadygrad.scan.layout import Layout
 from steadygrad.scan.taps import LOG10_2, Tap
@@ -24,9 +24,10 @@ Read = partial[dict[str, object]]
 def _places(layout: Layout, split: Split, width: int) -> tuple[Tensor, Tensor]:
     """Which record is that of each row, ``(N,)``, and where its numbers are, ``(N, width)``.
 
-    Where all threads share every step, one after another. Else by thread, then by step of the way
-    back; and of the rows of one thread at one step four at a time have the first number of each
-    together, then the second of each, while rows that are left have each its own.
+    Where all threads share every step, records stand in the order of the rows. Else they stand by
+    thread, then by step of the backward loop; and of the rows of one thread at one step four at a
+    time have the first number of each together, then the second of each, while each row that is
+    left has its own numbers together.
     """
     records, numbers = torch.arange(layout.rows), torch.arange(width)
     if split.together:
@@ -66,7 +67,7 @@ class Records:
         self._width = len(cell.states) + len(cell.gates) + 1
         self._idle: list[tuple[int, int, Tensor, ReferenceType[Read]]] = []
 
-    def tap(self, call: Call, layout: Layout, scaled: bool) -> Tap:
+    def tap(self, call: KernelCall, layout: Layout, scaled: bool) -> Tap:
         """Give the call a place to write to; the tap reads it if somebody looks."""
         # Behind the records, as 32-bit numbers, the exponents of all rows and of the last step:
         # at most twice as many as there are rows.
@@ -78,7 +79,7 @@ class Records:
         except IndexError:
             seen = pool.empty((count,), DOUBLE)
             size, address = count, seen.data_ptr()
-        call.words[call.index["seen"]] = address
+        call.words[call.index["records"]] = address
         read = partial(_read, seen, self._cell, layout, scaled, call.split)
         if size < KEPT:
             self._idle.append((size, address, seen, ref(read)))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from steadygrad.cells import Cell
 from steadygrad.scan.backends.c import kernel
-from steadygrad.scan.backends.c.call import Call, readable
+from steadygrad.scan.backends.c.call import KernelCall, readable
 from steadygrad.scan.layout import Layout
 from steadygrad.scan.weights import Weights
 
@@ -41,7 +41,7 @@ class StepCall:
         loaded = kernel.loaded(cell, matrix.dtype, kernel.exact(), projection is not None)
         file = loaded.file
         width = size if projection is None else projection.shape[0]
-        self._call = call = Call(
+        self._call = call = KernelCall(
             loaded.forward, Layout((batch,)), matrix.shape[1], size, gates, width
         )
         if projection is not None:

@@ -40,9 +40,9 @@ class BackwardPrinter:
         G, S = len(plan.cell.gates), len(plan.cell.states)
         lines = [
             *part_head("backward", b.words(), self.rooms()),
-            "    const span everybody = together ? everyone(&sp) : sp;",
+            "    const span everybody = together ? all_rows(&sp) : sp;",
             *(
-                f"    enter(rows * {width}, {b.pointer(f'g{k}')}, from * {width}, cur{k});"
+                f"    load_gradient(rows * {width}, {b.pointer(f'g{k}')}, from * {width}, cur{k});"
                 for k, width in enumerate(plan.widths)
             ),
             f"    const word widths[] = {{{', '.join(plan.widths)}}};",
@@ -55,7 +55,7 @@ class BackwardPrinter:
             "    word slot = rows_before(&sp);  /* records of a thread stand together */",
             "    for (word i = 0; i < rows; i++) factor[i] = 1;",
             # A clip compares true values, so rows cannot be scaled under it.
-            f"    int32_t* const ex = {b['seen']} && !{b['place']} ? {weights.exponents()} : 0;",
+            f"    int32_t* const ex = {b['records']} && !{b['place']} ? {weights.exponents()} : 0;",
             f"    int32_t* const now = ex ? ex + {weights.count()} + from : 0;",
             "    if (now) memset(now, 0, rows * sizeof(int32_t));",
             "    for (word step = 0;; step++) {",
@@ -63,9 +63,9 @@ class BackwardPrinter:
             "        const word m = step < T ? rows_at(&sp, t) : 0;",
             "        team.rows = step < T ? rows_at(&everybody, t) : 0;",
             "        if (step < T ? filled + team.rows > cap : filled || !add) {",
-            "            meet(&team);",
+            "            wait_for_all(&team);",
             *weights.multiply(),
-            "            meet(&team);",
+            "            wait_for_all(&team);",
             "            filled = 0;",
             "            add = 1;",
             "        }",
@@ -73,13 +73,13 @@ class BackwardPrinter:
             "        const word at = place_of(&sp, t);",
             f"        const real* const grad = {b.pointer('grad')} + at * P;",
             "        const word spot = together ? at : slot, fours = together ? 0 : m / 4 * 4;",
-            f"        double* const record = {b['seen']} ? (double*){b['seen']} + "
+            f"        double* const record = {b['records']} ? (double*){b['records']} + "
             f"spot * {S + G} : 0;",
             "        const word here = filled + skip;",
-            f"        real* const px = seen + here * LEAD({G} * H);",
+            f"        real* const px = g_rows + here * LEAD({G} * H);",
             *(
                 f"        real* const q{i} = "
-                + ("px;" if plan.shared[i] else f"seen{i} + here * LEAD({len(p.gates)} * H);")
+                + ("px;" if plan.shared[i] else f"g_rows{i} + here * LEAD({len(p.gates)} * H);")
                 for i, p in enumerate(plan.products)
             ),
         ]
@@ -88,7 +88,7 @@ class BackwardPrinter:
         lines += self._leave(G, S)
         lines.append("    }")
         lines += [
-            f"    same(&team, {len(item.gates)} * H, db, dbr{i});"
+            f"    copy_share(&team, {len(item.gates)} * H, db, dbr{i});"
             for i, item in enumerate(plan.products)
             if plan.shared[i]
         ]
@@ -97,7 +97,7 @@ class BackwardPrinter:
                 f"    for (word i = 0; {b[f'd{k}']} && i < rows; i++)",
                 f"    for (word u = 0; u < {width}; u++)",
                 f"        {b.pointer(f'd{k}', False)}[(from + i) * {width} + u] = scaled ? "
-                f"times(cur{k}[i * {width} + u], -now[i]) : cur{k}[i * {width} + u];",
+                f"times_power(cur{k}[i * {width} + u], -now[i]) : cur{k}[i * {width} + u];",
             ]
         return [*lines, "}"]
 
@@ -108,7 +108,8 @@ class BackwardPrinter:
         return [
             f"        real* const all[] = {{{states}}};",
             "        const int far = now && step % 8 == 0 &&",
-            f"            (m > last_rows || strays(last, {S + G}, {S}, m, last_fours));",
+            "            (m > last_rows ||"
+            f" may_need_rescaling(last, {S + G}, {S}, m, last_fours));",
             "        for (word i = 0; (far || scaled) && i < m; i++)",
             "            if (far || now[i] > 0) scaled |= rescale(all, "
             f"widths, {S}, i, far, grad + i * P, now + i, factor + i);",
@@ -116,7 +117,7 @@ class BackwardPrinter:
             "        else for (word i = 0; i < m; i++) {",
             "            ex[spot + i] = now[i];",
             "            for (word u = 0; u < P; u++)",
-            "                cur0[i * P + u] += times(grad[i * P + u], now[i]);",
+            "                cur0[i * P + u] += times_power(grad[i * P + u], now[i]);",
             "        }",
             f"        if ({b['place']} == 2)",
             f"            for (word i = 0; i < m; i++) for (int k = 0; k < {S}; k++)",
@@ -124,7 +125,7 @@ class BackwardPrinter:
             *(
                 (
                     "        for (word i = 0; i < m; i++) {",
-                    "            real* const y = seen_h + (here + i) * LEAD(P);",
+                    "            real* const y = g_rows_h + (here + i) * LEAD(P);",
                     "            memcpy(y, cur0 + i * P, P * sizeof(real));",
                     "            unscale(y, P, scaled ? now[i] : 0);",
                     f"            wide_rows[here + i] = {b.pointer('wide')} + (at + i) * H;",
@@ -134,7 +135,7 @@ class BackwardPrinter:
                 else ()
             ),
             *(
-                ("        joint(&team, H, P, cur0, P, hrp, 0, w_wide, H);",)
+                ("        team_product(&team, H, P, cur0, P, hrp, 0, w_wide, H);",)
                 if plan.projects
                 else ()
             ),
@@ -182,8 +183,8 @@ class BackwardPrinter:
                 ()
                 if item.argument in plan.ends
                 else (
-                    f"        joint(&team, {k}, {n} * H, q{i}, LEAD({n} * H), rp{i}, {beta}, "
-                    f"{target}, {k});",
+                    f"        team_product(&team, {k}, {n} * H, q{i}, LEAD({n} * H), rp{i}, "
+                    f"{beta}, {target}, {k});",
                 )
             ),
         ]
@@ -254,8 +255,8 @@ class BackwardPrinter:
         lines += [
             "        if (record) {",
             f"            const real* const firsts[] = {{{', '.join(firsts)}}};",
-            f"            look(m, fours, {S + G}, {int(not plan.projects)}, firsts, leads, "
-            "wide_as, record);",
+            f"            record_squares(m, fours, {S + G}, {int(not plan.projects)}, firsts, "
+            "leads, wide_as, record);",
             "        }",
             "        for (word i = 0; i < m; i++) {",
             f"            if (scaled) unscale(px + i * LEAD({G} * H), {G} * H, now[i]);",
@@ -264,7 +265,7 @@ class BackwardPrinter:
             f"            x_rows[here + i] = {b.pointer('x')} + (at + i) * I;",
             f"            if ({b['dx']})",
             f"                dx_rows[here + i] = {b.pointer('dx', False)} + (at + i) * I;",
-            f"            h_rows[here + i] = before(&sp, t, i, P, {b.pointer('hidden')}, "
+            f"            h_rows[here + i] = state_before(&sp, t, i, P, {b.pointer('hidden')}, "
             f"{b.pointer('h0')});",
         ]
         for i in alone:

@@ -83,15 +83,15 @@ GATE = Room("gate", "32")
 
 
 def part_head(way: str, word: dict[str, str], rooms: Rooms) -> list[str]:
-    """The beginning of the function that one thread runs, one of ``crew``.
+    """The beginning of the function that one thread runs, one of ``team_size``.
 
     Rows of a joint room begin with the thread's own (`skip` says how far in that is).
     """
     return [
-        f"static void {way}_part(const word* a, word thread, word crew) {{",
+        f"static void {way}_part(const word* a, word thread, word team_size) {{",
         *numbers(word),
         f"    const word* const bounds = (const word*){word['bounds']};",
-        "    const int alone = crew < threads;",
+        "    const int alone = team_size < threads;",
         "    const word from = alone ? 0 : bounds[thread];",
         f"    const word rows = (alone ? {word['B']} : bounds[thread + 1]) - from;",
         f"    const span sp = {{(const word*){word['sizes']}, (const word*){word['offsets']}, T, "
@@ -105,8 +105,8 @@ def part_head(way: str, word: dict[str, str], rooms: Rooms) -> list[str]:
         f"    work = (real*){word['work']} + {word['shared_size']} + "
         f"(together ? 1 : threads) * {word['joint_size']} + thread * {word['work_size']};",
         *(room.line() for room in rooms.own),
-        "    crew_t team = {(word*)gate, together ? thread : 0, together ? crew : 1, skip, rows, "
-        "0};",
+        "    team_t team = {(word*)gate, together ? thread : 0, together ? team_size : 1, skip, "
+        "rows, 0};",
         "    (void)skip;",
     ]
 
@@ -136,7 +136,7 @@ def entry(way: str, word: dict[str, str], packs: str, join: str = "0") -> list[s
         packs: When right factors have to be packed.
         join: When there are sums to be joined.
     """
-    joined = (f"if ({join}) ", f"{way}_join(a, i);") if join != "0" else ("", "")
+    joined = (f"if ({join}) ", f"{way}_add_shares(a, i);") if join != "0" else ("", "")
     threads = word["threads"]
     return [
         f"static void {way}_alone(const word* a) {{",
@@ -153,17 +153,17 @@ def entry(way: str, word: dict[str, str], packs: str, join: str = "0") -> list[s
         f"static void {way}_team(void* p) {{",
         "    const word* const a = (const word*)p;",
         f"    const word i = ((number_t){word['number']})(), threads = {threads};",
-        f"    crew_t phases = {{(word*){word['work']} + 8, i, threads, 0, 0, 0}};",
+        f"    team_t phases = {{(word*){word['work']} + 8, i, threads, 0, 0, 0}};",
         f"    if (((number_t){word['team']})() < threads) {{",
         f"        if (i == 0) {way}_alone(a);",
         "        return;",
         "    }",
         f"    if ({packs}) {{",
         f"        {way}_prepare(a, i);",
-        "        meet(&phases);",
+        "        wait_for_all(&phases);",
         "    }",
         f"    {way}_part(a, i, threads);",
-        *((f"    {joined[0]}{{ meet(&phases); {joined[1]} }}",) if join != "0" else ()),
+        *((f"    {joined[0]}{{ wait_for_all(&phases); {joined[1]} }}",) if join != "0" else ()),
         "}",
         f"void steadygrad_{way}(const word* a) {{",
         f"    word* const gates = (word*){word['work']};  /* nobody has arrived yet */",

@@ -55,7 +55,7 @@ class ForwardPrinter:
         plan, f, G = self.plan, self.words, len(self.plan.cell.gates)
         lines = [
             *part_head("forward", f.words(), self.rooms()),
-            "    const span everybody = together ? everyone(&sp) : sp;",
+            "    const span everybody = together ? all_rows(&sp) : sp;",
             f"    const word keep = {f['keep']};",
             f"    const real* const input = {f.pointer('x')};",
             f"    const int chunked = input && !(keep && {int(plan.keeps_x)});  /* read once */",
@@ -88,7 +88,7 @@ class ForwardPrinter:
                     i = plan.products.index(item)
                     argument, k = self._argument(item), plan.width(item.argument)
                     lines.append(
-                        f"        joint(&team, {len(item.gates)} * H, {k}, {argument}, {k}, "
+                        f"        team_product(&team, {len(item.gates)} * H, {k}, {argument}, {k}, "
                         f"rp{i}, 0, out{i}, LEAD({len(item.gates)} * H));"
                     )
                     if item.argument.startswith("s.") and argument != "cur0":
@@ -98,7 +98,7 @@ class ForwardPrinter:
                         )
         if plan.projects:
             lines += [
-                "        joint(&team, P, H, w_wide, H, hrp, 0, cur0, P);",
+                "        team_product(&team, P, H, w_wide, H, hrp, 0, cur0, P);",
                 f"        memcpy({f.pointer('hidden', False)} + at * P, cur0, "
                 "m * P * sizeof(real));",
                 f"        if (keep) memcpy({f.pointer('wide', False)} + at * H, w_wide, "

@@ -65,7 +65,7 @@ class Plan:
             *(f"r{i}" for i in range(count)), *(f"k{i}" for i in range(count)),
             *(f"dr{i}" for i in range(count)), *(f"dbr{i}" for i in range(count)),
             *(f"u{k}" for k in units), *(f"du{k}" for k in units), *beside,
-            "seen", "place", "by", "bound", *TOOLS,
+            "records", "place", "by", "bound", *TOOLS,
         )  # fmt: skip
 
     def _ends(self) -> set[str]:

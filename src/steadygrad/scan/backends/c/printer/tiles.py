@@ -55,12 +55,12 @@ def _tile(name: str, rows: int, vectors: int, transposed: bool) -> list[str]:
             f"    {{ real* const to = row_of(c, i0 + {i}) + j;",
             f"    if (left >= {vectors} * VL) {{ "
             + " ".join(
-                f"put(to + {v} * VL, {s}, start ? start + j + {v} * VL : 0, add);"
+                f"store(to + {v} * VL, {s}, start ? start + j + {v} * VL : 0, add);"
                 for v, s in enumerate(row)
             )
             + " }",
             f"    else {{ const vec s[] = {{{', '.join(row)}}}; "
-            "put_some(to, s, start ? start + j : 0, add, left); } }",
+            "store_some(to, s, start ? start + j : 0, add, left); } }",
         ]
     return [*lines, "    (void)lead; (void)panel;", "}"]
 

@@ -23,7 +23,7 @@ class WeightGradsPrinter:
     def exponents(self) -> str:
         """Where the exponents of all rows stand: behind the records."""
         width = len(self.plan.cell.states) + len(self.plan.cell.gates)
-        return f"(int32_t*)((double*){self.words['seen']} + {self.count()} * {width})"
+        return f"(int32_t*)((double*){self.words['records']} + {self.count()} * {width})"
 
     def outputs(self) -> list[tuple[str, str]]:
         """What all rows add to: gradients of weights and biases, and their sizes."""
@@ -47,10 +47,10 @@ class WeightGradsPrinter:
     def joint_rooms(self) -> list[Room]:
         """Rows of gradients, and pointers to what they are multiplied with."""
         plan, G = self.plan, len(self.plan.cell.gates)
-        rooms = [Room("seen", f"cap * LEAD({G} * H)")]
-        rooms += [Room("seen_h", "cap * LEAD(P)")] if plan.projects else []
+        rooms = [Room("g_rows", f"cap * LEAD({G} * H)")]
+        rooms += [Room("g_rows_h", "cap * LEAD(P)")] if plan.projects else []
         rooms += [
-            Room(f"seen{i}", f"cap * LEAD({len(item.gates)} * H)")
+            Room(f"g_rows{i}", f"cap * LEAD({len(item.gates)} * H)")
             for i, item in enumerate(plan.products)
             if not plan.shared[i]
         ]
@@ -74,14 +74,14 @@ class WeightGradsPrinter:
         w = b.pointer("w")
         packs = [
             (f"{b['dx']} && I > FEW", f"pack({G} * H, I, {w}, I, 1, wp"),
-            (f"{b['dx']} && I <= FEW", f"lay({G} * H, I, {w}, wp"),
+            (f"{b['dx']} && I <= FEW", f"transpose_few({G} * H, I, {w}, wp"),
         ]
         for i, item in enumerate(plan.products):
             n, k = len(item.gates), plan.width(item.argument)
             packs.append(("1", f"pack({n} * H, {k}, {b.pointer(f'r{i}')}, {k}, 1, rp{i}"))
         if plan.projects:
             packs.append(("1", f"pack(P, H, {b.pointer('hr')}, H, 1, hrp"))
-        packs.append((b["seen"], f"clear({self.exponents()}, {self.count()}"))
+        packs.append((b["records"], f"clear_share({self.exponents()}, {self.count()}"))
         return packs
 
     def sums(self) -> list[str]:
@@ -98,23 +98,23 @@ class WeightGradsPrinter:
         """Multiply the rows that have come together."""
         plan, b, G = self.plan, self.words, len(self.plan.cell.gates)
         lines = [
-            f"            const int ready = settle_input(&team, filled, {G} * H, seen, left, "
-            f"right, I, x_rows, dw, db, {b['dx']} ? wp : 0, dx_rows, add);",
+            f"            const int ready = add_input_gradients(&team, filled, {G} * H, g_rows, "
+            f"left, right, I, x_rows, dw, db, {b['dx']} ? wp : 0, dx_rows, add);",
             "            (void)ready;",
         ]
         for i, item in enumerate(plan.products):
             n = len(item.gates)
             rows = f"k_rows{i}" if i in plan.other_arguments else "h_rows"
-            seen, ready = ("seen", "ready") if plan.shared[i] else (f"seen{i}", "0")
+            rows_of_g, ready = ("g_rows", "ready") if plan.shared[i] else (f"g_rows{i}", "0")
             bias = f"db ? 0 : dbr{i}" if plan.shared[i] else f"dbr{i}"
             lines.append(
-                f"            settle_recurrent(&team, filled, {n} * H, {seen}, left, right, "
-                f"{plan.width(item.argument)}, {rows}, dr{i}, {bias}, add, {ready});"
+                f"            add_recurrent_gradients(&team, filled, {n} * H, {rows_of_g}, left, "
+                f"right, {plan.width(item.argument)}, {rows}, dr{i}, {bias}, add, {ready});"
             )
         if plan.projects:
             lines.append(
-                "            settle_recurrent(&team, filled, P, seen_h, left, right, H, wide_rows, "
-                "dhr, 0, add, 0);"
+                "            add_recurrent_gradients(&team, filled, P, g_rows_h, left, right, H, "
+                "wide_rows, dhr, 0, add, 0);"
             )
         return lines
 
@@ -122,11 +122,11 @@ class WeightGradsPrinter:
         """A function that adds what the other threads have found to what the first one has."""
         b = self.words
         head = prepare("backward", b.words(), self.plan.panels(False) + self.apart(), ())
-        head[0] = "static void backward_join(const word* a, word thread) {"
+        head[0] = "static void backward_add_shares(const word* a, word thread) {"
         return [
             *head[:-1],
             *(
-                f"    join({b.pointer(name, False)}, {name}_apart, {size}, "
+                f"    add_shares({b.pointer(name, False)}, {name}_apart, {size}, "
                 f"{size}, thread, threads);"
                 for name, size in self.outputs()
             ),

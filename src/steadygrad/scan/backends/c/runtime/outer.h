@@ -2,7 +2,8 @@
 #pragma once
 #include "gemm.h"
 
-/* A left factor transposed, count rows of n columns: panels of MR columns. */
+/* A left factor transposed, count rows of n columns: panels of MR columns, the last one filled up
+   with zeros, so that the sum needs no bounds; only where it is stored are rows counted. */
 static void pack_left(word count, word n, const real* a, word lead, real* to) {
     for (word j = 0; j + MR <= n; j += MR)
         for (word q = 0; q < count; q++)
@@ -13,6 +14,7 @@ static void pack_left(word count, word n, const real* a, word lead, real* to) {
             for (word i = 0; i < MR; i++)
                 to[j * count + q * MR + i] = j + i < n ? a[q * lead + j + i] : 0;
 }
+
 /* A right factor whose rows stand anywhere. */
 static void pack_right(word count, word n, const real* const* rows, real* to) {
     for (word j = 0; j < n; j += NR)
@@ -22,11 +24,13 @@ static void pack_right(word count, word n, const real* const* rows, real* to) {
                 for (word c = 0; c < NR; c++)
                     to[j * count + q * NR + c] = j + c < n ? rows[q][j + c] : 0;
 }
+
 /* C[m, n] = A^T B (+ C) over `count` rows, both packed as above. */
 static void outer(word count, word m, word n, const real* a, const real* b, int add, target c) {
     for (word j = 0; j < n; j += NR) {
         word q = 0;
         do {
+            /* In pieces, so that both panels stay in the first cache. */
             const word k = count - q < DEEP ? count - q : DEEP;
             for (word i = 0; i < m; i += MR)
                 outer_tile(k, a + i * count + q * MR, 0, b + j * count + q * NR, 0, 0, q ? 1 : add,
@@ -35,9 +39,10 @@ static void outer(word count, word m, word n, const real* a, const real* b, int 
         } while (q < count);
     }
 }
+
 /* to[u * step] = sum over rows of a[q, u] * rows[q][i] (+ itself); without rows, of a alone */
-static void weigh(word count, word n, const real* a, word lead, const real* const* rows, word i,
-                  real* to, word step, int add) {
+static void weighted_sum(word count, word n, const real* a, word lead, const real* const* rows,
+                         word i, real* to, word step, int add) {
     word u = 0;
     for (; u + 4 * VL <= n; u += 4 * VL) {
         vec s[4] = {{0}};

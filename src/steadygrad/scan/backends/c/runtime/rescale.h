@@ -2,20 +2,31 @@
 #pragma once
 #include "step_blocks.h"
 
+/* A word that holds the bits of a double. */
 static inline double as_double(word bits) {
     double value;
     memcpy(&value, &bits, sizeof value);
     return value;
 }
-/* a number times a power of two, in two halves: one factor could itself leave the range */
-static inline int held(int e) {
+
+static inline int clamp_exponent(int e) {
     const int most = sizeof(real) == 4 ? 126 : 1022;
     return e > most ? most : (e < -most ? -most : e);
 }
-static inline real times(real x, int e) {
+
+/* A number times a power of two, in two halves: one factor could itself leave the range. */
+static inline real times_power(real x, int e) {
     const int h = e >> 1;
-    return x * r_ldexp(1, held(h)) * r_ldexp(1, held(e - h));
+    return x * r_ldexp(1, clamp_exponent(h)) * r_ldexp(1, clamp_exponent(e - h));
 }
+
+/* Bring one row of the gradient, in all states, back into the range of its type.
+
+   The backward loop is linear in the gradient, so a row may be multiplied by a power of two, which
+   is exact, and divided again when it is read. What would be 1e-60 is carried as a number near one
+   and an exponent. `now[0]` is the exponent of this row, `*factor` the power that undoes it; `look`
+   says whether to measure the row. Whether it is scaled is returned. The same rule in torch is
+   `scan/rescale.py`. */
 static int rescale(real* const* all, const word* widths, int states, word row, int look,
                    const real* outside, int32_t* now, real* factor) {
     int move = 0;
@@ -40,17 +51,21 @@ static int rescale(real* const* all, const word* widths, int states, word row, i
     if (move) {
         for (int k = 0; k < states; k++)
             for (word u = 0; u < widths[k]; u++)
-                all[k][row * widths[k] + u] = times(all[k][row * widths[k] + u], move);
+                all[k][row * widths[k] + u] = times_power(all[k][row * widths[k] + u], move);
         now[0] += move;
-        *factor = times(1, -now[0]);
+        *factor = times_power(1, -now[0]);
     }
     return now[0] != 0 || move != 0;
 }
+
 /* the gradient at the last state, from `at` on; none is zero */
-static void enter(word n, const real* grad, word at, real* to) {
+static void load_gradient(word n, const real* grad, word at, real* to) {
     if (grad) memcpy(to, grad + at, n * sizeof(real));
     else memset(to, 0, n * sizeof(real));
 }
+
+/* Bound one row: by value (0), or by its norm. The sum is in double: in float the squares of what
+   is above 1e19 are infinite, and the row would become zero. */
 static void clip(real* g, word n, word by, real bound) {
     if (by == 0) {
         for (word u = 0; u < n; u++) {

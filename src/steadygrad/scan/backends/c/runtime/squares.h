@@ -42,6 +42,8 @@ INLINE quad across(vec a, vec b, vec c, vec d) {
     return s;
 }
 #endif
+
+/* Zeros, then ones: a load from within masks the part of a last vector that was summed before. */
 static const real edge[2 * VL] = {[VL... 2 * VL - 1] = 1};
 static __attribute__((noinline)) quad squares_of_few(const real* g0, const real* g1, const real* g2,
                                                      const real* g3, word n) {
@@ -52,6 +54,7 @@ static __attribute__((noinline)) quad squares_of_few(const real* g0, const real*
     }
     return s;
 }
+
 /* Of four rows at once: a sum across one vector costs as much as across four. Where the last vector
    is not full, it begins earlier, and what has been summed already weighs nothing. */
 INLINE quad squares(const real* g0, const real* g1, const real* g2, const real* g3, word n) {
@@ -73,6 +76,7 @@ INLINE quad squares(const real* g0, const real* g1, const real* g2, const real* 
     }
     return across(a, b, c, d);
 }
+
 typedef __typeof__((quad){0} > 0) quads; /* -1 where so, else 0 */
 INLINE int all_of(quads are) {
     word bits[sizeof(quads) / sizeof(word)], all = -1;
@@ -80,11 +84,13 @@ INLINE int all_of(quads are) {
     for (int i = 0; i < (int)(sizeof bits / sizeof *bits); i++) all &= bits[i];
     return all == -1;
 }
+
 /* beyond, squares may have left their range */
 #define MOST_SQUARES (BYTES == 4 ? (real)1e28 : (real)1e290)
+
 /* The sum of one row in double. If values are not finite, how many, and whether the sum is NaN
    (or infinite): below zero, where no sum is. */
-static double look_closely(const real* g, word n) {
+static double careful_sum(const real* g, word n) {
     double sum = 0;
     word count = 0;
 #pragma omp simd reduction(+ : sum)
@@ -93,20 +99,26 @@ static double look_closely(const real* g, word n) {
     for (word u = 0; u < n; u++) count += !(g[u] - g[u] == 0);
     return count ? -(double)(2 * count + (sum != sum)) : sum;
 }
+
 /* Sums that are written already, of `rows` rows, formed anew where they are not to be trusted. */
-ALONE note_closely(word rows, const int count, const real* const* first, const word* lead,
-                   const word* n, double* to) {
+ALONE record_carefully(word rows, const int count, const real* const* first, const word* lead,
+                       const word* n, double* to) {
     for (int v = 0; v < count; v++)
         for (word i = 0; i < rows; i++, to++)
             if (!(*to > 1 / (double)MOST_SQUARES && *to < (double)MOST_SQUARES))
-                *to = look_closely(first[v] + i * lead[v], n[v]);
+                *to = careful_sum(first[v] + i * lead[v], n[v]);
 }
+
 typedef double four __attribute__((vector_size(32), aligned(8), may_alias));
+
 /* For each of `rows` rows a record of `count` sums: value v of row r is at first[v] + r * lead[v],
    of n[v] units; `even` if all are of the same. Of the first `fours` rows one value of four rows at
    a time, and their sums stand together, value by value; of the others four values at a time. */
-INLINE void look(word rows, word fours, const int count, const int even, const real* const* first,
-                 const word* lead, const word* n, double* record) {
+INLINE void record_squares(word rows, word fours, const int count, const int even,
+                           const real* const* first, const word* lead, const word* n,
+                           double* record) {
+    /* Sums in `real` are fast, and right unless a square leaves its range: then once more, in
+       double. `fine` stays all ones as long as every sum is well inside; a NaN is not. */
     const quad most = (quad){0} + MOST_SQUARES, least = 1 / most;
     for (word i = 0; i < fours; i += 4) {
         double* const to = record + i * count;
@@ -122,7 +134,7 @@ INLINE void look(word rows, word fours, const int count, const int even, const r
         if (__builtin_expect(!all_of(fine), 0)) {
             const real* here[count];
             for (int v = 0; v < count; v++) here[v] = first[v] + i * lead[v];
-            note_closely(4, count, here, lead, n, to);
+            record_carefully(4, count, here, lead, n, to);
         }
     }
     for (word i = fours; i < rows; i++) {
@@ -140,11 +152,13 @@ INLINE void look(word rows, word fours, const int count, const int even, const r
                 for (int k = 0; k < more; k++) to[v + k] = wide[k];
             fine &= (sum > least) & (sum < most);
         }
-        if (__builtin_expect(!all_of(fine), 0)) note_closely(1, count, here, lead, n, to);
+        if (__builtin_expect(!all_of(fine), 0)) record_carefully(1, count, here, lead, n, to);
     }
 }
+
 /* whether any row was so far from one, a step ago, that it may have to be rescaled */
-INLINE int strays(const double* record, const int count, const int states, word rows, word fours) {
+INLINE int may_need_rescaling(const double* record, const int count, const int states, word rows,
+                              word fours) {
     int far = 0;
     for (word i = 0; i < rows; i++) {
         const int apart = i < fours ? 4 : 1;
@@ -155,10 +169,12 @@ INLINE int strays(const double* record, const int count, const int states, word 
     }
     return far;
 }
-static void clear(int32_t* to, word n, word part, word parts) {
+
+static void clear_share(int32_t* to, word n, word part, word parts) {
     memset(to + n * part / parts, 0, (n * (part + 1) / parts - n * part / parts) * sizeof *to);
 }
+
 static void unscale(real* g, word n, int e) {
     if (e)
-        for (word u = 0; u < n; u++) g[u] = times(g[u], -e);
+        for (word u = 0; u < n; u++) g[u] = times_power(g[u], -e);
 }

@@ -9,17 +9,21 @@
 #pragma once
 #include "vectors.h"
 
+/* Not inlined: a tile uses all registers, and the loop around it would lose its own. */
 #define ALONE static __attribute__((noinline)) void
 #define TERMS word k, const real *a, word lead, const real *p, word panel
 #define PLACE const real *start, int add, target c, word i0, word j, word left
+
 static inline real* row_of(target c, word i) { return c.list ? c.list[i] : c.at + i * c.lead; }
-INLINE void put(real* to, vec s, const real* start, int add) {
+
+INLINE void store(real* to, vec s, const real* start, int add) {
     if (start) s += *(const vec*)start;
     if (add) s += *(const vec*)to;
     *(vec*)to = s;
 }
+
 /* the last columns, fewer than the vectors of a tile */
-ALONE put_some(real* to, const vec* s, const real* start, int add, word left) {
+ALONE store_some(real* to, const vec* s, const real* start, int add, word left) {
     const real* const t = (const real*)s;
     word u = 0;
     for (; u + 4 <= left; u += 4) {

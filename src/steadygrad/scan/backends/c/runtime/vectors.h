@@ -15,20 +15,24 @@
 #define WIDTH 16
 #define MR 6
 #endif
-#define NV 2
+#define NV 2 /* vectors in a row of the usual tile: with MR rows, all registers but a few */
 #define VL (WIDTH / BYTES)
 #define NR (VL * NV)
-#define DEEP 192           /* rows of a right factor that stay in the first cache */
-#define LEAD(n) ((n) + 16) /* rows a power of two apart would share cache lines */
+/* Rows of a right factor that stay in the first cache: NR columns are at most 128 bytes. */
+#define DEEP 192
+/* From one row to the next. Rows a power of two apart would fall into the same few cache sets. */
+#define LEAD(n) ((n) + 16)
 #define UP(n, by) (((n) + (by) - 1) / (by) * (by))
 #if defined(__x86_64__)
-#define REST __builtin_ia32_pause()
+#define CPU_PAUSE __builtin_ia32_pause()
 #elif defined(__aarch64__)
-#define REST __asm__ volatile("yield")
+#define CPU_PAUSE __asm__ volatile("yield")
 #else
-#define REST (void)0
+#define CPU_PAUSE (void)0
 #endif
 #define INLINE static inline __attribute__((always_inline))
+/* Aligned as one number is, so that they may stand anywhere; may_alias, so that rows of `real` may
+   be read through them without the compiler assuming that the two are different memory. */
 typedef real vec __attribute__((vector_size(WIDTH), aligned(sizeof(real)), may_alias));
 typedef real quad __attribute__((vector_size(4 * sizeof(real)), aligned(sizeof(real)), may_alias));
 
@@ -40,9 +44,9 @@ typedef struct {
 } target;
 
 #if defined(__clang__) || __GNUC__ >= 12
-/* four columns of four, whose elements stand one after another, as rows */
+/* Four columns of four, whose elements stand one after another, as rows */
 #define MIX __builtin_shufflevector
-INLINE void turn(const real* from, word column, real* to) {
+INLINE void transpose_4x4(const real* from, word column, real* to) {
     const quad a = *(const quad*)from, b = *(const quad*)(from + column);
     const quad c = *(const quad*)(from + 2 * column), d = *(const quad*)(from + 3 * column);
     const quad ab = MIX(a, b, 0, 4, 1, 5), cd = MIX(c, d, 0, 4, 1, 5);
@@ -55,8 +59,9 @@ INLINE void turn(const real* from, word column, real* to) {
 #define FOURS(k, row) ((row) == 1 ? (k) / 4 * 4 : 0)
 #else
 #define FOURS(k, row) 0
-#define turn(from, column, to) (void)0
+#define transpose_4x4(from, column, to) (void)0
 #endif
+
 /* A right factor (k, n), element (i, j) at b[i * row + j * column], in panels of NR columns;
    the share of one of several threads. */
 static inline word panels_of(word k, word n) { return UP(n, NR) * k; }
@@ -73,7 +78,7 @@ static void pack(word k, word n, const real* b, word row, word column, real* to,
         word i0 = 0;
         for (; j + NR <= n && i0 < FOURS(k, row); i0 += 4)
             for (word c = 0; c < NR; c += 4)
-                turn(b + i0 + (j + c) * column, column, p + i0 * NR + c);
+                transpose_4x4(b + i0 + (j + c) * column, column, p + i0 * NR + c);
         for (; i0 < k; i0 += 16) /* a cache line of each of eight rows at a time */
             for (word c0 = 0; c0 < NR; c0 += 8)
                 for (word i = i0; i < i0 + 16 && i < k; i++)
