@@ -2,8 +2,7 @@
 
 A back end's test class inherits from `BackendSuite`, says its name and lists cells.
 
-Values are compared with a float64 run. A float32 run may be off by a few times what `eager` is off
-on the same inputs: rounding differs from processor to processor, and so does what it costs.
+Values are compared with a float64 run; for float32 see `tests.helpers.tolerance`.
 """
 
 from dataclasses import replace
@@ -18,6 +17,7 @@ from torch.nn.utils.rnn import pack_sequence
 from steadygrad.cells import Cell
 from steadygrad.nn import Recurrent
 from steadygrad.scan import BACKENDS, BackendError, Layout, LoopClip, ScanCall, Tap, Weights, scan
+from tests.helpers.tolerance import assert_as_near
 
 I = 4
 SHAPES = [(1, 3, 5), (7, 1, 5), (3, 2, 1), (4, 5, 33)]
@@ -28,10 +28,6 @@ CLIPS = [
     for by in ("value", "norm")
     for place in ("recurrent", "total", "preactivation")
 ]
-SLACK = 6.0
-"""How many times the error of `eager` in float32 another back end may have."""
-FLOOR = 3e-7
-"""An error of eager below a few units in the last place is luck."""
 TAPPED = ("log10_norm", "log10_gate", "nonfinite", "present")
 
 
@@ -78,16 +74,6 @@ def outcome(layer: Recurrent, given: Any, dtype: torch.dtype, taped: bool = Fals
         loss, inputs, create_graph=taped, allow_unused=True, materialize_grads=True
     )
     return [*values, *grads]
-
-
-def largest_error(found: list[Tensor], exact: list[Tensor]) -> float:
-    """Relative to the largest number of each tensor."""
-    errors = [0.0]
-    for value, right in zip(found, exact, strict=True):
-        if right.numel():
-            top = right.abs().max().clamp_min(1e-30)
-            errors.append(float(((value.double() - right).abs().max() / top).detach()))
-    return max(errors)
 
 
 class BackendSuite:
@@ -138,12 +124,12 @@ class BackendSuite:
         for form in self.forms_of(cell):
             x = input_of(9, 5, form)
             exact = self.wanted(layer_of(cell, 33, form), x)
-            errors = []
-            for name in ("eager", self.name):
+            found = []
+            for name in (self.name, "eager"):
                 layer = layer_of(cell, 33, form)
                 layer.backend = name
-                errors.append(largest_error(outcome(layer, x, torch.float32), exact))
-            assert errors[1] <= SLACK * max(errors[0], FLOOR), form
+                found.append(outcome(layer, x, torch.float32))
+            assert_as_near(*found, exact)
 
     def test_taps_and_clips(self, cell: Cell) -> None:
         for form, clip in product(("dense", "packed"), (None, *self.clips)):

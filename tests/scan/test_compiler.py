@@ -20,6 +20,7 @@ from steadygrad.scan.backends.c.printer.operations import LINES
 from steadygrad.scan.ir.operations import NUMBERS, POINTWISE
 from tests.helpers.marks import needs_compiler
 from tests.helpers.small_cells import GROUPS, ODD, Noisy, OtherArguments, Truncated
+from tests.helpers.tolerance import assert_as_near, in_double
 
 # Many kernels that run a few steps each: what counts is how long the compiler takes.
 pytestmark = [needs_compiler, pytest.mark.usefixtures("quick_builds")]
@@ -34,16 +35,24 @@ def outcome(layer: Recurrent, given: Any, taped: bool = False) -> list[Tensor]:
     batch = int(given.batch_sizes[0]) if hasattr(given, "batch_sizes") else given.shape[1]
     count = layer.num_layers * layer.num_directions
     widths = [layer.output_size] + [layer.hidden_size] * (len(layer.cell.states) - 1)
-    start = [torch.rand(count, batch, w, dtype=source.dtype, requires_grad=True) for w in widths]
+    start = [torch.rand(count, batch, w, dtype=torch.float64).to(source.dtype) for w in widths]
+    start = [s.requires_grad_() for s in start]
     output, last = layer(given, tuple(start) if len(start) > 1 else start[0])
     last = last if isinstance(last, tuple) else (last,)
     values = [output.data if hasattr(output, "batch_sizes") else output, *last]
-    loss = torch.stack([(v * torch.rand(v.shape, dtype=v.dtype)).sum() for v in values]).sum()
+    mixture = [torch.rand(v.shape, dtype=torch.float64).to(v.dtype) for v in values]
+    loss = torch.stack([(v * m).sum() for v, m in zip(values, mixture, strict=True)]).sum()
     inputs = [source, *start, *layer.parameters()]
     found = torch.autograd.grad(
         loss, inputs, create_graph=taped, allow_unused=True, materialize_grads=True
     )
     return [*values, *found]
+
+
+def hidden(layer: Recurrent, given: Any) -> list[Tensor]:
+    with torch.no_grad():
+        output = layer(given)[0]
+    return [output.data if hasattr(output, "batch_sizes") else output]
 
 
 def inputs(form: str, dtype: torch.dtype = torch.float64) -> Any:
@@ -69,26 +78,19 @@ def test_a_written_out_gradient_is_that_of_the_tape(cell: Cell) -> None:
 @pytest.mark.parametrize("cell", [*ODD, *GROUPS], ids=lambda c: str(c)[:40])
 def test_compiled_is_eager(cell: Cell) -> None:
     for dtype in (torch.float64, torch.float32):
-        # What has a jump or a large slope, such as a remainder, magnifies what is rounded.
-        tight: Any = {} if dtype == torch.float64 else {"rtol": 1e-2, "atol": 1e-3}
         for count, form in ((1, "dense"), (2, "packed")):
             torch.set_num_threads(count)
             layer = Recurrent(cell, I, H, bidirectional=True, dtype=dtype)
             x = inputs(form, dtype)
             layer.backend = "eager"
-            wanted = outcome(layer, x)
+            wanted, exact = outcome(layer, x), in_double(outcome, layer, x)
             assert {v.dtype for v in wanted} == {dtype}
             layer.backend = "c"
             for _ in range(2):
-                torch.testing.assert_close(outcome(layer, x), wanted, **tight)
-            with torch.no_grad():
-                torch.manual_seed(3)
-                free = layer.eval()(x)[0]
-                layer.backend = "eager"
-                kept = layer(x)[0]
-            torch.testing.assert_close(
-                *((v.data if form == "packed" else v) for v in (free, kept)), **tight
-            )
+                assert_as_near(outcome(layer, x), wanted, exact)
+            free = hidden(layer.eval(), x)
+            layer.backend = "eager"
+            assert_as_near(free, hidden(layer, x), in_double(hidden, layer, x))
 
 
 @pytest.mark.parametrize("cell", ODD, ids=repr)
@@ -123,15 +125,14 @@ def test_a_projected_lstm_is_compiled_and_equals_torch(form: str, dtype: torch.d
     ours = LSTM(I, 20, 2, bidirectional=True, proj_size=3, dtype=dtype, backend="c")
     ours.load_state_dict(theirs.state_dict())
     x = inputs(form, dtype)
-    found = []
-    for layer in (ours, theirs):
-        output, last = layer(x)
+
+    def squared(layer: Any, given: Any) -> list[Tensor]:
+        output, last = layer(given)
         loss = (output.data**2).sum() + sum((s**2).sum() for s in last)
-        source = x.data if form == "packed" else x
-        grads = torch.autograd.grad(loss, [source, *layer.parameters()])
-        found.append([output.data, *last, *grads])
-    tight: Any = {} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-5}
-    torch.testing.assert_close(*found, **tight)
+        source = given.data if form == "packed" else given
+        return [output.data, *last, *torch.autograd.grad(loss, [source, *layer.parameters()])]
+
+    assert_as_near(squared(ours, x), squared(theirs, x), in_double(squared, theirs, x))
 
 
 def test_a_projected_lstm_has_the_taps_clips_and_stream_of_eager() -> None:
