@@ -1,6 +1,7 @@
 """Threads of a compiled cell: rows of the batch, or columns of the products, against `eager`."""
 
 import ctypes
+import platform
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 from steadygrad.nn import Recurrent
 from steadygrad.scan import Layout, LoopClip, Tap
-from steadygrad.scan.backends.c import call, threads
+from steadygrad.scan.backends.c import build, call, threads
 from steadygrad.scan.backends.c import openmp as tools
 from tests.helpers.marks import needs_compiler
 
@@ -74,6 +75,22 @@ def test_columns_split_over_threads_are_eager(name: str, form: str) -> None:
     for count, steps, batch, inputs, hidden in shapes:
         torch.set_num_threads(count)
         alike(name, given(form, steps, batch, inputs), hidden, input_size=inputs)
+
+
+@needs_compiler
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="builds for x86")
+@pytest.mark.usefixtures("columns")
+def test_narrow_vectors_of_doubles_are_packed_within_their_panel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two doubles a vector, as on 64-bit Arm: a panel has four columns, and its neighbour is near.
+
+    What is written beyond the last panel is seen where another thread has written before.
+    """
+    narrow = tuple(f.replace("-march=native", "-march=x86-64-v2") for f in build.FLAGS)
+    monkeypatch.setattr(build, "FLAGS", narrow)
+    torch.set_num_threads(2)
+    alike("lstm", given("dense", 7, 3, 6), 21, input_size=6)
 
 
 @needs_compiler
