@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -14,10 +14,21 @@ from steadygrad.errors import InputError
 
 if TYPE_CHECKING:
     from steadygrad.diagnosis.explain import Explanation
+    from steadygrad.diagnosis.question import Answer
 
 
-def explain(about: Annotated[str | None, tyro.conf.Positional] = None, json: bool = False) -> int:
-    """Explain a fault, a quantity or a run.
+def explain(
+    about: Annotated[str | None, tyro.conf.Positional] = None,
+    symptom: str | None = None,
+    cell: str | None = None,
+    layers: int | None = None,
+    hidden: int | None = None,
+    lr: float | None = None,
+    optimizer: Literal["adam", "sgd"] = "adam",
+    lag: int | None = None,
+    json: bool = False,
+) -> int:
+    """Explain a fault, a quantity, a run or a symptom.
 
     Of a fault: what it is, how it is measured, which numbers decide, and what helps. Of a run: how
     it ended, what was found, what was tried, and of each rollback what diverged when, to where the
@@ -26,11 +37,24 @@ def explain(about: Annotated[str | None, tyro.conf.Positional] = None, json: boo
     Args:
         about: Name of the fault or the quantity, or the record of a run (run.db) or its folder;
             without one, all faults are listed, the worst first.
+        symptom: What you see, in words, like "loss NaN at epoch 3": says what to measure, and why.
+        cell: Of the network that shows it; lstm if not given.
+        layers: Its layers; 1 if not given.
+        hidden: Its units a layer; 128 if not given.
+        lr: Its learning rate.
+        optimizer: What steps with it.
+        lag: Steps back that the task needs.
         json: Print one JSON document and nothing else.
     """
     from steadygrad.cli.explain_run import explain_run
     from steadygrad.diagnosis.explain import explain as explain_fault
 
+    told = {"symptom": symptom, "cell": cell, "layers": layers, "hidden": hidden}
+    given = {n: v for n, v in (told | {"lr": lr, "lag": lag}).items() if v is not None}
+    if given:
+        if about is not None:
+            raise InputError(f"explain: name {about!r} or describe a training, not both")
+        return _answer(given | {"optimizer": optimizer}, json)
     if about is None:
         _list(json)
         return 0
@@ -47,6 +71,36 @@ def explain(about: Annotated[str | None, tyro.conf.Positional] = None, json: boo
     else:
         print("\n".join(_lines(found)))
     return 0
+
+
+def _answer(given: dict[str, Any], json: bool) -> int:
+    """Say what to measure in a training that is described by options."""
+    from steadygrad.diagnosis.question import Question, ask
+
+    answer = ask(Question(**given))
+    if json:
+        print(json_format.dumps(plain(asdict(answer)), indent=2, allow_nan=False))
+    else:
+        print("\n".join(_answer_lines(answer)))
+    return 0
+
+
+def _answer_lines(answer: "Answer") -> list[str]:
+    lines = ["Before any measurement:"]
+    for estimate in answer.estimates:
+        lines += _wrapped(estimate.text[0].upper() + estimate.text[1:] + ".", "  ")
+    if not answer.suspects:
+        lines += ["", "Nothing of this is beyond a threshold: only a measurement tells."]
+    for number, suspect in enumerate(answer.suspects, 1):
+        fault = suspect.fault
+        lines += ["", *_wrapped(f"{number}. {fault.fault}: {fault.what}")]
+        lines += _wrapped(f"Why: {suspect.why}.", "   ")
+        lines += _wrapped(f"Measure: {suspect.look_at}. {fault.measured}", "   ")
+        decides = ", ".join(f"{name} {value:g}" for name, value in fault.thresholds.items())
+        lines += _wrapped(f"Decides: {decides}.", "   ") if decides else []
+        helps = [*fault.remedies, *fault.advice]
+        lines += _wrapped(f"Helps: {', '.join(helps)}.", "   ") if helps else []
+    return [*lines, "", "To find out which:", *(f"  {line}" for line in answer.measure.split("\n"))]
 
 
 def _explain_quantity(about: str, json: bool) -> bool:

@@ -10,13 +10,12 @@ from rich.text import Text
 
 from steadygrad.learn import Lesson, Result
 from steadygrad.learn import parts as lesson_parts
-from steadygrad.learn.page import number
 from steadygrad.learn.scene import Scene
 from steadygrad.report import Line, Plot
 from steadygrad.report.plot import reading
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-SAMPLES = 48
+SAMPLES = 40
 
 
 def show(lesson: Lesson, result: Result) -> None:
@@ -47,15 +46,21 @@ def _print(console: Console, part: lesson_parts.Part, width: int) -> None:
 
 
 def _table(console: Console, part: lesson_parts.Table, width: int) -> None:
-    drawn = Table(box=None, pad_edge=False, title_justify="left")
+    drawn = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for index, name in enumerate(part.head):
         drawn.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
     for row in part.rows:
-        drawn.add_row(*(Text(number(cell)) for cell in row))
+        drawn.add_row(*(Text(_number(cell)) for cell in row))
     console.print(Text(part.title, style="bold"), width=width)
     if part.about:
         console.print(Text(part.about, style="dim"), width=width)
     console.print(drawn)
+
+
+def _number(cell: lesson_parts.Cell) -> str:
+    return (
+        cell if isinstance(cell, str) else f"{cell:,}" if isinstance(cell, int) else f"{cell:.3g}"
+    )
 
 
 def _plot(console: Console, part: Plot, width: int) -> None:

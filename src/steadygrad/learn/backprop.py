@@ -127,6 +127,7 @@ class BackpropLesson(Lesson):
 
     name: ClassVar[str] = "backprop"
     question: ClassVar[str] = "What does backpropagation through time compute, number by number?"
+    place: ClassVar[int] = 20
 
     cell: Kind = "rnn"
     weights: Path | None = None

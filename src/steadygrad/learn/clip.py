@@ -191,6 +191,7 @@ class ClipLesson(Lesson):
 
     name: ClassVar[str] = "clip"
     question: ClassVar[str] = "What does gradient clipping do, and where does it act?"
+    place: ClassVar[int] = 40
 
     w: float = 5.0
     b: float = -2.0

@@ -25,8 +25,8 @@ class Result(ABC):
 class Lesson(ABC):
     """A question answered by a computation: a frozen dataclass whose fields are its options.
 
-    A subclass states `name` and `question`, derives everything in `run`, and is known to the
-    command line, the page and the tests by its import line in `steadygrad.learn`. A page that
+    A subclass states `name`, `question` and `place`, derives everything in `run`, and is known to
+    the command line, the page and the tests by its import line in `steadygrad.learn`. A page that
     computes again while a reader moves a slider does so by pure functions in a script beside the
     lesson's file (``name.js``); a test compares each of them with Python.
     """
@@ -34,6 +34,8 @@ class Lesson(ABC):
     name: ClassVar[str]
     question: ClassVar[str]
     """The question that the lesson answers: the headline of its page."""
+    place: ClassVar[int]
+    """Lessons build on each other: the lowest comes first. The house's are tens."""
 
     @abstractmethod
     def run(self) -> Result:
@@ -61,6 +63,6 @@ def scenes(parts: Iterable[Part]) -> list[Scene]:
 
 
 def register(kinds: Iterable[object]) -> dict[str, type[Lesson]]:
-    """The lessons among the names of a room, by `Lesson.name`, in the order of the import lines."""
+    """The lessons among the names of a room, by `Lesson.name`, in the order of `Lesson.place`."""
     found = [k for k in kinds if isinstance(k, type) and issubclass(k, Lesson) and k is not Lesson]
-    return {kind.name: kind for kind in found}
+    return {kind.name: kind for kind in sorted(found, key=lambda kind: kind.place)}

@@ -217,6 +217,7 @@ class LSTMLesson(Lesson):
 
     name: ClassVar[str] = "lstm"
     question: ClassVar[str] = "How does an LSTM keep a memory, and with it the gradient?"
+    place: ClassVar[int] = 10
 
     weight: float = 10.0
     x: float = 1.0

@@ -177,6 +177,7 @@ class RememberLesson(Lesson):
 
     name: ClassVar[str] = "remember"
     question: ClassVar[str] = "From which past letters does the gradient still arrive?"
+    place: ClassVar[int] = 50
 
     sentence: str = "the rabbit took a watch out of its waistcoat-pocket"
     at: int = 0

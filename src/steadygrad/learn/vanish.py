@@ -212,6 +212,7 @@ class VanishLesson(Lesson):
 
     name: ClassVar[str] = "vanish"
     question: ClassVar[str] = "Why do gradients vanish and explode?"
+    place: ClassVar[int] = 30
 
     hidden: int = 32
     steps: int = 60
