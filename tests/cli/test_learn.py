@@ -35,8 +35,7 @@ def test_a_lesson_is_shown_and_written(
     assert LESSONS[name].question in " ".join(output.split())
     assert str(page) in output.replace("\n", "")
     text = page.read_text("utf-8")
-    assert "default-src 'none'" in text and "http://www.w3.org" in text
-    assert "https://" not in text.replace("https://docs", "")
+    assert "Content-Security-Policy" in text and "https://" not in text
 
 
 @pytest.mark.parametrize("name", LESSONS)
