@@ -1,6 +1,7 @@
 """A question is answered from what the faults declare and from what is computed."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ def test_what_brings_a_fault_about_is_named_beside_it(name: str) -> None:
 
 def test_the_first_step_of_adam_is_what_is_said() -> None:
     hidden, lr = 64, 0.01
-    layer = torch.nn.LSTM(8, hidden)
+    layer: Any = torch.nn.LSTM(8, hidden)
     optimizer = torch.optim.Adam(layer.parameters(), lr=lr)
     before = layer.weight_hh_l0.detach().clone()
     layer(torch.randn(20, 4, 8))[0][-1].pow(2).sum().backward()

@@ -98,7 +98,8 @@ def test_the_page_changes_a_weight_or_an_input_as_autograd_does(lesson: Backprop
     scene = scene_of(lesson, "ledger")
     values, steps, units = values_of(lesson)
     names = [n for n in values if n[0] in "WRbx" and not n.endswith("(0)")]
-    cases = [{"at": 1, "what": name, "by": 0.25} for name in names]
+    few = names[:: max(1, len(names) // 12)]  # of each kind some
+    cases = [{"at": 1, "what": name, "by": 0.25} for name in few]
     before = by_autograd(values, lesson.cell, steps, units)
     for case, made in zip(
         cases, compute("backprop", "ledger", *cases, data=scene.data), strict=True

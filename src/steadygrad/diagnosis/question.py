@@ -23,7 +23,13 @@ Optimizer = Literal["adam", "sgd"]
 INPUTS, BATCH, DEFAULT_LENGTH = 8, 4, 100
 FEW = 4  # suspects that are told; more would be no answer
 WEAK = 0.5  # share of the best match below which another is none
-ALIKE = {"inf": "nan", "infinite": "nan", "infinity": "nan", "diverge": "nan", "diverges": "nan"}
+ALIKE: Mapping[str, str] = {
+    "inf": "nan",
+    "infinite": "nan",
+    "infinity": "nan",
+    "diverge": "nan",
+    "diverges": "nan",
+}
 EMPTY = frozenset(
     "a all an and are as at be but by can do does for from has have i in into is it its my no not "
     "of off on or out so still than that the then there they this to too up was what when where "
@@ -151,8 +157,8 @@ def _matched(symptom: str, faults: Mapping[str, Fault]) -> dict[str, str]:
 
 def _words(text: str) -> set[str]:
     """Words that carry meaning, their commonest endings taken off."""
-    found = {ALIKE.get(w, w) for w in re.findall(r"[a-z]+", text.lower())} - EMPTY
-    return {re.sub(r"(?<=[a-z]{4})(ing|es|ed|s)$", "", w) for w in found}
+    found = {str(ALIKE.get(w, w)) for w in re.findall(r"[a-z]+", text.lower())} - EMPTY
+    return {re.sub(r"(?<=[a-z]{4})(ing|es|ed|s)$", "", word) for word in found}
 
 
 def _estimates(question: Question) -> list[Estimate]:
