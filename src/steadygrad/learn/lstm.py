@@ -175,7 +175,7 @@ class LSTMResult(Result):
                 [
                     (
                         f"{d.weight:g}",
-                        d.forget,
+                        f"{d.forget:.6g}",
                         _share(d.log10_lstm[-1]),
                         _count(d.half_life),
                         _share(d.log10_rnn[-1]),

@@ -10,6 +10,8 @@
     if (v === 0) return "0";  // and not -0
     if (Number.isInteger(v) && size < 1e6) return v.toLocaleString("en").replace("-", "−");
     if (size >= 1e-3 && size < 1e6) {
+      // What is just below one must not read as one: 0.99995 a step is another thing than 1.
+      if (size < 1 && Number(size.toPrecision(4)) === 1) return String(Number(v.toPrecision(8))).replace("-", "−");
       return String(Number(v.toPrecision(4))).replace("-", "−");
     }
     const k = Math.floor(Math.log10(size));
@@ -36,17 +38,17 @@
     return node;
   };
 
-  // A curve leaves the drawing at its edges: values beyond an axis are cut there.
+  // A curve leaves the drawing at its edge, and comes back where its values do.
   const path = (points, axes) => {
     const at = (v, [low, high]) => (v - low) / (high - low);
-    let pen = "M";
-    let d = "";
+    let [pen, wasOut, d] = ["M", false, ""];
     for (const [x, y] of points) {
-      const value = axes.log && y === -Infinity ? axes.y[0] : y;
-      if (!Number.isFinite(value)) { pen = "M"; continue; }
-      const height = Math.max(-0.02, Math.min(1.02, at(value, axes.y)));
-      d += pen + (1000 * at(x, axes.x)).toFixed(1) + " " + (1000 * (1 - height)).toFixed(1);
-      pen = "L";
+      const height = at(axes.log && y === -Infinity ? axes.y[0] - 1 : y, axes.y);
+      const isOut = height < -0.001 || height > 1.001;
+      if (!Number.isFinite(height) || (isOut && wasOut)) { pen = "M"; wasOut = isOut; continue; }
+      const edge = Math.max(0, Math.min(1, height));
+      d += pen + (1000 * at(x, axes.x)).toFixed(1) + " " + (1000 * (1 - edge)).toFixed(1);
+      [pen, wasOut] = [isOut && pen === "L" ? "M" : "L", isOut];
     }
     return d || "M0 0";
   };
