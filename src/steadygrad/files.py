@@ -51,6 +51,20 @@ def replace(
     sync_folder(path.parent)
 
 
+def cache_folder(name: str) -> Path | None:
+    """Where this user's files of a kind are kept between runs; None for a user without a home.
+
+    ``$XDG_CACHE_HOME/steadygrad/<name>``, or ``~/.cache/steadygrad/<name>``.
+    """
+    base = os.environ.get("XDG_CACHE_HOME")
+    if not base:
+        try:
+            base = Path.home() / ".cache"
+        except RuntimeError:  # HOME is not set, and nobody knows this user: a container
+            return None
+    return Path(base) / "steadygrad" / name
+
+
 def sync_folder(folder: Path) -> None:
     """Make sure that moves into ``folder`` have reached the disk."""
     if os.name != "posix":  # elsewhere a folder cannot be opened

@@ -155,8 +155,11 @@ def test_diverged_is_exit_code_1_with_a_report(
     errors = capsys.readouterr().err
     assert errors.startswith("steadygrad: training diverged: the ") and errors.count("\n") == 1
     assert (tmp_path / "report.html").exists()
+    # What became of it is told again, and the page drawn again; nothing is trained.
     run("train", wave, "--out", tmp_path, *wild, *QUICK, "--resume", code=1)
-    assert "training diverged" in capsys.readouterr().err  # it has ended, and says so again
+    assert capsys.readouterr().err == errors
+    run("train", wave, "--out", tmp_path, *wild, *QUICK, "--resume", "--rollbacks", "2", code=2)
+    assert "the run there is diverged" in capsys.readouterr().err
 
 
 def test_report_draws_again(wave: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,8 +12,8 @@ from torch import nn
 from steadygrad.bench.demo_fit import Reader, Recipe, fit, score
 from steadygrad.diagnosis import Diagnosis, Finding, diagnose
 from steadygrad.diagnosis.forks import NOTHING, Choice, Scored, choose
-from steadygrad.errors import InputError
 from steadygrad.record import Record, read
+from steadygrad.record.ownership import refuse_foreign
 from steadygrad.remedies import REMEDIES, Course, Remedy, parse
 from steadygrad.report import write
 from steadygrad.tasks import Score
@@ -167,14 +167,10 @@ class Demo:
 
     def _check_folder(self) -> None:
         """Refuse at once what would be refused only after the training."""
+        refuse_foreign(self.out / name for name in (BEFORE, AFTER, REPORT))
         for path in (self.out / BEFORE, self.out / AFTER):
             if path.exists():
                 read(path).close()
-        if (self.out / REPORT).is_dir():
-            raise InputError(
-                f"{self.out / REPORT}: expected a file or nothing, found a folder; "
-                "give another --out"
-            )
 
     def _progress(self, what: str, epochs: int) -> Callable[[int], None]:
         self.tell(what, 0, epochs)

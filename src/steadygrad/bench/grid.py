@@ -1,6 +1,7 @@
 """A grid of runs: every combination, each done once, whatever interrupts it."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
@@ -10,6 +11,8 @@ from steadygrad.bench.trial import Result, Trial, run_trial
 from steadygrad.errors import InputError
 from steadygrad.record import Results
 from steadygrad.spec import write_spec
+
+MOST = 1_000_000  # runs of one grid
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,9 @@ class Grid:
         """
         if self.seeds < 1 or not self.tasks or not self.cells:
             raise InputError("a grid needs at least one task, one cell and one seed")
+        sizes = (self.seeds, len(self.tasks), len(self.cells), len(self.lengths) or 1)
+        if (count := math.prod((*sizes, len(self.remedies) or 1))) > MOST:
+            raise InputError(f"a grid of {count:,} runs is more than the {MOST:,} that it may have")
         tasks = [task for text in self.tasks for task in self._with_lengths(text)]
         combined = itertools.product(range(self.seeds), tasks, self.cells, self.remedies)
         trials = [

@@ -40,6 +40,7 @@ DESCRIPTION = (
 )
 ENDING = "Exit codes: 0 fine, 1 a problem was found, 2 wrong use, 130 interrupted."
 HELP = frozenset({"-h", "--help"})
+LONGEST, LONGEST_WORD = 2000, 400  # characters of a message, and of a word in it
 INTERRUPTED = 130  # as shells count a process ended by Ctrl-C
 
 
@@ -53,6 +54,13 @@ def run(argv: list[str]) -> int:
         return 1
 
 
+def _cut(text: str) -> str:
+    """Keep a message one that can be read, whatever it quotes."""
+    words = (w if len(w) <= LONGEST_WORD else f"{w[:40]}...{w[-20:]}" for w in text.split(" "))
+    text = " ".join(words)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
 def _run(argv: list[str]) -> int:
     if not argv or argv[0] in HELP:
         print(overview(DESCRIPTION, COMMANDS, ENDING))
@@ -63,7 +71,7 @@ def _run(argv: list[str]) -> int:
     try:
         return _call(argv[0], argv[1:])
     except (InputError, RecordError) as error:
-        print(f"steadygrad: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"steadygrad: {_cut(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader of our output has gone: `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

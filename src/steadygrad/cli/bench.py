@@ -6,17 +6,21 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import tyro
 
+from steadygrad import files
 from steadygrad.cli.plain_json import plain
 from steadygrad.errors import InputError
+from steadygrad.plain import Misfit, fitted, shown
 
 if TYPE_CHECKING:
     from steadygrad.bench import Grid
     from steadygrad.bench.executors import Executor
     from steadygrad.report.grid_table import Row
+
+CSV, TEX = "table.csv", "table.tex"
 
 
 @dataclass(frozen=True)
@@ -118,8 +122,11 @@ def _bench(subject: str, options: BenchOptions, json: bool) -> int:
     from steadygrad.report.grid_table import rows
 
     tasks, options = _read(subject, options)
+    if not tasks:
+        raise InputError(f"bench {subject!r:.40}: no task named; give one, or several with commas")
     grid = _grid(tasks, options)
     folder = options.out or Path("runs") / f"bench-{Path(subject).stem.replace(':', '-')}"
+    _refuse_foreign(folder)
     trials = grid.trials()  # refuses what cannot be run, before anything is written
     facts = [told(task) for task in dict.fromkeys(trial.task for trial in trials)]
     executor = _executor(options)
@@ -149,13 +156,25 @@ def _bench(subject: str, options: BenchOptions, json: bool) -> int:
     return 0
 
 
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse a folder in which somebody else's file would be replaced."""
+    from steadygrad.record.ownership import refuse_foreign
+    from steadygrad.report.grid_table import as_csv, as_latex
+
+    refuse_foreign(folder / name for name in ("results.db", "grid.svg", "grid.html"))
+    for name, empty in ((CSV, as_csv(())), (TEX, as_latex(()))):
+        path, start = folder / name, empty.encode()[:20]
+        if path.is_symlink() or (path.exists() and path.read_bytes()[:20] != start):
+            raise InputError(f"{path}: was not written by Steadygrad; give another --out")
+
+
 def _write(found: "Sequence[Row]", title: str, folder: Path) -> Path:
     from steadygrad.report.grid_page import write_grid
     from steadygrad.report.grid_picture import write_picture
     from steadygrad.report.grid_table import as_csv, as_latex
 
-    (folder / "table.csv").write_text(as_csv(found))
-    (folder / "table.tex").write_text(as_latex(found))
+    files.replace(folder / CSV, as_csv(found).encode())
+    files.replace(folder / TEX, as_latex(found).encode())
     write_picture(found, folder / "grid.svg")
     return write_grid(found, title, folder / "grid.html")
 
@@ -167,16 +186,17 @@ def _read(subject: str, options: BenchOptions) -> tuple[tuple[str, ...], BenchOp
         return tuple(_split(subject)), options
     try:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # a NUL in the name is a ValueError
         raise InputError(f"{path}: cannot be read as TOML ({error})") from None
     names = {option.name for option in fields(BenchOptions)}
     tasks = given.pop("tasks", None)
-    if not isinstance(tasks, list) or not tasks:
-        raise InputError(f'{path}: expected tasks = ["adding", ...], got {tasks!r}')
+    if not isinstance(tasks, list) or not tasks or not all(isinstance(t, str) for t in tasks):
+        raise InputError(f'{path}: expected tasks = ["adding", ...], got {shown(tasks)}')
+    hints = get_type_hints(BenchOptions)
     unknown = set(given) - names
     if unknown:
         raise InputError(
-            f"{path}: no option {', '.join(sorted(unknown))}; there are: {', '.join(sorted(names))}"
+            f"{path}: no option {shown(sorted(unknown)[0])}; there are: {', '.join(sorted(names))}"
         )
     plain_options = BenchOptions()
     read: dict[str, Any] = {}
@@ -185,12 +205,11 @@ def _read(subject: str, options: BenchOptions) -> tuple[tuple[str, ...], BenchOp
         if option.name in given and typed == default:  # the command line decides where it speaks
             value = given[option.name]
             text = ",".join(map(str, value)) if isinstance(value, list) else value
-            read[option.name] = Path(text) if option.name in ("out", "data") else text
-            if default is not None and type(read[option.name]) is not type(default):
-                raise InputError(
-                    f"{path}: {option.name} = {value!r}: expected {type(default).__name__}"
-                )
-    return tuple(map(str, tasks)), replace(options, **read)
+            try:
+                read[option.name] = fitted(hints[option.name], text, option.name)
+            except Misfit as error:
+                raise InputError(f"{path}: {error}") from None
+    return tuple(tasks), replace(options, **read)
 
 
 def _grid(tasks: Sequence[str], options: BenchOptions) -> "Grid":

@@ -40,7 +40,11 @@ def diagnose(
     from steadygrad.cli.report import write_report
     from steadygrad.cli.target import read_target
     from steadygrad.diagnosis import diagnose as diagnose_model
+    from steadygrad.record.ownership import refuse_foreign
 
+    if out is not None:
+        refuse_foreign([out, out.with_suffix(".db")])
+        _refuse_run(out.with_suffix(".db"))
     found = read_target(target, data)
     try:
         diagnosis = diagnose_model(
@@ -58,6 +62,17 @@ def diagnose(
         if not json:
             print(f"report: {page}")
     return int(diagnosis.verdict != "healthy")
+
+
+def _refuse_run(path: Path) -> None:
+    """Keep the record of a training from being replaced by that of one look."""
+    from steadygrad.record import read
+
+    if not path.exists():
+        return
+    with read(path) as run:
+        if run.notes.get("kind") != "diagnose":
+            raise InputError(f"{path}: is the record of a run; give another --out")
 
 
 def _chosen(lag: int | Literal["auto", "none"], known: "Lag") -> "Lag":

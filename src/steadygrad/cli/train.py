@@ -57,8 +57,8 @@ def _train(config: TrainConfig, json: bool, repair: bool, dry_run: bool) -> int:
     from rich.console import Console
 
     from steadygrad.cli.display import Lines, Live
-    from steadygrad.record import Record
     from steadygrad.train import train as train_on
+    from steadygrad.train.folder import Folder
 
     console = Console()
     repaired = None
@@ -66,19 +66,18 @@ def _train(config: TrainConfig, json: bool, repair: bool, dry_run: bool) -> int:
         config, repaired = _repair(console, config, dry_run, json)
         if dry_run:
             return 0
+    # Noted as the run begins: what is only written at the end a kill can lose.
+    notes = {} if repaired is None else {"repair": repaired.to_record()}
     if json:
-        outcome = train_on(config)
+        outcome = train_on(config, notes=notes)
     elif console.is_terminal:
         with Live(console) as live:
-            outcome = train_on(config, live.tell)
+            outcome = train_on(config, live.tell, notes)
     else:
-        outcome = train_on(config, Lines(console).tell)
+        outcome = train_on(config, Lines(console).tell, notes)
     if not is_first():
         return EXIT[outcome.status]
-    if repaired is not None:
-        with Record.open(outcome.record) as record:
-            record.note("repair", repaired.to_record())
-    report = write_report([outcome.record], config.folder / "report.html")
+    report = write_report([outcome.record], Folder(config.folder).report)
     if json:
         document = _document(outcome) | {"report": str(report)}
         document |= {} if repaired is None else {"repair": plain(repaired.to_record())}
@@ -99,7 +98,8 @@ def _repair(
 
     config.check()
     config = replace(config, rollbacks=config.rollbacks or MANY)
-    if config.resume:
+    # One that was killed while remedies were tried has no checkpoint yet: they are tried again.
+    if config.resume and Folder(config.folder).checkpoint.exists():
         return resumed_config(config, Folder(config.folder).record), None
 
     def tell(fork: "Fork") -> None:

@@ -3,8 +3,9 @@
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Literal
 
 from steadygrad.errors import InputError
 from steadygrad.record import results, schema
@@ -13,50 +14,56 @@ GENERATOR = "Steadygrad"
 """What every page and drawing names as its generator."""
 KEY = "steadygrad"
 """The key in the metadata of every safetensors file that a run writes."""
+Kind = Literal["record", "tensors", "page", "empty"]
+_KINDS: Mapping[str, Kind] = {".db": "record", ".safetensors": "tensors"}  # others are pages
 _HEADER = 1 << 26  # bytes of a safetensors header that are looked at
 _PAGE = 1 << 23  # bytes of a page or drawing that are looked at
 _SQLITE = b"SQLite format 3\0"
 _OWNERS = (schema.APPLICATION, results.APPLICATION)
 
 
-def is_ours(path: Path) -> bool:
-    """Whether Steadygrad wrote this file, by its content; a link, a folder or a pipe never is.
+def kind_of(path: Path) -> Kind | None:
+    """What Steadygrad wrote there, by its content; None if it is not ours, a link or a pipe.
 
     A file that cannot be read is not ours either: nothing is replaced on a guess.
     """
     if path.is_symlink() or not path.is_file():
-        return False
+        return None
     try:
         with path.open("rb") as file:
             start = file.read(100)
             if not start:  # nothing in it that could be lost, as after a kill in its creation
-                return True
+                return "empty"
             if start.startswith(_SQLITE):
                 owner = int.from_bytes(start[68:72], "big")
-                return owner in _OWNERS or _is_begun(path)
-            if start[8:9] == b"{":
-                file.seek(0)
-                return _has_key(file.read(min(_HEADER, 8 + int.from_bytes(start[:8], "little"))))
+                return "record" if owner in _OWNERS or _is_begun(path) else None
             file.seek(0)
-            return _is_page(file.read(_PAGE))
+            if start[8:9] == b"{":
+                header = file.read(min(_HEADER, 8 + int.from_bytes(start[:8], "little")))
+                return "tensors" if _has_key(header) else None
+            return "page" if _is_page(file.read(_PAGE)) else None
     except OSError:
-        return False
+        return None
 
 
-def refuse_foreign(paths: Iterable[Path]) -> None:
+def refuse_foreign(paths: Iterable[Path], kind: Kind | None = None) -> None:
     """Refuse to go on where a file of somebody else's would have to be replaced.
 
     Args:
         paths: Files that are about to be written; those that do not exist are fine.
+        kind: What is to be written; by the endings of their names if not given.
 
     Raises:
         InputError: Names the first one.
     """
     for path in paths:
-        if (path.exists() or path.is_symlink()) and not is_ours(path):
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder, where a file is to be written; name a file")
+        wanted = kind or _KINDS.get(path.suffix, "page")
+        if (path.exists() or path.is_symlink()) and kind_of(path) not in (wanted, "empty"):
             raise InputError(
-                f"{path}: was not written by Steadygrad and is not replaced; move it away, or"
-                " write somewhere else with --out"
+                f"{path}: was not written by Steadygrad as what is to stand there, and is not"
+                " replaced; move it away, or write somewhere else with --out"
             )
 
 

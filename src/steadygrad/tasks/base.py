@@ -58,7 +58,7 @@ class Sizes:
 def epoch_generator(shuffle: tuple[int, int]) -> Generator:
     """What the order of one epoch is drawn from; ``shuffle=(seed, epoch)`` as in `Task.batches`."""
     seed, epoch = shuffle
-    return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
 
 
 @dataclass(frozen=True)

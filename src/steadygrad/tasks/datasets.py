@@ -4,17 +4,19 @@ import gzip
 import hashlib
 import lzma
 import os
-import shutil
-import tempfile
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from steadygrad import files
 from steadygrad.errors import InputError
+from steadygrad.files import cache_folder
 
 VARIABLE = "STEADYGRAD_DATA"
+MOST = 1 << 31  # bytes of a file that are fetched; the largest set has a tenth of it
 _TIMEOUT = 30.0  # seconds without an answer
 _UNPACK: Mapping[str, Callable[[bytes], bytes]] = {".gz": gzip.decompress, ".xz": lzma.decompress}
 
@@ -58,19 +60,15 @@ def read_file(file: DataFile) -> bytes:
 
 def _folders() -> list[Path]:
     given = os.environ.get(VARIABLE)
-    return [Path(p) for p in (given, _cache()) if p]
-
-
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "steadygrad" / "data"
+    return [Path(p) for p in (given, cache_folder("data")) if p]
 
 
 def _checked(file: DataFile, path: Path) -> bytes:
     try:
         data = path.read_bytes()
         data = _UNPACK.get(path.suffix, bytes)(data)
-    except (OSError, EOFError, lzma.LZMAError) as error:  # a cut or damaged packed file is one
+    # A cut or damaged packed file is one of these, a bomb the last.
+    except (OSError, EOFError, lzma.LZMAError, zlib.error, MemoryError) as error:
         raise InputError(
             f"{path}: cannot be read ({error}); delete it to have it fetched"
         ) from None
@@ -86,18 +84,21 @@ def _checked(file: DataFile, path: Path) -> bytes:
 def _fetch(file: DataFile) -> Path:
     packed = Path(file.home).suffix
     needs = packed in _UNPACK and not file.path.endswith(packed)
-    target = _cache() / (file.path + (packed if needs else ""))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, suffix=".part")
+    cache = cache_folder("data")
+    if cache is None:
+        raise InputError(
+            f"{_name(file)}: {_missing(file)}, and there is no home folder to fetch it into;"
+            f" set {VARIABLE} or XDG_CACHE_HOME"
+        )
+    target = cache / (file.path + (packed if needs else ""))
     try:
-        with (
-            os.fdopen(handle, "wb") as out,
-            urllib.request.urlopen(file.home, timeout=_TIMEOUT) as answer,
-        ):
-            shutil.copyfileobj(answer, out)
-        Path(name).replace(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with urllib.request.urlopen(file.home, timeout=_TIMEOUT) as answer:
+            data = answer.read(MOST + 1)
+        if len(data) > MOST:
+            raise ValueError(f"more than {MOST >> 20} MiB")
+        files.replace(target, data)
     except (OSError, ValueError) as error:  # every error of urllib's is an OSError
-        Path(name).unlink(missing_ok=True)
         reason = getattr(error, "reason", error)
         raise InputError(
             f"{_name(file)}: {_missing(file)}, and fetching {file.home} failed ({reason})"

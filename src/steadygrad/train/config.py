@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from steadygrad.errors import InputError
+from steadygrad.plain import shown
 
 Kind = Literal["auto", "forecast", "text"]
 # That of steadygrad.tasks.text, which imports torch: the help of the command line does not.
@@ -19,6 +20,7 @@ FREE_ON_RESUME = frozenset(
 )
 # Adam divides the one by very little; the other is a time, and a year is as good as never.
 LARGEST = {"learning_rate": 1e6, "checkpoint_every_seconds": 1e12}
+MOST = {"hidden": 2**16, "layers": 2**10, "threads": 2**12}
 COUNTS = ("layers", "max_steps", "patience", "validate_every", "batch_size")
 
 
@@ -109,12 +111,13 @@ class TrainConfig:
         Raises:
             InputError: An option out of its range, or two that contradict each other.
         """
-        for name in COUNTS:
-            _expect(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
-        for name in ("window", "horizon", "hidden", "epochs", "threads"):
-            value = getattr(self, name)
+        for name in (*COUNTS, "window", "horizon", "hidden", "epochs", "threads"):
+            value, most = getattr(self, name), MOST.get(name, 2**31 - 1)
             _expect(name, value, value is None or value >= 1, "at least 1")
-        _expect("lag", self.lag, isinstance(self.lag, str) or self.lag >= 1, "at least 1")
+            _expect(name, value, value is None or value <= most, f"at most {most}")
+        lag = 1 if isinstance(self.lag, str) else self.lag
+        _expect("lag", lag, lag >= 1, "at least 1")
+        _expect("lag", lag, lag < 2**31, "at most 2147483647")
         for name in ("learning_rate", "checkpoint_every_seconds"):
             value = getattr(self, name)
             holds = value is None or 0 < value <= LARGEST[name]
@@ -122,7 +125,7 @@ class TrainConfig:
         _expect("dropout", self.dropout, 0 <= self.dropout < 1, "from 0 to below 1")
         _expect("clip", self.clip, math.isfinite(self.clip) and self.clip >= 0, "0 or above")
         _expect("budget", self.budget, 0 <= self.budget <= 1, "a share from 0 to 1")
-        _expect("rollbacks", self.rollbacks, self.rollbacks >= 0, "0 or above")
+        _expect("rollbacks", self.rollbacks, 0 <= self.rollbacks <= 99, "from 0 to 99")
         _expect("seed", self.seed, 0 <= self.seed < 2**63, "from 0 to below 2^63")
         if self.resume and self.overwrite:
             raise InputError("--resume goes on, --overwrite starts again: give one of them")
@@ -154,4 +157,4 @@ class Settled:
 
 def _expect(name: str, value: object, holds: bool, expected: str) -> None:
     if not holds:
-        raise InputError(f"--{name.replace('_', '-')} {value}: expected {expected}")
+        raise InputError(f"--{name.replace('_', '-')} {shown(value)}: expected {expected}")

@@ -8,7 +8,7 @@ from steadygrad import files
 from steadygrad.errors import InputError
 from steadygrad.plain import shown
 from steadygrad.record import EmptyRecordError, read
-from steadygrad.record.ownership import is_ours, refuse_foreign
+from steadygrad.record.ownership import kind_of, refuse_foreign
 from steadygrad.train import checkpoint
 from steadygrad.train.checkpoint import Checkpoint
 from steadygrad.train.config import TrainConfig
@@ -152,7 +152,7 @@ def _last_step(record: Path) -> int:
 
 def _is_damaged_of_ours(folder: Folder, path: Path) -> bool:
     """Whether a file beside a record of ours is a checkpoint that nothing can read any more."""
-    if path != folder.checkpoint or path.is_symlink() or not is_ours(folder.record):
+    if path != folder.checkpoint or path.is_symlink() or kind_of(folder.record) != "record":
         return False
     try:
         checkpoint.read(path)

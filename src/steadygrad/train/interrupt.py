@@ -1,11 +1,14 @@
-"""Ctrl-C and SIGTERM stop a run between two steps, where nothing is half done."""
+"""Ctrl-C, SIGTERM and a closed terminal stop a run between two steps: nothing is half done."""
 
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Self, final
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Not every system has SIGHUP, which a terminal sends when it is closed.
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 
 
 @final
@@ -26,7 +29,9 @@ class Interrupt:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            # A signal that is ignored stays so: nohup wants to outlive the terminal.
+            wanted = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._note) for number in wanted}
         return self
 
     def __exit__(

@@ -97,7 +97,12 @@ class Loop:
             InputError: It does not hold what this run consists of.
         """
         facts = facts_of(saved.facts, str(self.folder.checkpoint))
+        good = None
+        if facts.good is not None:
+            good = Checkpoint(saved.group(GOOD_STATE), facts.good)
         try:
+            if good is not None:  # known to be sound before it is needed
+                self._restore(good)
             self._restore(saved)
         except (ValueError, TypeError, RuntimeError, KeyError, IndexError) as error:
             # The file is whole, but of another program or made by hand: torch raises all of these.
@@ -108,8 +113,7 @@ class Loop:
             ) from None
         self._losses.restore(facts.losses)
         self._watched = facts.watch, saved.group("watch")
-        if facts.good is not None:
-            self._good = Checkpoint(saved.group(GOOD_STATE), facts.good)
+        self._good = good
 
     def watch(self, watch: Watch) -> None:
         """Train under this watch, which goes on with what was seen before an interruption."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from steadygrad.diagnosis.lag import Lag
 from steadygrad.errors import InputError
+from steadygrad.plain import Misfit, fit
 from steadygrad.ranks import Ranks
 from steadygrad.record import read
 from steadygrad.tasks import Task
@@ -92,9 +93,11 @@ def config_of(options: Mapping[str, Any], where: Path) -> TrainConfig:
     names = {f.name for f in fields(TrainConfig)}
     if "file" not in options or not set(options) <= names:
         raise InputError(f"{where}: is not the record of a run of steadygrad train")
-    values: dict[str, Any] = dict(options) | {"remedies": tuple(options.get("remedies", ()))}
+    values: dict[str, Any] = dict(options)
     values["lag"] = values.get("lag") or "auto"
-    for name in ("file", "out"):
-        if values.get(name) is not None:
-            values[name] = Path(values[name])
-    return TrainConfig(**values)
+    try:
+        found = fit(TrainConfig, values, "config")
+        found.check()
+    except (Misfit, InputError) as error:
+        raise InputError(f"{where}: its options are none of a run ({error})") from None
+    return found

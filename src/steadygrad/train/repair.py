@@ -99,7 +99,10 @@ def _run(config: TrainConfig, out: Path, name: str | None, seed: int) -> Outcome
         overwrite=True,
         checkpoint_every_seconds=1e9,
     )
-    return train(short)
+    outcome = train(short)
+    if outcome.status == "interrupted":  # nothing of a short run is kept: stop as a whole
+        raise KeyboardInterrupt
+    return outcome
 
 
 def best_loss(outcome: Outcome) -> float:

@@ -1,0 +1,196 @@
+"""The state of a training, declared in one place: what a checkpoint keeps, and what it need not.
+
+A run that was interrupted ends as one that was not, if every attribute of the objects that a
+training consists of is either *saved* or can be *derived* from the options, the data and what is
+saved. `undeclared` names an attribute that is neither; a test calls it on a running training.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from steadygrad.diagnosis.candidates import Register
+from steadygrad.diagnosis.history import History
+from steadygrad.diagnosis.schedule import Turns
+from steadygrad.diagnosis.watching.calls import Calls
+from steadygrad.diagnosis.watching.clipping import Clipping
+from steadygrad.diagnosis.watching.state import Seen
+from steadygrad.diagnosis.watching.watcher import Watch
+from steadygrad.remedies import Applied, Treatment
+from steadygrad.train.gradient import Gradient
+from steadygrad.train.loop import Loop
+from steadygrad.train.progress import Progress
+from steadygrad.train.rescue import Losses
+
+OPTIONS = "given when it was made"
+OF_A_STEP = "lives from the beginning of a step to its end, and nothing is saved in between"
+PART = "declared itself"
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What becomes of the attributes of one class.
+
+    Args:
+        saved: Names of attributes, and the key or group of the checkpoint that holds them.
+        derived: Names of attributes, and what they follow from.
+    """
+
+    saved: Mapping[str, str]
+    derived: Mapping[str, str]
+
+
+STATE: Mapping[type, Declared] = {
+    Loop: Declared(
+        saved={
+            "model": "model/, with its mode always that of training",
+            "optimizer": "optimizer/; its rate follows from progress",
+            "treatments": "remedy/<n>/; which there are, from options and rescues",
+            "applied": "applied/<n>/",
+            "progress": "progress",
+            "state": "state/<n>",
+            "best": "best/",
+            "rescues": "rescues",
+            "_good": "good, good/",
+            "_losses": "losses",
+            "_watch": "watch, watch/",
+        },
+        derived=dict.fromkeys(
+            ("config", "task", "folder", "record", "data", "tell", "ranks", "remedies"), OPTIONS
+        )
+        | {
+            "start_rate": "config",
+            "device": "config",
+            "called": "model and ranks",
+            "_own": "remedies",
+            "cause": "set when the loss is lost, and read before the next step",
+            "why": "set when the run ends",
+            "_watched": "read once, when a run is resumed",
+        },
+    ),
+    Progress: Declared(
+        saved=dict.fromkeys(
+            "step epoch index best best_step stale halvings seconds status first".split(),
+            "progress",
+        ),
+        derived={},
+    ),
+    Losses: Declared(saved={"_recent": "losses"}, derived={}),
+    Gradient: Declared(
+        saved={"treatments": "remedy/<n>/", "watch": "watch, watch/"},
+        derived={
+            "parameters": "model",
+            "bound": "config",
+            "_norms": OF_A_STEP,
+            "_done": OF_A_STEP,
+        },
+    ),
+    Treatment: Declared(
+        saved={"memory": "remedy/<n>/", "_counts": "remedy/<n>/counts"},
+        derived=dict.fromkeys(("remedy", "parameters", "optimizer", "scaler"), OPTIONS)
+        | {"report": OF_A_STEP, "_yes": "a constant", "_no": "a constant"},
+    ),
+    Applied: Declared(
+        saved={"memory": "applied/<n>/"},
+        derived={
+            "_restore": "made again when the remedy is applied again",
+            "_changed": "made again when the remedy is applied again",
+            "_is_undone": "a training does not undo",
+            "_penalty": "made again when the remedy is applied again",
+        },
+    ),
+    Watch: Declared(
+        saved=dict.fromkeys(("_seen", "_clipping", "_calls", "_turns"), PART),
+        derived=dict.fromkeys(
+            ("model", "ranks", "record", "lag", "rows", "thresholds", "_parameters"), OPTIONS
+        )
+        | {
+            "budget": "time spent by this process; a new one has its own",
+            "_capture": OF_A_STEP,
+            "_probes": OF_A_STEP,
+            "_scaling": "no scaler in a training of ours",
+            "_breakage": OF_A_STEP,
+            "_look": "options; what it finds is in _seen",
+            "_weights": OF_A_STEP,
+            "_is_closed": "a closed watch is not saved",
+            "_check": "not asked for in a training of ours",
+            "_handles": OPTIONS,
+        },
+    ),
+    Seen: Declared(
+        saved={
+            "latest": "watch.latest",
+            "broken": "watch.broken",
+            "was_measured": "watch.measured",
+            "register": PART,
+            "history": PART,
+        },
+        derived={
+            "options": OPTIONS,
+            "record": OPTIONS,
+            "step": "progress.step",
+            "flow": "measured again at the first step; that there was one is watch.measured",
+        },
+    ),
+    Register: Declared(
+        saved={
+            "found": "watch.found",
+            "passing": "watch.raised",
+            "_raised": "watch.raised",
+            "_looks": "watch.looks",
+        },
+        derived={"_model": OPTIONS, "_record": OPTIONS},
+    ),
+    History: Declared(
+        saved={
+            "before": "watch/before",
+            "after": "watch/after",
+            "update": "watch/update",
+            "loss": "watch/loss",
+            "grows": "watch.grows",
+            "_stride": "watch.stride",
+            "_told": "watch.told",
+        },
+        derived={"optimizer": OPTIONS, "planned": OPTIONS},
+    ),
+    Clipping: Declared(
+        saved={"norms": "watch/norms", "_were_clipped": "watch/clipped"},
+        derived=dict.fromkeys(
+            ("_model", "_optimizer", "_seen", "_scaling", "_capture", "before"), OPTIONS
+        )
+        | {"treatments": "bounds alone, which remember nothing", "_clipped": OF_A_STEP},
+    ),
+    Calls: Declared(
+        saved={"leaks": "watch.leaks", "_has_seen": "watch.called"},
+        derived={
+            "_start": OPTIONS,
+            "_leak": "holds the state of the last batch: a leak is found again within a few steps",
+        },
+    ),
+    Turns: Declared(
+        saved={"_begun": "watch.begun"},
+        derived={
+            "_ranks": OPTIONS,
+            "_budget": OPTIONS,
+            "_every": OPTIONS,
+            "_next": "the next step",
+        },
+    ),
+}
+
+
+def undeclared(objects: Iterable[object]) -> list[str]:
+    """Name attributes that nobody has declared, and declared ones that are gone.
+
+    Args:
+        objects: Of classes in `STATE`, as they are in a running training.
+    """
+    found: list[str] = []
+    for each in objects:
+        declared = STATE[type(each)]
+        known = declared.saved.keys() | declared.derived.keys()
+        name = type(each).__name__
+        found += [f"{name}.{a} is not declared" for a in sorted(vars(each).keys() - known)]
+        found += [f"{name}.{a} is declared, but gone" for a in sorted(known - vars(each).keys())]
+        if both := declared.saved.keys() & declared.derived.keys():
+            found.append(f"{name}: {sorted(both)} are declared as saved and as derived")
+    return found
