@@ -17,7 +17,8 @@ from steadygrad.scan.backends.base import (
     Stepper,
 )
 from steadygrad.scan.backends.c import kernel
-from steadygrad.scan.backends.c.build import BuildError, compiler, load
+from steadygrad.scan.backends.c.build import load
+from steadygrad.scan.backends.c.compiler import BuildError, Command, compiler
 from steadygrad.scan.backends.c.stream_call import StepCall
 from steadygrad.scan.call import ScanCall
 from steadygrad.scan.ir.operations import Unprintable
@@ -66,7 +67,7 @@ def _unfit(call: ScanCall) -> str | None:
 
 @lru_cache(maxsize=256)
 def _unbuilt(
-    cell: Cell, dtype: torch.dtype, exact: bool, projects: bool, cc: str | None
+    cell: Cell, dtype: torch.dtype, exact: bool, projects: bool, cc: Command | None
 ) -> str | None:
     """Build the kernel; say why that did not work, or None. ``cc`` only keys the cache."""
     try:
