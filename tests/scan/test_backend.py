@@ -298,3 +298,23 @@ def test_a_cell_is_printed_alike_in_every_process() -> None:
         for seed in ("1", "2", "3")
     }  # fmt: skip
     assert len(texts) == 1
+
+
+@needs_compiler
+@pytest.mark.parametrize("cell", sorted(CELLS))
+def test_a_nan_in_the_input_reaches_the_same_gradients(cell: str) -> None:
+    # Also where a derivative is that of a sign or a maximum, which torch has 0 at a NaN.
+    layer = Recurrent(cell, 3, 8)
+    x = torch.randn(5, 3, 3)
+    x[2, 1, 0] = torch.nan
+    weight = torch.randn(5, 3, 8)  # no NaN comes in from the loss
+    found = []
+    for backend in ("c", "eager"):
+        layer.backend = backend
+        torch.manual_seed(1)
+        given = x.clone().requires_grad_()
+        out = layer(given)[0]
+        grads = torch.autograd.grad((out * weight).sum(), [given, *layer.parameters()])
+        found.append([t.isnan() for t in (out, *grads)])
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.equal(ours, theirs)

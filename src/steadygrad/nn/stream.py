@@ -10,6 +10,7 @@ from steadygrad.nn.checks import check_codes
 from steadygrad.nn.layer_view import twin_of, view
 from steadygrad.nn.step_engine import Steps, steps_of
 from steadygrad.scan import Layout, ScanCall, Weights, choose, is_codes
+from steadygrad.scan.backends.forks import when_forked
 
 
 @final
@@ -60,6 +61,7 @@ class Stream:
         self._engine: Steps | None = None
         self._batch = 0
         self.refresh()
+        when_forked(self._forked)
 
     def push(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """Advance by one time step.
@@ -168,6 +170,10 @@ class Stream:
             Layout.dense(1, 1),
             backend=self._view.backend,
         )
+
+    def _forked(self) -> None:
+        """In a child process: prepare the calls anew at the next push, for its own threads."""
+        self._counted = [], []
 
     def _counts(self) -> tuple[list[int], list[int]]:
         """What changes with the parameters, as far as torch counts it."""

@@ -4,7 +4,7 @@ import os
 import warnings
 from functools import lru_cache
 
-from steadygrad.scan.backends import BACKENDS, Backend
+from steadygrad.scan.backends import BACKENDS, Backend, forks
 from steadygrad.scan.backends.base import BackendError as BackendError
 from steadygrad.scan.backends.base import BackendWarning as BackendWarning
 from steadygrad.scan.call import ScanCall
@@ -20,6 +20,7 @@ def choose(call: ScanCall) -> Backend:
         BackendError: An unknown name, a back end that refuses the call, or, of ``auto``, no back
             end that does not; says why.
     """
+    forks.settle()
     name = call.backend or os.environ.get(VARIABLE) or "auto"
     if name == "auto":
         return _best(call)

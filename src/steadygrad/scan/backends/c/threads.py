@@ -9,6 +9,7 @@ from itertools import pairwise
 import torch
 
 from steadygrad.scan.backends.c.openmp import openmp
+from steadygrad.scan.backends.forks import note_threads
 from steadygrad.scan.layout import Layout
 
 SMALL = 1 << 20
@@ -59,6 +60,8 @@ def split(layout: Layout, inputs: int, size: int, gates: int) -> Split:
         threads = 1
     together = steps > 1 and 1 < threads <= cores() and _columns(threads, batch, gates * size**2)
     threads = threads if together else max(1, min(threads, batch))
+    if threads > 1:
+        note_threads()
     if layout.is_dense:
         return _dense(batch, threads, together)
     return _packed(layout, threads, together)
