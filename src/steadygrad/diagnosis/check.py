@@ -50,6 +50,7 @@ def check(run: Run, fail_on: Collection[str] | None = None, *, ever: bool = Fals
     unknown = sorted(wanted - set(known()))
     if unknown:
         raise ValueError(f"no fault {unknown[0]!r}; there are: {', '.join(known())}")
+    run.check_kinds()
     standing, resolved = _told(run)
     noted = {_key(f) for f in standing}
     whole = [f.to_record() for f in judge_history(_history(run), Thresholds())]

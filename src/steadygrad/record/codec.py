@@ -83,7 +83,10 @@ def stored(value: Any) -> float | str:
 
 def loaded(values: list[float | str]) -> NDArray[np.float64]:
     """Return stored scalars as an array."""
-    return np.array([float(v) for v in values], dtype=np.float64)
+    try:
+        return np.array([float(v) for v in values], dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise RecordError(f"the record is damaged: a scalar in it is no number ({error})") from None
 
 
 def to_json(value: Any) -> str:
@@ -119,5 +122,6 @@ def from_json(text: str) -> Any:
     """Return what `to_json` was given (tuples come back as lists)."""
     try:
         return json.loads(text)
-    except (TypeError, ValueError) as error:
-        raise RecordError(f"the record is damaged: a text in it is not JSON ({error})") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        said = str(error)[:100]
+        raise RecordError(f"the record is damaged: a text in it is not JSON ({said})") from None

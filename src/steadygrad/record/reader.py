@@ -1,6 +1,8 @@
 """The reader of a record: sees what the writer has committed, and never writes."""
 
+import math
 import sqlite3
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, final
@@ -8,8 +10,10 @@ from typing import Any, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
+from steadygrad.plain import Misfit, fitted, is_count, shown
 from steadygrad.record import codec, schema
 from steadygrad.record.errors import RecordError, explained
+from steadygrad.record.kinds import FindingBody, check, check_event, check_note, damaged
 
 Steps = NDArray[np.int64]
 
@@ -46,13 +50,35 @@ class Run:
         rows = self._all("SELECT value FROM meta WHERE key = 'config'")
         if not rows:
             raise RecordError(f"{self.path}: the record is damaged: it has no configuration")
-        return codec.from_json(rows[0][0])
+        config = codec.from_json(rows[0][0])
+        if not isinstance(config, dict):
+            raise damaged(self.path, f"its configuration is {shown(config)}")
+        return config
 
     @property
     def notes(self) -> dict[str, Any]:
-        """The notes, each in its latest version."""
+        """The notes, each in its latest version, whatever they hold."""
         rows = self._all("SELECT key, value FROM note ORDER BY step")
-        return {key: codec.from_json(value) for key, value in dict(rows).items()}
+        notes = {key: codec.from_json(value) for key, value in dict(rows).items()}
+        if not all(isinstance(key, str) for key in notes):
+            raise damaged(self.path, "the name of a note is no text")
+        return notes
+
+    def check_kinds(self) -> None:
+        """Check notes and events that a training of ours writes: for whoever relies on them.
+
+        Raises:
+            RecordError: One of them is not of its kind, see `steadygrad.record.kinds`.
+        """
+        try:
+            for key, value in self.notes.items():
+                check_note(key, value)
+            for finding in self.findings():
+                check(FindingBody, finding, "finding")
+            for event in self.events():
+                check_event(event["kind"], event["data"])
+        except Misfit as error:
+            raise damaged(self.path, error) from None
 
     def last_step(self) -> int:
         """The last training step that anything was written of; -1 if nothing was."""
@@ -65,7 +91,10 @@ class Run:
     def scalar_names(self) -> list[str]:
         """Names of the scalars, in the order in which they first appeared."""
         found = "SELECT name FROM name WHERE id IN (SELECT DISTINCT name FROM scalar) ORDER BY id"
-        return [name for (name,) in self._all(found)]
+        names = [name for (name,) in self._all(found)]
+        if not all(isinstance(name, str) for name in names):
+            raise damaged(self.path, "the name of a scalar is no text")
+        return names
 
     def steps(self, name: str) -> Steps:
         """Training steps at which scalar ``name`` was written, ascending, ``(S,)``."""
@@ -84,15 +113,24 @@ class Run:
         )
         if not rows:
             raise RecordError(f"{self.path}: no scalar {name!r}; there are {self.scalar_names()}")
-        steps = np.array([step for step, _ in rows], dtype=np.int64)
-        return steps, codec.loaded([value for _, value in rows])
+        return self._steps(rows), codec.loaded([value for _, value in rows])
+
+    def _steps(self, rows: Sequence[Sequence[Any]], place: int = 0) -> Steps:
+        """The steps of rows, each a count."""
+        steps = [row[place] for row in rows]
+        if not all(type(step) is int and is_count(step) for step in steps):
+            raise damaged(self.path, "a step in it is no count")
+        return np.array(steps, dtype=np.int64)
 
     def quantities(self) -> list[tuple[str, str, str]]:
         """Heat maps there are, as (quantity, layer, state), in the order of appearance."""
-        return self._all(
+        found = self._all(
             "SELECT quantity, layer, state FROM series "
             "WHERE id IN (SELECT DISTINCT series FROM cells) ORDER BY id"
         )
+        if not all(isinstance(word, str) for row in found for word in row):
+            raise damaged(self.path, "the name of a heat map is no text")
+        return found
 
     def rows(
         self, quantity: str, layer: str, state: str = "h", *, limit: int | None = None
@@ -123,20 +161,34 @@ class Run:
             found = [found[i] for i in keep]
         blobs = [self._all("SELECT blob FROM cells WHERE id = ?", i) for i, _ in found]
         kept = [(step, blob[0][0]) for (_, step), blob in zip(found, blobs, strict=True) if blob]
-        return np.array([s for s, _ in kept], dtype=np.int64), codec.stacked([b for _, b in kept])
+        return self._steps(kept), codec.stacked([b for _, b in kept])
 
     def events(self) -> list[dict[str, Any]]:
         """What happened, in order: mappings with step, kind, text, data and time (Unix seconds)."""
         rows = self._all("SELECT step, kind, text, data, time FROM event ORDER BY id")
-        return [
-            {"step": step, "kind": kind, "text": text, "data": codec.from_json(data), "time": time}
-            for step, kind, text, data, time in rows
-        ]
+        self._steps(rows)
+        events: list[dict[str, Any]] = []
+        for step, kind, text, data, when in rows:
+            read = codec.from_json(data)
+            try:
+                fitted(str, kind, "the kind of an event")
+                fitted(str, text, "the text of an event")
+                if not math.isfinite(fitted(float, when, "the time of an event")):
+                    raise Misfit("the time of an event is no time")
+                fitted(Mapping[str, Any], read, "the data of an event")
+            except Misfit as error:
+                raise damaged(self.path, error) from None
+            events.append({"step": step, "kind": kind, "text": text, "data": read, "time": when})
+        return events
 
     def findings(self) -> list[dict[str, Any]]:
         """The findings, in order; ``recorded_at`` is the training step of the writing."""
         rows = self._all("SELECT step, body FROM finding ORDER BY id")
-        return [{**codec.from_json(body), "recorded_at": step} for step, body in rows]
+        self._steps(rows)
+        found = [(step, codec.from_json(body)) for step, body in rows]
+        if not all(isinstance(body, dict) for _, body in found):
+            raise damaged(self.path, "a finding in it is no mapping")
+        return [{**body, "recorded_at": step} for step, body in found]
 
     def close(self) -> None:
         """Let the file go; closing twice is fine."""
@@ -155,7 +207,10 @@ class Run:
 
     def _all(self, query: str, *args: Any) -> list[Any]:
         with explained(self.path):
-            return self._db.execute(query, args).fetchall()
+            try:
+                return self._db.execute(query, args).fetchall()
+            except (UnicodeDecodeError, OverflowError) as error:  # a text that is none
+                raise damaged(self.path, error) from None
 
 
 def _connect(path: Path) -> sqlite3.Connection:

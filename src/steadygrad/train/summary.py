@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from steadygrad.diagnosis.check import check
-from steadygrad.record import Run
+from steadygrad.plain import shown
+from steadygrad.record import RecordError, Run
 from steadygrad.remedies import REMEDIES
 from steadygrad.train.rescue import HALVINGS, RATE
 
@@ -81,6 +82,7 @@ def story(run: Run) -> Story:
     Args:
         run: An open record.
     """
+    run.check_kinds()
     notes, events, checked = run.notes, run.events(), check(run)
     ends = [e for e in events if e["kind"] in (*ENDS, "resumed", "rollback")]
     last = ends[-1]["kind"] if ends else ""
@@ -93,9 +95,16 @@ def story(run: Run) -> Story:
         tuple(map(_sentence, checked.findings + checked.others)),
         tuple(map(_sentence, checked.resolved)),
         notes.get("repair"),
-        int(run.config.get("rollbacks", 0)),
+        _allowed(run),
         _returns(notes.get("rollbacks") or [], events, status, checked.steps),
     )
+
+
+def _allowed(run: Run) -> int:
+    allowed = run.config.get("rollbacks", 0)
+    if type(allowed) is not int:
+        raise RecordError(f"{run.path}: the record is damaged: rollbacks is {shown(allowed)}")
+    return allowed
 
 
 def _sentence(finding: Mapping[str, Any]) -> str:

@@ -47,8 +47,7 @@ static inline real r_tanh(real x) { return tanh(x); }
 static inline real r_sigmoid(real x) { return 1.0 / (1.0 + exp(-x)); }
 #endif
 
-/* As in torch: the sign of zero is zero, and a NaN comes out of all three. */
-/* of a NaN it is 0, as in torch */
+/* As in torch: the sign of a zero and of a NaN is 0, and a NaN comes out of the other two. */
 static inline real r_sign(real x) { return x > 0 ? (real)1 : (x < 0 ? (real)-1 : (real)0); }
 static inline real r_max(real a, real b) { return a != a ? a : (a > b ? a : b); }
 static inline real r_min(real a, real b) { return a != a ? a : (a < b ? a : b); }

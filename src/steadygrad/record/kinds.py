@@ -1,0 +1,217 @@
+"""What the parts of a record hold, by kind: everything that is read back is checked against this.
+
+A part may hold more than is named here; what is named has to be of its kind where it is there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, get_type_hints
+
+from steadygrad.plain import Misfit, fitted, shown
+from steadygrad.record.errors import RecordError
+
+Number = float | None
+Word = str | None
+Facts = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class FindingBody:
+    """A finding of a diagnosis."""
+
+    fault: Word = None
+    layer: Word = None
+    text: Word = None
+    gate: Word = None
+    lag: int | None = None
+    step: int | None = None
+    evidence: Facts | None = None
+    remedies: tuple[str, ...] | None = None
+    confidence: Number = None
+    advice: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class StandingBody(FindingBody):
+    """A finding among those of an event: it has a fault and a sentence."""
+
+    fault: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The data of an event ``resolved``."""
+
+    fault: Word = None
+    layer: Word = None
+    gate: Word = None
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """The data of an event ``rollback``."""
+
+    number: int
+    findings: tuple[Facts, ...] = ()
+
+
+@dataclass(frozen=True)
+class ScoreBody:
+    """One of the note ``scores``."""
+
+    name: Word = None
+    value: Number = None
+    unit: Word = None
+    better: Word = None
+    ours: bool | None = None
+
+
+@dataclass(frozen=True)
+class LayerBody:
+    """One of the note ``layers``."""
+
+    name: Word = None
+    cell: Word = None
+    hidden: int | None = None
+    horizon: int | None = None
+    max_lag: int | None = None
+    slope: Number = None
+    time_steps: int | None = None
+    gates: Facts | None = None
+
+
+@dataclass(frozen=True)
+class RemedyBody:
+    """One of the note ``remedies``."""
+
+    name: Word = None
+    options: Facts | None = None
+    claim: Word = None
+    changed: Word = None
+
+
+@dataclass(frozen=True)
+class TrialBody:
+    """One of the note ``trials``."""
+
+    remedy: Word = None
+    options: Facts | None = None
+    score: Number = None
+    score_unit: Word = None
+    log10_ratio_before: Number = None
+    log10_ratio_after: Number = None
+    kept: bool | None = None
+    seconds: Number = None
+    verdict: Word = None
+    changed: Word = None
+
+
+@dataclass(frozen=True)
+class RollbackBody:
+    """One of the note ``rollbacks``."""
+
+    number: int
+    cause: str
+    diverged_at: int
+    back_to: int
+    remedy: str
+    why: str
+    undo: str
+
+
+@dataclass(frozen=True)
+class ChoiceBody:
+    """What was kept of the remedies tried before a training."""
+
+    kept: Word
+    forks: tuple[Facts, ...]
+    why: str
+
+
+@dataclass(frozen=True)
+class RepairBody:
+    """The note ``repair``."""
+
+    plan: tuple[str, ...]
+    verdict: Word = None
+    findings: tuple[Facts, ...] = ()
+    choice: Facts | None = None
+
+
+LISTS: Mapping[str, type] = {
+    "scores": ScoreBody,
+    "layers": LayerBody,
+    "remedies": RemedyBody,
+    "trials": TrialBody,
+    "rollbacks": RollbackBody,
+}
+"""Notes that are lists, and of what."""
+
+NOTES: Mapping[str, Any] = {
+    "title": Word,
+    "kind": Word,
+    "verdict": Word,
+    "optimizer": Word,
+    "lag": int | None,
+    "lag_estimate": Facts | None,
+    "thresholds": Mapping[str, float] | None,
+    "repair": Facts | None,
+}
+"""Other notes that are read, and of what kind they are."""
+
+EVENTS: Mapping[str, type] = {"resolved": Resolved, "rollback": RolledBack}
+"""Kinds of events whose data are read."""
+
+
+def check_note(key: str, value: object) -> None:
+    """Check a note, if it is one of those that are read.
+
+    Raises:
+        Misfit: It is of another kind.
+    """
+    if key in LISTS:
+        for number, item in enumerate(fitted(tuple[Any, ...] | None, value, key) or ()):
+            check(LISTS[key], item, f"{key}[{number}]")
+    elif key in NOTES:
+        fitted(NOTES[key], value, key)
+    if key == "repair" and value is not None:
+        check(RepairBody, value, key)
+        choice = fitted(Facts, value, key).get("choice")
+        if choice is not None:
+            check(ChoiceBody, choice, f"{key}.choice")
+
+
+def check_event(kind: object, data: object) -> None:
+    """Check the data of an event.
+
+    Raises:
+        Misfit: They are of another kind.
+    """
+    fitted(Facts, data, f"event {shown(kind)}")
+    if isinstance(kind, str) and kind in EVENTS:
+        check(EVENTS[kind], data, f"event {kind}")
+        for finding in fitted(Facts, data, kind).get("findings", ()):
+            if not {"fault", "text"} <= finding.keys():
+                raise Misfit(f"event {kind}: a finding has no fault or no text")
+            check(StandingBody, finding, f"event {kind}")
+
+
+def check(kind: type, value: object, where: str) -> None:
+    """Check that what a dataclass names is there, and of its kind; more may be there.
+
+    Raises:
+        Misfit: Something is missing or of another kind.
+    """
+    found = fitted(Facts, value, where)
+    hints = get_type_hints(kind)
+    for field in fields(kind):
+        if field.name in found:
+            fitted(hints[field.name], found[field.name], f"{where}.{field.name}")
+        elif field.default is MISSING:
+            raise Misfit(f"{where}: {field.name} is missing")
+
+
+def damaged(path: object, error: object) -> RecordError:
+    """The error of a record that holds something else than it should."""
+    return RecordError(f"{path}: the record is damaged: {error}. Restore it or run again")
