@@ -139,7 +139,9 @@ def running(wave: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> list[obje
     def looked(self: Loop, batch: Any, gradient: Gradient, seconds: float) -> bool:
         done = step(self, batch, gradient, seconds)
         watch, seen = gradient.watch, gradient.watch._seen
-        kept[:] = [self, self.progress, self._losses, gradient, *self.treatments, *self.applied]
+        course = self.course
+        kept[:] = [self, self.progress, self._losses, gradient, course]
+        kept.extend([*course.treatments, *course.applied])
         kept.extend([watch, seen, seen.register, seen.history, watch._clipping])
         kept.extend([watch._calls, watch._turns])
         return done

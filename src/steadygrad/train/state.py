@@ -9,13 +9,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from steadygrad.diagnosis.candidates import Register
-from steadygrad.diagnosis.history import History
 from steadygrad.diagnosis.schedule import Turns
 from steadygrad.diagnosis.watching.calls import Calls
 from steadygrad.diagnosis.watching.clipping import Clipping
 from steadygrad.diagnosis.watching.state import Seen
 from steadygrad.diagnosis.watching.watcher import Watch
-from steadygrad.remedies import Applied, Treatment
+from steadygrad.faults.history import History
+from steadygrad.remedies import Course
+from steadygrad.remedies.applied import Applied
+from steadygrad.remedies.treatment import Treatment
 from steadygrad.train.gradient import Gradient
 from steadygrad.train.loop import Loop
 from steadygrad.train.progress import Progress
@@ -23,7 +25,7 @@ from steadygrad.train.rescue import Losses
 
 OPTIONS = "given when it was made"
 OF_A_STEP = "lives from the beginning of a step to its end, and nothing is saved in between"
-PART = "declared itself"
+PART = "a part that is declared on its own"
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,7 @@ STATE: Mapping[type, Declared] = {
         saved={
             "model": "model/, with its mode always that of training",
             "optimizer": "optimizer/; its rate follows from progress",
-            "treatments": "remedy/<n>/; which there are, from options and rescues",
-            "applied": "applied/<n>/",
+            "course": PART,
             "progress": "progress",
             "state": "state/<n>",
             "best": "best/",
@@ -55,13 +56,12 @@ STATE: Mapping[type, Declared] = {
             "_watch": "watch, watch/",
         },
         derived=dict.fromkeys(
-            ("config", "task", "folder", "record", "data", "tell", "ranks", "remedies"), OPTIONS
+            ("config", "task", "folder", "record", "data", "tell", "ranks"), OPTIONS
         )
         | {
             "start_rate": "config",
             "device": "config",
             "called": "model and ranks",
-            "_own": "remedies",
             "cause": "set when the loss is lost, and read before the next step",
             "why": "set when the run ends",
             "_watched": "read once, when a run is resumed",
@@ -76,12 +76,25 @@ STATE: Mapping[type, Declared] = {
     ),
     Losses: Declared(saved={"_recent": "losses"}, derived={}),
     Gradient: Declared(
-        saved={"treatments": "remedy/<n>/", "watch": "watch, watch/"},
+        saved={"course": PART, "watch": "watch, watch/"},
         derived={
             "parameters": "model",
             "bound": "config",
             "_norms": OF_A_STEP,
             "_done": OF_A_STEP,
+        },
+    ),
+    Course: Declared(
+        saved={
+            "_own": "remedy/<n>/, after those that have joined",
+            "_joined": "remedy/<n>/; which there are, from rescues",
+            "applied": "applied/<n>/",
+        },
+        derived={
+            "model": OPTIONS,
+            "remedies": OPTIONS,
+            "_before": "read when the training begins",
+            "_began": OPTIONS,
         },
     ),
     Treatment: Declared(
@@ -126,6 +139,7 @@ STATE: Mapping[type, Declared] = {
         },
         derived={
             "options": OPTIONS,
+            "sinks": OPTIONS,
             "record": OPTIONS,
             "step": "progress.step",
             "flow": "measured again at the first step; that there was one is watch.measured",
@@ -138,7 +152,7 @@ STATE: Mapping[type, Declared] = {
             "_raised": "watch.raised",
             "_looks": "watch.looks",
         },
-        derived={"_model": OPTIONS, "_record": OPTIONS},
+        derived={"_model": OPTIONS, "_sinks": OPTIONS},
     ),
     History: Declared(
         saved={
@@ -160,10 +174,11 @@ STATE: Mapping[type, Declared] = {
         | {"treatments": "bounds alone, which remember nothing", "_clipped": OF_A_STEP},
     ),
     Calls: Declared(
-        saved={"leaks": "watch.leaks", "_has_seen": "watch.called"},
+        saved={"findings": "watch.of_calls", "_has_seen": "watch.called"},
         derived={
             "_start": OPTIONS,
-            "_leak": "holds the state of the last batch: a leak is found again within a few steps",
+            "_thresholds": OPTIONS,
+            "_handovers": "of the last batches: a leak is seen again within a few steps",
         },
     ),
     Turns: Declared(
