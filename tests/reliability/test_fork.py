@@ -124,6 +124,7 @@ print("fine")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [STREAM, FORK, FORK_AFTER_TORCH, LOADER, GRANDCHILD])
 def test_a_fork_after_use(text: str) -> None:
     env = os.environ | {"OMP_NUM_THREADS": "2"}

@@ -78,7 +78,7 @@ def _run(argv: list[str]) -> int:
         return 0
     except OSError as error:  # a full disk, a folder that is gone: nothing a traceback explains
         where = f" ({error.filename})" if error.filename else ""
-        print(f"steadygrad: {error.strerror or error}{where}", file=sys.stderr)
+        print(f"steadygrad: {_cut(f'{error.strerror or error}{where}')}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("steadygrad: stopped", file=sys.stderr)

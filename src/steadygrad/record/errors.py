@@ -19,6 +19,11 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         raise RecordError(f"{path}: {_explanation(error)}") from error
+    except UnicodeDecodeError:  # SQLite quotes a name out of a damaged file
+        raise RecordError(
+            f"{path}: the record is damaged (a name in it is no text). Restore it from a copy or"
+            " run again"
+        ) from None
 
 
 def _explanation(error: sqlite3.DatabaseError) -> str:

@@ -19,9 +19,9 @@ Facts = Mapping[str, Any]
 class FindingBody:
     """A finding of a diagnosis."""
 
-    fault: Word = None
+    fault: str
+    text: str
     layer: Word = None
-    text: Word = None
     gate: Word = None
     lag: int | None = None
     step: int | None = None
@@ -29,14 +29,6 @@ class FindingBody:
     remedies: tuple[str, ...] | None = None
     confidence: Number = None
     advice: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True)
-class StandingBody(FindingBody):
-    """A finding among those of an event: it has a fault and a sentence."""
-
-    fault: str = ""
-    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -192,9 +184,7 @@ def check_event(kind: object, data: object) -> None:
     if isinstance(kind, str) and kind in EVENTS:
         check(EVENTS[kind], data, f"event {kind}")
         for finding in fitted(Facts, data, kind).get("findings", ()):
-            if not {"fault", "text"} <= finding.keys():
-                raise Misfit(f"event {kind}: a finding has no fault or no text")
-            check(StandingBody, finding, f"event {kind}")
+            check(FindingBody, finding, f"event {kind}")
 
 
 def check(kind: type, value: object, where: str) -> None:

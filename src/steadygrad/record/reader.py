@@ -1,6 +1,5 @@
 """The reader of a record: sees what the writer has committed, and never writes."""
 
-import math
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from steadygrad.record import codec, schema
 from steadygrad.record.errors import RecordError, explained
 from steadygrad.record.kinds import FindingBody, check, check_event, check_note, damaged
 
+LATEST = 253402300800.0  # Unix seconds: the end of the year 9999, the last that has a date
 Steps = NDArray[np.int64]
 
 
@@ -173,7 +173,7 @@ class Run:
             try:
                 fitted(str, kind, "the kind of an event")
                 fitted(str, text, "the text of an event")
-                if not math.isfinite(fitted(float, when, "the time of an event")):
+                if not 0 <= fitted(float, when, "the time of an event") < LATEST:
                     raise Misfit("the time of an event is no time")
                 fitted(Mapping[str, Any], read, "the data of an event")
             except Misfit as error:

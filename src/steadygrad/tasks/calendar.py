@@ -72,6 +72,8 @@ def duration(seconds: float) -> str:
 
 def calendar_periods(dates: np.ndarray) -> list[int]:
     """Return the cycles of the calendar in rows, shortest first: a day, a week, a year."""
+    if len(dates) < 2:
+        return []
     step = spacing(dates)
     if step <= 0:
         return []

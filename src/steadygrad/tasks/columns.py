@@ -96,7 +96,11 @@ def drop_counters(numbers: Mapping[str, np.ndarray], keep: str, notes: list[str]
     kept: list[str] = []
     for name, values in numbers.items():
         steps = np.diff(values)
-        even = bool(np.allclose(steps, steps.mean(), rtol=1e-3, atol=0)) and steps.mean() != 0
+        even = (
+            len(steps) > 0
+            and bool(np.allclose(steps, steps.mean(), rtol=1e-3, atol=0))
+            and steps.mean() != 0
+        )
         if even and name != keep:
             notes.append(f"column {name!r} only counts the rows: dropped")
         else:
