@@ -1,0 +1,90 @@
+"""The encoding of a text: its mark, UTF-8, or a guess that is said."""
+
+import re
+from pathlib import Path
+
+from steadygrad.errors import InputError
+
+# Those that people's files are in. A guess among all that exist finds rarer ones far too often.
+LEGACY = (
+    *("cp949", "gb18030", "big5", "cp932", "euc_jp", "cp1252", "cp1250", "cp1251", "cp1253"),
+    *("cp1254", "cp1257", "koi8_r", "mac_roman"),
+)
+MARKS = {
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe\0\0": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+LETTERS = re.compile(r"[^\W\d_]", re.UNICODE)
+HANGUL = re.compile("[가-힣]")
+KANA = re.compile("[ぁ-ヿ]")
+HIGH = re.compile(rb"[^\n]*[\x80-\xff][^\n]*\n?")
+SAMPLE = 20_000
+
+
+def by_mark(head: bytes, path: Path) -> str | None:
+    """Return the encoding that the first bytes name or show; None: to be found out.
+
+    Raises:
+        InputError: Zero bytes that no encoding of text explains.
+    """
+    for mark, name in MARKS.items():
+        if head.startswith(mark):
+            return name
+    nul = head.find(b"\0")
+    if nul < 0:
+        return None
+    even, odd = head[::2].count(0), head[1::2].count(0)
+    half = max(1, len(head) // 2)
+    if odd > 0.4 * half and even < 0.05 * half:
+        return "utf-16-le"
+    if even > 0.4 * half and odd < 0.05 * half:
+        return "utf-16-be"
+    raise InputError(f"{path}: byte {nul} is zero, so this is a binary file; expected text")
+
+
+def guess(data: bytes, path: Path) -> tuple[str, str]:
+    """Guess the encoding of bytes that are not UTF-8.
+
+    Returns:
+        Its name, and a few words as they read in it, to be shown.
+
+    Raises:
+        InputError: charset-normalizer is not installed, or finds nothing plausible.
+    """
+    try:
+        from charset_normalizer import from_bytes
+    except ModuleNotFoundError:
+        raise InputError(
+            f"{path}: is not UTF-8; give its --encoding, or pip install charset-normalizer to"
+            " have it guessed"
+        ) from None
+    sample = b"".join(HIGH.findall(data))[:SAMPLE] or data[:SAMPLE]
+    found: dict[str, str] = {}
+    for match in from_bytes(sample, cp_isolation=list(LEGACY)):
+        # Those that read alike come as one; of them the commonest.
+        alike = match.could_be_from_charset
+        found["cp1252" if "cp1252" in alike else match.encoding] = str(match)
+    plausible = {name: text for name, text in found.items() if _is_plausible(name, text)}
+    if not plausible:
+        raise InputError(
+            f"{path}: is not UTF-8, and no other encoding reads it well; give its --encoding"
+            " (cp949, gb18030, cp932, cp1252, cp1251, ...)"
+        )
+    name = next(iter(plausible))
+    # Of the single-byte encodings of Latin letters that read alike, the commonest.
+    if name.startswith(("cp125", "mac")) and name != "cp1251" and "cp1252" in plausible:
+        name = "cp1252"
+    words = re.findall(r"[^\s,;\t\"|]*[^\x00-\x7f][^\s,;\t\"|]*", plausible[name])
+    return name, ", ".join(dict.fromkeys(words[:3]))
+
+
+def _is_plausible(name: str, text: str) -> bool:
+    """Korean is read from almost any East Asian bytes: but then it is not Hangul throughout."""
+    letters = [c for c in text if ord(c) > 127 and LETTERS.match(c)]
+    if not letters:
+        return name not in ("cp949", "gb18030", "big5", "cp932", "euc_jp")
+    if name == "cp949":
+        return sum(bool(HANGUL.match(c)) for c in letters) > 0.9 * len(letters)
+    return not (name == "big5" and any(KANA.match(c) for c in letters))

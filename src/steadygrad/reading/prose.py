@@ -1,0 +1,96 @@
+"""A file as text, and whether a text is a table after all."""
+
+import csv
+from pathlib import Path
+
+from steadygrad.errors import InputError
+from steadygrad.reading import encoding
+from steadygrad.reading.container import HEAD, format_of, open_file
+from steadygrad.reading.lines import find_delimiter, is_number, split_rows
+from steadygrad.reading.numbers import MISSING
+
+TABLE_ENDINGS = frozenset({".csv", ".tsv", ".tab", ".psv"})
+LINES = 40  # that are looked at
+
+
+def read_prose(
+    path: Path, *, limit: int, given: str | None = None, data: bytes | None = None
+) -> tuple[str, str]:
+    """Return a file as text, and a note about its encoding, if there is something to say.
+
+    Args:
+        path: The file, packed or not.
+        limit: Bytes that may be read at most.
+        given: Its encoding, if it is known.
+        data: Its content, if it is in memory already.
+
+    Raises:
+        InputError: It cannot be read, is binary or too large, or its encoding cannot be told.
+    """
+    raw, unpacked, _ = open_file(path, data)
+    with raw, unpacked:
+        try:
+            content = unpacked.read(limit + 1)
+        except (OSError, EOFError) as error:
+            raise InputError(f"{path}: cannot be read ({error})") from None
+    if len(content) > limit:
+        raise InputError(
+            f"{path}: holds over {limit / 2**20:.0f} MiB, more than the {limit / 2**20:.0f} MiB"
+            " read at once; cut it into smaller files"
+        )
+    name = given or encoding.by_mark(content[:HEAD], path) or "utf-8"
+    try:
+        return content.decode(name), ""
+    except UnicodeDecodeError as error:
+        if given:
+            raise InputError(
+                f"{path}: byte {error.start} is not {given}; pass another --encoding"
+            ) from None
+    name, words = encoding.guess(content, path)
+    note = f"read as {name}, by its bytes ({words}); pass --encoding if that reads wrong"
+    return content.decode(name, "replace"), note
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is a table: by its form, its ending, or how its first lines look.
+
+    Raises:
+        InputError: It cannot be read, or is of a kind that cannot be either.
+    """
+    raw, unpacked, name = open_file(path)
+    with raw, unpacked:
+        try:
+            head = unpacked.read(HEAD)
+        except (OSError, EOFError) as error:
+            raise InputError(f"{path}: cannot be read ({error})") from None
+        kind = format_of(head, name, path)
+    if kind != "text" or Path(name).suffix.lower() in TABLE_ENDINGS:
+        return True
+    text = head.decode(encoding.by_mark(head, path) or "utf-8", "replace")
+    lines = [line for line in text.splitlines() if line.strip() and line[0] not in "#%"]
+    lines = lines[: LINES + 1]
+    if len(head) == HEAD or len(lines) > LINES:
+        lines = lines[:-1]  # it may be cut off
+    return len(lines) >= 3 and _looks_split(lines)
+
+
+def _looks_split(lines: list[str]) -> bool:
+    """Whether lines have one number of fields, and numbers in nearly each below the first."""
+    delimiter = find_delimiter(lines)
+    try:
+        rows = list(split_rows(lines, delimiter))
+    except csv.Error:
+        return False
+    widths = [len(row) for row in rows]
+    width = max(set(widths), key=widths.count)
+    if width < 2 or widths.count(width) < 0.9 * len(rows):
+        return _is_one_column(lines)
+    body = [row for row in rows[1:] if len(row) == width]
+    with_numbers = sum(any(is_number(c) for c in row) for row in body)
+    return with_numbers >= 0.9 * len(body)
+
+
+def _is_one_column(lines: list[str]) -> bool:
+    """Whether each line below the first is one number."""
+    cells = [line.strip() for line in lines[1:]]
+    return all(is_number(c) or c.lower() in MISSING for c in cells)

@@ -1,0 +1,75 @@
+"""Numbers that stand for a missing value, such as -200 or 9999: far outside and frequent."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+CODES = frozenset(
+    {
+        *(-9.0, -99.0, -99.9, -99.99, -200.0, -999.0, -999.9, -999.99, -9999.0, -9999.9, -99999.0),
+        *(-999999.0, -32768.0, 99.0, 99.9, 99.99, 999.0, 999.9, 999.99, 9999.0, 9999.9, 99999.0),
+        *(999999.0, 9999999.0, 32767.0, -8888.0, -7777.0, -6999.0, 1e20, 1e30, -1e20, -1e30, 1e36),
+        *(-888.0, -777.0, 6999.0),
+    }
+)
+FAR = 0.25  # of the range of all other values
+LEAST = 3  # rows, in one column of the file at least
+
+
+def find_sentinels(
+    numbers: Mapping[str, np.ndarray],
+) -> tuple[dict[str, tuple[float, int, float, float]], list[str]]:
+    """Find codes for missing values.
+
+    A code is known as one, lies outside of all other values by a quarter of their range, and comes
+    at least three times. In the other columns of a file that uses it, once is enough.
+
+    Returns:
+        By column the code, how often it comes, and the lowest and highest of the other values; and
+        warnings about values that look like codes but are not known as such.
+    """
+    found: dict[str, tuple[float, int, float, float]] = {}
+    warnings: list[str] = []
+    for name, values in numbers.items():
+        for code, count, low, high in _outliers(values):
+            if code in CODES and count >= LEAST:
+                found[name] = (code, count, low, high)
+                break
+            if code not in CODES and count >= max(LEAST, len(values) // 200) and _is_roundish(code):
+                warnings.append(
+                    f"column {name!r}: {code:g} is far outside of the rest ({low:g} to {high:g})"
+                    f" and frequent ({count} rows); if it stands for a missing value, pass"
+                    f" --missing={code:g}"
+                )
+    used = {code for code, *_ in found.values()}
+    for name, values in numbers.items():
+        if name not in found:
+            for code, count, low, high in _outliers(values):
+                if code in used:
+                    found[name] = (code, count, low, high)
+                    break
+    return found, warnings
+
+
+def _outliers(values: np.ndarray) -> list[tuple[float, int, float, float]]:
+    """Return lowest and highest value, where they lie far from the others: value, count, range."""
+    known = values[np.isfinite(values)]
+    outside: list[tuple[float, int, float, float]] = []
+    if len(known) < 4:
+        return outside
+    for code in (float(known.min()), float(known.max())):
+        rest = known[known != code]
+        if len(rest) < 2:
+            continue
+        low, high = float(rest.min()), float(rest.max())
+        distance = low - code if code < low else code - high
+        spread = high - low
+        if distance > FAR * spread and spread > 0:
+            outside.append((code, len(known) - len(rest), low, high))
+    return outside
+
+
+def _is_roundish(code: float) -> bool:
+    """Whether a value could be a code: whole, and negative or made of one digit."""
+    digits = f"{abs(code):g}"
+    return code == int(code) and (code < 0 or (len(digits) > 1 and len(set(digits)) == 1))

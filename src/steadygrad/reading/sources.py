@@ -1,0 +1,387 @@
+"""The bytes of a file as columns of cells: delimited text, ARFF, .tsf, and what pandas reads."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from steadygrad.errors import InputError
+from steadygrad.reading import attributes, encoding
+from steadygrad.reading.cells import SEPARATOR, ColumnCells, clean
+from steadygrad.reading.container import HEAD, check_path, format_of, open_file
+from steadygrad.reading.dates import formats_of, need_pandas
+from steadygrad.reading.lines import (
+    NAMES,
+    SAMPLE,
+    WORDS,
+    Block,
+    Progress,
+    Skipped,
+    blocks,
+    find_delimiter,
+    is_number,
+    numbered,
+    split_rows,
+    wrap,
+)
+from steadygrad.reading.numbers import MISSING
+from steadygrad.reading.options import Reading
+from steadygrad.reading.spec import TableSpec
+
+MOST_IN_MEMORY = 2 * 2**30  # of formats that are read as a whole
+ENGINES = {"xlsx": "openpyxl", "xls": "xlrd", "parquet": "pyarrow", "feather": "pyarrow"}
+
+
+@dataclass
+class Raw:
+    """Columns of cells as the file has them.
+
+    Args:
+        columns: By name, without those left out.
+        lines: The line of each row.
+        format: Of the file.
+        order: All names, in the order of the file.
+    """
+
+    columns: dict[str, ColumnCells]
+    lines: np.ndarray
+    format: str = "text"
+    encoding: str = "utf-8"
+    delimiter: str = ","
+    has_header: bool = True
+    points_are_decimal: bool = False  # the format itself says so
+    series: str | None = None  # the column that names series, where the format has one
+    notes: list[str] = field(default_factory=list)
+    nameless: set[str] = field(default_factory=set)
+    many: dict[str, np.ndarray] = field(default_factory=dict)
+    order: tuple[str, ...] = ()
+
+
+def read_raw(
+    path: Path,
+    reading: Reading,
+    data: bytes | None,
+    progress: Progress | None,
+    spec: TableSpec | None,
+) -> Raw:
+    """Read the cells of a file.
+
+    Raises:
+        InputError: It is no table, or cannot be read.
+    """
+    raw, unpacked, name = open_file(path, data)
+    with raw, unpacked:
+        size = check_path(path) if data is None else len(data)
+        try:
+            head = unpacked.read(HEAD)
+            kind = format_of(head, name, path)
+            if kind in ("arff", "tsf"):
+                read = attributes.read_arff if kind == "arff" else attributes.read_tsf
+                found = _declared(path, _text(unpacked, path), read, kind)
+            elif kind == "text":
+                found = _delimited(path, raw, unpacked, head, size, reading, progress, spec)
+            else:
+                unpacked.seek(0)
+                found = _by_pandas(path, unpacked, kind, size)
+        except (OSError, EOFError) as error:
+            raise InputError(f"{path}: cannot be read ({error})") from None
+    found.order = tuple(found.columns)
+    if name != path.name and name != path.stem and kind != "xlsx":
+        found.notes.append(f"read from {name} inside {path.name}")
+    return found
+
+
+def _text(file: IO[bytes], path: Path) -> str:
+    file.seek(0)
+    data = file.read(MOST_IN_MEMORY)
+    name = encoding.by_mark(data[:HEAD], path) or "utf-8"
+    try:
+        return data.decode(name)
+    except UnicodeDecodeError:
+        return data.decode(encoding.guess(data, path)[0], "replace")
+
+
+def _declared(
+    path: Path, text: str, read: Callable[[str, Path], attributes.Declared], kind: str
+) -> Raw:
+    declared = read(text, path)
+    columns = {n: ColumnCells(n) for n in declared.names}
+    for name, cells in zip(declared.names, declared.columns, strict=True):
+        columns[name].add([clean(c) for c in cells])
+    lines = np.array(declared.lines, np.int64)
+    return Raw(
+        columns,
+        lines,
+        kind,
+        points_are_decimal=True,
+        series=declared.series,
+        notes=list(declared.notes),
+    )
+
+
+def _delimited(
+    path: Path,
+    raw: IO[bytes],
+    unpacked: IO[bytes],
+    head: bytes,
+    size: int,
+    reading: Reading,
+    progress: Progress | None,
+    spec: TableSpec | None,
+) -> Raw:
+    """Read a delimited text; if it is not in the encoding that its head is in, start again."""
+    known = reading.encoding or encoding.by_mark(head, path) or (spec.encoding if spec else None)
+    tries = [known] if known else ["utf-8", None]
+    for name in tries:
+        unpacked.seek(0)
+        notes: list[str] = []
+        if name is None:
+            name, words = encoding.guess(unpacked.read(2**22), path)
+            unpacked.seek(0)
+            notes.append(
+                f"read as {name}, by its bytes ({words}); pass --encoding if that reads wrong"
+            )
+        try:
+            found = _stream(path, raw, unpacked, name, size, reading, progress, spec)
+        except UnicodeDecodeError as error:
+            if known:
+                raise InputError(
+                    f"{path}: byte {error.start} is not {name}; pass another --encoding"
+                ) from None
+            continue
+        found.notes = notes + found.notes
+        return found
+    raise InputError(f"{path}: its encoding could not be told; pass --encoding")
+
+
+def _stream(
+    path: Path,
+    raw: IO[bytes],
+    unpacked: IO[bytes],
+    name: str,
+    size: int,
+    reading: Reading,
+    progress: Progress | None,
+    spec: TableSpec | None,
+) -> Raw:
+    lines = wrap(unpacked, name, path)
+    notes: list[str] = []
+    first = 1
+    top: list[str] = []
+    skip = spec.skip_rows if spec else reading.skip_rows
+    for _ in itertools.islice(lines, skip):
+        first += 1
+    for line in lines:
+        bare = line.strip()
+        if bare.lower().startswith("sep=") and len(bare) == 5 and first == 1:
+            first += 1  # how Excel notes the delimiter
+            continue
+        if bare.startswith("#") and not top and not _names_follow(bare):
+            first += 1
+            continue
+        if not bare and not top:
+            first += 1
+            continue
+        top.append(line)
+        if len(top) > SAMPLE:
+            break
+    if first - 1 - skip > 0:
+        notes.append(f"the table begins at line {first}")
+    if not top:
+        raise InputError(f"{path}: holds blank lines only, no header line and no rows")
+    sample = [line for line in top if line.strip()]
+    given = reading.delimiter
+    if spec is not None:
+        delimiter = spec.delimiter
+    elif given is not None:
+        delimiter = WORDS.get(given.lower(), given)
+        if len(delimiter) != 1:
+            raise InputError(f"--delimiter {given}: expected one character, tab or blank")
+    else:
+        delimiter = find_delimiter(sample)
+    stream = numbered(itertools.chain(top, lines), delimiter, first)
+    header = list(next(split_rows(sample, delimiter)))
+    body = [r for r in split_rows(sample[1:], delimiter) if any(c.strip() for c in r)]
+    has_header = spec.has_header if spec else reading.header == "auto"
+    skipped = Skipped()
+    if has_header:
+        next(stream)
+        names, nameless = _header(header, body, path, reading)
+    else:
+        names, nameless = [str(i + 1) for i in range(len(header))], set()
+    if delimiter == " ":
+        notes.append("columns are split by blanks")
+    points = spec is not None or reading.marks[0] in (None, ".")
+    columns = [ColumnCells(n, points_are_decimal=points) for n in names]
+    rows: list[np.ndarray] = []
+    for block in blocks(
+        stream, header if has_header else [""] * len(header), delimiter, path, skipped
+    ):
+        for column, cells in zip(columns, _cleaned(block), strict=True):
+            column.add(cells)
+        rows.append(block.lines)
+        if progress is not None:
+            progress(min(raw.tell(), size), size)
+    if not rows:
+        raise InputError(f"{path}: a header line and no rows; expected numbers below it")
+    if skipped.headers:
+        notes.append(
+            f"{skipped.headers} repeated header line{'s' if skipped.headers > 1 else ''} (the first"
+            f" at line {skipped.first_header}): not used"
+        )
+    if skipped.blank:
+        notes.append(f"{skipped.blank} rows without any value: not used")
+    return Raw(
+        dict(zip(names, columns, strict=True)),
+        np.concatenate(rows),
+        encoding=name,
+        delimiter=delimiter,
+        has_header=has_header,
+        notes=notes,
+        nameless=nameless,
+    )
+
+
+def _cleaned(block: Block) -> Iterator[list[str]]:
+    for cells in block.columns:
+        text = "\x1e".join(cells)
+        if "\n" in text or "\r" in text or SEPARATOR in text:
+            yield [clean(c) for c in cells]
+        else:
+            yield cells
+
+
+def _names_follow(line: str) -> bool:
+    """Whether a line that begins with # is the header: it has as many marks as a table has."""
+    return any(mark in line for mark in ",;\t|")
+
+
+def _header(
+    cells: list[str], body: Sequence[Sequence[str]], path: Path, reading: Reading
+) -> tuple[list[str], set[str]]:
+    """Check that a line names the columns; give those without a name one."""
+    names = [name.strip() for name in cells]
+    if names and names[0].startswith("#"):
+        names[0] = names[0].lstrip("# ")
+    numbers = [name for name in names if is_number(name)]
+    # A column may be called 2020. But where no cell of the line can only be a name, it is data.
+    seen = [{row[i].strip() for row in body if i < len(row)} for i in range(len(names))]
+    if numbers and all(
+        is_number(name) or name in below or not name or bool(formats_of(name))
+        for name, below in zip(names, seen, strict=True)
+    ):
+        raise InputError(
+            f"{path}: line {reading.skip_rows + 1} holds the number {numbers[0]} where a column's"
+            " name is expected; add a header line, or pass --header none"
+        )
+    nameless: set[str] = set()
+    for i, name in enumerate(names):
+        if not name or name.lower().startswith("unnamed: "):
+            names[i] = f"column {i + 1}"
+            nameless.add(names[i])
+    doubled = {name for name in names if names.count(name) > 1}
+    if doubled:
+        raise InputError(f"{path}: line 1 names column {sorted(doubled)[0]!r} more than once")
+    return names, nameless
+
+
+def _by_pandas(path: Path, file: IO[bytes], kind: str, size: int) -> Raw:
+    """Read what a library of its own reads."""
+    if size > MOST_IN_MEMORY:
+        raise InputError(f"{path}: a {kind} file of over 2 GiB is not read; save it as CSV")
+    pandas = need_pandas(f"{path}: is {kind}")
+    try:
+        if kind in ("xlsx", "xls"):
+            frame = _first_sheet(pandas, file, path)
+        elif kind == "parquet":
+            frame = pandas.read_parquet(file)
+        elif kind == "feather":
+            frame = pandas.read_feather(file)
+        else:
+            frame = pandas.read_json(file, lines=kind == "jsonl", dtype=False, precise_float=True)
+    except ImportError:
+        engine = ENGINES.get(kind, "pyarrow")
+        raise InputError(
+            f"{path}: is {kind}; reading it needs {engine}: pip install {engine}"
+        ) from None
+    except InputError:
+        raise
+    except Exception as error:  # of any library, about a file that is damaged
+        told = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: this {kind} file cannot be read ({told})") from None
+    if isinstance(frame.columns, pandas.MultiIndex):
+        frame.columns = [" ".join(map(str, c)).strip() for c in frame.columns]
+    index = frame.index
+    if index.name is not None or isinstance(index, pandas.DatetimeIndex):
+        frame = frame.reset_index(names=index.name or "index")
+    if len(frame) == 0 or len(frame.columns) == 0:
+        raise InputError(f"{path}: holds no rows")
+    columns: dict[str, ColumnCells] = {}
+    nameless: set[str] = set()
+    for number, label in enumerate(frame.columns):
+        name = str(label).strip()
+        if not name or name.lower().startswith("unnamed: "):
+            name = f"column {number + 1}"
+            nameless.add(name)
+        if name in columns:
+            raise InputError(f"{path}: has two columns called {name!r}")
+        columns[name] = _from_frame(pandas, name, frame.iloc[:, number])
+    lines = np.arange(len(frame)) + (2 if kind in ("xlsx", "xls") else 1)
+    return Raw(columns, lines, kind, nameless=nameless, points_are_decimal=False)
+
+
+def _first_sheet(pandas: Any, file: IO[bytes], path: Path) -> Any:
+    sheets = pandas.read_excel(file, sheet_name=None, dtype=object)
+    filled = [(name, frame) for name, frame in sheets.items() if len(frame) > 0]
+    if not filled:
+        raise InputError(f"{path}: holds no rows")
+    if len(filled) > 1:
+        told = ", ".join(n for n, _ in filled)
+        raise InputError(f"{path}: has {len(filled)} sheets ({told}); save the one you mean as CSV")
+    return filled[0][1].dropna(axis=0, how="all").dropna(axis=1, how="all")
+
+
+def _from_frame(pandas: Any, name: str, column: Any) -> ColumnCells:
+    cells = ColumnCells(name)
+    kinds = pandas.api.types
+    if kinds.is_bool_dtype(column):
+        cells.add([str(v) for v in column])
+    elif kinds.is_numeric_dtype(column):
+        cells.add_values(column.to_numpy(np.float64, na_value=np.nan))
+    elif kinds.is_datetime64_any_dtype(column):
+        cells.add(_stamps(column))
+    else:
+        cells.add([clean(_cell(pandas, v)) for v in column])
+    return cells
+
+
+def _stamps(column: Any) -> list[str]:
+    bare = column.dt.tz_convert("UTC").dt.tz_localize(None) if column.dt.tz is not None else column
+    stamps = bare.to_numpy().astype("datetime64[us]").astype(str)
+    return ["" if s == "NaT" else s for s in stamps.tolist()]
+
+
+def _cell(pandas: Any, value: Any) -> str:
+    """Write a cell that pandas holds as an object."""
+    if value is None or value is pandas.NaT or (isinstance(value, float) and value != value):
+        return ""
+    if isinstance(value, float):
+        return f"{value:.17g}"
+    if hasattr(value, "isoformat"):
+        return str(value.isoformat())
+    return str(value)
+
+
+def describe(raw: Raw) -> str:
+    """Return the form of a file in words."""
+    if raw.format != "text":
+        return raw.format
+    return f"text, {raw.encoding}, split by {NAMES.get(raw.delimiter, repr(raw.delimiter))}"
+
+
+def is_empty(cells: Sequence[str]) -> bool:
+    """Whether all cells stand for nothing."""
+    return all(c.strip().lower() in MISSING for c in cells)
