@@ -88,13 +88,16 @@ BAD = [
         r"mixed delimiters: line 1 is split by comma, line 5 by semicolon",
     ),
     Bad("ragged row", TWO + b"1,2,3\n", r"line 122 has 3 fields, line 1 has 2"),
-    Bad("UTF-16", TWO.decode().encode("utf-16"), r"is UTF-16"),
-    Bad("UTF-16 without mark", TWO.decode().encode("utf-16-le"), r"UTF-16 or binary"),
-    Bad("Latin-1", TWO.replace(b"a,b", "ä,b".encode("latin-1")), r"byte 0 is not UTF-8"),
+    Bad("binary", bytes(range(256)) * 20, r"is a binary file"),
+    Bad(
+        "numbers in two ways",
+        table(with_cell(40, "1.234.567"), SERIES, header="a,b"),
+        r"column 'a': numbers are written in two ways",
+    ),
+    Bad("no such encoding", TWO, r"--encoding cp0: unknown", ("--encoding", "cp0")),
     Bad("unclosed quote", b'a,b\n1,2\n"3' + b",4\n" * 100_000, r"is not a CSV|fields"),
     Bad("text too short", b"abc", r"3 char symbols", file="a.txt"),
     Bad("one symbol only", b"a" * 5000, r"1 different", file="a.txt"),
-    Bad("UTF-16 text", "a text".encode("utf-16"), r"is UTF-16", file="a.txt"),
     Bad(
         "no such cell",
         TWO,
@@ -122,7 +125,7 @@ def assert_refused(
     before = snapshot(folder)
     assert main(["train", *arguments]) == 2
     output, errors = capsys.readouterr()
-    assert output == ""
+    assert output == "" or output.startswith("reading ")  # and what it was understood to hold
     assert re.search(says, errors.strip()), errors
     assert errors.startswith("steadygrad: ") and errors.count("\n") == 1
     assert len(errors) < 600

@@ -19,6 +19,7 @@ from steadygrad.cli import main
 from steadygrad.cli.app import COMMANDS
 from steadygrad.cli.display import Live, clock
 from steadygrad.cli.plain_json import plain
+from steadygrad.reading import Reading
 from steadygrad.train import TrainConfig
 from steadygrad.train.events import Remark, Started, Stepped, Validated
 
@@ -47,7 +48,8 @@ def test_help_lists_every_command_and_every_option(capsys: pytest.CaptureFixture
     assert all(command in told for command in COMMANDS) and "Exit codes" in told
     run("train", "--help")
     told = capsys.readouterr().out
-    names = {f.name.replace("_", "-") for f in fields(TrainConfig)} - {"file"}
+    names = {f.name.replace("_", "-") for f in fields(TrainConfig)} - {"file", "reading"}
+    names |= {f.name.replace("_", "-") for f in fields(Reading)}
     assert all(f"--{name}" in told for name in names)
     assert "{None}" not in told and "--window INT" in told
 
@@ -125,7 +127,9 @@ def test_train_prints_plain_lines_and_writes_a_report(
     output, errors = capsys.readouterr()
     assert errors == "" and "\x1b" not in output
     lines = output.splitlines()
-    assert lines[0].startswith("lstm on wave.csv: ") and "parameters on" in lines[0]
+    assert lines[0].startswith("reading wave.csv, ")
+    assert any(line.startswith("lstm on wave.csv: ") and "parameters on" in line for line in lines)
+    assert any(line.split() == ["target", "y;", "--target", "chooses", "another"] for line in lines)
     assert sum(line.startswith("step") for line in lines) == 3  # 0, 10 and 20
     assert any(line.startswith("last value") for line in lines)
     assert any("every naive answer (RMSE decides)" in line for line in lines)
@@ -143,7 +147,7 @@ def test_json_is_one_document_and_nothing_else(
     output, errors = capsys.readouterr()
     document = json.loads(output)
     assert errors == "" and document["status"] == "finished" and document["step"] == 20
-    assert {s["unit"] for s in document["scores"]} == {"RMSE", "MAE"}
+    assert {s["unit"] for s in document["scores"]} == {"RMSE", "MAE", "MASE"}
     assert Path(document["report"]).exists() and Path(document["weights"]).exists()
 
 

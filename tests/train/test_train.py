@@ -179,8 +179,8 @@ def describe(outcome: Outcome) -> tuple[object, ...]:
 
 def test_no_option_is_left_out_of_the_tests() -> None:
     elsewhere = {
-        "file", "kind", "patience", "target", "symbol", "lag", "budget", "device", "threads", "out",
-        "checkpoint_every_seconds", "resume", "overwrite", "rollbacks",
+        "file", "reading", "kind", "patience", "target", "symbol", "lag", "budget", "device",
+        "threads", "out", "checkpoint_every_seconds", "resume", "overwrite", "rollbacks",
     }  # fmt: skip
     assert {f.name for f in fields(TrainConfig)} == set(CHANGES) | elsewhere
 

@@ -108,5 +108,9 @@ def _call(name: str, arguments: list[str]) -> int:
             flowing(command),
             prog=f"steadygrad {name}",
             args=arguments,
-            config=(tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff),
+            config=(
+                tyro.conf.PositionalRequiredArgs,
+                tyro.conf.FlagCreatePairsOff,
+                tyro.conf.OmitArgPrefixes,
+            ),
         )

@@ -11,7 +11,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from steadygrad.train.events import Event, Prepared, Remark, Saved, Started, Stepped, Validated
+from steadygrad.train.events import (
+    Event,
+    Prepared,
+    Read,
+    Remark,
+    Saved,
+    Started,
+    Stepped,
+    Understood,
+    Validated,
+)
 
 FADING = 0.98  # of the running mean of the loss and of the share of clipped steps
 
@@ -20,8 +30,14 @@ def heading(event: Started) -> list[str]:
     """Return the lines that open a run."""
     gone_on = f", from step {event.step}" if event.step else ""
     lines = [f"{event.title}: {event.parameters:,} parameters on {event.device}{gone_on}"]
-    lines += [f"  {note}" for note in event.notes]
     return [*lines, f"  run: {event.folder}"]
+
+
+def print_understood(console: Console, rows: tuple[tuple[str, str], ...]) -> None:
+    """Print what the file was understood to hold, as one table."""
+    width = max((len(title) for title, _ in rows), default=0)
+    for title, text in rows:
+        console.print(f"  {title:<{width}}  {text}", highlight=False, soft_wrap=True, markup=False)
 
 
 def validation(event: Validated) -> str:
@@ -37,11 +53,23 @@ class Lines:
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self._told = time.perf_counter()
+
+    def _read(self, event: Read) -> None:
+        """Say now and then how much of a large file is read."""
+        now = time.perf_counter()
+        if now - self._told > 5:
+            self._told = now
+            self.console.print(f"  read {event.done / event.total:.0%}", highlight=False)
 
     def tell(self, event: Event) -> None:
         """Print what the event says; steps and checkpoints say nothing."""
         lines: list[str] = []
-        if isinstance(event, Started):
+        if isinstance(event, Understood):
+            print_understood(self.console, event.rows)
+        elif isinstance(event, Read):
+            self._read(event)
+        elif isinstance(event, Started):
             lines = heading(event)
         elif isinstance(event, Prepared):
             lines = [f"  {event.text}"]
@@ -82,6 +110,8 @@ class Live:
         """Redraw after a step; print above the figures whatever deserves a line."""
         if isinstance(event, Stepped):
             self._step(event)
+        elif isinstance(event, Read):
+            self.live.update(_bar(event.done, event.total, f"read {event.done / event.total:.0%}"))
         elif not isinstance(event, Saved):
             if isinstance(event, Started):
                 self.started = event
@@ -120,6 +150,13 @@ class Live:
         bar = Table.grid(expand=True)
         bar.add_row(ProgressBar(total=self.started.max_steps, completed=event.step))
         return Group(bar, table, Text("Ctrl-C saves and stops", style="dim"))
+
+
+def _bar(done: int, total: int, told: str) -> Group:
+    """A bar with a line below; a bar alone ends no line, and would swallow what follows."""
+    bar = Table.grid(expand=True)
+    bar.add_row(ProgressBar(total=total, completed=done))
+    return Group(bar, Text(told, style="dim"))
 
 
 def clock(seconds: float) -> str:

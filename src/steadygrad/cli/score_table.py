@@ -21,6 +21,8 @@ def print_scores(console: Console, outcome: Outcome) -> None:
     console.print(table)
     told = "beats every naive answer" if outcome.beats_naive else "does NOT beat every naive answer"
     console.print(f"the model {told} ({units[0]} decides)", highlight=False, soft_wrap=True)
+    if outcome.margin:
+        console.print(outcome.margin, highlight=False, soft_wrap=True)
     console.print(
         f"verdict: {outcome.verdict}; {outcome.text}; {outcome.step} steps in"
         f" {outcome.seconds:.0f} s",

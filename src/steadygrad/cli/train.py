@@ -10,7 +10,6 @@ import tyro
 from steadygrad.cli.plain_json import plain
 from steadygrad.cli.rank_zero import is_first
 from steadygrad.cli.report import write_report
-from steadygrad.errors import InputError
 from steadygrad.train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from steadygrad.diagnosis.forks import Fork
     from steadygrad.train import Outcome
 
+SIZES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (0, "bytes"))
 EXIT = {"finished": 0, "diverged": 1, "interrupted": 130}
 
 
@@ -31,10 +31,11 @@ def train(
 ) -> int:
     """Train a recurrent network on your own CSV or text, and score it beside naive answers.
 
-    A CSV is forecast (--target, --horizon), a text is learnt symbol by symbol (--symbol). The
-    folder of the run (--out) receives the record run.db, the best weights model.safetensors, and
-    report.html. Ctrl-C saves; the same command with --resume goes on. In several processes:
-    torchrun --no-python --nproc-per-node 2 steadygrad train FILE; they share each batch.
+    A table is forecast (--target, --horizon), a text is learnt symbol by symbol (--symbol). What
+    the file was understood to hold is printed first; --dry-run stops there. The folder of the run
+    (--out) receives the record run.db, the best weights model.safetensors, and report.html. Ctrl-C
+    saves; the same command with --resume goes on. In several processes: torchrun --no-python
+    --nproc-per-node 2 steadygrad train FILE; they share each batch.
 
     Args:
         config: Options of the run.
@@ -42,14 +43,44 @@ def train(
         repair: First look at a short run; if it has a fault, try the remedies for it in short runs
             beside each other, and train with one that is better beyond noise, if there is. Should
             the training diverge, go back to its last good state and on with a remedy.
-        dry_run: With --repair: print what would be tried, and train nothing more.
+        dry_run: Print what the file was understood to hold, and train nothing. With --repair: after
+            the first short run, print what would be tried.
     """
-    if dry_run and not repair:
-        raise InputError("--dry-run: shows the plan of a repair; give --repair with it")
+    if not json:
+        _announce(config)
     from steadygrad.ranks import joined
 
+    if dry_run and not repair:
+        return _dry_run(config, json)
     with joined(config.device):
         return _train(config, json, repair, dry_run)
+
+
+def _announce(config: TrainConfig) -> None:
+    """Say at once that something is going on: what comes next waits for torch."""
+    if is_first() and config.file.is_file():
+        size = config.file.stat().st_size
+        unit, name = next((u, n) for u, n in SIZES if size >= u)
+        print(f"reading {config.file.name}, {size / max(unit, 1):.4g} {name}", flush=True)
+
+
+def _dry_run(config: TrainConfig, json: bool) -> int:
+    """Print what the file was understood to hold."""
+    from rich.console import Console
+
+    from steadygrad.cli.display import print_understood
+    from steadygrad.tasks import understood
+    from steadygrad.train.data import read_task
+
+    config.check()
+    task = read_task(config)
+    if json:
+        rows = [list(row) for row in understood(task)]
+        document = {"understood": rows, "data": plain(task.facts())}
+        print(json_format.dumps(document, indent=2, allow_nan=False))
+    else:
+        print_understood(Console(), understood(task))
+    return 0
 
 
 def _train(config: TrainConfig, json: bool, repair: bool, dry_run: bool) -> int:

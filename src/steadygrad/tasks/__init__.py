@@ -6,6 +6,7 @@ from steadygrad._room import public
 from steadygrad.tasks.adding import Adding as Adding
 from steadygrad.tasks.base import Batch as Batch
 from steadygrad.tasks.base import Batches as Batches
+from steadygrad.tasks.base import Margin as Margin
 from steadygrad.tasks.base import Score as Score
 from steadygrad.tasks.base import Sizes as Sizes
 from steadygrad.tasks.base import Split as Split
@@ -15,7 +16,8 @@ from steadygrad.tasks.chorales import Chorales as Chorales
 from steadygrad.tasks.copy_memory import CopyMemory as CopyMemory
 from steadygrad.tasks.delayed_xor import DelayedXOR as DelayedXOR
 from steadygrad.tasks.forecast import Forecast as Forecast
-from steadygrad.tasks.from_csv import read_forecast as read_forecast
+from steadygrad.tasks.forecast_spec import ForecastSpec as ForecastSpec
+from steadygrad.tasks.from_table import read_forecast as read_forecast
 from steadygrad.tasks.fuzzy_sets import FuzzySets as FuzzySets
 from steadygrad.tasks.lag_estimate import LagEstimate as LagEstimate
 from steadygrad.tasks.lag_estimate import estimate_lag as estimate_lag
@@ -37,6 +39,7 @@ from steadygrad.tasks.system_id import SystemID as SystemID
 from steadygrad.tasks.temporal_order import TemporalOrder as TemporalOrder
 from steadygrad.tasks.text import Text as Text
 from steadygrad.tasks.text import read_text as read_text
+from steadygrad.tasks.understanding import understood as understood
 
 TASKS: dict[str, type[Benchmark]] = {
     value.name: value

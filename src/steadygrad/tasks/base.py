@@ -2,10 +2,11 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -23,6 +24,8 @@ class Score:
         unit: What it counts, and in what.
         better: Which way is better.
         ours: Whether the trained model answered.
+        learnt: Whether another model did, that was fitted to the training part: it is no naive
+            answer.
     """
 
     name: str
@@ -30,6 +33,7 @@ class Score:
     unit: str
     better: Better
     ours: bool = False
+    learnt: bool = False
 
     def beats(self, other: "Score") -> bool:
         """Whether this score is strictly better than ``other``; a NaN beats nothing."""
@@ -38,6 +42,59 @@ class Score:
         if self.better == "lower":
             return self.value < other.value
         return self.value > other.value
+
+
+@dataclass(frozen=True)
+class Margin:
+    """How much better the model is than the best of the simple answers, and whether surely.
+
+    Args:
+        rival: That answer.
+        gain: By how much the model's RMSE is lower, as a share of the rival's.
+        t: Mean difference of the squared errors over its standard error, by blocks of the test
+            part; None: too few windows to tell.
+        blocks: How many blocks.
+        is_sure: Whether ``t`` is beyond noise.
+
+    References:
+        Diebold and Mariano, *Comparing Predictive Accuracy*, 1995 (here with block means, as
+        neighbouring windows share their targets).
+    """
+
+    rival: str
+    gain: float
+    t: float | None
+    blocks: int
+    is_sure: bool
+
+    @classmethod
+    def of(
+        cls, rival: str, ours: np.ndarray, theirs: np.ndarray, *, blocks: int, beyond: float
+    ) -> "Margin":
+        """Compare the squared errors of two answers, window by window, in order of time."""
+        both = np.isfinite(ours) & np.isfinite(theirs)
+        ours, theirs = ours[both], theirs[both]
+        base = float(theirs.mean()) if len(theirs) else 0.0
+        gain = 1 - float(np.sqrt(ours.mean() / base)) if base > 0 else 0.0
+        t = None
+        if blocks >= 5:
+            means = np.array([part.mean() for part in np.array_split(theirs - ours, blocks)])
+            spread = float(means.std(ddof=1)) / blocks**0.5
+            t = float(means.mean()) / spread if spread > 0 else None
+        return cls(rival, gain, t, blocks, t is not None and abs(t) > beyond)
+
+    @property
+    def text(self) -> str:
+        """One sentence."""
+        way = "lower" if self.gain >= 0 else "higher"
+        if self.t is None:
+            noise = "too few test windows to tell this from noise"
+        elif self.is_sure:
+            noise = f"beyond noise (t = {self.t:.1f} over {self.blocks} stretches of the test part)"
+        else:
+            noise = f"within noise (t = {self.t:.1f} over {self.blocks} stretches of the test part)"
+        size = f"{abs(self.gain):.1%}".replace("%", " %")
+        return f"RMSE {size} {way} than that of the best simple answer, {self.rival}: {noise}"
 
 
 @dataclass(frozen=True)
@@ -150,6 +207,14 @@ class Task(ABC):
     @abstractmethod
     def naive(self, split: Split) -> list[Score]:
         """Score every naive answer on exactly the targets that the model is scored on."""
+
+    def margin(self, predict: Callable[[Batch], Tensor]) -> Margin | None:
+        """Compare the model with the best simple answer; None where a task has no such measure.
+
+        Args:
+            predict: The model's outputs for a batch.
+        """
+        return None
 
     def scores(self, name: str, total: Tensor) -> list[Score]:
         """Return the model's scores from a summed `tally`."""

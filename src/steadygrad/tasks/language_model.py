@@ -11,7 +11,6 @@ from steadygrad.tasks.benchmark import Measured
 from steadygrad.tasks.datasets import DataFile, read_file
 from steadygrad.tasks.ngrams import witten_bell
 from steadygrad.tasks.scoring import BITS, SymbolScores
-from steadygrad.tasks.source import decode
 from steadygrad.tasks.text import Symbol, Text, bounds, make_text, read_text
 
 Corpus = Literal["shakespeare", "war-and-peace", "ptb"]
@@ -127,7 +126,7 @@ def _read(origin: str, is_file: bool, symbol: Symbol, window: int) -> Text:
     if origin == "ptb":
         return _penn(symbol, window)
     file = _SINGLE[origin]
-    text = decode(read_file(file), Path(file.path)).replace("\r\n", "\n")
+    text = read_file(file).decode("utf-8-sig").replace("\r\n", "\n")
     symbols: Sequence[str] = text if symbol == "char" else text.split()
     return make_text(symbols, bounds(len(symbols)), symbol, window, origin)
 

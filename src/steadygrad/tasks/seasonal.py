@@ -3,6 +3,8 @@
 import numpy as np
 
 MAX_PERIOD = 1000
+MOST_ROWS = 2**20  # that are looked at
+MOST_ORIGINS = 20_000
 
 
 def autocorrelation_period(series: np.ndarray) -> int | None:
@@ -11,6 +13,7 @@ def autocorrelation_period(series: np.ndarray) -> int | None:
     The straight line is taken out first, so that a trend does not pass for a very long cycle.
     Computed by FFT: :math:`r = \mathcal F^{-1} |\mathcal F x|^2`.
     """
+    series = series[-MOST_ROWS:]
     n = len(series)
     longest = min(MAX_PERIOD, n // 3)
     if longest < 4 or np.ptp(series) == 0:
@@ -40,6 +43,7 @@ def best_period(train: np.ndarray, candidates: list[int], horizon: int) -> int |
     origins = np.arange(max(usable) - 1, len(train) - horizon)
     if len(origins) == 0:
         return None
+    origins = origins[:: max(1, len(origins) // MOST_ORIGINS)]
     truth = train[origins[:, None] + np.arange(1, horizon + 1)]
     errors = [np.mean((seasonal(train, origins, horizon, p) - truth) ** 2) for p in usable]
     return usable[int(np.argmax(np.array(errors) <= 1.1 * min(errors)))]

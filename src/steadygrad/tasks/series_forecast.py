@@ -8,12 +8,12 @@ from typing import ClassVar, Literal, final
 
 from torch import Tensor
 
+from steadygrad.reading import read_table
 from steadygrad.tasks.base import Batches, Better, Score, Sizes, Split
 from steadygrad.tasks.benchmark import Measured
 from steadygrad.tasks.datasets import DataFile, read_file
 from steadygrad.tasks.forecast import Forecast
-from steadygrad.tasks.from_csv import make_forecast
-from steadygrad.tasks.table import parse_table
+from steadygrad.tasks.from_table import make_forecast
 
 Series = Literal["etth1", "pm25", "sunspots", "temperatures", "passengers", "shampoo"]
 _GITHUB = "https://raw.githubusercontent.com/"
@@ -146,4 +146,5 @@ class SeriesForecast(Measured):
 @lru_cache(maxsize=8)
 def _read(series: str, window: int | None, horizon: int | None) -> Forecast:
     file, target = _SOURCES[series]
-    return make_forecast(parse_table(read_file(file), Path(file.path)), target, window, horizon)
+    table = read_table(Path(file.path), data=read_file(file))
+    return make_forecast(table, target, window, horizon)

@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from steadygrad.errors import InputError
+from steadygrad.reading.prose import read_prose
 from steadygrad.tasks.base import Batch, Batches, Score, Sizes, Split, Task
 from steadygrad.tasks.ngrams import Ngrams
 from steadygrad.tasks.scoring import ACCURACY, BITS, SymbolScores
-from steadygrad.tasks.source import decode, read_bytes
 
 Symbol = Literal["char", "word"]
 MAX_TEXT = 128 * 2**20
 MAX_SYMBOLS = 10_000
+LONGEST_WORD = 40  # characters on average; beyond, the text is not written in words
 SMALLEST_SPLIT = 2_000  # symbols; below, a tenth of the text is too little to score on
 UNKNOWN = ""  # cannot be a symbol of a text
 
@@ -123,20 +124,32 @@ def bounds(symbols: int) -> dict[Split, tuple[int, int]]:
     return {"train": (0, train), "val": (train, val), "test": (val, symbols)}
 
 
-def read_text(path: Path, symbol: Symbol = "char", window: int | None = None) -> Text:
+def read_text(
+    path: Path,
+    symbol: Symbol = "char",
+    window: int | None = None,
+    encoding: str | None = None,
+) -> Text:
     """Make a next-symbol task of a text file.
 
     Args:
-        path: A UTF-8 text.
+        path: A text, packed or not.
         symbol: One character, or one word (what stands between white space).
         window: Time steps between two cuts of the gradient; 64 if not given.
+        encoding: Of the text; found out and said if not given.
 
     Raises:
-        InputError: No such file, no UTF-8, or too few symbols.
+        InputError: No such file, no text, or too few symbols.
     """
-    text = decode(read_bytes(path, limit=MAX_TEXT), path).replace("\r\n", "\n")
+    text, note = read_prose(path, limit=MAX_TEXT, given=encoding)
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     symbols: Sequence[str] = text if symbol == "char" else text.split()
-    notes: list[str] = []
+    notes = [note] if note else []
+    if symbol == "word" and len(text) > LONGEST_WORD * max(1, len(symbols)):
+        raise InputError(
+            f"{path}: {'no' if len(symbols) < 2 else 'hardly any'} white space in {len(text)}"
+            " characters, so they are not told apart as words: use --symbol char"
+        )
     if len(symbols) < 8 or len(set(symbols)) < 2:
         raise InputError(
             f"{path}: {len(symbols)} {symbol} symbols, {len(set(symbols))} different; expected"

@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from steadygrad.errors import InputError
 from steadygrad.plain import shown
+from steadygrad.reading import Reading
 
 Kind = Literal["auto", "forecast", "text"]
 # That of steadygrad.tasks.text, which imports torch: the help of the command line does not.
@@ -29,7 +30,9 @@ class TrainConfig:
     """Options of one training run.
 
     Args:
-        file: Your data: a CSV to forecast, or a text to learn.
+        file: Your data: a table to forecast (CSV and its like, xlsx, parquet, ARFF, .tsf, ...), or
+            a text to learn; packed or not.
+        reading: How the file is to be read, where it leaves that open.
         kind: What the file is; found out from its name and content if not given.
         target: Column to forecast; the last numeric one if not given.
         window: Time steps seen at once (rows of a CSV, symbols of a text).
@@ -64,6 +67,7 @@ class TrainConfig:
     """
 
     file: Path
+    reading: Reading = field(default_factory=Reading)
     kind: Kind = "auto"
     target: str | None = None
     window: int | None = None
@@ -127,6 +131,7 @@ class TrainConfig:
         _expect("budget", self.budget, 0 <= self.budget <= 1, "a share from 0 to 1")
         _expect("rollbacks", self.rollbacks, 0 <= self.rollbacks <= 99, "from 0 to 99")
         _expect("seed", self.seed, 0 <= self.seed < 2**63, "from 0 to below 2^63")
+        self.reading.check()
         if self.resume and self.overwrite:
             raise InputError("--resume goes on, --overwrite starts again: give one of them")
 

@@ -26,6 +26,21 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Read:
+    """So many bytes of the file are read."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Understood:
+    """What the file was understood to hold, before anything is made of it: a title and its text."""
+
+    rows: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class Prepared:
     """Something is done before the first step, that takes a while; or is done now."""
 
@@ -72,7 +87,7 @@ class Remark:
     text: str
 
 
-Event = Started | Prepared | Stepped | Validated | Saved | Remark
+Event = Read | Understood | Started | Prepared | Stepped | Validated | Saved | Remark
 Listener = Callable[[Event], None]
 
 
@@ -86,6 +101,7 @@ class Ended:
     beats_naive: bool | None
     text: str
     findings: tuple[Mapping[str, Any], ...]
+    margin: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,6 +121,7 @@ class Outcome:
         findings: Faults that were found.
         notes: What was done to the data.
         rollbacks: Each return to a good state after the training had diverged.
+        margin: How the model compares with the best simple answer, in one sentence.
     """
 
     status: Status
@@ -119,6 +136,7 @@ class Outcome:
     findings: tuple[Mapping[str, Any], ...]
     notes: tuple[str, ...]
     rollbacks: tuple[Mapping[str, Any], ...] = ()
+    margin: str = ""
 
     def ended(self) -> Ended:
         """The part of a run's end that its checkpoint keeps.
@@ -129,4 +147,4 @@ class Outcome:
         if self.status == "interrupted":
             raise ValueError("an interrupted run has not ended")
         own = (self.verdict, self.scores, self.beats_naive, self.text, self.findings)
-        return Ended(self.status, *own)
+        return Ended(self.status, *own, margin=self.margin)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors.torch import save
+from torch import Tensor
 
 from steadygrad import files
 from steadygrad.diagnosis import Watch, watch
@@ -16,19 +17,19 @@ from steadygrad.plain import Misfit, fit
 from steadygrad.ranks import LostProcess, Ranks, joined
 from steadygrad.record import Record
 from steadygrad.record.ownership import KEY
-from steadygrad.tasks import Score, Task
+from steadygrad.tasks import Batch, Score, Task, understood
 from steadygrad.train import checkpoint
 from steadygrad.train.build_model import Remedied, remedied_model
 from steadygrad.train.checkpoint import Checkpoint, check_fits
 from steadygrad.train.config import TrainConfig
 from steadygrad.train.data import fingerprint, read_task
-from steadygrad.train.events import Ended, Event, Listener, Outcome, Started
+from steadygrad.train.events import Ended, Event, Listener, Outcome, Read, Started, Understood
 from steadygrad.train.folder import Folder, earlier_run
 from steadygrad.train.gradient import Gradient
 from steadygrad.train.interrupt import Interrupt
 from steadygrad.train.journal import Journal
 from steadygrad.train.lag import lag_of
-from steadygrad.train.loop import End, Loop
+from steadygrad.train.loop import End, Loop, evaluating
 from steadygrad.train.model import SequenceModel, describe
 from steadygrad.train.saved import facts_of
 
@@ -73,9 +74,12 @@ def _spread(
 
     def read() -> tuple[Task, torch.device, str]:
         config.check()
-        return read_task(config), pick_device(config, local), fingerprint(config.file)
+        progress = (lambda done, total: tell(Read(done, total))) if ranks.is_first else None
+        return read_task(config, progress), pick_device(config, local), fingerprint(config.file)
 
     task, device, data = ranks.together(read)
+    if ranks.is_first:
+        tell(Understood(understood(task)))
     folder = Folder(config.folder)
     saved = ranks.together(lambda: earlier_run(folder, config, data), only_first=True)
     if saved is not None and saved.facts["progress"]["status"] != "running":
@@ -167,14 +171,17 @@ def _finish(loop: Loop, end: Literal["finished", "diverged"], seen: Watch) -> Ou
     loop.model.load_state_dict(loop.best)
     _, total = loop.evaluate("test")
     scores = loop.task.scores(loop.config.cell, total) + loop.task.naive("test")
+    margin = _margin(loop)
     step = loop.progress.step
     loop.record.event(step, end, loop.why)
     loop.record.note("scores", [asdict(score) for score in scores])
+    if margin:
+        loop.record.note("margin", margin)
     loop.record.note("verdict", _verdict(loop, end, seen))
     best = {name: t.cpu().contiguous() for name, t in loop.best.items()}
     if loop.ranks.is_first:
         files.replace(loop.folder.weights, save(best, metadata={KEY: "weights"}))
-    outcome = _outcome(loop, end, seen, scores)
+    outcome = _outcome(loop, end, seen, scores, margin)
     loop.save(end, asdict(outcome.ended()))
     return outcome
 
@@ -197,6 +204,17 @@ def _ended(folder: Folder, saved: Checkpoint, task: Task) -> Outcome:
     )
 
 
+def _margin(loop: Loop) -> str:
+    """How the model compares with the best simple answer, in one sentence; "" if not measured."""
+
+    def predict(batch: Batch) -> Tensor:
+        return loop.model(batch.inputs.to(loop.device))[0].cpu()
+
+    with evaluating(loop.model), torch.no_grad():
+        margin = loop.task.margin(predict)
+    return "" if margin is None else margin.text
+
+
 def _verdict(loop: Loop, end: End, seen: Watch) -> str:
     """What the watch says; the loss may be lost where no gradient was."""
     is_lost = end == "diverged" and loop.cause == "nonfinite"
@@ -206,11 +224,11 @@ def _verdict(loop: Loop, end: End, seen: Watch) -> str:
 def beats_naive(scores: list[Score]) -> bool:
     """Whether our score beats every naive answer by the deciding figure, the first one."""
     ours = next(score for score in scores if score.ours)
-    rivals = [score for score in scores if not score.ours and score.unit == ours.unit]
+    rivals = [s for s in scores if not s.ours and not s.learnt and s.unit == ours.unit]
     return all(ours.beats(rival) for rival in rivals)
 
 
-def _outcome(loop: Loop, end: End, seen: Watch, scores: list[Score]) -> Outcome:
+def _outcome(loop: Loop, end: End, seen: Watch, scores: list[Score], margin: str = "") -> Outcome:
     return Outcome(
         status=end,
         verdict=_verdict(loop, end, seen),
@@ -224,6 +242,7 @@ def _outcome(loop: Loop, end: End, seen: Watch, scores: list[Score]) -> Outcome:
         findings=tuple(finding.to_record() for finding in seen.findings),
         notes=loop.task.notes,
         rollbacks=tuple(rescue.plain() for rescue in loop.rescues),
+        margin=margin,
     )
 
 

@@ -1,0 +1,79 @@
+"""Everything that a forecast needs to know of its data: one frozen value that JSON can hold."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from steadygrad.reading import TableSpec
+
+Source = Literal["number", "category", "calendar", "known"]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input of the model.
+
+    Args:
+        name: As it is shown.
+        source: A column of numbers; one text of a column of categories; the calendar; or a column
+            that is known ahead, given as it will be ``horizon`` rows later.
+        column: The column that it comes from.
+        kind: Of a category, which text.
+        mean: Of the training part; it is subtracted. One value for each series, or one for all.
+        deviation: Of the training part; it is divided by. As ``mean``.
+    """
+
+    name: str
+    source: Source
+    column: str = ""
+    kind: str = ""
+    mean: tuple[float, ...] = (0.0,)
+    deviation: tuple[float, ...] = (1.0,)
+
+
+@dataclass(frozen=True)
+class ForecastSpec:
+    """What is forecast, from what, and how it is scaled.
+
+    Args:
+        table: How the file was read.
+        target: The column to forecast.
+        inputs: In the order in which the model sees them.
+        window: Rows seen.
+        horizon: Rows ahead.
+        period: Season of the naive answer, in rows.
+        scale: Unit of the model's answers, in the target's unit.
+        scales: The same for each series, over ``scale``.
+        drifts: Whether windows are given relative to their last row.
+    """
+
+    table: TableSpec
+    target: str
+    inputs: tuple[InputSpec, ...]
+    window: int
+    horizon: int
+    period: int | None
+    scale: float
+    scales: tuple[float, ...]
+    drifts: bool
+
+    def plain(self) -> dict[str, Any]:
+        """Return the value as JSON can hold it."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> "ForecastSpec":
+        """Read back what `plain` returned, also after a trip through JSON."""
+        inputs = tuple(
+            InputSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in i.items()})
+            for i in plain["inputs"]
+        )
+        return cls(
+            **{
+                **plain,
+                "table": TableSpec.of(plain["table"]),
+                "inputs": inputs,
+                "scales": tuple(plain["scales"]),
+            }
+        )
