@@ -173,7 +173,9 @@ def test_what_a_watch_has_seen_is_taken_up(tmp_path: Path) -> None:
         optimizer.zero_grad()
         loss.backward()
         if step == 6:
-            model.weight_hh_l0.grad.fill_(torch.nan)  # pyright: ignore[reportOptionalMemberAccess]
+            grad = dict(model.named_parameters())["weight_hh_l0"].grad
+            assert grad is not None
+            grad.fill_(torch.nan)
         before.loss(loss.item())
         before.clip_(1.0)
         optimizer.step()

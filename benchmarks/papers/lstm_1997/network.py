@@ -32,7 +32,7 @@ def online() -> Any:
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "online.so"
         flags = ["-O2", "-march=native", "-ftree-vectorize", "-fPIC", "-shared"]
-        subprocess.run([found, *flags, "-o", library, SOURCE, "-lm"], check=True)
+        subprocess.run([*found, *flags, "-o", library, SOURCE, "-lm"], check=True)
         function = ctypes.CDLL(str(library)).online
     function.restype = ctypes.c_long
     return function

@@ -8,13 +8,13 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from steadygrad.errors import InputError
 
 HEAD = 65536  # bytes that are looked at
-UNPACKERS: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
-    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),  # pyright: ignore[reportReturnType]
+UNPACKERS: dict[bytes, Callable[[IO[bytes]], Any]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
     b"BZh": lambda file: bz2.BZ2File(file),
     b"\xfd7zXZ\0": lambda file: lzma.LZMAFile(file),
 }

@@ -90,10 +90,10 @@ class TableSpec:
         values = dict(plain)
         dates = values.get("dates")
         values["dates"] = None if dates is None else DateSpec(**_tuples(dates))
-        values["columns"] = tuple(
-            ColumnSpec(**_tuples(c) | {"style": NumberStyle(**c["style"])})
-            for c in values["columns"]
-        )
+        columns: list[dict[str, Any]] = [
+            {**_tuples(c), "style": NumberStyle(**c["style"])} for c in values["columns"]
+        ]
+        values["columns"] = tuple(ColumnSpec(**column) for column in columns)
         return cls(**_tuples(values))
 
 

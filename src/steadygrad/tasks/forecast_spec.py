@@ -65,10 +65,11 @@ class ForecastSpec:
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> "ForecastSpec":
         """Read back what `plain` returned, also after a trip through JSON."""
-        inputs = tuple(
-            InputSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in i.items()})
+        read: list[dict[str, Any]] = [
+            {k: tuple(v) if isinstance(v, list) else v for k, v in i.items()}
             for i in plain["inputs"]
-        )
+        ]
+        inputs = tuple(InputSpec(**values) for values in read)
         return cls(
             **{
                 **plain,

@@ -76,8 +76,8 @@ def _fit(task: "Forecast", look: Callable[[Tensor], Tensor]) -> Callable[[Batch]
     for z, change in _pairs(task, look, "val"):
         turned_z = z @ vectors
         for i, alpha in enumerate(ALPHAS):
-            answer = turned_z @ (turned / (values + alpha)[:, None])
-            errors[i] += (answer - change).square().sum()
+            predicted = turned_z @ (turned / (values + alpha)[:, None])
+            errors[i] += (predicted - change).square().sum()
         seen += len(z)
     best = ALPHAS[int(errors.argmin())] if seen else 1e-2
     weight = vectors @ (turned / (values + best)[:, None])
