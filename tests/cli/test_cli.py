@@ -21,7 +21,7 @@ from steadygrad.cli.display import Live, clock
 from steadygrad.cli.plain_json import plain
 from steadygrad.reading import Reading
 from steadygrad.train import TrainConfig
-from steadygrad.train.events import Remark, Started, Stepped, Validated
+from steadygrad.train.events import Remark, Started, Stepped, Understood, Validated
 
 QUICK = ("--hidden", "8", "--max-steps", "20", "--validate-every", "10", "--threads", "1")
 
@@ -222,6 +222,7 @@ def test_live_figures() -> None:
     started = Started("lstm on x", {}, ("a [note]",), 7, "cpu", Path("runs/x"), 0, 400, 10)
     gradient = {"grad_norm": 2.5, "clipped_share": 1.0, "horizon": 12, "verdict": "healthy"}
     with Live(console) as live:
+        live.tell(Understood((("note", "a [note]"),)))
         live.tell(started)
         live.tell(Validated(0, 0, 1.0, {"RMSE": 2.0}, True, 1e-3))
         live.tell(Remark("nonfinite", 3, "something happened"))

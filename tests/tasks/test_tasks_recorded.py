@@ -185,7 +185,9 @@ def test_the_last_value_errs_as_the_file_says() -> None:
     task = made("forecast:series=sunspots")
     assert task.output_size == horizon
     assert task.no_memory["RMSE"] == pytest.approx(rmse, rel=0.01)
-    assert task.solved_if == ("RMSE", pytest.approx(task.no_memory["RMSE"]))
+    answers = {s.name: s.value for s in task.naive("test") if s.unit == "RMSE"}
+    assert task.solved_if == ("RMSE", min(answers.values()))
+    assert task.solved_if[1] < task.no_memory["RMSE"]  # ridge on the window is better than that
 
 
 # ---- strokes ------------------------------------------------------------------------------------

@@ -101,7 +101,7 @@ def torchrun(*command: str) -> "subprocess.Popen[str]":
 def spread(options: TrainConfig, folder: Path, end_at: int = -1) -> "subprocess.Popen[str]":
     script = folder / "script.py"
     script.write_text(SCRIPT)
-    plain = {n: v for n, v in vars(options).items() if n not in ("file", "out")}
+    plain = {n: v for n, v in vars(options).items() if n not in ("file", "out", "reading")}
     given = plain | {"file": str(options.file), "out": str(options.out)}
     return torchrun(str(script), json.dumps(given), str(end_at))
 

@@ -24,7 +24,7 @@ COMMANDS: dict[str, str] = {
     "diagnose": "Measure the gradient at every time step of a model, name what is wrong, and what"
     " may help.",
     "check": "Look for faults in the record of a run: exit code 0 none, 1 found, 2 wrong use.",
-    "explain": "Explain a fault, a quantity or a run.",
+    "explain": "Explain a fault, a quantity, a run or a symptom.",
     "learn": "List the lessons, or compute one, with your own numbers.",
     "replay": "Run a saved step again: the same batch, weights and random state.",
     "report": "Draw one record, or several side by side, as one HTML file that needs nothing else.",

@@ -79,7 +79,7 @@ class Measured(Benchmark):
 
     @property
     def solved_if(self) -> tuple[str, float]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The best naive answer on the test part; it has to be beaten, not reached."""
+        """The best answer without a network on the test part; it has to be beaten, not reached."""
         unit = self.deciding
         values = [s.value for s in self.naive("test") if s.unit == unit]
         return unit, min(values) if self.better[unit] == "lower" else max(values)

@@ -91,8 +91,8 @@ class SeriesForecast(Measured):
         Inputs ``(T, B, I)``; targets as `Forecast` has them.
 
     Baseline:
-        The last value. Solved by a lower RMSE than that, the seasonal answer and the training
-        mean, in the unit of the series.
+        The last value. Solved by a lower RMSE than that, the seasonal answer, the training mean
+        and ridge regression on the same window, in the unit of the series.
 
     References:
         Zhou et al., *Informer: Beyond Efficient Transformer for Long Sequence Time-Series
