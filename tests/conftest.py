@@ -1,6 +1,7 @@
 """Settings for all tests."""
 
 import random
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,15 @@ from steadygrad.scan.backends.c import build, kernel
 
 # Many tests are many small operations; threads would only wait for each other.
 torch.set_num_threads(1)
+
+# A job that a script puts in the background begins with Ctrl-C ignored, and so would all that the
+# tests start: how a training answers to it could not be tested there.
+for _number, _default in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _default)
 
 # The same examples every time: what fails fails for everybody, and what passes stays passed. To
 # look for new ones: pytest --hypothesis-profile default --hypothesis-seed random.

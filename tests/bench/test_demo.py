@@ -18,7 +18,7 @@ from steadygrad.cli import demo as command
 from steadygrad.diagnosis import Diagnosis, diagnose
 from steadygrad.diagnosis.forks import NOTHING
 from steadygrad.errors import InputError
-from steadygrad.record import RecordError, read
+from steadygrad.record import read
 from steadygrad.remedies import parse
 from steadygrad.tasks.pixels import UNIT, Pixels, _images, split_rows
 
@@ -235,10 +235,10 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(task: Pixels, tmp_pa
         raise AssertionError("it began to train")
 
     (tmp_path / "report.html").mkdir()
-    with pytest.raises(InputError, match="found a folder"):
+    with pytest.raises(InputError, match="is a folder, where a file is to be written"):
         Demo(task, TINY, tmp_path, tell).run()
     (tmp_path / "after.db").write_text("precious")
-    with pytest.raises(RecordError, match="not a Steadygrad record"):
+    with pytest.raises(InputError, match="was not written by Steadygrad"):
         Demo(task, TINY, tmp_path, tell).run()
     assert (tmp_path / "after.db").read_text() == "precious"
 
