@@ -159,3 +159,14 @@ def test_the_gradient_stops_at_the_border_and_a_broken_state_at_a_fresh_row() ->
 def test_what_cannot_be_read_is_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Windows(**given)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_reversal_turns_time_and_not_rows_of_symbols(batch_first: bool) -> None:
+    codes = torch.randint(5, (7, 3))  # (T, B)
+    if batch_first:
+        codes = codes.t()
+    layer = sg.Recurrent("gru", 5, 4, batch_first=batch_first)
+    expected, _ = layer(codes.flip(1 if batch_first else 0))
+    SourceReversal().apply(layer)
+    assert torch.equal(layer(codes)[0], expected)

@@ -11,6 +11,7 @@ from steadygrad.cells import LSTMLayerNorm
 from steadygrad.flow.quantity import Quantity, declare
 from steadygrad.flow.singular import svdvals
 from steadygrad.nn import BatchNormLSTM, cell_of, view
+from steadygrad.nn.arrangement import time_axis
 from steadygrad.nn.layer_view import Key
 from steadygrad.nn.quantise import RowNorm, unit_rows
 from steadygrad.scan import Layout, Observed, Weights, observe
@@ -94,7 +95,7 @@ def lstm_bound(layer: nn.Module, x: Tensor, state: Any = None) -> LSTMBound:
     """
     _check(layer, x)
     if isinstance(layer, BatchNormLSTM):
-        return _batch(layer, x.transpose(0, 1) if layer.batch_first else x, state)
+        return _batch(layer, x.transpose(0, time_axis(layer, x)), state)
     before, scales = _states(layer, x, state)
     gamma = before.abs().amax(-1)  # (T, B)
     norms, form = _factors(layer)

@@ -179,3 +179,12 @@ class Arrangement:
         if not self.is_batched or not self.is_dense:
             return value
         return value[:count] if self.batch_first or self.is_step else value[:, :count]
+
+
+def time_axis(layer: object, input: Tensor) -> int:
+    """The axis of time of a padded input ``(T, B, ·)``, ``(B, T, ·)`` or ``(T, ·)`` of a layer.
+
+    Codes ``(T, B)`` or ``(B, T)`` of a layer that takes integers count as batched.
+    """
+    axes = input.dim() + 1 if is_codes(input) else input.dim()
+    return 1 if getattr(layer, "batch_first", False) and axes >= 3 else 0

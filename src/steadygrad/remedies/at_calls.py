@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
+from steadygrad.nn.arrangement import time_axis
 from steadygrad.remedies.applied import Applied
 
 Act = Callable[[nn.Module, Tensor, int], object]
@@ -52,11 +53,10 @@ def at_calls(
 
 def _beginning(layer: nn.Module, given: Tensor | PackedSequence, steps: int) -> Tensor:
     """The first time steps, detached, as the layer takes them; of a packed batch its long rows."""
-    batch_first = bool(getattr(layer, "batch_first", False))
     if isinstance(given, PackedSequence):
         padded, lengths = pad_packed_sequence(given)
         length = min(steps, padded.shape[0])
         x = padded[:length, lengths >= length].detach()
-        return x.transpose(0, 1) if batch_first else x
+        return x.transpose(0, time_axis(layer, x))
     x = given.detach()
-    return x[:, :steps] if batch_first and x.dim() == 3 else x[:steps]
+    return x.narrow(axis := time_axis(layer, x), 0, min(steps, x.shape[axis]))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from steadygrad.flow import lyapunov_exponents, recurrent_layers
 from steadygrad.nn import cell_of
+from steadygrad.nn.arrangement import time_axis
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.at_calls import at_calls
 from steadygrad.remedies.base import Remedy
@@ -162,8 +163,7 @@ def floss(remedy: Flossing, layer: nn.Module, x: Tensor, steps: int) -> list[flo
 def distance(remedy: Flossing, layer: nn.Module, x: Tensor) -> Tensor:
     """Mean squared distance of the exponents to the target, summed over layers and directions."""
     total = x.new_zeros((), dtype=torch.float64)
-    length = x.shape[1] if getattr(layer, "batch_first", False) and x.dim() == 3 else x.shape[0]
-    discard = min(remedy.discard, length - 1)
+    discard = min(remedy.discard, x.shape[time_axis(layer, x)] - 1)
     for index in range(int(getattr(layer, "num_layers", 1))):
         for reverse in (False, True)[: 1 + bool(getattr(layer, "bidirectional", False))]:
             found = lyapunov_exponents(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from steadygrad.flow import recurrent_layers, singular_values
+from steadygrad.nn.arrangement import time_axis
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.at_calls import at_calls
 from steadygrad.remedies.base import Remedy
@@ -99,7 +100,7 @@ def rescale(
     """Scale every recurrent matrix of ``layer``, the lowest first; return the scales."""
     rows = slice(remedy.rows)
     if x.dim() == 3:
-        x = x[rows] if getattr(layer, "batch_first", False) else x[:, rows]
+        x = x[rows] if time_axis(layer, x) else x[:, rows]
     scales = []
     for one in recurrences(layer):
         weight = one.parameter("weight_hh")

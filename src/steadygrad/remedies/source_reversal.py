@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from steadygrad.flow import recurrent_layers
 from steadygrad.nn import reverse_in_time
+from steadygrad.nn.arrangement import time_axis
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, ends_ratio, ends_text, example, seeded
@@ -84,5 +85,4 @@ def _reversed(layer: nn.Module, x: Tensor | PackedSequence) -> Tensor | PackedSe
         padded, lengths = pad_packed_sequence(x)
         turned = reverse_in_time(padded, lengths)
         return pack_padded_sequence(turned, lengths, enforce_sorted=x.sorted_indices is None)
-    batch_first = bool(getattr(layer, "batch_first", False)) and x.dim() == 3
-    return torch.flip(x, [1 if batch_first else 0])
+    return torch.flip(x, [time_axis(layer, x)])
