@@ -1,0 +1,277 @@
+r"""States that a loop marks itself: any recurrence, whatever computes it.
+
+A loop written by hand (``h = torch.tanh(wx(x[t]) + wh(h))``), a fused kernel of somebody else's, a
+solver's steps: nothing there is a layer, so nothing can be run again. What can be had is the
+gradient that the backward pass itself computes at every marked state, and how much of it comes from
+where. Where the gradient of a chosen step arrives, it is walked back by itself over the part of the
+graph that the backward pass has not reached yet:
+
+.. math::
+    g_{s \to t} = \left(\frac{\partial h_s}{\partial h_t}\right)^\top g_s
+
+with :math:`g_s` the gradient that entered since the last chosen step.
+"""
+
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from steadygrad.flow.after_backward import after_backward
+from steadygrad.flow.by_lag import median_curve
+from steadygrad.flow.sources import spread
+from steadygrad.flow.state_growth import StateGrowth
+from steadygrad.flow.through_time import TimeFlow
+
+MOST_STATES = 20_000
+"""Kept at once: a bound on memory if forward passes come without backward ones."""
+ENTERS = 1e-3
+"""Share of a gradient that has to be new for it to count as entering; single precision loses
+1e-6 at a step."""
+
+_open: weakref.WeakSet["Marks"] = weakref.WeakSet()
+
+
+def mark(state: Tensor, name: str = "state", *, step: int | None = None) -> Tensor:
+    """Let the gradient at a state of a loop of one's own be measured.
+
+    Call it once for every time step, on the state that the next step reads::
+
+        for t in range(len(x)):
+            h = torch.tanh(self.input(x[t]) + self.recurrent(h))
+            h = sg.mark(h, "h")
+
+    `steadygrad.diagnose` and `steadygrad.watch` then treat the loop as a recurrence of that name.
+    While nobody looks, and under `torch.no_grad`, it does nothing.
+
+    Args:
+        state: What one step hands to the next, of any shape.
+        name: What reports call it. States that are marked under one name are steps of one sequence.
+        step: The time step. Where it does not go on from the last one a new sequence begins; give
+            it where a loop runs several times before one backward pass.
+
+    Returns:
+        The same tensor.
+
+    Raises:
+        TypeError: ``state`` is no tensor.
+    """
+    if not isinstance(state, Tensor):
+        raise TypeError(
+            f"mark: expected one tensor, got {type(state).__name__}; mark each state of a step by "
+            'itself: h = sg.mark(h, "h"); c = sg.mark(c, "c")'
+        )
+    if _open and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        for marks in list(_open):
+            marks.add(state, name, step)
+    return state
+
+
+@dataclass
+class _Sequence:
+    """Steps that were marked under one name.
+
+    Attributes:
+        width: Features of the state.
+        dtype: Of the state.
+        edges: Where each state stands in the graph; None where it has no gradient.
+        sizes: log10 of the root mean square of each state.
+        norms: By step, log10 of the norm of the gradient that arrived.
+        nonfinite: By step, elements of that gradient that are not finite.
+        curves: Per source the log10 share of its gradient by lag.
+        chosen: Steps to measure from, latest first; None before any gradient arrived.
+        sent: By chosen step, what the sources after it sent there.
+        last_step: The time step that the loop gave last.
+    """
+
+    width: int
+    dtype: torch.dtype
+    edges: list[GradientEdge | None] = field(default_factory=list)
+    sizes: list[Tensor] = field(default_factory=list)
+    norms: dict[int, float] = field(default_factory=dict)
+    nonfinite: dict[int, int] = field(default_factory=dict)
+    curves: list[NDArray[np.float64]] = field(default_factory=list)
+    chosen: list[int] | None = None
+    sent: dict[int, Tensor] = field(default_factory=dict)
+    last_step: int | None = None
+    severed: int | None = None
+
+
+class Marks:
+    """Collects what is marked between two training steps.
+
+    Args:
+        lag: Steps back that matter; sources are chosen deep enough for it.
+        sources: From how many steps to measure at most.
+
+    Attributes:
+        is_looking: Whether states are taken up; turned off between two looks.
+    """
+
+    def __init__(self, lag: int | None = None, sources: int = 5) -> None:
+        self._lag, self._count = lag, sources
+        self.is_looking = True
+        self._went_back = self._is_inside = False
+        self._sequences: dict[str, _Sequence] = {}
+        self._latest: dict[str, str] = {}
+
+    def open(self) -> None:
+        """Begin to take up states."""
+        _open.add(self)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        _open.discard(self)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the step."""
+        self._sequences, self._latest = {}, {}
+        self._went_back = False
+
+    def __bool__(self) -> bool:
+        return bool(self._sequences)
+
+    def add(self, state: Tensor, name: str, step: int | None) -> None:
+        """Take up one state; see `mark`."""
+        if not self.is_looking or self._is_inside:
+            return
+        if self._went_back or sum(len(s.edges) for s in self._sequences.values()) >= MOST_STATES:
+            self.clear()
+        sequence = self._sequence(state, name, step)
+        number = len(sequence.edges)
+        sequence.edges.append(get_gradient_edge(state) if state.requires_grad else None)
+        squares = state.detach().abs().square().mean(dtype=torch.float64)
+        sequence.sizes.append(0.5 * squares.log10())
+        if state.requires_grad:
+            state.register_hook(partial(self._arrived, sequence, number))
+
+    def _sequence(self, state: Tensor, name: str, step: int | None) -> _Sequence:
+        key = self._latest.get(name)
+        found = None if key is None else self._sequences[key]
+        is_next = step is None or found is None or found.last_step is None
+        if found is None or not (is_next or step == (found.last_step or 0) + 1):
+            count = sum(k.partition("#")[0] == name for k in self._sequences)
+            key = f"{name}#{count + 1}" if count else name
+            width = state.shape[-1] if state.dim() else 1
+            found = self._sequences[key] = _Sequence(width, state.dtype)
+            self._latest[name] = key
+        found.last_step = step
+        return found
+
+    def _arrived(self, sequence: _Sequence, step: int, grad: Tensor) -> None:
+        """In the backward pass: the whole gradient at one state."""
+        if self._is_inside:
+            return
+        if not self._went_back:
+            self._went_back = True
+            after_backward(self._release)
+        grad = grad.detach()
+        norm = torch.linalg.vector_norm(grad, dtype=_wide(grad.dtype))
+        sequence.norms[step] = float(norm.log10())
+        sequence.nonfinite[step] = int((~grad.isfinite()).sum())
+        if sequence.chosen is None:
+            depth = min(step, max(self._lag or 0, (step + 1) // 2))
+            sequence.chosen = spread(list(range(depth, step + 1)), self._count)[::-1]
+        if step in sequence.chosen:
+            self._measure(sequence, step, grad)
+
+    def _measure(self, sequence: _Sequence, step: int, grad: Tensor) -> None:
+        """Walk back what entered at a step since the chosen step after it."""
+        sent = sequence.sent.pop(step, None)
+        new = grad if sent is None else grad - sent
+        size, whole = (torch.linalg.vector_norm(g, dtype=_wide(g.dtype)) for g in (new, grad))
+        if not bool(size.isfinite()):
+            sequence.curves.append(np.full(step + 1, np.nan))
+            return
+        if not bool(size > ENTERS * whole):
+            return
+        # Of size 1, so that all of the range of single precision is there to fade in.
+        unit = new / size.to(new.dtype) if float(size.to(new.dtype)) else new
+        try:
+            found = self._walk(sequence, step, unit)
+        except RuntimeError:
+            # A graph that may be walked once only, by a checkpoint for example: the norms of the
+            # whole gradient are then all there is.
+            return
+        norms = [float(torch.linalg.vector_norm(unit, dtype=_wide(unit.dtype)).log10())]
+        reached = step
+        for earlier in reversed(range(step)):
+            back = found[earlier]
+            if back is None:  # no way in the graph
+                break
+            norms.append(float(torch.linalg.vector_norm(back, dtype=_wide(back.dtype)).log10()))
+            reached = earlier
+            if earlier in (sequence.chosen or ()):
+                more = back * size.to(back.dtype)
+                sequence.sent[earlier] = sequence.sent.get(earlier, 0) + more
+        if reached:
+            sequence.severed = step - reached + 1
+        sequence.curves.append(np.array(norms) - norms[0])
+
+    def _walk(self, sequence: _Sequence, step: int, unit: Tensor) -> Sequence[Tensor | None]:
+        start = sequence.edges[step]
+        assert start is not None
+        there = [i for i, e in enumerate(sequence.edges[:step]) if e is not None]
+        found: list[Tensor | None] = [None] * step
+        edges = [e for e in sequence.edges[:step] if e is not None]
+        if not edges:
+            return found
+        self._is_inside = True
+        try:
+            back = torch.autograd.grad([start], edges, [unit], retain_graph=True, allow_unused=True)
+        finally:
+            self._is_inside = False
+        for place, g in zip(there, back, strict=True):
+            found[place] = g
+        return found
+
+    def _release(self) -> None:
+        """Let go of the graph when the backward pass is over."""
+        for sequence in self._sequences.values():
+            sequence.edges = [None] * len(sequence.edges)
+            sequence.sent = {}
+
+    def flows(self) -> dict[str, TimeFlow]:
+        """What the last backward pass said, by name; nothing of states that it did not reach."""
+        return {name: _flow(name, s) for name, s in self._reached()}
+
+    def _reached(self) -> Iterator[tuple[str, _Sequence]]:
+        for name, sequence in self._sequences.items():
+            if sequence.norms:
+                yield name, sequence
+
+
+def _flow(name: str, sequence: _Sequence) -> TimeFlow:
+    steps = len(sequence.edges)
+    norms = np.array([sequence.norms.get(t, -np.inf) for t in range(steps)])
+    mode = "per source" if len(sequence.curves) > 1 else "total"
+    least = torch.finfo(sequence.dtype).tiny
+    return TimeFlow(
+        name=name,
+        cell="marked",
+        hidden_size=sequence.width,
+        log10_grad=norms,
+        log10_grad_by_state={"h": norms},
+        by_lag=median_curve(sequence.curves, mode),
+        gates={},
+        nonfinite=np.array([sequence.nonfinite.get(t, 0) for t in range(steps)]),
+        how="marks",
+        exactness=(
+            f"exact: as the backward pass computed it, in {str(sequence.dtype).partition('.')[2]}; "
+            f"what is below {least:.0e} of the gradient at its source is told as nothing"
+        ),
+        time_steps=steps,
+        growth={"h": StateGrowth(np.array([-np.inf, *map(float, sequence.sizes[:-1])]))},
+        severed=sequence.severed,
+    )
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.complex128 if dtype.is_complex else torch.float64
