@@ -106,6 +106,14 @@ class DateSpec:
     clock: str = ""
     unit: float = 1.0
 
+    def is_number(self, column: str) -> bool:
+        """Whether a column of the date is read as numbers, not as text."""
+        if self.kind == "parts":
+            return True
+        has_clock = bool(self.clock) and not self.clock.startswith("%")
+        is_clock = len(self.columns) > 1 and column == self.columns[-1]
+        return has_clock if is_clock else self.kind != "text"
+
 
 def rewrite(cell: str) -> str:
     """Bring a date into a form that strptime knows: month names, quarters, marks of East Asia."""

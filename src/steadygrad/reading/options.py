@@ -5,6 +5,7 @@ from typing import Literal
 
 from steadygrad.errors import InputError
 
+ALL = "all"  # of `Reading.known`
 SEPARATORS = (".", ",", " ", "'")
 
 
@@ -30,7 +31,7 @@ class Reading:
         missing: Cells that stand for a missing value, with commas between: -200,n.d. none: no
             number stands for a missing value.
         known: Columns whose values are known ahead, with commas between: they are also given for
-            the rows to be forecast.
+            the rows to be forecast. all: every column of numbers but the target.
         drop: Columns to leave out, with commas between.
     """
 

@@ -31,6 +31,7 @@ from steadygrad.reading.numbers import MISSING
 from steadygrad.reading.options import Reading
 from steadygrad.reading.spec import TableSpec
 
+STAMP = "%Y-%m-%dT%H:%M:%S.%f"  # how `_stamps` writes dates
 MOST_IN_MEMORY = 2 * 2**30  # of formats that are read as a whole
 ENGINES = {"xlsx": "openpyxl", "xls": "xlrd", "parquet": "pyarrow", "feather": "pyarrow"}
 
@@ -58,6 +59,7 @@ class Raw:
     nameless: set[str] = field(default_factory=set)
     many: dict[str, np.ndarray] = field(default_factory=dict)
     order: tuple[str, ...] = ()
+    stamps: set[str] = field(default_factory=set)  # columns that the file holds as dates
 
 
 def read_raw(
@@ -312,15 +314,40 @@ def _by_pandas(path: Path, file: IO[bytes], kind: str, size: int) -> Raw:
     except Exception as error:  # of any library, about a file that is damaged
         told = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: this {kind} file cannot be read ({told})") from None
+    found = raw_of_frame(frame, str(path))
+    found.format = kind
+    if kind in ("xlsx", "xls"):
+        found.lines += 1  # below the header
+    return found
+
+
+def raw_of_frame(frame: Any, path: str, index_name: str | None = None) -> Raw:
+    """Take the columns out of a pandas frame.
+
+    Args:
+        frame: A ``pandas.DataFrame``; not changed.
+        path: Where it is from, for messages.
+        index_name: What an index of dates without a name is called.
+
+    Raises:
+        InputError: No rows, or two columns of one name.
+    """
+    pandas = need_pandas(f"{path}: a frame")
+    if not isinstance(frame, pandas.DataFrame):
+        raise InputError(
+            f"{path}: expected the path of a file or a pandas.DataFrame, got {type(frame).__name__}"
+        )
+    frame = frame.copy(deep=False)
     if isinstance(frame.columns, pandas.MultiIndex):
         frame.columns = [" ".join(map(str, c)).strip() for c in frame.columns]
     index = frame.index
     if index.name is not None or isinstance(index, pandas.DatetimeIndex):
-        frame = frame.reset_index(names=index.name or "index")
+        frame = frame.reset_index(names=index.name or index_name or "index")
     if len(frame) == 0 or len(frame.columns) == 0:
         raise InputError(f"{path}: holds no rows")
     columns: dict[str, ColumnCells] = {}
     nameless: set[str] = set()
+    stamps: set[str] = set()
     for number, label in enumerate(frame.columns):
         name = str(label).strip()
         if not name or name.lower().startswith("unnamed: "):
@@ -329,8 +356,17 @@ def _by_pandas(path: Path, file: IO[bytes], kind: str, size: int) -> Raw:
         if name in columns:
             raise InputError(f"{path}: has two columns called {name!r}")
         columns[name] = _from_frame(pandas, name, frame.iloc[:, number])
-    lines = np.arange(len(frame)) + (2 if kind in ("xlsx", "xls") else 1)
-    return Raw(columns, lines, kind, nameless=nameless, points_are_decimal=False)
+        if pandas.api.types.is_datetime64_any_dtype(frame.iloc[:, number]):
+            stamps.add(name)
+    return Raw(
+        columns,
+        np.arange(len(frame)) + 1,
+        "frame",
+        nameless=nameless,
+        points_are_decimal=False,
+        order=tuple(columns),
+        stamps=stamps,
+    )
 
 
 def _first_sheet(pandas: Any, file: IO[bytes], path: Path) -> Any:
@@ -360,7 +396,7 @@ def _from_frame(pandas: Any, name: str, column: Any) -> ColumnCells:
 
 def _stamps(column: Any) -> list[str]:
     bare = column.dt.tz_convert("UTC").dt.tz_localize(None) if column.dt.tz is not None else column
-    stamps = bare.to_numpy().astype("datetime64[us]").astype(str)
+    stamps = np.datetime_as_string(bare.to_numpy().astype("datetime64[us]"), unit="us")
     return ["" if s == "NaT" else s for s in stamps.tolist()]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,10 +13,10 @@ from steadygrad.reading.cells import ColumnCells
 from steadygrad.reading.dates import DateSpec
 from steadygrad.reading.lines import Progress
 from steadygrad.reading.numbers import MISSING, NumberStyle, convert, decide
-from steadygrad.reading.options import Reading, listed
+from steadygrad.reading.options import ALL, Reading, listed
 from steadygrad.reading.rows import FOOTER, Rows
 from steadygrad.reading.sentinels import find_sentinels
-from steadygrad.reading.sources import Raw, read_raw
+from steadygrad.reading.sources import STAMP, Raw, raw_of_frame, read_raw
 from steadygrad.reading.spec import ColumnSpec, TableSpec
 from steadygrad.reading.steps import order_rows
 
@@ -122,7 +123,29 @@ def read_table(
             the option to pass.
     """
     reading.check()
-    raw = read_raw(path, reading, data, progress, spec)
+    return _understood(path, read_raw(path, reading, data, progress, spec), reading, spec)
+
+
+def read_frame(
+    frame: Any, reading: Reading = DEFAULT, *, spec: TableSpec | None = None, name: str = "frame"
+) -> Table:
+    """Read a pandas frame as a table; its index, if it is named or holds dates, is a column.
+
+    Args:
+        frame: A ``pandas.DataFrame``.
+        reading: As in `read_table`.
+        spec: As in `read_table`.
+        name: Of the frame, for messages.
+
+    Raises:
+        InputError: As `read_table`.
+    """
+    reading.check()
+    index = spec.dates.columns[0] if spec is not None and spec.dates is not None else None
+    return _understood(Path(name), raw_of_frame(frame, name, index), reading, spec)
+
+
+def _understood(path: Path, raw: Raw, reading: Reading, spec: TableSpec | None) -> Table:
     draft = Draft(path, raw, reading, spec, list(raw.notes))
     _names(draft)
     rows = Rows(raw.lines, path)
@@ -146,7 +169,7 @@ def _names(draft: Draft) -> None:
         draft.dropped[name] = ColumnSpec(name, "dropped", why="left out as asked")
     for option, value in (("--series", reading.series), ("--known", reading.known)):
         for name in listed(value) if option == "--known" else filter(None, [value]):
-            if name not in raw.columns:
+            if name not in raw.columns and (option, value) != ("--known", ALL):
                 raise _no_column(draft, option, name)
     if draft.spec is not None:
         needed = [c.name for c in draft.spec.columns if c.role != "dropped"]
@@ -172,7 +195,7 @@ def _numbers(draft: Draft, rows: Rows) -> None:
     counts: dict[str, tuple[int, int]] = {}
     for name, cells in draft.raw.columns.items():
         known = draft.spec.column(name) if draft.spec else None
-        if known is not None and known.role != "number":
+        if known is not None and known.role != "number" and not _is_date_of_digits(draft, name):
             draft.texts[name] = cells
             continue
         if name == draft.reading.series:
@@ -200,6 +223,11 @@ def _numbers(draft: Draft, rows: Rows) -> None:
         draft.numbers[name] = values
     for name in [n for n in draft.styles if n in draft.dropped]:
         del draft.styles[name]
+
+
+def _is_date_of_digits(draft: Draft, name: str) -> bool:
+    dates = draft.spec.dates if draft.spec is not None else None
+    return dates is not None and name in dates.columns and dates.is_number(name)
 
 
 def _drop_empty(draft: Draft, name: str, cells: ColumnCells) -> None:
@@ -303,8 +331,10 @@ def _dates(draft: Draft, rows: Rows) -> None:
     """Find the column of dates, or the several that make one up."""
     given = draft.reading.date
     if draft.spec is not None:
-        if draft.spec.dates is not None:
-            _read_known_dates(draft, rows, draft.spec.dates)
+        if (known := draft.spec.dates) is not None:
+            if len(known.columns) == 1 and known.columns[0] in draft.raw.stamps:
+                known = DateSpec(known.columns, "text", (STAMP,))
+            _read_known_dates(draft, rows, known)
         return
     if given == "none":
         return
@@ -467,8 +497,16 @@ def _texts(draft: Draft) -> None:
         is_series = name == (draft.spec.series if draft.spec else draft.reading.series)
         rows = cells.rows
         limit = rows if is_series else min(MAX_CATEGORIES, max(2, rows // 10))
-        category, first = _category(cells, limit, known.kinds if known and not is_series else None)
+        kinds = known.kinds if known and not is_series else None
+        if kinds:  # few rows of a new file do not make fewer categories
+            limit = len(kinds)
+        category, first = _category(cells, limit, kinds)
         if category is not None:
+            if kinds and (strange := int((category.codes < 0).sum())):
+                draft.notes.append(
+                    f"column {name!r}: {strange} rows hold a text that was not there in training:"
+                    " read as none of its categories"
+                )
             draft.categories[name] = category
             continue
         kind = "dates" if date_forms.formats_of(first[1]) else "texts"
@@ -538,8 +576,8 @@ def _sentinels(draft: Draft) -> None:
     """Read numbers that stand for a missing value as missing, and say so."""
     if draft.spec is not None:
         for column in draft.spec.columns:
+            values = draft.numbers.get(column.name, np.empty(0))
             for code in column.missing:
-                values = draft.numbers[column.name]
                 values[values == code] = np.nan
             draft.codes[column.name] = column.missing
         return
