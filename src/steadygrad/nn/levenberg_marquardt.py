@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,11 +16,13 @@ class Fit:
 
     Attributes:
         losses: Mean squared residual before the first step and after every accepted one.
-        reason: Why it ended: ``"gradient"``, ``"damping"`` or ``"steps"``.
+        reason: Why it ended: ``"gradient"``, ``"damping"``, ``"steps"`` or ``"validation"``.
+        validation: Mean squared residual of a validation part at the same moments, if there is one.
     """
 
     losses: list[float]
     reason: str
+    validation: list[float] = field(default_factory=list)
 
 
 def levenberg_marquardt(
@@ -32,6 +34,7 @@ def levenberg_marquardt(
     least_gradient: float = 1e-10,
     most_damping: float = 1e10,
     chunk: int = 32,
+    stop: Callable[[], bool] | None = None,
 ) -> Fit:
     r"""Minimise :math:`\lVert e(w) \rVert^2` over all trained parameters of ``model``, in place.
 
@@ -52,6 +55,7 @@ def levenberg_marquardt(
         least_gradient: Stop when :math:`\lVert J^\top e \rVert_\infty` is below.
         most_damping: Stop when :math:`\mu` is above.
         chunk: Columns of J at a time: less memory, more time.
+        stop: Is called after every accepted step, its weights in ``model``; True ends the fit.
 
     Raises:
         ValueError: The residuals are not finite at the start.
@@ -96,6 +100,11 @@ def levenberg_marquardt(
         if stale:
             w, e, damping = new, new_e, max(damping / 10, 1e-20)
             losses.append(float(e.square().mean()))
+            if stop is not None:
+                _write(trained, w)
+                if stop():
+                    reason = "validation"
+                    break
         else:
             damping *= 10
         if damping > most_damping:
