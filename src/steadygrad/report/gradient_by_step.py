@@ -131,15 +131,19 @@ def curve(tracks: list[tuple[Chapter, Track]]) -> Plot:
 
 
 def _lines(tracks: list[tuple[Chapter, Track]]) -> list[Line]:
-    """One line a run; of a single run its first and its last training step."""
+    """One line a run; of a single run its first and last training step, and two between them."""
     styles = ["before", *("second", "third", "fourth") * len(tracks)]
     styles[len(tracks) - 1 :] = ["main"]
     if len(tracks) > 1:
         return [_line(c.label, t, -1, s) for (c, t), s in zip(tracks, styles, strict=True)]
     ((_, track),) = tracks
     names = [f"training step {figures.plain(int(s))}" for s in track.steps]
-    lines = [_line(f"{names[-1]} (last measured)", track, -1, "main")]
-    return [_line(names[0], track, 0, "before"), *lines] if len(names) > 1 else lines
+    rows = sorted({round(k * (len(names) - 1) / 3) for k in range(3)} - {len(names) - 1})
+    earlier = [
+        _line(names[row], track, row, style)
+        for row, style in zip(rows, ("before", "second", "third"), strict=False)
+    ]
+    return [*earlier, _line(f"{names[-1]} (last measured)", track, -1, "main")]
 
 
 def _line(name: str, track: Track, row: int, style: str) -> Line:

@@ -3,18 +3,21 @@
 import base64
 import hashlib
 import importlib.resources
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from steadygrad import files
 from steadygrad.record import Run
 from steadygrad.record.ownership import GENERATOR
-from steadygrad.report import compare, curves, gates, scores, sentence, trained
+from steadygrad.report import compare, curves, gates, scores, sentence, shown, trained
 from steadygrad.report import findings as found
 from steadygrad.report import gradient_by_step as journey
 from steadygrad.report.chapter import Chapter, chapters
 from steadygrad.report.glossary import glossary
 from steadygrad.report.markup import Html, el, join
+
+_HEADING = re.compile(r"<h2[^>]*>(.*?)</h2>", re.DOTALL)
 
 
 def html(runs: Run | Sequence[Run], *, title: str | None = None) -> str:
@@ -96,6 +99,7 @@ def _body(told: list[Chapter], title: str) -> Html:
     )
     sections = [
         scores.scores(told),
+        shown.shown(told[-1]),
         compare.runs(told),
         compare.trials(told),
         found.findings(told),
@@ -105,8 +109,24 @@ def _body(told: list[Chapter], title: str) -> Html:
         trained.trained(told),
         glossary(),
     ]
+    named = [_with_id(section) for section in sections if section is not None]
     footer = el("footer", "Made by Steadygrad from ", _sources(told), ".")
-    return el("main", header, *sections, footer)
+    return el("main", header, _contents(named), *(section for _, _, section in named), footer)
+
+
+def _with_id(section: Html) -> tuple[str, str, Html]:
+    """Give a section an id made of its heading; return id, heading and section."""
+    found = _HEADING.search(section)
+    heading = re.sub(r"<[^>]*>", "", found[1]) if found else ""
+    place = re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-") or "section"
+    return place, heading, Html(section.replace("<section>", f'<section id="{place}">', 1))
+
+
+def _contents(named: list[tuple[str, str, Html]]) -> Html:
+    links = [
+        el("li", el("a", Html(heading), href=f"#{place}")) for place, heading, _ in named if heading
+    ]
+    return el("nav", el("ol", *links), class_="contents", aria_label="Contents")
 
 
 def _subtitle(told: list[Chapter]) -> Html:

@@ -35,6 +35,23 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Band:
+    """A filled area between two curves.
+
+    Args:
+        name: As in the key.
+        x: Ascending positions, ``(N,)``.
+        low: Lower edge, finite.
+        high: Upper edge, finite.
+    """
+
+    name: str
+    x: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Rule:
     """A straight line across the drawing with words on it; ``across`` is horizontal."""
 
@@ -57,6 +74,7 @@ class Plot:
     backwards: bool = False
     floor: float | None = None  # the y axis reaches at least to here
     rules: Sequence[Rule] = field(default=())
+    bands: Sequence[Band] = field(default=())
 
     def html(self) -> Html:
         """Draw."""
@@ -65,6 +83,7 @@ class Plot:
         drawing = el(
             "svg",
             grid_lines(y),
+            *(el("path", d=_outline(b, x, y), class_="band") for b in self.bands),
             *(el("path", d=path(n, x, y), class_=f"line {n.style}") for n in kept),
             *(_dots(n, x, y) for n in kept),
             *(marks(n, x) for n in kept),
@@ -88,17 +107,18 @@ class Plot:
             y=y,
             x_name=self.x_name,
             y_name=self.y_name,
-            key=_key(kept),
+            key=_key(kept, self.bands),
             numbers=self._table(kept),
         )
 
     def axes(self) -> tuple[Axis, Axis]:
         """Return axes that hold every line and every rule across."""
-        xs = np.concatenate([n.x for n in self.lines] or [np.zeros(0)])
+        xs = np.concatenate([n.x for n in (*self.lines, *self.bands)] or [np.zeros(0)])
         low, high = (float(xs.min()), float(xs.max())) if len(xs) else (0.0, 1.0)
         if low == high:
             low, high = low - 0.5, high + 0.5
-        ys = [n.y for n in self.lines] + [np.array([r.at]) for r in self.rules if r.across]
+        ys = [n.y for n in self.lines] + [e for b in self.bands for e in (b.low, b.high)]
+        ys += [np.array([r.at]) for r in self.rules if r.across]
         y = around(np.concatenate(ys or [np.zeros(0)]), is_log=self.is_log, powers=self.powers)
         if self.floor is not None and y.low > self.floor:
             y = Axis(self.floor, y.high, y.is_log, y.powers)
@@ -149,6 +169,14 @@ def _dots(line: Line, x: Axis, y: Axis) -> Html | None:
     at = zip(line.x[lone], line.y[lone], strict=True)
     d = "".join(f"M{x.at(a) * _SIDE:.1f} {(1 - y.at(b)) * _SIDE:.1f}h0" for a, b in at)
     return el("path", d=d, class_=f"line dot {line.style}") if d else None
+
+
+def _outline(band: Band, x: Axis, y: Axis) -> str:
+    """The ``d`` of a closed path: along the upper edge and back along the lower one."""
+    there = zip(band.x, band.high, strict=True)
+    back = zip(band.x[::-1], band.low[::-1], strict=True)
+    points = (f"{x.at(a) * _SIDE:.1f} {(1 - y.at(b)) * _SIDE:.1f}" for a, b in (*there, *back))
+    return "M" + "L".join(points) + "Z"
 
 
 def grid_lines(y: Axis) -> Html:
@@ -204,7 +232,7 @@ def _rule(rule: Rule, x: Axis, y: Axis) -> Html:
     return el("div", el("span", rule.text), class_=f"rule up {side}", style=f"left:{place:.2f}%")
 
 
-def _key(lines: Sequence[Line]) -> Html | None:
+def _key(lines: Sequence[Line], bands: Sequence[Band]) -> Html | None:
     faults = {
         "inf": any(np.isposinf(n.y).any() for n in lines),
         "nan": any(np.isnan(n.y).any() for n in lines),
@@ -213,6 +241,9 @@ def _key(lines: Sequence[Line]) -> Html | None:
     words = {"inf": "infinite", "nan": "not a number", "zero": "exactly zero"}
     entries = [
         el("span", el("i", class_=f"stroke {n.style}"), " ", n.name, class_="key") for n in lines
+    ]
+    entries += [
+        el("span", el("i", class_="chip band"), " ", band.name, class_="key") for band in bands
     ]
     entries += [
         el("span", el("i", class_=f"stroke fault {kind}"), " ", words[kind], class_="key")

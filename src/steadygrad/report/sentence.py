@@ -36,6 +36,10 @@ def verdict(chapter: Chapter) -> str:
         return str(told[-1])
     if kind == "healthy" and chapter.at_lag is None:
         return f"No fault was found; {_reach(chapter)}."
+    if kind == "healthy" and (chapter.at_lag or (0, 0.0))[1] < chapter.threshold:
+        # At the lag less is left than the limit: no reason to call anything well.
+        glue = ", but" if chapter.lag else ";"
+        return f"No fault was named{glue} {_reach(chapter)}{_need(chapter)}."
     if kind == "healthy":
         return f"Nothing is wrong: {_reach(chapter)}{_need(chapter)}."
     if chapter.main is None:

@@ -11,7 +11,8 @@ from steadygrad.report.findings import brief
 from steadygrad.report.markup import Html, el, join, table
 
 _TOLD = frozenset(
-    "title kind verdict lag lag_estimate scores layers remedies trials thresholds".split()
+    "title kind verdict lag lag_estimate scores layers remedies trials thresholds shown"
+    " margin".split()
 )
 _FIRST = ("data", "model", "seeds", "versions")
 _DULL = frozenset({"epoch", "checkpoint"})
@@ -76,6 +77,8 @@ def _measuring(chapter: Chapter) -> Html | None:
 
 
 def _note(key: str, value: Any) -> Html:
+    if isinstance(value, Mapping):  # for programs: the notes beside it tell the same in words
+        value = {k: v for k, v in value.items() if k != "understood"}
     body = _pairs(value) if isinstance(value, Mapping) else _text(value)
     return join([el("h4", key.replace("_", " ").capitalize()), body])
 
