@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from steadygrad import remedies as remedies
     from steadygrad import report as report
     from steadygrad import tasks as tasks
+    from steadygrad.deploy import load as load
     from steadygrad.diagnosis import ClipAdvice as ClipAdvice
     from steadygrad.diagnosis import Diagnosis as Diagnosis
     from steadygrad.diagnosis import Finding as Finding
@@ -39,6 +40,7 @@ else:
             room: room
             for room in ("cells", "flow", "init", "learn", "nn", "remedies", "report", "tasks")
         },
+        "load": "deploy",
         **dict.fromkeys(("GRU", "LSTM", "RNN", "Recurrent", "Stream"), "nn"),
         **dict.fromkeys(("ClipAdvice", "Diagnosis", "Finding", "Thresholds", "Watch"), "diagnosis"),
         **dict.fromkeys(("clip_advice", "clip_check", "diagnose", "repair", "watch"), "diagnosis"),

@@ -190,6 +190,7 @@ def test_no_option_is_left_out_of_the_tests() -> None:
     elsewhere = {
         "file", "reading", "kind", "patience", "target", "symbol", "lag", "budget", "device",
         "threads", "out", "checkpoint_every_seconds", "resume", "overwrite", "rollbacks",
+        "input_lags", "output_lags", "free_run",
     }  # fmt: skip
     assert {f.name for f in fields(TrainConfig)} == set(CHANGES) | elsewhere
 

@@ -19,6 +19,9 @@ COMMANDS: dict[str, str] = {
     " offline.",
     "train": "Train a recurrent network on your own CSV or text, and score it beside naive"
     " answers.",
+    "forecast": "Forecast the rows after the end of a file with a trained model, with intervals.",
+    "generate": "Let a trained language model go on with a text, symbol by symbol.",
+    "stream": "Answer each line of the standard input with one line, as it comes.",
     "bench": "Train every combination of cells, remedies, lengths and seeds on a task, and compare"
     " them.",
     "diagnose": "Measure the gradient at every time step of a model, name what is wrong, and what"

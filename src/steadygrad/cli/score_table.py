@@ -15,9 +15,9 @@ def print_scores(console: Console, outcome: Outcome) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     for name in names:
-        row = [value[name, unit] for unit in units]
-        style = "bold" if row[0].ours else ""
-        table.add_row(name, *(f"{score.value:.4g}" for score in row), style=style)
+        row = [value.get((name, unit)) for unit in units]
+        style = "bold" if any(score is not None and score.ours for score in row) else ""
+        table.add_row(name, *("" if s is None else f"{s.value:.4g}" for s in row), style=style)
     console.print(table)
     told = "beats every naive answer" if outcome.beats_naive else "does NOT beat every naive answer"
     console.print(f"the model {told} ({units[0]} decides)", highlight=False, soft_wrap=True)

@@ -10,6 +10,7 @@ import tyro
 from steadygrad.cli.plain_json import plain
 from steadygrad.cli.rank_zero import is_first
 from steadygrad.cli.report import write_report
+from steadygrad.errors import InputError
 from steadygrad.train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -28,13 +29,15 @@ def train(
     json: bool = False,
     repair: bool = False,
     dry_run: bool = False,
+    seeds: int = 1,
 ) -> int:
     """Train a recurrent network on your own CSV or text, and score it beside naive answers.
 
     A table is forecast (--target, --horizon), a text is learnt symbol by symbol (--symbol). What
     the file was understood to hold is printed first; --dry-run stops there. The folder of the run
-    (--out) receives the record run.db, the best weights model.safetensors, and report.html. Ctrl-C
-    saves; the same command with --resume goes on. In several processes: torchrun --no-python
+    (--out) receives the record run.db, the model model.safetensors with all that it takes to use it
+    (steadygrad forecast, generate, stream), and report.html. Ctrl-C saves, and leaves the best
+    model so far; the same command with --resume goes on. In several processes: torchrun --no-python
     --nproc-per-node 2 steadygrad train FILE; they share each batch.
 
     Args:
@@ -45,6 +48,7 @@ def train(
             the training diverge, go back to its last good state and on with a remedy.
         dry_run: Print what the file was understood to hold, and train nothing. With --repair: after
             the first short run, print what would be tried.
+        seeds: Train from so many seeds, and tell how far the score is a matter of luck.
     """
     if not json:
         _announce(config)
@@ -53,7 +57,7 @@ def train(
     if dry_run and not repair:
         return _dry_run(config, json)
     with joined(config.device):
-        return _train(config, json, repair, dry_run)
+        return _train(config, json, repair, dry_run, seeds)
 
 
 def _announce(config: TrainConfig) -> None:
@@ -83,14 +87,17 @@ def _dry_run(config: TrainConfig, json: bool) -> int:
     return 0
 
 
-def _train(config: TrainConfig, json: bool, repair: bool, dry_run: bool) -> int:
+def _train(config: TrainConfig, json: bool, repair: bool, dry_run: bool, seeds: int) -> int:
     """Train, in one process or as one of those that torchrun started."""
     from rich.console import Console
 
     from steadygrad.cli.display import Lines, Live
     from steadygrad.train import train as train_on
     from steadygrad.train.folder import Folder
+    from steadygrad.train.seeds import Spread, train_seeds
 
+    if not 1 <= seeds <= 1000:
+        raise InputError(f"--seeds {seeds}: expected 1 to 1000")
     console = Console()
     repaired = None
     if repair:
@@ -99,22 +106,35 @@ def _train(config: TrainConfig, json: bool, repair: bool, dry_run: bool) -> int:
             return 0
     # Noted as the run begins: what is only written at the end a kill can lose.
     notes = {} if repaired is None else {"repair": repaired.to_record()}
-    if json:
-        outcome = train_on(config, notes=notes)
-    elif console.is_terminal:
-        with Live(console) as live:
-            outcome = train_on(config, live.tell, notes)
-    else:
-        outcome = train_on(config, Lines(console).tell, notes)
+
+    def run(own: TrainConfig) -> "Outcome":
+        if json:
+            return train_on(own, notes=notes)
+        if console.is_terminal:
+            with Live(console) as live:
+                return train_on(own, live.tell, notes)
+        return train_on(own, Lines(console).tell, notes)
+
+    outcome = run(config)
+    spread = None
+    if seeds > 1 and outcome.status == "finished":
+        found = train_seeds(config, outcome, seeds, run)
+        if isinstance(found, Spread):
+            spread = found
+        else:
+            outcome = found
     if not is_first():
         return EXIT[outcome.status]
     report = write_report([outcome.record], Folder(config.folder).report)
     if json:
         document = _document(outcome) | {"report": str(report)}
         document |= {} if repaired is None else {"repair": plain(repaired.to_record())}
+        document |= {} if spread is None else {"seeds": plain(asdict(spread))}
         print(json_format.dumps(document, indent=2, allow_nan=False))
         return EXIT[outcome.status]
     _tell_end(console, outcome, config)
+    if spread is not None:
+        console.print(spread.text, highlight=False, soft_wrap=True)
     console.print(f"report: {report}", highlight=False, soft_wrap=True)
     return EXIT[outcome.status]
 
@@ -151,7 +171,8 @@ def _tell_end(console: "Console", outcome: "Outcome", config: TrainConfig) -> No
 
     if outcome.status == "interrupted":
         console.print(
-            f"interrupted at step {outcome.step}, saved; go on with the same command and --resume",
+            f"interrupted at step {outcome.step}, saved; go on with the same command and --resume,"
+            f" or use the best model so far: {outcome.weights}",
             highlight=False,
             soft_wrap=True,
         )

@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from torch import Generator, Tensor
 
 Split = Literal["train", "val", "test"]
 Better = Literal["lower", "higher"]
+BLOCKS = 20  # of the test part, by which noise is judged
+BEYOND = 2.1  # standard errors; of 20 blocks one in twenty differences of nothing is larger
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,12 @@ class Margin:
 
     Args:
         rival: That answer.
-        gain: By how much the model's RMSE is lower, as a share of the rival's.
-        t: Mean difference of the squared errors over its standard error, by blocks of the test
-            part; None: too few windows to tell.
+        gain: By how much the model's figure is lower, as a share of the rival's.
+        t: Mean difference of the losses (squared errors, bits) over its standard error, by blocks
+            of the test part; None: too few windows to tell.
         blocks: How many blocks.
         is_sure: Whether ``t`` is beyond noise.
+        figure: What is compared.
 
     References:
         Diebold and Mariano, *Comparing Predictive Accuracy*, 1995 (here with block means, as
@@ -66,22 +69,41 @@ class Margin:
     t: float | None
     blocks: int
     is_sure: bool
+    figure: str = "RMSE"
 
     @classmethod
     def of(
-        cls, rival: str, ours: np.ndarray, theirs: np.ndarray, *, blocks: int, beyond: float
+        cls,
+        rival: str,
+        ours: np.ndarray,
+        theirs: np.ndarray,
+        *,
+        blocks: int,
+        beyond: float,
+        figure: str = "RMSE",
     ) -> "Margin":
-        """Compare the squared errors of two answers, window by window, in order of time."""
+        """Compare the losses of two answers, piece by piece of the test part, in order of time.
+
+        Args:
+            rival: The other answer.
+            ours: Of the model: squared errors, or bits.
+            theirs: Of the other.
+            blocks: Into how many stretches the test part is cut; of fewer than 5 noise is not told.
+            beyond: What ``t`` must exceed to be beyond noise.
+            figure: What is told: the RMSE is the root of the mean of the losses, any other figure
+                the mean itself.
+        """
         both = np.isfinite(ours) & np.isfinite(theirs)
         ours, theirs = ours[both], theirs[both]
         base = float(theirs.mean()) if len(theirs) else 0.0
-        gain = 1 - float(np.sqrt(ours.mean() / base)) if base > 0 else 0.0
+        ratio = float(ours.mean()) / base if base > 0 else 1.0
+        gain = 1 - (ratio**0.5 if figure == "RMSE" else ratio)
         t = None
         if blocks >= 5:
             means = np.array([part.mean() for part in np.array_split(theirs - ours, blocks)])
             spread = float(means.std(ddof=1)) / blocks**0.5
             t = float(means.mean()) / spread if spread > 0 else None
-        return cls(rival, gain, t, blocks, t is not None and abs(t) > beyond)
+        return cls(rival, gain, t, blocks, t is not None and abs(t) > beyond, figure)
 
     @property
     def text(self) -> str:
@@ -94,7 +116,9 @@ class Margin:
         else:
             noise = f"within noise (t = {self.t:.1f} over {self.blocks} stretches of the test part)"
         size = f"{abs(self.gain):.1%}".replace("%", " %")
-        return f"RMSE {size} {way} than that of the best simple answer, {self.rival}: {noise}"
+        return (
+            f"{self.figure} {size} {way} than that of the best simple answer, {self.rival}: {noise}"
+        )
 
 
 @dataclass(frozen=True)
@@ -208,11 +232,18 @@ class Task(ABC):
     def naive(self, split: Split) -> list[Score]:
         """Score every naive answer on exactly the targets that the model is scored on."""
 
+    def data_spec(self) -> Mapping[str, Any] | None:
+        """Return what a trained model has to know of its data to be used again, as JSON has it.
+
+        With its ``kind``; None where a task is not made of a file.
+        """
+        return None
+
     def margin(self, predict: Callable[[Batch], Tensor]) -> Margin | None:
         """Compare the model with the best simple answer; None where a task has no such measure.
 
         Args:
-            predict: The model's outputs for a batch.
+            predict: The model's outputs for a batch; of batches that carry a state on, in order.
         """
         return None
 

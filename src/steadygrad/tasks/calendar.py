@@ -32,14 +32,23 @@ def calendar_inputs(
     """
     if step is None:
         return {}
+    train_span = float((dates[train_rows - 1] - dates[0]) / np.timedelta64(1, "s"))
+    cycles = [
+        name
+        for name, length, known in (
+            ("day", DAY, train_span >= 7 * DAY),
+            ("year", YEAR, train_span >= 3 * YEAR),
+        )
+        if known and 0 < step <= length / 4
+    ]
+    return {name: v for name, v in calendar_values(dates).items() if name[4:-1] in cycles}
+
+
+def calendar_values(dates: np.ndarray) -> dict[str, np.ndarray]:
+    """Return every input that dates can give, by name."""
     seconds = dates.astype("datetime64[us]").astype(np.int64) / 1e6
     inputs: dict[str, np.ndarray] = {}
-    train_span = seconds[train_rows - 1] - seconds[0]
-    for name, length, known in (
-        ("day", DAY, train_span >= 7 * DAY),
-        ("year", YEAR, train_span >= 3 * YEAR),
-    ):
-        if known and 0 < step <= length / 4:
-            phase = 2 * np.pi * (seconds % length) / length
-            inputs[f"sin({name})"], inputs[f"cos({name})"] = np.sin(phase), np.cos(phase)
+    for name, length in (("day", DAY), ("year", YEAR)):
+        phase = 2 * np.pi * (seconds % length) / length
+        inputs[f"sin({name})"], inputs[f"cos({name})"] = np.sin(phase), np.cos(phase)
     return inputs

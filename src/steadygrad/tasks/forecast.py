@@ -3,13 +3,24 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from steadygrad.tasks.base import Batch, Batches, Better, Margin, Score, Sizes, Split, Task
+from steadygrad.tasks.base import (
+    BEYOND,
+    BLOCKS,
+    Batch,
+    Batches,
+    Better,
+    Margin,
+    Score,
+    Sizes,
+    Split,
+    Task,
+)
 from steadygrad.tasks.forecast_spec import ForecastSpec
 from steadygrad.tasks.linear import linear_answers
 from steadygrad.tasks.seasonal import seasonal
@@ -17,8 +28,6 @@ from steadygrad.tasks.seasonal import seasonal
 TRAIN, VAL = 7, 8  # tenths of the rows where the part ends; the test part is the newest rows
 MOST: Mapping[Split, int] = {"val": 20_000, "test": 100_000}  # windows that are scored
 AT_ONCE = 4096  # windows scored together
-BLOCKS = 20  # of the test part, by which noise is judged
-BEYOND = 2.1  # standard errors; of 20 blocks one in twenty differences of nothing is larger
 LEAST_SCALE = 0.1  # of `scale`: a window without any change must not silence the answer
 
 
@@ -61,6 +70,8 @@ class Forecast(Task):
         starts: First row of each series.
         scales: Unit of each series, over ``scale``.
         spec: How the file was understood; None for a task that was not read from one.
+        dates: Of the rows, ``datetime64[us]``, or None.
+        series: Names of the series, where there are several.
 
     References:
         Ben Taieb et al., *A Review and Comparison of Strategies for Multi-step Ahead Time Series
@@ -88,6 +99,8 @@ class Forecast(Task):
     starts: tuple[int, ...] = (0,)
     scales: tuple[float, ...] = (1.0,)
     spec: ForecastSpec | None = None
+    dates: np.ndarray | None = None
+    series: tuple[str, ...] = ()
 
     input_kind: ClassVar = "values"
     every_step: ClassVar = False
@@ -218,7 +231,7 @@ class Forecast(Task):
         means = np.array([_mean(y[a:b][self.known.numpy()[a:b]]) for a, b in self._parts("train")])
 
         def mean(batch: Batch, origins: np.ndarray) -> Tensor:
-            level = means[self._series_of(origins)][:, None]
+            level = means[self.series_of(origins)][:, None]
             return as_outputs(np.repeat(level, self.horizon, 1), batch, origins)
 
         answers: dict[str, tuple[Callable[[Batch, np.ndarray], Tensor], bool]] = {
@@ -246,7 +259,8 @@ class Forecast(Task):
                 return float(joined.mean())
         return self.scale
 
-    def _series_of(self, origins: np.ndarray) -> np.ndarray:
+    def series_of(self, origins: np.ndarray) -> np.ndarray:
+        """Return the number of the series that each row belongs to."""
         return np.searchsorted(np.array(self.starts), origins, side="right") - 1
 
     def targets(self, origins: Tensor) -> Tensor:
@@ -257,14 +271,34 @@ class Forecast(Task):
         ahead = origins[:, None] + torch.arange(1, self.horizon + 1)
         change = (self.y[ahead] - self.y[origins][:, None]) / self.scale
         change = change.masked_fill(~self.known[ahead], torch.nan)
-        s = torch.ones(len(origins), 1, dtype=change.dtype)
-        if len(self.scales) > 1:
-            s = torch.tensor(self.scales, dtype=change.dtype)[self._series_of(origins.numpy())]
-            s = s[:, None]
+        return torch.cat([change, self.units(origins)], dim=1).float()
+
+    def units(self, origins: Tensor) -> Tensor:
+        """Return :math:`s_t` of each window over ``scale``, ``(B, 1)``."""
+        s = torch.tensor(self.scales, dtype=self.y.dtype)[self.series_of(origins.numpy())][:, None]
         if self.drifts:
             seen = self.y[origins[:, None] + torch.arange(1 - self.window, 1)] / self.scale
             s = torch.maximum(seen.std(1, correction=0, keepdim=True), LEAST_SCALE * s)
-        return torch.cat([change, s], dim=1).float()
+        return s
+
+    def windows(self, origins: Tensor) -> Tensor:
+        """Return the inputs of the windows that end at these rows, ``(T, B, I)``."""
+        x = self.x[origins + torch.arange(1 - self.window, 1)[:, None]]
+        return x - x[-1] * self.relative
+
+    def values(self, outputs: Tensor, origins: Tensor) -> Tensor:
+        """Turn a model's outputs ``(B, K)`` into the target's own unit, in float64."""
+        # As the targets have it: in float32, as it was trained and is scored.
+        change = outputs.double() * self.units(origins).float().double()
+        return self.y[origins][:, None] + change * self.scale
+
+    def truth(self, origins: Tensor) -> Tensor:
+        """Return what followed these rows, ``(B, K)``; NaN where the file does not have it."""
+        ahead = origins[:, None] + torch.arange(1, self.horizon + 1)
+        return self.y[ahead].masked_fill(~self.known[ahead], torch.nan)
+
+    def data_spec(self) -> Mapping[str, Any] | None:
+        return None if self.spec is None else {"kind": "forecast", **self.spec.plain()}
 
     def facts(self) -> dict[str, object]:
         splits: tuple[Split, ...] = ("train", "val", "test")
@@ -306,9 +340,7 @@ class _Windows(Batches):
 
     def __getitem__(self, index: int) -> Batch:
         origins = self.origins[index * self.size : (index + 1) * self.size]
-        back = torch.arange(1 - self.task.window, 1)
-        x = self.task.x[origins + back[:, None]]
-        return Batch(x - x[-1] * self.task.relative, self.task.targets(origins))
+        return Batch(self.task.windows(origins), self.task.targets(origins))
 
 
 def bounds(rows: int) -> dict[Split, tuple[int, int]]:

@@ -10,8 +10,8 @@ import torch
 from steadygrad.errors import InputError, did_you_mean
 from steadygrad.reading import Reading, Table, read_table
 from steadygrad.reading.lines import Progress
-from steadygrad.reading.options import listed
-from steadygrad.tasks.calendar import calendar_inputs, calendar_periods
+from steadygrad.reading.options import ALL, listed
+from steadygrad.tasks.calendar import calendar_inputs, calendar_periods, calendar_values
 from steadygrad.tasks.forecast import MOST, Forecast, bounds, part_rows
 from steadygrad.tasks.forecast_spec import ForecastSpec, InputSpec
 from steadygrad.tasks.seasonal import autocorrelation_period, best_period
@@ -67,6 +67,8 @@ def make_forecast(
     notes = list(table.notes)
     varying = [name for name, v in table.numbers.items() if np.ptp(v) != 0]
     target = _pick_target(table, varying, target)
+    if known == (ALL,) and ALL not in table.numbers:
+        known = tuple(name for name in table.numbers if name != target)
     y = table.numbers[target]
     if float(np.abs(y).max()) > LARGEST:
         raise InputError(
@@ -106,19 +108,52 @@ def make_forecast(
 def apply_spec(table: Table, spec: ForecastSpec) -> Forecast:
     """Make of a new file, read by ``spec.table``, the task that the model was trained on.
 
+    A series that was not there in training is scaled by its own rows.
+
     Args:
         table: The new file.
         spec: Of the training: inputs and scaling are taken as they were.
+
+    Raises:
+        InputError: The file lacks what the model was trained with.
     """
-    return _task(table, spec, list(table.notes))
+    _check_columns(table, spec)
+    notes = list(table.notes)
+    trained = spec.table.names
+    if trained and (strange := [n for n in table.spec.names if n not in trained]):
+        told = ", ".join(strange[:5]) + (", ..." if len(strange) > 5 else "")
+        notes.append(
+            f"{len(strange)} series not there in training, scaled by their own rows: {told}"
+        )
+    if spec.table.step and table.spec.step and abs(table.spec.step / spec.table.step - 1) > 0.1:
+        notes.append(
+            f"rows lie {table.spec.frequency} apart, in training {spec.table.frequency}: a forecast"
+            " of as many rows is another stretch of time"
+        )
+    return _task(table, spec, notes)
+
+
+def _check_columns(table: Table, spec: ForecastSpec) -> None:
+    """Refuse a table that lacks an input, or has it in another form."""
+    wanted = {spec.target: "number"}
+    wanted |= {i.column: "category" if i.kind else "number" for i in spec.inputs if i.column}
+    for name, kind in wanted.items():
+        if name in (table.categories if kind == "category" else table.numbers):
+            continue
+        column = table.spec.column(name)
+        cell = f" (line {column.line}: {column.cell!r})" if column and column.cell else ""
+        what = "holds no numbers" if kind == "number" else "holds too many different texts"
+        raise InputError(f"{table.path}: column {name!r} {what}{cell}; the model was trained on it")
+    if table.dates is None and any(i.source == "calendar" for i in spec.inputs):
+        raise InputError(f"{table.path}: has no dates, which the model was trained with")
 
 
 def _task(table: Table, spec: ForecastSpec, notes: list[str]) -> Forecast:
     y = table.numbers[spec.target]
     x = np.empty((len(y), len(spec.inputs)), np.float32)
-    clock = _clock(table)
+    clock = {} if table.dates is None else calendar_values(table.dates)
     for i, given in enumerate(spec.inputs):
-        _write(x[:, i], table, given, spec.horizon, clock)
+        _write(x[:, i], table, spec, given, clock)
     relative = [spec.drifts and i.source == "number" for i in spec.inputs]
     return Forecast(
         x=torch.from_numpy(x),
@@ -141,15 +176,21 @@ def _task(table: Table, spec: ForecastSpec, notes: list[str]) -> Forecast:
         starts=table.starts,
         scales=_scales(table, spec),
         spec=spec,
+        dates=table.dates,
+        series=table.spec.names if len(table.starts) > 1 else (),
     )
 
 
 def _scales(table: Table, spec: ForecastSpec) -> tuple[float, ...]:
-    """The unit of each series of a file, over that of all: as trained, or 1 for one not met."""
-    known = dict(zip(spec.table.names, spec.scales, strict=False))
+    """The unit of each series of a file, over that of all."""
     if len(table.starts) == 1 and len(spec.scales) == 1:
         return spec.scales
-    return tuple(known.get(name, 1.0) for name in table.spec.names)
+    known = dict(zip(spec.table.names, spec.scales, strict=False))
+    y = table.numbers[spec.target]
+    return tuple(
+        known[name] if name in known else (_changes(y[a:b] / spec.scale, spec.horizon) or 1.0)
+        for name, (a, b) in zip(table.spec.names, _series(table), strict=True)
+    )
 
 
 def _series(table: Table) -> list[tuple[int, int]]:
@@ -245,17 +286,19 @@ def _raw(
 def _write(
     into: np.ndarray,
     table: Table,
+    spec: ForecastSpec,
     given: InputSpec,
-    horizon: int,
     clock: Mapping[str, np.ndarray],
 ) -> None:
-    values = _raw(table, given, horizon, clock)
+    """Write an input, scaled as in training, series by series where it was so there."""
+    values = _raw(table, given, spec.horizon, clock)
     if len(given.mean) == 1:
         into[:] = _centred(values, given.mean[0], given.deviation[0])
         return
-    for (first, last), mean, deviation in zip(
-        _series(table), given.mean, given.deviation, strict=True
-    ):
+    moments = zip(given.mean, given.deviation, strict=True)
+    known = dict(zip(spec.table.names, moments, strict=True))
+    for name, (first, last) in zip(table.spec.names, _series(table), strict=True):
+        mean, deviation = known.get(name) or _moments(values[first:last])
         into[first:last] = _centred(values[first:last], mean, deviation)
 
 

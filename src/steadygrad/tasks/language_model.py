@@ -9,8 +9,7 @@ from typing import ClassVar, Literal, final
 from steadygrad.tasks.base import Batches, Score, Sizes, Split
 from steadygrad.tasks.benchmark import Measured
 from steadygrad.tasks.datasets import DataFile, read_file
-from steadygrad.tasks.ngrams import witten_bell
-from steadygrad.tasks.scoring import BITS, SymbolScores
+from steadygrad.tasks.scoring import SymbolScores
 from steadygrad.tasks.text import Symbol, Text, bounds, make_text, read_text
 
 Corpus = Literal["shakespeare", "war-and-peace", "ptb"]
@@ -41,7 +40,6 @@ _PENN: Mapping[str, str] = {
     "ptb.char.test.txt": "1ef5607ac3c463b16e38bfe7900dd3bfc91de5a96e0f21e7eab5188b465b8ebe",
 }
 _PARTS: Mapping[Split, str] = {"train": "train", "val": "valid", "test": "test"}
-ORDER = 5  # of the counts that have to be beaten
 END = "<eos>"  # stands for the end of a line of the Penn Treebank, as in every paper
 
 
@@ -114,9 +112,7 @@ class LanguageModel(SymbolScores, Measured):
 
 @lru_cache(maxsize=8)
 def _naive(task: LanguageModel, split: Split) -> tuple[Score, ...]:
-    text = task.text
-    bits = witten_bell(text.part("train").numpy(), text.part(split).numpy(), ORDER, text.input_size)
-    return (*text.naive(split), Score(f"{ORDER}-gram", bits, BITS, "lower"))
+    return tuple(task.text.naive(split))
 
 
 @lru_cache(maxsize=4)

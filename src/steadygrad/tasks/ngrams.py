@@ -70,8 +70,8 @@ class Ngrams:
         }
 
 
-def witten_bell(train: np.ndarray, codes: np.ndarray, order: int, size: int) -> float:
-    r"""Bits per symbol of an ``order``-gram: `Ngrams`' rule, carried on to longer contexts.
+def witten_bell(train: np.ndarray, codes: np.ndarray, order: int, size: int) -> np.ndarray:
+    r"""Bits of each symbol by an ``order``-gram: `Ngrams`' rule, carried on to longer contexts.
 
     .. math::
         p_k(b \mid a_1 \ldots a_k) =
@@ -83,6 +83,9 @@ def witten_bell(train: np.ndarray, codes: np.ndarray, order: int, size: int) -> 
         codes: What is foretold, from its second symbol on.
         order: Symbols of a context, and one.
         size: Number of symbols ``V``.
+
+    Returns:
+        Bits of ``codes[1:]``.
     """
     whole = np.concatenate([train, codes]).astype(np.int64)
     trained, asked = slice(0, len(train)), slice(len(train) + 1, None)
@@ -101,4 +104,4 @@ def witten_bell(train: np.ndarray, codes: np.ndarray, order: int, size: int) -> 
         count = np.where(seen[at] == keys[asked], counts[at], 0)
         left, of = followers[context[asked]], total[context[asked]]
         p = np.where(of > 0, (count + left * p) / np.maximum(of + left, 1), p)
-    return float(-np.log2(p).mean())
+    return -np.log2(p)

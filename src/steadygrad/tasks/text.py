@@ -1,27 +1,44 @@
 """Learn the next character or word of a text."""
 
+import lzma
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from steadygrad.errors import InputError
 from steadygrad.reading.prose import read_prose
-from steadygrad.tasks.base import Batch, Batches, Score, Sizes, Split, Task
-from steadygrad.tasks.ngrams import Ngrams
+from steadygrad.tasks.base import (
+    BEYOND,
+    BLOCKS,
+    Batch,
+    Batches,
+    Margin,
+    Score,
+    Sizes,
+    Split,
+    Task,
+)
+from steadygrad.tasks.ngrams import Ngrams, witten_bell
 from steadygrad.tasks.scoring import ACCURACY, BITS, SymbolScores
+from steadygrad.tasks.text_spec import UNKNOWN, Symbol, TextSpec
 
-Symbol = Literal["char", "word"]
 MAX_TEXT = 128 * 2**20
 MAX_SYMBOLS = 10_000
 LONGEST_WORD = 40  # characters on average; beyond, the text is not written in words
+ORDER = 5  # of the n-gram that stands beside
+NGRAM = f"{ORDER}-gram with backing off"
+MOST_PACKED = 2**22  # symbols that are compressed: it takes a second for each million
+MARGIN_ROWS = 64  # of the test part side by side
+LEAST_BLOCK = 200  # symbols of a stretch by which noise is judged
 SMALLEST_SPLIT = 2_000  # symbols; below, a tenth of the text is too little to score on
-UNKNOWN = ""  # cannot be a symbol of a text
 
 
 @final
@@ -81,15 +98,54 @@ class Text(SymbolScores, Task):
         targets = codes[1 : rows * length + 1].view(rows, length).T
         return _Cuts(inputs, targets, self.window)
 
+    def data_spec(self) -> Mapping[str, Any]:
+        return {"kind": "text", **TextSpec(self.vocabulary, self.symbol, self.window).plain()}
+
     def naive(self, split: Split) -> list[Score]:
-        counts = Ngrams(self.part("train").numpy(), len(self.vocabulary))
-        codes = self.part(split).numpy()
-        scored = counts.score(codes[:-1], codes[1:])
-        return [
+        train, codes = self.part("train").numpy(), self.part(split).numpy()
+        scored = Ngrams(train, len(self.vocabulary)).score(codes[:-1], codes[1:])
+        counted = [
             Score(name, value, unit, self.better[unit])
             for name, pair in scored.items()
             for unit, value in zip((BITS, ACCURACY), pair, strict=True)
         ]
+        learnt = {NGRAM: float(self._ngram_bits(split).mean())}
+        if self.parts["train"] != self.parts[split]:
+            learnt["xz"] = self._xz_bits(split)
+        return counted + [Score(n, v, BITS, "lower", learnt=True) for n, v in learnt.items()]
+
+    def margin(self, predict: Callable[[Batch], Tensor]) -> Margin | None:
+        """Compare with the n-gram, symbol by symbol of the test part."""
+        batches = self.batches("test", MARGIN_ROWS)
+        bits: list[Tensor] = []
+        for index in range(len(batches)):
+            batch = batches[index]
+            logits = predict(batch).flatten(0, 1).float()
+            nats = F.cross_entropy(logits, batch.targets.flatten(), reduction="none")
+            bits.append(nats.view(batch.targets.shape).double() / math.log(2))
+        ours = torch.cat(bits).T.flatten().numpy()  # row after row is the order of the text
+        theirs = self._ngram_bits("test")[: len(ours)]
+        return Margin.of(
+            NGRAM,
+            ours,
+            theirs,
+            blocks=min(BLOCKS, len(ours) // LEAST_BLOCK),
+            beyond=BEYOND,
+            figure="bits per symbol",
+        )
+
+    def _xz_bits(self, split: Split) -> float:
+        """Bits per symbol that a compressor needs for a part, after the training part."""
+        spec = TextSpec(self.vocabulary, self.symbol, self.window)
+        before = spec.decode(self.part("train")[-MOST_PACKED:].tolist()).encode("utf-8", "replace")
+        codes = self.part(split)[:MOST_PACKED]
+        asked = spec.decode(codes.tolist()).encode("utf-8", "replace")
+        size = len(lzma.compress(before + asked, preset=9)) - len(lzma.compress(before, preset=9))
+        return 8 * size / len(codes)
+
+    def _ngram_bits(self, split: Split) -> np.ndarray:
+        train, codes = self.part("train").numpy(), self.part(split).numpy()
+        return witten_bell(train, codes, ORDER, len(self.vocabulary))
 
     def facts(self) -> dict[str, object]:
         spans = {f"{split} symbols": len(self.part(split)) for split in self.parts}

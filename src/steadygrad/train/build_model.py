@@ -5,19 +5,48 @@ import torch
 from steadygrad.errors import InputError
 from steadygrad.ranks import Ranks
 from steadygrad.remedies import Course, Remedy, parse
-from steadygrad.tasks import Task
+from steadygrad.tasks import Forecast, ForecastSpec, Task
 from steadygrad.train.config import TrainConfig
-from steadygrad.train.model import SequenceModel
+from steadygrad.train.model import COMPOSED, Ends, SequenceModel
+from steadygrad.train.narx_ahead import NarxAhead, delays_of
 
 Remedied = tuple[SequenceModel, Course]
 
 
 def remedied_model(
-    config: TrainConfig, task: Task, device: torch.device, ranks: Ranks | None = None
+    config: TrainConfig,
+    task: Task | Ends,
+    device: torch.device,
+    ranks: Ranks | None = None,
+    spec: ForecastSpec | None = None,
 ) -> Remedied:
-    """Make the model and apply the remedies, before anything is written."""
+    """Make the model and apply the remedies, before anything is written.
+
+    Args:
+        config: All options.
+        task: What goes in and comes out.
+        device: Where to.
+        ranks: The processes of the training.
+        spec: What is forecast; that of the task, if it has one.
+
+    Raises:
+        InputError: A cell or remedy that does not suit the task.
+    """
     hidden = config.settled(task.input_kind).hidden
-    model = SequenceModel(task, config.cell, hidden, config.layers, config.dropout)
+    if config.cell in COMPOSED and task.every_step:
+        raise InputError(
+            f"--cell {config.cell}: answers once after the last step, and a text asks at every one;"
+            " use a cell, such as lstm or gru"
+        )
+    whole = None
+    if config.cell == "narx":
+        spec = task.spec if isinstance(task, Forecast) else spec
+        if spec is None:
+            raise InputError("--cell narx: forecasts a table, and this is none")
+        inputs = delays_of("--input-lags", config.input_lags, 0)
+        outputs = delays_of("--output-lags", config.output_lags, 1)
+        whole = NarxAhead(spec, hidden, inputs, outputs)
+    model = SequenceModel(task, config.cell, hidden, config.layers, config.dropout, whole)
     course = Course((), model)
     for text in config.remedies:
         try:
@@ -38,7 +67,7 @@ def _check_whole(remedy: Remedy, ranks: Ranks) -> None:
         )
 
 
-def check_answers(remedy: Remedy, task: Task) -> None:
+def check_answers(remedy: Remedy, task: Task | Ends) -> None:
     """Refuse a remedy that would show the answers.
 
     Raises:

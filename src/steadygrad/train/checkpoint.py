@@ -61,20 +61,25 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         OSError: The disk refuses, or gives back something else than was written.
     """
-    # safetensors refuses tensors that share memory; one that is not contiguous it cannot lay out.
-    tensors = {k: t.detach().cpu().clone().contiguous() for k, t in checkpoint.tensors.items()}
-    facts = json.dumps({"format": FORMAT, **checkpoint.facts})
-    data = bytearray(save(tensors, metadata={KEY: facts, DIGEST: _NONE}))
-    place = _place(data)
-    assert place is not None
-    digest = hashlib.sha256(data).hexdigest()
-    data[slice(*place)] = digest.encode()
+    data = sealed(checkpoint.tensors, {"format": FORMAT, **checkpoint.facts})
 
     def check(written: Path) -> None:
         if _fresh(written) != data:
             raise OSError(f"{path}: the disk gave back something else than was written")
 
-    files.replace(path, bytes(data), check=check)
+    files.replace(path, data, check=check)
+
+
+def sealed(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> bytes:
+    """Return tensors and facts as safetensors with a checksum over all of it."""
+    # safetensors refuses tensors that share memory; one that is not contiguous it cannot lay out.
+    own = {k: t.detach().cpu().clone().contiguous() for k, t in tensors.items()}
+    data = bytearray(save(own, metadata={KEY: json.dumps(facts), DIGEST: _NONE}))
+    place = _place(data)
+    assert place is not None
+    digest = hashlib.sha256(data).hexdigest()
+    data[slice(*place)] = digest.encode()
+    return bytes(data)
 
 
 def check_fits(path: Path, checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> None:
@@ -108,6 +113,24 @@ def read(path: Path) -> Checkpoint:
     Raises:
         InputError: A pickle, a truncated or damaged file, or safetensors of something else.
     """
+    found = unsealed(path, FORMAT, _AGAIN, or_without_checksum=FIRST)
+    return _of_first_format(found) if found.facts["format"] == FIRST else found
+
+
+def unsealed(
+    path: Path, form: str, what_to_do: str, *, or_without_checksum: str | None = None
+) -> Checkpoint:
+    """Read back what `sealed` returned.
+
+    Args:
+        path: The file.
+        form: The format that its facts must name.
+        what_to_do: End of the messages.
+        or_without_checksum: An older format that is read, too.
+
+    Raises:
+        InputError: A pickle, a truncated or damaged file, or safetensors of something else.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -117,34 +140,35 @@ def read(path: Path) -> Checkpoint:
     if data.startswith(PICKLE_MARKS) and data[8:9] != b"{":
         raise InputError(
             f"{path}: is a pickle (torch.save), where safetensors is expected; a pickle can run"
-            f" any code when it is read, so it is not: {_AGAIN}"
+            f" any code when it is read, so it is not: {what_to_do}"
         )
     try:
         metadata = _metadata(data)
-        facts = json.loads(metadata.get(KEY, "{}"))
+        facts = _facts(metadata.get(KEY, "{}"))
         tensors = load(data)
     except (SafetensorError, ValueError, KeyError, OverflowError, RecursionError) as error:
         # Two kinds of the same trouble: safetensors' own, and a header that is no JSON.
-        said = " ".join(str(error).split())[:120]
-        raise _damaged(path, said) from None
+        raise _damaged(path, " ".join(str(error).split())[:120], what_to_do) from None
     found = facts.get("format") if isinstance(facts, dict) else None
-    if found == FIRST and DIGEST not in metadata:
-        return _of_first_format(Checkpoint(tensors, facts))
-    if found != FORMAT:
+    if found is not None and found == or_without_checksum and DIGEST not in metadata:
+        return Checkpoint(tensors, facts)
+    if found != form:
         raise InputError(
-            f"{path}: holds safetensors, but no {FORMAT!r} (found {found!r:.40}): {_AGAIN}"
+            f"{path}: holds safetensors, but no {form!r} (found {found!r:.40}): {what_to_do}"
         )
     place = _place(data)
     if place is None or _digest(data, place) != data[slice(*place)].decode():
-        raise _damaged(path, "its checksum does not fit its content")
+        raise _damaged(path, "its checksum does not fit its content", what_to_do)
     return Checkpoint(tensors, facts)
 
 
-def _damaged(path: Path, said: str) -> InputError:
-    return InputError(
-        f"{path}: is truncated or damaged ({said}); it cannot be resumed: start again with"
-        " --overwrite"
-    )
+def _facts(text: str) -> Any:
+    """The facts; of a file that held weights alone, a word."""
+    return json.loads(text) if text[:1] in "{[" else text
+
+
+def _damaged(path: Path, said: str, what_to_do: str) -> InputError:
+    return InputError(f"{path}: is truncated or damaged ({said}); it cannot be used: {what_to_do}")
 
 
 def _metadata(data: bytes) -> dict[str, str]:

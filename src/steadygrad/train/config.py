@@ -39,7 +39,12 @@ class TrainConfig:
         horizon: Rows ahead to forecast; a day, week or year by the dates if not given.
         symbol: What one symbol of a text is.
         cell: Recurrent cell, with its options after a colon: lstm, gru, elman:nonlinearity=relu;
-            or one of your own, module:Class or file.py:Class.
+            or one of your own, module:Class or file.py:Class; for a table also bilstm, cnn-lstm or
+            narx.
+        input_lags: Of narx: rows back of the other columns, 1,2,5 or 0-3; 1,2 if not given.
+        output_lags: Of narx: rows back of the target; 1,2 if not given.
+        free_run: Of narx: train with the loop closed over the whole horizon, the other columns
+            taken as known ahead; else one row ahead, from true rows.
         hidden: Hidden features; 64 for a forecast, 128 for a text if not given.
         layers: Recurrent layers.
         dropout: Share of features dropped in training, before, between and after the layers.
@@ -74,6 +79,9 @@ class TrainConfig:
     horizon: int | None = None
     symbol: Symbol = "char"
     cell: str = "lstm"
+    input_lags: str | None = None
+    output_lags: str | None = None
+    free_run: bool = False
     hidden: int | None = None
     layers: int = 1
     dropout: float = 0.0
@@ -132,8 +140,22 @@ class TrainConfig:
         _expect("rollbacks", self.rollbacks, 0 <= self.rollbacks <= 99, "from 0 to 99")
         _expect("seed", self.seed, 0 <= self.seed < 2**63, "from 0 to below 2^63")
         self.reading.check()
+        self._check_narx()
         if self.resume and self.overwrite:
             raise InputError("--resume goes on, --overwrite starts again: give one of them")
+
+    def _check_narx(self) -> None:
+        is_narx = self.cell == "narx"
+        for name in ("input_lags", "output_lags", "free_run"):
+            if not is_narx and getattr(self, name):
+                raise InputError(f"--{name.replace('_', '-')}: is of --cell narx")
+        if is_narx and not self.free_run and (self.horizon or 1) > 1:
+            raise InputError(
+                f"--cell narx: without --free-run it is trained one row ahead, --horizon is"
+                f" {self.horizon}; give --free-run to train over the horizon"
+            )
+        if is_narx and self.layers > 1:
+            raise InputError(f"--layers {self.layers}: narx has one hidden layer")
 
     def plain(self) -> dict[str, Any]:
         """Return the options as JSON-able values, in order."""

@@ -1,10 +1,12 @@
 """From a file to a task: what kind it is, and whether it is still the same file."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from steadygrad.reading.lines import Progress
+from steadygrad.reading.options import ALL
 from steadygrad.reading.prose import is_table
 from steadygrad.tasks import Task, read_forecast, read_text
 from steadygrad.train.config import TrainConfig
@@ -22,9 +24,12 @@ def read_task(config: TrainConfig, progress: Progress | None = None) -> Task:
     """
     kind = guess_kind(config.file) if config.kind == "auto" else config.kind
     if kind == "forecast":
-        return read_forecast(
-            config.file, config.target, config.window, config.horizon, config.reading, progress
-        )
+        horizon, reading = config.horizon, config.reading
+        if config.cell == "narx" and config.free_run:
+            reading = replace(reading, known=reading.known or ALL)
+        elif config.cell == "narx":
+            horizon = 1
+        return read_forecast(config.file, config.target, config.window, horizon, reading, progress)
     return read_text(config.file, config.symbol, config.window, config.reading.encoding)
 
 

@@ -1,15 +1,42 @@
 """A recurrent layer between what the data looks like and what is asked."""
 
-from typing import Any, final
+from dataclasses import dataclass
+from typing import Any, Literal, Self, final
 
 import torch
 from torch import Tensor, nn
 
-from steadygrad.nn import Recurrent
+from steadygrad.nn import CNNLSTM, BiLSTM, Recurrent
 from steadygrad.tasks import Batch, Task
 from steadygrad.train.config import TrainConfig
 
 Carried = Tensor | tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What goes into a model and comes out of it.
+
+    Args:
+        input_kind: Features, or codes of symbols.
+        every_step: An answer at each time step, or only after the last.
+        input_size: Features of the input, or the number of symbols.
+        output_size: Numbers that one answer has, or the number of symbols.
+    """
+
+    input_kind: Literal["values", "symbols"]
+    every_step: bool
+    input_size: int
+    output_size: int
+
+    @classmethod
+    def of(cls, task: Task) -> Self:
+        """Return what a task asks of its model."""
+        return cls(task.input_kind, task.every_step, task.input_size, task.output_size)
+
+
+COMPOSED = ("bilstm", "cnn-lstm", "narx")
+"""Whole layers that may stand in a cell's place, where the answer comes after the last step."""
 
 
 @final
@@ -18,10 +45,12 @@ class SequenceModel(nn.Module):
 
     Args:
         task: What goes in and comes out.
-        cell: Recurrent cell, as text.
+        cell: Recurrent cell, as text; or ``bilstm`` or ``cnn-lstm``.
         hidden: Hidden features.
         layers: Recurrent layers.
         dropout: Share of features dropped in training, before, between and after the layers.
+        whole: A module from windows ``(T, B, I)`` to answers ``(B, O)``, in place of layer and
+            head.
 
     Shapes:
         ``inputs (T, B, I)`` or codes ``(T, B)``; answers ``(T, B, O)`` where the task asks at
@@ -29,7 +58,13 @@ class SequenceModel(nn.Module):
     """
 
     def __init__(
-        self, task: Task, cell: str, hidden: int, layers: int = 1, dropout: float = 0.0
+        self,
+        task: Task | Ends,
+        cell: str,
+        hidden: int,
+        layers: int = 1,
+        dropout: float = 0.0,
+        whole: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.every_step = task.every_step
@@ -39,16 +74,37 @@ class SequenceModel(nn.Module):
             features = min(hidden, 128)
             self.embedding = nn.Embedding(task.input_size, features)
         self.dropout = nn.Dropout(dropout)
+        self.is_whole = whole is not None
+        if whole is not None:
+            self.recurrent: nn.Module = whole
+            self.head: nn.Module = nn.Identity()
+            return
         between = dropout if layers > 1 else 0.0  # torch warns about it in one layer
-        self.recurrent = Recurrent(cell, features, hidden, layers, dropout=between)
-        self.head = nn.Linear(hidden, task.output_size)
+        width = hidden
+        if cell == "bilstm":
+            self.recurrent = BiLSTM(features, hidden, layers, dropout=between)
+            width = 2 * hidden
+        elif cell == "cnn-lstm":
+            self.recurrent = CNNLSTM(
+                features, hidden, causal=True, num_layers=layers, dropout=between
+            )
+        else:
+            self.recurrent = Recurrent(cell, features, hidden, layers, dropout=between)
+        self.head = nn.Linear(width, task.output_size)
 
-    def forward(self, inputs: Tensor, state: Carried | None = None) -> tuple[Tensor, Carried]:
-        """Return the answers, and the state after the last step."""
+    def forward(
+        self, inputs: Tensor, state: Carried | None = None
+    ) -> tuple[Tensor, Carried | None]:
+        """Return the answers, and the state after the last step; None where none is carried on."""
         x = self.embedding(inputs) if self.embedding is not None else inputs
+        if self.is_whole:
+            return self.recurrent(x), None
         hidden, carried = self.recurrent(self.dropout(x), state)
+        if isinstance(self.recurrent, BiLSTM):
+            # At the last step the backward half has read one step only.
+            return self.head(self.dropout(self.recurrent.ends(carried))), None
         hidden = self.dropout(hidden if self.every_step else hidden[-1])
-        return self.head(hidden), carried
+        return self.head(hidden), None if isinstance(self.recurrent, CNNLSTM) else carried
 
 
 def detach(state: Carried | None) -> Carried | None:
@@ -63,12 +119,12 @@ def carried_into(batch: Batch, state: Carried | None) -> Carried | None:
     return None if batch.fresh else detach(state)
 
 
-def describe(model: SequenceModel, config: TrainConfig) -> dict[str, Any]:
-    """Return what the record says about the model."""
+def describe(model: SequenceModel, config: TrainConfig, hidden: int) -> dict[str, Any]:
+    """Return what the record says about a model with so many hidden features."""
     count = sum(p.numel() for p in model.parameters())
     return {
         "cell": config.cell,
-        "hidden": model.head.in_features,
+        "hidden": hidden,
         "layers": config.layers,
         "parameters": count,
         "text": str(model),

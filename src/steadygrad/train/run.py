@@ -6,17 +6,14 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
-from steadygrad import files
 from steadygrad.diagnosis import Watch, watch
 from steadygrad.diagnosis.lag import Lag
 from steadygrad.errors import InputError
 from steadygrad.plain import Misfit, fit
 from steadygrad.ranks import LostProcess, Ranks, joined
 from steadygrad.record import Record
-from steadygrad.record.ownership import KEY
 from steadygrad.tasks import Batch, Score, Task, understood
 from steadygrad.train import checkpoint
 from steadygrad.train.build_model import Remedied, remedied_model
@@ -30,8 +27,10 @@ from steadygrad.train.interrupt import Interrupt
 from steadygrad.train.journal import Journal
 from steadygrad.train.lag import lag_of
 from steadygrad.train.loop import End, Loop, evaluating
-from steadygrad.train.model import SequenceModel, describe
+from steadygrad.train.model import Carried, Ends, SequenceModel, describe
+from steadygrad.train.model_file import facts_about, write_model
 from steadygrad.train.saved import facts_of
+from steadygrad.train.showing import show
 
 
 def ignore(event: Event) -> None:
@@ -161,6 +160,8 @@ def _train(loop: Loop, lag: Lag) -> Outcome:
             end = loop.run(gradient, interrupt, seen)
         if end == "interrupted":
             step = loop.progress.step
+            if loop.ranks.is_first:
+                _keep_model(loop, end)
             loop.record.event(step, "interrupted", f"stopped at step {step}; --resume goes on")
             return _outcome(loop, end, seen, [])
         return _finish(loop, end, seen)
@@ -178,12 +179,26 @@ def _finish(loop: Loop, end: Literal["finished", "diverged"], seen: Watch) -> Ou
     if margin:
         loop.record.note("margin", margin)
     loop.record.note("verdict", _verdict(loop, end, seen))
-    best = {name: t.cpu().contiguous() for name, t in loop.best.items()}
     if loop.ranks.is_first:
-        files.replace(loop.folder.weights, save(best, metadata={KEY: "weights"}))
+        _keep_model(loop, end)
     outcome = _outcome(loop, end, seen, scores, margin)
     loop.save(end, asdict(outcome.ended()))
     return outcome
+
+
+def _keep_model(loop: Loop, end: End) -> None:
+    """Write the best weights down, with all that it takes to use them; and what they do."""
+    present = {name: t.detach().clone() for name, t in loop.model.state_dict().items()}
+    loop.model.load_state_dict(loop.best)
+    with evaluating(loop.model):
+        shown = show(loop.task, loop.model, loop.device)
+    loop.model.load_state_dict(present)
+    if shown.note is not None:
+        loop.record.note("shown", shown.note)
+    intervals = None if shown.intervals is None else shown.intervals.plain()
+    data, ends = loop.task.data_spec(), Ends.of(loop.task)
+    facts = facts_about(loop.config, ends, data, intervals, end)
+    write_model(loop.folder.weights, loop.best, facts)
 
 
 def _ended(folder: Folder, saved: Checkpoint, task: Task) -> Outcome:
@@ -206,9 +221,12 @@ def _ended(folder: Folder, saved: Checkpoint, task: Task) -> Outcome:
 
 def _margin(loop: Loop) -> str:
     """How the model compares with the best simple answer, in one sentence; "" if not measured."""
+    state: Carried | None = None
 
     def predict(batch: Batch) -> Tensor:
-        return loop.model(batch.inputs.to(loop.device))[0].cpu()
+        nonlocal state
+        outputs, state = loop.model(batch.inputs.to(loop.device), None if batch.fresh else state)
+        return outputs.cpu()
 
     with evaluating(loop.model), torch.no_grad():
         margin = loop.task.margin(predict)
@@ -238,7 +256,7 @@ def _outcome(loop: Loop, end: End, seen: Watch, scores: list[Score], margin: str
         step=loop.progress.step,
         seconds=loop.progress.seconds,
         record=loop.folder.record,
-        weights=loop.folder.weights if scores else None,
+        weights=loop.folder.weights if loop.folder.weights.exists() else None,
         findings=tuple(finding.to_record() for finding in seen.findings),
         notes=loop.task.notes,
         rollbacks=tuple(rescue.plain() for rescue in loop.rescues),
@@ -281,7 +299,7 @@ def _describe(record: Journal, config: TrainConfig, loop: Loop, notes: Mapping[s
     record.note("title", f"{config.cell} on {config.file.name}")
     record.note("kind", "train")
     record.note("data", task.facts())
-    record.note("model", describe(loop.model, config))
+    record.note("model", describe(loop.model, config, config.settled(task.input_kind).hidden))
     record.note(
         "remedies",
         [
