@@ -10,6 +10,9 @@ from torch import Tensor
 State = tuple[Tensor, ...]
 """One tensor ``(B, H)`` per name in `Cell.states`; the first is the hidden state h."""
 
+Terms = Tensor | tuple[Tensor, ...]
+"""One tensor per memory of a linear cell; a tensor alone is that of one memory."""
+
 V = TypeVar("V")
 
 
@@ -163,13 +166,24 @@ class Cell(ABC):
         """
         return stored
 
-    def linear(self, x: Gates, unit: PerUnit) -> tuple[Tensor, Tensor] | None:
-        """Decay and drive of a step that is :math:`h_t = a_t h_{t-1} + b_t`, for a cell that is.
+    def linear(self, x: Gates, unit: PerUnit) -> tuple[Terms, Terms] | None:
+        """Decay and drive of a step that is :math:`m_t = a_t m_{t-1} + b_t`, for a cell that is.
 
-        Such a cell has one state and no recurrent weights. All its time steps can be computed at
-        once (``backend="parallel"``); `step` must say the same.
+        The memory m is the state; or two states, its real and its imaginary part, where decay and
+        drive are complex. A cell of several memories returns two tuples, one tensor a memory, all
+        real or all complex. Such a cell has no recurrent weights. All its time steps can be
+        computed at once (``backend="parallel"``); `step` must say the same. If h is not itself
+        the (real part of the) first memory, the cell overrides `read`.
         """
         return None
+
+    def read(self, x: Gates, memories: State, unit: PerUnit) -> Tensor:
+        """H of a step from the states behind it, for a `linear` cell that reads it off them.
+
+        Such a cell's `states` are h and then those of its memories, and `step` does not look at
+        the h that it is given.
+        """
+        return memories[0]
 
     @abstractmethod
     def step(self, x: Gates, recur: Recur, state: State, unit: PerUnit) -> State:

@@ -42,10 +42,11 @@ class LRU(Cell):
     :math:`|\lambda| = \exp(-e^{\nu}) < 1` whatever the optimiser does, so neither the state nor
     the gradient can explode; over :math:`k` steps a unit's gradient shrinks as
     :math:`|\lambda|^k`, and the ring :math:`|\lambda| \in [r_{\min}, r_{\max}]` of the start
-    decides how long it lives. There is no nonlinearity in time: put one between layers.
+    decides how long it lives. There is no nonlinearity in time: put one between layers. All time
+    steps can be computed in parallel (``backend="parallel"``).
 
-    This cell puts out the real part alone. The paper's layer, with its maps C and D, and with all
-    time steps in parallel, is `steadygrad.nn.LRU`.
+    This cell puts out the real part alone. The paper's layer, with its maps C and D, is
+    `steadygrad.nn.LRU`.
 
     Args:
         r_min: Smallest :math:`|\lambda|` of the start. Towards 1 for long memories.
@@ -93,12 +94,20 @@ class LRU(Cell):
         if "bias_ih" in weights:
             nn.init.zeros_(weights["bias_ih"])
 
+    def linear(self, x: Gates, unit: PerUnit) -> tuple[Tensor, Tensor]:
+        cos, sin, scale = _turn(unit)
+        return torch.complex(cos, sin), torch.complex(scale * x.real, scale * x.imaginary)
+
     def step(self, x: Gates, recur: Recur, state: State, unit: PerUnit) -> State:
         re, im = state
-        size, angle = torch.exp(-torch.exp(unit.nu)), torch.exp(unit.theta)
-        cos, sin = size * torch.cos(angle), size * torch.sin(angle)
-        scale = torch.exp(unit.gamma)
+        cos, sin, scale = _turn(unit)
         return (
             cos * re - sin * im + scale * x.real,
             sin * re + cos * im + scale * x.imaginary,
         )
+
+
+def _turn(unit: PerUnit) -> tuple[Tensor, Tensor, Tensor]:
+    """The eigenvalue, real and imaginary part, and the factor of the input."""
+    size, angle = torch.exp(-torch.exp(unit.nu)), torch.exp(unit.theta)
+    return size * torch.cos(angle), size * torch.sin(angle), torch.exp(unit.gamma)

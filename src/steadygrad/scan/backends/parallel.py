@@ -6,7 +6,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from steadygrad.cells import Cell, Named, State
+from steadygrad.cells import Cell, Gates, Named, PerUnit, State
 from steadygrad.scan.backends import weight_gradients
 from steadygrad.scan.backends.base import (
     RESETS,
@@ -44,59 +44,151 @@ class Parallel(Backend):
             return "a clip inside the backward loop needs the loop"
         if call.weights.weight_hr is not None:
             return "it does not project h"
+        if len(call.cell.states) > 1 and call.dtype not in (torch.float32, torch.float64):
+            return "memories that may be complex need float32 or float64"
         return RESETS if call.resets is not None else None
 
     def forward(self, call: ScanCall, keep: bool) -> ForwardPass:
         projected = call.projected()
         decay, drive = _terms(call, projected, call.weights.per_unit)
-        states = linear_recurrence(decay, drive, call.state[0])
-        hidden = _rows(states, call.layout)
-        final = (states[-1].clone(),)  # of its own: hidden may be a view of the states
-        saved = {"projected": projected, "decay": decay, "states": states} if keep else {}
-        return ForwardPass(hidden, final, Saved(saved))
+        memories = linear_recurrence(decay, drive, _start(call, decay))
+        hidden, final = _results(call, projected, call.weights.per_unit, memories)
+        # Of their own: each may be a view of all the memories.
+        final = tuple(part.clone() for part in final)
+        saved = {"projected": projected, "decay": decay, "states": memories} if keep else {}
+        return ForwardPass(hidden.contiguous(), final, Saved(saved))
 
     def backward(
         self, call: ScanCall, saved: Saved, grads: OutputGradients, wanted: Set[str]
     ) -> Gradients:
         layout, kept = call.layout, saved.tensors
-        outside = _in_order(layout.pad(grads.hidden, 0.0), layout)
-        if grads.final[0] is not None:
-            outside = torch.cat([outside[:-1], (outside[-1] + grads.final[0]).unsqueeze(0)])
-        before = torch.cat([call.state[0].unsqueeze(0), kept["states"][:-1]])
-        at_states = total_gradient(kept["decay"], outside)
-        at_decay = at_states * before.conj()
-        pre, units = _through_terms(call, kept["projected"], at_decay, at_states)
+        decay, memories = kept["decay"], kept["states"]
+        at_end = _at_end(call, grads.final, memories)
+        at_hidden = grads.hidden
+        if _reads(call.cell):
+            if grads.final[0] is not None:
+                at_hidden = at_hidden.index_add(0, _last_rows(layout), grads.final[0])
+            reading = _through_reading(call, kept, at_hidden)
+            read_off, pre, units = _in_order(layout.pad(reading[0], 0.0), layout), *reading[1:]
+        else:
+            read_off = torch.zeros_like(memories)
+            read_off[:, :, 0] = _in_order(layout.pad(at_hidden, 0.0), layout)
+            pre, units = None, None
+        outside = torch.cat([read_off[:-1], (read_off[-1] + at_end).unsqueeze(0)])
+        total = total_gradient(decay, outside)
+        before = torch.cat([_start(call, decay).unsqueeze(0), memories[:-1]])
+        through = _through_terms(call, kept["projected"], total * before.conj(), total)
+        pre = through[0] if pre is None else pre + through[0]
+        units = through[1] if units is None else _sums(units, through[1])
         if call.on_tap:
-            steps = reversed(list(enumerate(layout.steps())))
-            seen = [at_states[t, :rows] for t, (_, rows) in steps]
-            call.on_tap(tap(layout, call.cell.states, call.cell.gates, [seen], pre, None))
-        start = kept["decay"][0].conj() * at_states[0]
+            # What reaches a memory through the h read off it counts at h.
+            shown = total if not _reads(call.cell) else _handed_on(decay, total, at_end)
+            seen = [_steps(layout, part) for part in _parts(shown)]
+            if _reads(call.cell):
+                seen.insert(0, _steps(layout, _in_order(layout.pad(at_hidden, 0.0), layout)))
+            call.on_tap(tap(layout, call.cell.states, call.cell.gates, seen, pre, None))
+        start = _parts(decay[0].conj() * total[0])
+        if _reads(call.cell):
+            start = (torch.zeros_like(call.state[0]), *start)
         by_name = weight_gradients.of_input(call, pre, wanted)
         by_name |= weight_gradients.of_recurrence(call, {}, {}, wanted)  # it has no products
-        return Gradients(by_name, units, (start,))
+        return Gradients(by_name, units, start)
 
     def differentiable(self, call: ScanCall) -> tuple[Tensor, State]:
-        states = linear_recurrence(
-            *_terms(call, call.projected(), call.weights.per_unit), call.state[0]
-        )
-        return _rows(states, call.layout), (states[-1],)
+        projected, units = call.projected(), call.weights.per_unit
+        decay, drive = _terms(call, projected, units)
+        memories = linear_recurrence(decay, drive, _start(call, decay))
+        return _results(call, projected, units, memories)
 
 
-def _terms(call: ScanCall, projected: Tensor, units: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """The decay and the drive of every step, ``(T, B, H)`` in the order of the scan.
+def _reads(cell: Cell) -> bool:
+    """Whether h is read off the memories, instead of being the first of them."""
+    return type(cell).read is not Cell.read
 
-    A row that has ended goes on with a decay of one and a drive of zero, which keeps its state.
-    """
-    cell, layout = call.cell, call.layout
+
+def _named(call: ScanCall, projected: Tensor, units: Sequence[Tensor]) -> tuple[Gates, PerUnit]:
+    """What `Cell.linear` and `Cell.read` are given, of the rows of all steps."""
+    cell = call.cell
     beside = call.per_step()
     noise = {name[2:]: value for name, value in beside.items() if name.startswith("n.")}
     constants = {name[2:]: value for name, value in beside.items() if name.startswith("k.")}
     gates = dict(zip(cell.gates, projected.chunk(len(cell.gates), 1), strict=True))
     own = dict(zip(cell.per_unit, units, strict=True))
-    terms = cell.linear(Named("gate", gates | noise), Named("per-unit parameter", own | constants))
+    return Named("gate", gates | noise), Named("per-unit parameter", own | constants)
+
+
+def _terms(call: ScanCall, projected: Tensor, units: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """The decay and the drive of every step, ``(T, B, M, H)`` in the order of the scan.
+
+    A row that has ended goes on with a decay of one and a drive of zero, which keeps its memories.
+    """
+    layout = call.layout
+    terms = call.cell.linear(*_named(call, projected, units))
     assert terms is not None
-    decay, drive = (layout.pad(v, fill) for v, fill in zip(terms, (1.0, 0.0), strict=True))
-    return _in_order(decay, layout), _in_order(drive, layout)
+    decays, drives = (t if isinstance(t, tuple) else (t,) for t in terms)
+    shape = (layout.rows, call.size)  # a decay may be the same in all rows
+    decay, drive = (torch.stack([v.expand(shape) for v in t], 1) for t in (decays, drives))
+    return _in_order(layout.pad(decay, 1.0), layout), _in_order(layout.pad(drive, 0.0), layout)
+
+
+def _start(call: ScanCall, like: Tensor) -> Tensor:
+    """The memories before the first step, ``(B, M, H)``."""
+    held = call.state[1:] if _reads(call.cell) else call.state
+    if not like.is_complex():
+        return torch.stack(held, 1)
+    return torch.complex(torch.stack(held[::2], 1), torch.stack(held[1::2], 1))
+
+
+def _parts(memories: Tensor) -> State:
+    """The states that memories ``(..., M, H)`` stand for: ``(..., H)`` each."""
+    if not memories.is_complex():
+        return memories.unbind(-2)
+    return tuple(part for m in memories.unbind(-2) for part in (m.real, m.imag))
+
+
+def _results(
+    call: ScanCall, projected: Tensor, units: Sequence[Tensor], memories: Tensor
+) -> tuple[Tensor, State]:
+    """H of all steps in memory order, and the last state of each row."""
+    layout = call.layout
+    if not _reads(call.cell):
+        return _rows(_parts(memories)[0], layout), _parts(memories[-1])
+    x, unit = _named(call, projected, units)
+    hidden = call.cell.read(x, _parts(_rows(memories, layout)), unit)
+    return hidden, (hidden[_last_rows(layout)], *_parts(memories[-1]))
+
+
+def _at_end(call: ScanCall, final: tuple[Tensor | None, ...], like: Tensor) -> Tensor:
+    """The gradient that arrives at the last memories, ``(B, M, H)``."""
+    given = final[1:] if _reads(call.cell) else final
+    parts = [
+        torch.zeros_like(s) if g is None else g
+        for g, s in zip(given, _parts(like[-1]), strict=True)
+    ]
+    if not like.is_complex():
+        return torch.stack(parts, 1)
+    return torch.complex(torch.stack(parts[::2], 1), torch.stack(parts[1::2], 1))
+
+
+def _handed_on(decay: Tensor, total: Tensor, at_end: Tensor) -> Tensor:
+    """The gradient at the memories that comes from the next step, or from behind the last."""
+    return torch.cat([decay[1:].conj() * total[1:], at_end.unsqueeze(0)])
+
+
+def _through_reading(
+    call: ScanCall, kept: dict[str, Tensor], at_hidden: Tensor
+) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    """Gradients at the memories that h is read off, the projected input and the parameters."""
+    memories = _rows(kept["states"], call.layout)
+    with torch.enable_grad():
+        leaves = [memories, kept["projected"], *call.weights.per_unit]
+        leaves = [t.detach().requires_grad_() for t in leaves]
+        x, unit = _named(call, leaves[1], leaves[2:])
+        hidden = call.cell.read(x, _parts(leaves[0]), unit)
+        found = torch.autograd.grad(
+            hidden, leaves, at_hidden, allow_unused=True, materialize_grads=True
+        )
+    return found[0], found[1], tuple(found[2:])
 
 
 def _through_terms(
@@ -124,13 +216,32 @@ def _through_terms(
     return found[0], tuple(found[1:])
 
 
+def _sums(some: tuple[Tensor, ...], others: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(a + b for a, b in zip(some, others, strict=True))
+
+
+def _steps(layout: Layout, padded: Tensor) -> list[Tensor]:
+    """``(T, B, H)`` in the order of the scan as the rows of each step, the last step first."""
+    return [padded[t, :rows] for t, (_, rows) in reversed(list(enumerate(layout.steps())))]
+
+
+def _last_rows(layout: Layout) -> Tensor:
+    """``(B,)``: where, in memory order, the last step of each row is."""
+    if layout.reverse:
+        return torch.arange(layout.batch)
+    ends = [0] * layout.batch
+    for offset, rows in zip(layout.offsets, layout.batch_sizes, strict=True):
+        ends[:rows] = range(offset, offset + rows)
+    return torch.tensor(ends)
+
+
 def _in_order(padded: Tensor, layout: Layout) -> Tensor:
     """``(T, ...)`` from memory order to the order of the scan, or back."""
     return padded.flip(0) if layout.reverse else padded
 
 
 def _rows(states: Tensor, layout: Layout) -> Tensor:
-    """``(T, B, H)`` in the order of the scan to ``(N, H)`` in memory order."""
+    """``(T, B, ...)`` in the order of the scan to ``(N, ...)`` in memory order."""
     padded = _in_order(states, layout)
     if layout.is_dense:
         return padded.flatten(0, 1)
