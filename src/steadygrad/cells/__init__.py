@@ -12,6 +12,7 @@ from steadygrad.cells.base import Noise as Noise
 from steadygrad.cells.base import PerUnit as PerUnit
 from steadygrad.cells.base import Recur as Recur
 from steadygrad.cells.base import State as State
+from steadygrad.cells.cfc import CfC as CfC
 from steadygrad.cells.clockwork import Clockwork as Clockwork
 from steadygrad.cells.cornn import CoRNN as CoRNN
 from steadygrad.cells.elman import Elman as Elman
@@ -43,7 +44,12 @@ from steadygrad.cells.mod_relu import ModReLU as ModReLU
 from steadygrad.cells.mut1 import MUT1 as MUT1
 from steadygrad.cells.mut2 import MUT2 as MUT2
 from steadygrad.cells.mut3 import MUT3 as MUT3
+from steadygrad.cells.para_gru import ParaGRU as ParaGRU
+from steadygrad.cells.para_lstm import ParaLSTM as ParaLSTM
 from steadygrad.cells.parse import read_cell as _read_cell
+from steadygrad.cells.rg_lru import RGLRU as RGLRU
+from steadygrad.cells.s4d import S4D as S4D
+from steadygrad.cells.s6 import S6 as S6
 from steadygrad.cells.scornn import ScoRNN as ScoRNN
 from steadygrad.cells.slstm import SLSTM as SLSTM
 from steadygrad.cells.unicornn import UnICORNN as UnICORNN
