@@ -16,6 +16,7 @@ from steadygrad import cells
 from steadygrad.cells import Cell
 from steadygrad.flow import step_jacobians
 from steadygrad.nn import Recurrent
+from steadygrad.scan import BackendError
 
 T, B, I, H = 9, 3, 4, 6
 F64 = torch.float64
@@ -358,7 +359,7 @@ def test_complex_and_read_off_memories_run_in_parallel_in_part_and_whole(cell: C
     torch.testing.assert_close(end, last)
     stream = sg.Stream(layer)
     torch.testing.assert_close(torch.stack([stream.push(sample) for sample in x]), whole)
-    with pytest.raises(sg.scan.BackendError, match="need float32 or float64"):
+    with pytest.raises(BackendError, match="need float32 or float64"):
         Recurrent(cell, I, H, backend="parallel").bfloat16()(x.bfloat16())
 
 

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,10 @@ from steadygrad.train.narx_ahead import NarxAhead
 
 ROWS, WINDOW, HORIZON = 260, 12, 3
 RNG = np.random.default_rng(3)
+
+
+def numbers(values: Sequence[float | None]) -> np.ndarray:
+    return np.array(values, dtype=float)
 
 
 def quick(file: Path, out: Path) -> TrainConfig:
@@ -89,8 +94,8 @@ def test_a_moved_run_forecasts_what_it_did_where_it_was_trained(
 ) -> None:
     ahead = moved[2]["next"][0]  # pyright: ignore[reportIndexIssue]
     found = model.forecast(moved[1])
-    np.testing.assert_allclose(found.series[0].values, ahead["values"], rtol=1e-9)
-    np.testing.assert_allclose(found.series[0].low, ahead["low"], rtol=1e-6)
+    np.testing.assert_allclose(numbers(found.series[0].values), ahead["values"], rtol=1e-9)
+    np.testing.assert_allclose(numbers(found.series[0].low), ahead["low"], rtol=1e-6)
     last = pandas.Timestamp("2024-01-01") + pandas.Timedelta(hours=ROWS)
     assert found.rows()[0]["date"] == last.isoformat()
 
@@ -251,8 +256,8 @@ def test_one_of_several_series_is_forecast_as_among_the_others(tmp_path: Path) -
     alone = [line for line in lines if ",b," in line]
     file.write_text("\n".join(["date,shop,y", *alone, ""]))
     (found,) = model.forecast(file).series
-    np.testing.assert_allclose(found.values, whole["b"].values, rtol=1e-6)
-    np.testing.assert_allclose(found.low, whole["b"].low, rtol=1e-6)
+    np.testing.assert_allclose(numbers(found.values), numbers(whole["b"].values), rtol=1e-6)
+    np.testing.assert_allclose(numbers(found.low), numbers(whole["b"].low), rtol=1e-6)
     file.write_text("\n".join(["date,shop,y", *(s.replace(",b,", ",z,") for s in alone), ""]))
     strange = model.forecast(file)
     assert any("not there in training" in note for note in strange.notes)

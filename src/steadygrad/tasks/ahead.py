@@ -294,7 +294,7 @@ def future_dates(last: np.datetime64, spec: TableSpec, count: int) -> list[np.da
     if spec.frequency == "business day":
         return _stepped(start, pandas.offsets.BDay(), count)
     step = np.timedelta64(round((spec.step or 0.0) * 1e6), "us")
-    return [np.datetime64(last, "us") + k * step for k in range(1, count + 1)]
+    return [last.astype("datetime64[us]") + k * step for k in range(1, count + 1)]
 
 
 def _stepped(start: Any, step: Any, count: int) -> list[np.datetime64]:
