@@ -13,6 +13,7 @@ import torch
 from torch import fx
 
 from steadygrad.cells import Cell
+from steadygrad.scan.clean import cleanly
 from steadygrad.scan.ir.activations import activations
 from steadygrad.scan.ir.program import Product, Program, Stage
 from steadygrad.scan.ir.step_graph import PLAIN, product, step_graph
@@ -27,6 +28,12 @@ def trace(cell: Cell) -> Program:
         TypeError: The step does something a symbolic trace cannot follow, such as deciding on a
             tensor's value; the message names the cell.
     """
+    # The first call with a cell may be made under a mode or a transform, which would see all of
+    # this; what is cached here has to hold outside of it.
+    return cleanly(_program, cell)
+
+
+def _program(cell: Cell) -> Program:
     graph = step_graph(cell)
     _copy_arguments(graph)
     levels = _levels(graph)

@@ -5,7 +5,6 @@ from the forward pass); only the rest stays in the sequential loop.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor, fx
@@ -64,7 +63,8 @@ def _traced(forward: fx.GraphModule, num_inputs: int, num_outputs: int) -> fx.Gr
     """
 
     def both(*args: Tensor) -> tuple[Tensor, ...]:
-        out, pull = torch.func.vjp(forward, *args[:num_inputs])[:2]
+        # Not the module itself: hooks that a user has on every module would be called.
+        out, pull = torch.func.vjp(forward.forward, *args[:num_inputs])[:2]
         return (*out, *pull(tuple(args[num_inputs:])))
 
     pure = torch.func.functionalize(both)
@@ -79,13 +79,10 @@ def _traced(forward: fx.GraphModule, num_inputs: int, num_outputs: int) -> fx.Gr
         graph.eliminate_dead_code()
         return graph
 
-    # In a thread of its own: whatever modes and hooks the caller is under, such as those of
-    # torch.utils.checkpoint, are not meant for the trace, and some forbid it.
-    with ThreadPoolExecutor(1) as apart:
-        graph = apart.submit(made, False).result()
-        if unknown(graph):
-            simpler = apart.submit(made, True).result()
-            graph = graph if unknown(simpler) else simpler
+    graph = made(False)
+    if unknown(graph):
+        simpler = made(True)
+        graph = graph if unknown(simpler) else simpler
     return graph
 
 
