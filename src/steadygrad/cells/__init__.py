@@ -47,6 +47,7 @@ from steadygrad.cells.mut3 import MUT3 as MUT3
 from steadygrad.cells.para_gru import ParaGRU as ParaGRU
 from steadygrad.cells.para_lstm import ParaLSTM as ParaLSTM
 from steadygrad.cells.parse import read_cell as _read_cell
+from steadygrad.cells.parse import write_cell as _write_cell
 from steadygrad.cells.rg_lru import RGLRU as RGLRU
 from steadygrad.cells.s4d import S4D as S4D
 from steadygrad.cells.s6 import S6 as S6
@@ -79,6 +80,19 @@ def parse(text: str) -> Cell:
         Elman(nonlinearity='relu')
     """
     return _read_cell(text, CELLS)
+
+
+def write(cell: Cell) -> str | None:
+    """Write a cell as `parse` reads it; None if that would not lead to an equal cell.
+
+    That is so for a class inside a function, and for options that are no plain values.
+
+    Example:
+        >>> from steadygrad.cells import LEM
+        >>> write(LEM(dt=0.5))
+        'lem:dt=0.5'
+    """
+    return _write_cell(cell, CELLS)
 
 
 if not TYPE_CHECKING:  # they read the import lines above

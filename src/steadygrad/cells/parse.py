@@ -6,7 +6,7 @@ from dataclasses import is_dataclass
 from steadygrad import _user_code
 from steadygrad.cells.base import Cell
 from steadygrad.errors import InputError, did_you_mean
-from steadygrad.spec import read_options, read_spec
+from steadygrad.spec import read_options, read_spec, write_spec
 
 ALIASES = {"rnn": "elman"}  # its name in torch
 OWN = "your own are module:Class or file.py:Class"
@@ -50,3 +50,16 @@ def read_cell(text: str, known: Mapping[str, type[Cell]]) -> Cell:
         return read_options(class_name, options, kind) if options else kind()
     except (ValueError, TypeError) as error:
         raise InputError(f"cell {text}: {error}") from None
+
+
+def write_cell(cell: Cell, known: Mapping[str, type[Cell]]) -> str | None:
+    """Write a cell as `read_cell` reads it; None if that would not lead to the same cell."""
+    kind = type(cell)
+    named = getattr(kind, "name", None)
+    if named is None or known.get(named) is not kind:
+        named = f"{kind.__module__}:{kind.__qualname__}"
+    try:
+        text = write_spec(named, cell) if is_dataclass(cell) else named
+        return text if read_cell(text, known) == cell else None
+    except (InputError, ImportError, AttributeError):
+        return None

@@ -127,7 +127,7 @@ class Chain:
                     {name: self._picked([n[k][name] for n in noise if n]) for name in drawn}
                     for k, drawn in enumerate(noise[0] or ())
                 ),
-                layout=Arrangement(sizes, packed_sizes=torch.tensor(sizes)),
+                layout=Arrangement.of_sizes(sizes, packed_sizes=torch.tensor(sizes)),
                 chain=self,
                 severed=len(sizes) if is_severed else None,
             )

@@ -164,7 +164,7 @@ def _laid_out(
     call: Call, grad: OutputGradient, sizes: tuple[int, ...]
 ) -> tuple[Call, OutputGradient]:
     """A call of rows of one length in the layout that its layer takes."""
-    layout = Arrangement(sizes, call.view.batch_first)
+    layout = Arrangement.of_sizes(sizes, call.view.batch_first)
     laid = layout.laid
     dense = replace(call, input=laid(call.input.data), output=laid(call.output), layout=layout)
     return dense, (None if grad[0] is None else laid(grad[0]), grad[1])

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence
 
 from steadygrad.scan import is_codes
 
@@ -21,18 +21,24 @@ class Arrangement:
     """The layout of one call, and the way there and back.
 
     Attributes:
-        batch_sizes: Rows at each time step, not increasing.
+        steps: Time steps, padding included.
+        batch: Rows at the fullest time step, ``B``.
+        ragged: Rows at each time step, not increasing, where they are of several lengths and known.
         batch_first: Whether tensors of the call are ``(B, T, ·)``.
         is_batched: Whether the call has a batch axis; without one it is ``(T, ·)``.
         is_step: Whether the call is one of a cell: one time step, and no axis of time.
         packed_sizes: ``batch_sizes`` as a packed input has them; None if it is not packed.
         lengths: Steps of each row of a padded batch, in the caller's order; None if not padded.
+        places: Place of each row of all time steps in the flattened input, of a padded batch.
+        open_sizes: Rows at each time step of a padded batch as a tensor, while torch traces.
+        is_traced: Whether a graph is being made: sizes may be symbols, and stay free.
         order: Row of the caller's batch that comes first, second, ... here; None if as given.
         back: The inverse of ``order``.
-        padded_steps: Time steps of a padded batch, padding included.
     """
 
-    batch_sizes: tuple[int, ...]
+    steps: int
+    batch: int
+    ragged: tuple[int, ...] | None = None
     batch_first: bool = False
     is_batched: bool = True
     is_step: bool = False
@@ -40,7 +46,9 @@ class Arrangement:
     lengths: Tensor | None = None
     order: Tensor | None = None
     back: Tensor | None = None
-    padded_steps: int = 0
+    places: Tensor | None = None
+    open_sizes: Tensor | None = None
+    is_traced: bool = False
 
     @classmethod
     def of(
@@ -55,48 +63,68 @@ class Arrangement:
             lengths: Steps of each row ``(B,)`` of a padded batch.
         """
         if isinstance(input, PackedSequence):
-            sizes = tuple(input.batch_sizes.tolist())
             # Not the input itself: whoever hooks its data must not hold it.
-            return cls(
-                sizes,
+            return cls.of_sizes(
+                tuple(input.batch_sizes.tolist()),
                 packed_sizes=input.batch_sizes,
                 order=input.sorted_indices,
                 back=input.unsorted_indices,
             )
         axes = input.dim() if is_codes(input) and input.dim() < 3 else input.dim() - 1
+        shape = input.shape
         if axes < 2:
-            return cls((1,) * input.shape[0], is_batched=False)
-        if lengths is not None:
-            return cls._padded(torch.as_tensor(lengths).detach().cpu().long(), batch_first, input)
-        steps, batch = (1, 0) if batch_first else (0, 1)
-        return cls((input.shape[batch],) * input.shape[steps], batch_first)
+            traced = torch.compiler.is_compiling() or type(shape[0]) is not int
+            return cls(shape[0], 1, is_batched=False, is_traced=traced)
+        steps, batch = (shape[1], shape[0]) if batch_first else (shape[0], shape[1])
+        # A size that is no int is a symbol, or, to torch.jit.trace, a tensor.
+        traced = torch.compiler.is_compiling() or type(steps) is not int or type(batch) is not int
+        if lengths is None:
+            return cls(steps, batch, batch_first=batch_first, is_traced=traced)
+        lengths = torch.as_tensor(lengths).detach().cpu().long()
+        order = lengths.argsort(descending=True, stable=True)
+        is_there = lengths[order] > torch.arange(steps)[:, None]  # (T, B)
+        sizes = is_there.sum(1)
+        step_of, row_of = torch.arange(steps)[:, None], order[None, :]
+        places = (row_of * steps + step_of if batch_first else step_of * batch + row_of)[is_there]
+        at = order.to(input.device)
+        return cls(
+            steps,
+            batch,
+            None if traced else tuple(n for n in sizes.tolist() if n),
+            batch_first,
+            lengths=lengths,
+            order=at,
+            back=at.argsort(),
+            places=places.to(input.device),
+            open_sizes=sizes,
+            is_traced=traced,
+        )
+
+    @classmethod
+    def of_sizes(
+        cls,
+        sizes: tuple[int, ...],
+        batch_first: bool = False,
+        packed_sizes: Tensor | None = None,
+        order: Tensor | None = None,
+        back: Tensor | None = None,
+    ) -> "Arrangement":
+        """The layout of rows at each time step; packed if ``packed_sizes`` says the same."""
+        batch = sizes[0] if sizes else 0
+        return cls(
+            len(sizes), batch, sizes, batch_first, packed_sizes=packed_sizes, order=order, back=back
+        )
 
     @classmethod
     def step(cls, input: Tensor) -> "Arrangement":
         """The layout of one call of a cell: ``(B, I)``, or ``(I,)`` of one sequence."""
         batched = input.dim() == 2
-        return cls((len(input) if batched else 1,), is_batched=batched, is_step=True)
-
-    @classmethod
-    def _padded(cls, lengths: Tensor, batch_first: bool, input: Tensor) -> "Arrangement":
-        order = lengths.argsort(descending=True, stable=True)
-        longest = int(lengths[order[0]]) if len(order) else 0
-        sizes = (lengths[:, None] > torch.arange(longest)).sum(0)
-        at = order.to(input.device)
-        steps = input.shape[1 if batch_first else 0]
-        return cls(
-            tuple(sizes.tolist()),
-            batch_first,
-            lengths=lengths,
-            order=at,
-            back=at.argsort(),
-            padded_steps=steps,
-        )
+        return cls(1, len(input) if batched else 1, is_batched=batched, is_step=True)
 
     @property
-    def batch(self) -> int:
-        """Rows at the fullest time step, ``B``."""
-        return self.batch_sizes[0] if self.batch_sizes else 0
+    def batch_sizes(self) -> tuple[int, ...]:
+        """Rows at each time step, not increasing."""
+        return (self.batch,) * self.steps if self.ragged is None else self.ragged
 
     @property
     def is_dense(self) -> bool:
@@ -115,12 +143,10 @@ class Arrangement:
             return value if self.is_batched else value.unsqueeze(0)
         if not self.is_batched:
             return value
+        if self.places is not None:
+            return value.flatten(0, 1).index_select(0, self.places)
         value = value.transpose(0, 1) if self.batch_first else value
-        if self.lengths is None:
-            return value.reshape(value.shape[0] * value.shape[1], *value.shape[2:])
-        assert self.order is not None
-        sorted_rows = value.index_select(1, self.order)
-        return pack_padded_sequence(sorted_rows, self.lengths[self.order.cpu()]).data
+        return value.reshape(value.shape[0] * value.shape[1], *value.shape[2:])
 
     def laid(self, rows: Tensor) -> Any:
         """The inverse of `rows`: ``(N, ·)`` laid out as the call has it; beyond lengths zeros."""
@@ -130,12 +156,12 @@ class Arrangement:
             return rows if self.is_batched else rows.squeeze(0)
         if not self.is_batched:
             return rows
-        if self.lengths is None:
-            wide = rows.view(len(self.batch_sizes), self.batch_sizes[0], *rows.shape[1:])
-        else:
-            sizes = torch.tensor(self.batch_sizes)
-            packed = PackedSequence(rows, sizes, self.order, self.back)
-            wide, _ = pad_packed_sequence(packed, total_length=self.padded_steps)
+        features = rows.shape[1:]
+        if self.places is not None:
+            flat = rows.new_zeros(self.steps * self.batch, *features)
+            flat = flat.index_copy(0, self.places, rows)
+            return flat.view(*(self.batch, self.steps)[:: 1 if self.batch_first else -1], *features)
+        wide = rows.view(self.steps, self.batch, *features)
         return wide.transpose(0, 1) if self.batch_first else wide
 
     def states(self, given: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -13,7 +13,7 @@ from torch._compile import _disable_dynamo
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
-from steadygrad.cells import Cell, State, parse
+from steadygrad.cells import Cell, Noise, State, parse
 from steadygrad.nn.arrangement import Arrangement
 from steadygrad.nn.checks import (
     check_axes,
@@ -25,7 +25,17 @@ from steadygrad.nn.checks import (
     refuse_unknown,
 )
 from steadygrad.nn.segments import Cuts, scan_in_segments
-from steadygrad.scan import Layout, LoopClip, ScanCall, Tap, Weights, is_codes
+from steadygrad.scan import (
+    Layout,
+    LoopClip,
+    ScanCall,
+    Tap,
+    Weights,
+    is_codes,
+    is_plain,
+    operator_text,
+    scan_in_graph,
+)
 
 NO_NOISE: Mapping[str, Tensor] = {}
 LayerTap = Callable[[int, bool, Tap], None]
@@ -112,6 +122,7 @@ class Recurrent(nn.Module):
         self.truncate = cuts.truncate
         self.checkpoint = cuts.checkpoint
         self.cell = _cell(cell)
+        self._cell_text = operator_text(self.cell)
         check_options(input_size, hidden_size, num_layers, bias, batch_first, dropout, proj_size)
         if proj_size and not self.cell.can_project:
             raise ValueError(
@@ -294,24 +305,37 @@ class Recurrent(nn.Module):
         """
         like = self.weight_ih_l0
         assert isinstance(like, Tensor)
-        generator = None if seed is None else torch.Generator(like.device).manual_seed(seed)
-        for _ in range(self.num_layers * self.num_directions):
-            drawn: dict[str, Tensor] = {}
-            for name, noise in self.cell.noise.items():
-                if generator is None:
-                    drawn[name] = like.new_full((self.hidden_size,), noise.mean)
-                else:
-                    mask = like.new_empty(batch if noise.shared else rows, self.hidden_size)
-                    drawn[name] = mask.bernoulli_(noise.mean, generator=generator)
-            yield drawn
+        if seed is None:
+            return self._noise(lambda noise: like.new_full((self.hidden_size,), noise.mean))
+        generator = torch.Generator(like.device).manual_seed(seed)
 
-    def _draws(self, rows: int, batch: int) -> Iterator[Mapping[str, Tensor]]:
+        def drawn(noise: Noise) -> Tensor:
+            mask = like.new_empty(batch if noise.shared else rows, self.hidden_size)
+            return mask.bernoulli_(noise.mean, generator=generator)
+
+        return self._noise(drawn)
+
+    def _noise(self, value: Callable[[Noise], Tensor]) -> Iterator[dict[str, Tensor]]:
+        for _ in range(self.num_layers * self.num_directions):
+            yield {name: value(noise) for name, noise in self.cell.noise.items()}
+
+    def _draws(self, x: Tensor, arranged: Arrangement) -> Iterator[Mapping[str, Tensor]]:
         """The noise of one call, from torch's generator by way of a seed that can be told."""
         if self.fixed_noise is not None:
             return iter(self.fixed_noise)
         if not self.cell.noise:
             return repeat(NO_NOISE)
         self.noise_seed = None
+        rows, batch = x.shape[0], arranged.batch
+        if self.training and (arranged.is_traced or not is_plain((x,))):
+            # A seed is a value, which a graph does not have: drawn by torch's generator itself.
+            like, size = self.weight_ih_l0, self.hidden_size
+
+            def drawn(noise: Noise) -> Tensor:
+                mean = like.new_full((batch if noise.shared else rows, size), noise.mean)
+                return torch.bernoulli(mean)
+
+            return self._noise(drawn)
         if self.training:
             self.noise_seed = int(torch.randint(2**62, ()))
         return self.noise(rows, batch, self.noise_seed)
@@ -320,9 +344,21 @@ class Recurrent(nn.Module):
         self, input: Any, hx: Any = None, lengths: Any = None
     ) -> tuple[Any, Any]:
         """Run the layers; see the class for shapes."""
-        if torch.compiler.is_dynamo_compiling():
+        if torch.compiler.is_dynamo_compiling() and not self._fits_a_graph(input, lengths):
             return self._uncompiled(input, hx, lengths)
         return self._run(input, hx, lengths)
+
+    def _fits_a_graph(self, input: Any, lengths: Any) -> bool:
+        """Whether torch.compile can take a call as one operator a layer; else the graph breaks."""
+        return (
+            isinstance(input, Tensor)
+            and (lengths is None or torch.compiler.is_exporting())
+            and self.loop_clip is None
+            and self.on_tap is None
+            and self.fixed_noise is None
+            and self.truncate is None
+            and not self.checkpoint
+        )
 
     # A graph break, said aloud: a loop unrolled compiles for minutes. torch.compiler.disable would
     # import all of Dynamo with this file, seconds of every start; this is torch's own lazy form.
@@ -333,10 +369,10 @@ class Recurrent(nn.Module):
     def _run(self, input: Any, hx: Any, lengths: Any) -> tuple[Any, Any]:
         arranged = self._arranged(input, hx, lengths)
         rows = arranged.rows(input)
-        if not arranged.batch_sizes:
+        if not arranged.is_traced and not arranged.steps:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         starts = self._starts(rows, arranged, hx)
-        output, last = self._layers(rows, starts, arranged.batch_sizes)
+        output, last = self._layers(rows, starts, arranged)
         return arranged.laid(output), self._hand_out(arranged.handed(last))
 
     def _arranged(self, input: Any, hx: Any, lengths: Any) -> Arrangement:
@@ -388,7 +424,7 @@ class Recurrent(nn.Module):
         return (h,) + (others,) * (len(self.cell.states) - 1)
 
     def _layers(
-        self, x: Tensor, starts: list[State], batch_sizes: tuple[int, ...]
+        self, x: Tensor, starts: list[State], arranged: Arrangement
     ) -> tuple[Tensor, State]:
         """All layers and directions over rows ``(N, I)``."""
         kind = x.device.type
@@ -398,37 +434,73 @@ class Recurrent(nn.Module):
                 dtype = next(self.parameters()).dtype
                 x = x if is_codes(x) else x.to(dtype)
                 starts = [tuple(s.to(dtype) for s in start) for start in starts]
-                output, state = self._layers(x, starts, batch_sizes)
+                output, state = self._layers(x, starts, arranged)
             if dtype != torch.float32:  # autocast leaves double alone
                 return output, state
             dtype = torch.get_autocast_dtype(kind)
             return output.to(dtype), tuple(s.to(dtype) for s in state)
-        if not batch_sizes[0] or x.is_meta:
+        if x.is_meta or not (arranged.is_traced or arranged.batch):
             return self._without_values(x, starts)
         x = x.long() if is_codes(x) else x
         last: list[State] = []
-        noise = self._draws(len(x), batch_sizes[0])
-        cuts = Cuts(self.truncate, self.checkpoint)
+        run = self._in_graph if arranged.is_traced else self._now
+        noise = self._draws(x, arranged)
         for layer in range(self.num_layers):
             if layer:
                 x = F.dropout(x, self.dropout, self.training)
             directions = []
             for reverse in (False, True)[: self.num_directions]:
-                call = ScanCall(
-                    self.cell,
-                    x,
-                    self.weights(layer, reverse, next(noise)),
-                    starts[len(last)],
-                    Layout(batch_sizes, reverse),
-                    clip=self.loop_clip,
-                    on_tap=self._tap_of(layer, reverse),
-                    backend=self.backend,
-                )
-                hidden, final = scan_in_segments(call, cuts)
+                weights = self.weights(layer, reverse, next(noise))
+                hidden, final = run(x, weights, starts[len(last)], arranged, layer, reverse)
                 directions.append(hidden)
                 last.append(final)
             x = torch.cat(directions, -1) if self.bidirectional else directions[0]
         return x, tuple(torch.stack(states) for states in zip(*last, strict=True))
+
+    def _now(
+        self,
+        x: Tensor,
+        weights: Weights,
+        state: State,
+        arranged: Arrangement,
+        layer: int,
+        reverse: bool,
+    ) -> tuple[Tensor, State]:
+        """One layer in one direction."""
+        call = ScanCall(
+            self.cell,
+            x,
+            weights,
+            state,
+            Layout(arranged.batch_sizes, reverse),
+            clip=self.loop_clip,
+            on_tap=self._tap_of(layer, reverse),
+            backend=self.backend,
+        )
+        return scan_in_segments(call, Cuts(self.truncate, self.checkpoint))
+
+    def _in_graph(
+        self,
+        x: Tensor,
+        weights: Weights,
+        state: State,
+        arranged: Arrangement,
+        layer: int,
+        reverse: bool,
+    ) -> tuple[Tensor, State]:
+        """The same as one operator of a graph that torch makes, every size free."""
+        if self.truncate is not None and self.training:
+            raise ValueError(
+                f"{type(self).__name__}: truncate cuts the gradient between steps, which a traced "
+                "graph cannot; set layer.truncate = None, or call layer.eval() if the graph is "
+                "not to be trained"
+            )
+        if self.loop_clip is not None:
+            text = operator_text(self.cell, self.loop_clip, self.backend)
+        else:
+            text = self._cell_text
+            text += f' {{"backend": "{self.backend}"}}' if self.backend else ""
+        return scan_in_graph(text, x, weights, state, reverse, arranged.open_sizes)
 
     def _without_values(self, x: Tensor, starts: list[State]) -> tuple[Tensor, State]:
         """Output and state where there is nothing to compute: no rows, or the meta device."""
@@ -450,6 +522,10 @@ class Recurrent(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         # An observer belongs to the session that set it, not to the layer.
         return self.__dict__ | {"on_tap": None, "fixed_noise": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        nn.Module.__setstate__(self, state)
+        self._cell_text = operator_text(self.cell)  # which may hold in one process alone
 
     def extra_repr(self) -> str:
         """What `torch.nn` prints, options at their default left out."""

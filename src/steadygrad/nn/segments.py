@@ -9,7 +9,7 @@ from torch import Tensor
 from steadygrad.cells import State
 from steadygrad.nn.joint_tap import JointTap
 from steadygrad.nn.recompute import in_one, recomputed
-from steadygrad.scan import Layout, OnTap, ScanCall, Weights, scan
+from steadygrad.scan import Layout, OnTap, ScanCall, Weights, is_plain, scan
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,9 @@ def scan_in_segments(call: ScanCall, cuts: Cuts) -> tuple[Tensor, State]:
     At a cut only rows that ran on both sides of it lose their gradient: that of a row that has
     ended still flows back from its last state, and of one that has not begun to its first.
     """
+    if (cuts.checkpoint or call.on_tap) and not is_plain((call.x, *call.state)):
+        # Fake or transformed: nothing to report, and nothing that would take memory for long.
+        cuts, call = replace(cuts, checkpoint=False), replace(call, on_tap=None)
     x, weights, state, layout, on_tap = call.x, call.weights, call.state, call.layout, call.on_tap
     steps = len(layout.batch_sizes)
     starts = cuts.starts(steps) if torch.is_grad_enabled() else [0]

@@ -30,7 +30,6 @@ class _DropIn(Recurrent, nn.RNNBase):
     """
 
     __setattr__ = nn.Module.__setattr__  # pyright: ignore[reportAssignmentType]
-    __setstate__ = nn.Module.__setstate__  # pyright: ignore[reportAssignmentType]
     _replicate_for_data_parallel = nn.Module._replicate_for_data_parallel  # pyright: ignore[reportAssignmentType]
 
     def _init_flat_weights(self) -> None:

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from steadygrad.cells import State
-from steadygrad.scan import function
+from steadygrad.scan import function, operators
 from steadygrad.scan.backends import BACKENDS as BACKENDS
 from steadygrad.scan.backends import Backend as Backend
 from steadygrad.scan.backends.base import BackendError as BackendError
@@ -19,6 +19,9 @@ from steadygrad.scan.linear import Linearised as Linearised
 from steadygrad.scan.linear import StepJacobian as StepJacobian
 from steadygrad.scan.observe import Observed as Observed
 from steadygrad.scan.observe import observe as observe
+from steadygrad.scan.operators import is_plain as is_plain
+from steadygrad.scan.operators import operator_text as operator_text
+from steadygrad.scan.operators import scan_in_graph as scan_in_graph
 from steadygrad.scan.projection import is_codes as is_codes
 from steadygrad.scan.taps import OnTap as OnTap
 from steadygrad.scan.taps import Tap as Tap
@@ -36,4 +39,7 @@ def scan(call: ScanCall) -> tuple[Tensor, State]:
     Raises:
         BackendError: The back end that is asked for cannot do it; says why.
     """
-    return function.scan(call, choose(call))
+    frame, tensors = call.split()
+    if operators.is_plain(tensors):
+        return function.scan(frame, tensors, choose(call))
+    return operators.run_call(call)

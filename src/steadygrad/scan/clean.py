@@ -14,10 +14,10 @@ R = TypeVar("R")
 def cleanly(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call a function outside of every mode, transform and trace of its caller.
 
-    Fake tensors, hooks of checkpointing, functional transforms, dispatch and function modes, autocast, inference mode and
-    the default device are all set per thread, so a new thread has none of them. Anomaly detection
-    is one flag for the whole process: it is switched off meanwhile, for it looks at values, which
-    a trace does not have.
+    Fake tensors, hooks of checkpointing, functional transforms, dispatch and function modes,
+    autocast, inference mode and the default device are all set per thread, so a new thread has none
+    of them. Anomaly detection is one flag for the whole process: it is switched off meanwhile, for
+    it looks at values, which a trace does not have.
     """
     done: Future[R] = Future()
 

@@ -1,12 +1,15 @@
 """The scan as autograd sees it: one function, whatever the number of steps and the back end."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from steadygrad.scan.backends.base import Backend, Gradients, OutputGradients, Saved
-from steadygrad.scan.call import Frame, ScanCall
+from steadygrad.scan import operators
+from steadygrad.scan.backends import tape
+from steadygrad.scan.backends.base import Backend, OutputGradients, Saved
+from steadygrad.scan.call import Frame
 
 FIXED = 2  # backend and frame stand before the tensors
 
@@ -35,7 +38,12 @@ class Scan(torch.autograd.Function):
         tensors = kept[:count]
         needed = ctx.needs_input_grad[FIXED:]
         if torch.is_grad_enabled():
-            return (None,) * FIXED + _replayed(backend, frame, tensors, needed, grads)
+            found = tape.gradient(partial(_replayed, backend, frame), tensors, needed, grads)
+            return (None,) * FIXED + found
+        if not operators.is_plain_gradient(grads):
+            saved = kept[count:] if backend.saved_shapes(frame.call(tensors)) else ()
+            found = operators.back(frame, tensors, saved, grads, needed)
+            return (None,) * FIXED + found
         call = frame.call(tensors)
         hidden, *final = grads
         if hidden is None:
@@ -48,52 +56,17 @@ class Scan(torch.autograd.Function):
             OutputGradients(hidden.contiguous(), tuple(final)),
             wanted,
         )
-        return (None,) * FIXED + _in_place(found, frame.names, needed)
+        return (None,) * FIXED + found.in_order(frame.names, needed)
 
 
-def scan(call: ScanCall, backend: Backend) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Run ``call`` on ``backend``, and let autograd know."""
-    frame, tensors = call.split()
+def scan(
+    frame: Frame, tensors: tuple[Tensor, ...], backend: Backend
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Run a call, as `ScanCall.split` has it, on ``backend``, and let autograd know."""
     hidden, *final = Scan.apply(backend, frame, *tensors)  # type: ignore[misc]
     return hidden, tuple(final)
 
 
-def _in_place(
-    found: Gradients, names: tuple[str, ...], needed: tuple[bool, ...]
-) -> tuple[Tensor | None, ...]:
-    """One gradient for each tensor that needs one, in the order of the tensors."""
-    several = {"state": iter(found.state), "unit": iter(found.per_unit)}
-    placed: list[Tensor | None] = []
-    for name, need in zip(names, needed, strict=True):
-        own = several.get(name)
-        value = found.by_name.get(name) if own is None else next(own, None)
-        placed.append(value if need else None)
-    return tuple(placed)
-
-
-def _replayed(
-    backend: Backend,
-    frame: Frame,
-    tensors: tuple[Tensor, ...],
-    needed: tuple[bool, ...],
-    grads: tuple[Tensor | None, ...],
-) -> tuple[Tensor | None, ...]:
-    """The gradient as a differentiable function of the inputs and of the incoming gradient."""
-    with torch.enable_grad():
-        # One of them may be made from another (the state that an earlier call with the same weights
-        # returned), or be another: the derivative has to end here, so it is taken to aliases.
-        tensors = tuple(t.view_as(t) for t in tensors)
-        hidden, final = backend.differentiable(frame.call(tensors))
-        wanted = [t for t, need in zip(tensors, needed, strict=True) if need]
-        pairs = zip((hidden, *final), grads, strict=True)
-        outputs = [(o, g) for o, g in pairs if g is not None and o.requires_grad]
-        found = iter(
-            torch.autograd.grad(
-                [o for o, _ in outputs],
-                wanted,
-                [g for _, g in outputs],
-                create_graph=True,
-                allow_unused=True,
-            )
-        )
-    return tuple(next(found) if need else None for need in needed)
+def _replayed(backend: Backend, frame: Frame, *tensors: Tensor) -> tuple[Tensor, ...]:
+    hidden, final = backend.differentiable(frame.call(tensors))
+    return hidden, *final

@@ -1,7 +1,7 @@
 """What a back end is: something that runs a scan forward and backward, or says why it does not."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -76,6 +76,16 @@ class Gradients:
     per_unit: tuple[Tensor, ...]
     state: tuple[Tensor, ...]
 
+    def in_order(self, names: Sequence[str], needed: Sequence[bool]) -> tuple[Tensor | None, ...]:
+        """One gradient for each tensor that needs one, in the order of the tensors."""
+        several = {"state": iter(self.state), "unit": iter(self.per_unit)}
+        placed: list[Tensor | None] = []
+        for name, need in zip(names, needed, strict=True):
+            own = several.get(name)
+            value = self.by_name.get(name) if own is None else next(own, None)
+            placed.append(value if need else None)
+        return tuple(placed)
+
 
 class Stepper(Protocol):
     """One layer advanced one time step at a time, its state held between calls.
@@ -134,6 +144,14 @@ class Backend(ABC):
             grads: What arrives from outside.
             wanted: Whose gradients are asked for: names of `Weights.flat`, ``x`` and ``state``.
         """
+
+    def saved_shapes(self, call: ScanCall) -> Mapping[str, tuple[int, ...]] | None:
+        """Shapes of what `forward` saves, in order; None if that is told by the forward pass alone.
+
+        Sizes may be symbols and the layout unknown. Where it is None, the torch operators keep
+        nothing, and run the forward pass once more before the backward pass.
+        """
+        return None
 
     def differentiable(self, call: ScanCall) -> tuple[Tensor, State]:
         """The same values as `forward` on autograd's tape, for derivatives of the gradient.

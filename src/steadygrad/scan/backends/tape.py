@@ -3,10 +3,11 @@
 Only for derivatives of the gradient (``create_graph=True``), where it replays `eager`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch._functorch.eager_transforms import enable_inplace_requires_grad
 from torch.nn import functional as F
 
 from steadygrad.cells import Cell, Named
@@ -16,22 +17,14 @@ from steadygrad.scan.ir.products import by_gate
 from steadygrad.scan.ir.trace import trace
 
 
-class _ClipGradient(torch.autograd.Function):
-    """Identity in the forward pass, a clip in the backward pass; the clip is differentiable."""
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, value: Tensor, clip: LoopClip) -> Tensor:
-        ctx.clip = clip  # type: ignore[attr-defined]
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:
-        return ctx.clip(grads[0]), None  # type: ignore[attr-defined]
-
-
 def _clipped(value: Tensor, clip: LoopClip | None) -> Tensor:
-    result = value if clip is None else _ClipGradient.apply(value, clip)
-    assert isinstance(result, Tensor)
+    """The same value, whose gradient is clipped on its way back; the clip is differentiable."""
+    if clip is None or not value.requires_grad:
+        return value
+    # A hook and no autograd function: that would be one of all levels of functional transforms,
+    # and this may run within a single one.
+    result = value.view_as(value)
+    result.register_hook(clip)
     return result
 
 
@@ -76,6 +69,45 @@ def replay(call: ScanCall) -> tuple[Tensor, tuple[Tensor, ...]]:
         hidden.append(new[0])
         current = [torch.cat([n, c[rows:]]) for n, c in zip(new, current, strict=True)]
     return layout.join(hidden), tuple(current)
+
+
+def gradient(
+    outputs: Callable[..., Sequence[Tensor]],
+    tensors: Sequence[Tensor],
+    needed: Sequence[bool],
+    grads: Sequence[Tensor | None],
+) -> tuple[Tensor | None, ...]:
+    """Gradients as a differentiable function of the tensors and of the incoming gradients.
+
+    Args:
+        outputs: Computes the outputs from tensors, on the tape.
+        tensors: Where the derivative is taken.
+        needed: Which of them need a gradient.
+        grads: What arrives at each output; None where nothing does.
+    """
+    with torch.enable_grad():
+        # One of them may be made from another (the state that an earlier call with the same weights
+        # returned), or be another: the derivative has to end here, so it is taken to aliases.
+        inputs = [t.view_as(t) for t in tensors]
+        wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
+        with enable_inplace_requires_grad(True):  # which a functional transform forbids
+            for value in wanted:
+                if not value.requires_grad:
+                    value.requires_grad_()
+        pairs = zip(outputs(*inputs), grads, strict=True)
+        reached = [(o, g) for o, g in pairs if g is not None and o.requires_grad]
+        found = iter(
+            torch.autograd.grad(
+                [o for o, _ in reached],
+                wanted,
+                [g for _, g in reached],
+                create_graph=True,
+                allow_unused=True,
+            )
+            if reached
+            else [None] * len(wanted)
+        )
+    return tuple(next(found) if need else None for need in needed)
 
 
 def _products(

@@ -1,6 +1,6 @@
 """The compiled back end: a cell printed as C, for the CPU."""
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from functools import lru_cache
 from typing import ClassVar, final
 
@@ -51,6 +51,9 @@ class Compiled(Backend):
         self, call: ScanCall, saved: Saved, grads: OutputGradients, wanted: Set[str]
     ) -> Gradients:
         return kernel.backward(call, saved, grads, wanted)
+
+    def saved_shapes(self, call: ScanCall) -> Mapping[str, tuple[int, ...]]:
+        return kernel.saved_shapes(call)
 
     def stepper(self, cell: Cell, weights: Weights, batch: int) -> Stepper:
         return StepCall(cell, weights, batch)

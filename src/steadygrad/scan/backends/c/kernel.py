@@ -109,6 +109,20 @@ def forward(call: ScanCall, keep: bool) -> ForwardPass:
     return ForwardPass(hidden, final, Saved(kept, kernel) if keep else Saved())
 
 
+def saved_shapes(call: ScanCall) -> dict[str, tuple[int, ...]]:
+    """Shapes of what `forward` keeps, in its order."""
+    projects, coded = call.weights.weight_hr is not None, call.is_coded
+    rows, size, gates = call.x.shape[0], call.size, len(call.cell.gates)
+    file = printed(call.cell, call.dtype, exact(), projects)
+    shapes: dict[str, tuple[int, ...]] = {"hidden": (rows, call.width)}
+    if projects:
+        shapes["wide"] = (rows, size)
+    shapes["kernel"] = (rows, sum(_kept(file, coded).values()), size)
+    if coded:
+        shapes["projected"] = (rows, gates * size)
+    return shapes
+
+
 def _kept(file: Printed, coded: bool) -> Mapping[str, int]:
     """What a forward pass keeps; of codes the projection comes from outside."""
     return {n: w for n, w in file.kept.items() if n != "xp"} if coded else file.kept
@@ -116,9 +130,11 @@ def _kept(file: Printed, coded: bool) -> Mapping[str, int]:
 
 def backward(call: ScanCall, saved: Saved, outside: OutputGradients, wanted: Set[str]) -> Gradients:
     """Carry the gradient back, through the kernel that ran forward."""
-    kernel: Kernel = saved.note
     weights, x, kept = call.weights, call.x, saved.tensors
-    projection, file = weights.weight_hr, kernel.file
+    projection = weights.weight_hr
+    # Without a note, as of what came through a torch operator, it is the kernel of such a call.
+    kernel: Kernel = saved.note or loaded(call.cell, call.dtype, exact(), projection is not None)
+    file = kernel.file
     gates, width, size = len(call.cell.gates), outside.hidden.shape[1], call.size
     coded = call.is_coded
     inputs = 0 if coded else x.shape[1]

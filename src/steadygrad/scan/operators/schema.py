@@ -1,0 +1,153 @@
+"""Signatures of the operators, and how their plain arguments make a `ScanCall`."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from steadygrad.cells import Cell, parse, write
+from steadygrad.errors import InputError
+from steadygrad.scan.call import Frame, ScanCall
+from steadygrad.scan.clips import LoopClip
+from steadygrad.scan.layout import Layout
+
+LIBRARY = torch.library.Library("steadygrad", "DEF")
+_GIVEN = "str cell, str names, bool reverse, Tensor? sizes, Tensor[] tensors"
+_TAGS = (torch.Tag.pt2_compliant_tag,)
+LIBRARY.define(f"scan({_GIVEN}) -> Tensor[]", tags=_TAGS)
+LIBRARY.define(f"scan_keep({_GIVEN}) -> Tensor[]", tags=_TAGS)
+LIBRARY.define(
+    f"scan_back({_GIVEN}, Tensor[] saved, Tensor?[] grads, bool[] needed) -> Tensor[]", tags=_TAGS
+)
+
+_known: dict[str, tuple[Cell, LoopClip | None, str | None]] = {}
+_texts: dict[tuple[Cell, LoopClip | None, str | None], str] = {}
+
+
+def operator_text(cell: Cell, clip: LoopClip | None = None, backend: str | None = None) -> str:
+    """Write what runs as the operators' first argument: a cell as `steadygrad.cells.parse` reads.
+
+    A clip or a back end stands behind it, as JSON. A cell that cannot be read back from text, such
+    as one of a class inside a function, gets a name that holds in this process.
+    """
+    given = (cell, clip, backend)
+    found = _texts.get(given)
+    if found is None:
+        options = {"clip": asdict(clip)} if clip else {}
+        options |= {"backend": backend} if backend else {}
+        name = (
+            write(cell) or f"here {type(cell).__module__}:{type(cell).__qualname__} {len(_texts)}"
+        )
+        found = name + (f" {json.dumps(options)}" if options else "")
+        _texts[given], _known[found] = found, given
+    return found
+
+
+def read(text: str) -> tuple[Cell, LoopClip | None, str | None]:
+    """Undo `operator_text`, also in another process if the cell can be imported there.
+
+    Raises:
+        InputError: The cell is not known in this process and cannot be imported.
+    """
+    found = _known.get(text)
+    if found is None:
+        if text.startswith("here "):
+            raise InputError(
+                f"cell {text.split()[1]}: it lived in the process that exported it; define it at "
+                "the top of a module that can be imported, a frozen dataclass, and export again"
+            )
+        name, brace, rest = text.partition(" {")
+        options = json.loads("{" + rest) if brace else {}
+        clip = LoopClip(**options["clip"]) if "clip" in options else None
+        found = _known[text] = (parse(name), clip, options.get("backend"))
+    return found
+
+
+def is_portable(text: str) -> bool:
+    """Whether another process can read a text of `operator_text`."""
+    return not text.startswith("here ")
+
+
+@lru_cache(maxsize=1024)
+def names_of(names: str) -> tuple[str, ...]:
+    """Names of the tensors, as in `steadygrad.scan.call.Frame`."""
+    return tuple(names.split(","))
+
+
+def states_in(names: str) -> int:
+    """How many states the cell has."""
+    return names_of(names).count("state")
+
+
+def call_of(
+    text: str,
+    names: str,
+    reverse: bool,
+    sizes: Tensor | None,
+    tensors: Sequence[Tensor],
+    steps: bool = True,
+) -> ScanCall:
+    """The call that an operator's arguments describe.
+
+    Args:
+        text: As of `operator_text`.
+        names: What each tensor is, joined by commas.
+        reverse: Whether the steps are taken from the last to the first.
+        sizes: Rows at each time step, zeros at the end allowed; None if all rows take part in all.
+        tensors: As `ScanCall.split` has them.
+        steps: Whether the layout is needed; without it, no size is looked at.
+    """
+    cell, clip, backend = read(text)
+    layout = Layout((1,), reverse)
+    if steps:
+        rows, batch = tensors[0].shape[0], tensors[-1].shape[0]
+        if sizes is None:
+            layout = Layout.dense(rows // batch, batch, reverse)
+        else:
+            layout = Layout(tuple(n for n in sizes.tolist() if n), reverse)
+            if layout.rows != rows or layout.batch != batch:
+                raise InputError(
+                    f"steadygrad::scan: expected {layout.rows} rows and {layout.batch} states, "
+                    f"which sizes asks for, got {rows} and {batch}"
+                )
+    call = Frame(cell, layout, None, clip, None, backend, names_of(names)).call(tensors)
+    if steps:
+        _check(call)
+    return call
+
+
+def _check(call: ScanCall) -> None:
+    """Refuse shapes that do not belong together: a kernel would read beyond them."""
+    weights, layout, size = call.weights, call.layout, call.size
+    gates, recurrent = len(call.cell.gates) * size, len(call.cell.recurrent) * size
+    inputs = () if call.is_coded else (weights.weight_ih.shape[1],)
+    width = size if weights.weight_hr is None else weights.weight_hr.shape[0]
+    units = len(call.cell.per_unit)
+    expected = [
+        ("x", call.x, (layout.rows, *inputs)),
+        ("weight_ih", weights.weight_ih, (gates, weights.weight_ih.shape[-1])),
+        ("weight_hh", weights.weight_hh, (recurrent, width)),
+        ("bias_ih", weights.bias_ih, (gates,)),
+        ("bias_hh", weights.bias_hh, (recurrent,)),
+        ("weight_hr", weights.weight_hr, (width, size)),
+        *(("unit", value, (size,)) for value in weights.per_unit),
+        *(("constant", value, (size,)) for value in weights.constants.values()),
+        *(
+            ("state", value, (layout.batch, size if k else width))
+            for k, value in enumerate(call.state)
+        ),
+    ]
+    for name, value, shape in expected:
+        if value is not None and tuple(value.shape) != shape:
+            raise InputError(
+                f"steadygrad::scan: expected {name} of shape {shape} for "
+                f"{type(call.cell).__name__}, got {tuple(value.shape)}"
+            )
+    if len(weights.per_unit) != units:
+        raise InputError(
+            f"steadygrad::scan: {type(call.cell).__name__} has {units} parameters per unit, got "
+            f"{len(weights.per_unit)}"
+        )
