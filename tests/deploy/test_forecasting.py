@@ -173,6 +173,16 @@ def test_rows_with_an_empty_target_are_the_rows_to_be_forecast(
     assert found.rows() == wanted.rows()
 
 
+def test_columns_that_were_not_there_in_training_are_left_alone(
+    moved: tuple[Path, Path, dict[str, object]], model: ForecastModel, tmp_path: Path
+) -> None:
+    lines = moved[1].read_text().splitlines()
+    odd = ["1.234,5", "1,2,3", "n/a", "31.13.2024"]
+    more = [f"{line};{odd[i % 4] if i else 'odd'}" for i, line in enumerate(lines)]
+    (tmp_path / "a.csv").write_text("\n".join(more) + "\n")
+    assert model.forecast(tmp_path / "a.csv").rows() == model.forecast(moved[1]).rows()
+
+
 def test_what_cannot_be_forecast_is_refused_in_one_line(
     moved: tuple[Path, Path, dict[str, object]],
     model: ForecastModel,

@@ -282,6 +282,8 @@ def test_adam_lowers_the_loss_and_options_are_checked() -> None:
         fit = fit_narx(net, u, y, loop=loop, method="adam", steps=30)
         assert fit.losses[-1] < fit.losses[0]
     bad: Any = "half"
+    with pytest.raises(ValueError, match="restarts"):
+        fit_narx(net, u, y, restarts=-1)
     with pytest.raises(ValueError, match="'open' or 'closed'"):
         fit_narx(net, u, y, loop=bad)
     with pytest.raises(ValueError, match="horizon must be 1 to 298"):
@@ -406,3 +408,21 @@ def test_fuzzy_sets_go_there_and_back() -> None:
     assert far.tolist() == [[0.0] * 8 + [1.0], [1.0] + [0.0] * 8]
     span = float(series.max() - series.min())
     assert float(sets.centres[-1] - sets.centres[0]) == pytest.approx(1.4 * span)
+
+
+@pytest.mark.parametrize("method", ["lm", "adam"])
+def test_narx_is_left_where_the_validation_part_was_fitted_best(
+    method: Any,
+) -> None:
+    """Of noise alone there is nothing to learn: the fit must end early, at its best validation."""
+    torch.manual_seed(5)
+    u, y = torch.randn(2, 160, 1, 1)
+    net = NARX(1, 1, 12, (0, 1, 2), (1, 2))
+    kept = (u[100:], y[100:])
+    fit = fit_narx(
+        net, u[:100], y[:100], method=method, steps=200, validation=kept, patience=3, restarts=1
+    )
+    assert len(fit.validation) < 200
+    with torch.no_grad():
+        error = (net(*kept)[0] - kept[1][2:]).square().mean()
+    assert float(error) == pytest.approx(min(fit.validation), rel=1e-5)

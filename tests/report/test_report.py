@@ -613,3 +613,44 @@ def test_a_chart_of_lines_stands_alone(tmp_path: Path) -> None:
     assert low > high  # the greater value lies higher
     with pytest.raises(ValueError, match="no line to draw"):
         report.lines(report.Plot("T", "", [], "x", "y"), tmp_path / "d.svg")
+
+
+def test_a_page_shows_what_the_model_does_and_its_contents_lead_there(tmp_path: Path) -> None:
+    """Every window of the note is drawn, what is missing is left out, every link has its target."""
+    ahead: dict[str, Any] = {
+        "series": "",
+        "after_date": "2024-01-01T05:00:00",
+        "dates": ["2024-01-01T06:00:00", "2024-01-01T07:00:00"],
+        "past": [1.0, 2.0, 3.0],
+        "values": [4.0, 5.0],
+        "low": [3.0, 3.5],
+        "high": [5.0, 6.5],
+        "truth": [4.5, None],
+    }
+    windows = [{**ahead, "name": name, "rmse": 0.5} for name in ("worst", "median", "best")]
+    windows[1]["low"] = [None, None]  # an interval that is not known
+    note = {
+        "kind": "forecast",
+        "target": "load <kW>",
+        "level": 0.8,
+        "coverage": {"0.8": 0.79},
+        "calibrated on": 120,
+        "windows": windows,
+        "residuals": {"edges": [0, 1, 2], "counts": [3, 1], "mean": 0.1, "deviation": 1.0},
+        "next": [ahead],
+    }
+    texts = [{"temperature": 0.5, "text": "to be & <b>"}]
+    for name, shown in (("a", note), ("b", {"kind": "text", "samples": texts}), ("c", {})):
+        with Record.create(tmp_path / f"{name}.db") as record:
+            record.note("shown", shown)
+        with read(tmp_path / f"{name}.db") as run:
+            page = Page(report.html(run))
+        ids = [a["id"] for _, a in page.elements if "id" in a]
+        links = [a["href"][1:] for t, a in page.elements if t == "a" and a["href"][0] == "#"]
+        assert len(set(ids)) == len(ids) and links and set(links) <= set(ids)
+        said = " ".join(text for _, text in page.texts)
+        drawn = [a for _, a in page.elements if a.get("class") == "band"]
+        if name == "a":
+            assert "Worst forecast" in said and "Best forecast" in said and "79.0 %" in said
+            assert len(drawn) == 3
+        assert ("to be & <b>" in said) == (name == "b")

@@ -18,6 +18,7 @@ from steadygrad.errors import InputError
 from steadygrad.record import Record, read
 from steadygrad.train import Outcome, TrainConfig, checkpoint, train
 from steadygrad.train.events import Event, Saved, Stepped
+from steadygrad.train.model_file import read_model
 
 STEPS = 60
 SCRIPT = """
@@ -123,6 +124,7 @@ def test_a_signal_stops_between_steps_and_resuming_changes_nothing(
     out, handler = tmp_path / "run", signal.getsignal(number)
     first = train(config(file, out), StopAt(13, number))
     assert first.status == "interrupted" and first.step == 13 and not first.scores
+    assert read_model(out)[1].status == "interrupted"  # the best so far can be used already
     second = train(config(file, out, resume=True), StopAt(37, number))
     assert second.step == 37
     last = train(config(file, out, resume=True))

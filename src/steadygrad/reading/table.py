@@ -172,12 +172,17 @@ def _names(draft: Draft) -> None:
             if name not in raw.columns and (option, value) != ("--known", ALL):
                 raise _no_column(draft, option, name)
     if draft.spec is not None:
+        for name in list(raw.columns):
+            known = draft.spec.column(name)
+            if known is None or known.role == "dropped":  # whatever it holds, it is not used
+                del raw.columns[name]
+                draft.dropped[name] = ColumnSpec(name, "dropped", why="not used in training")
         needed = [c.name for c in draft.spec.columns if c.role != "dropped"]
         absent = [name for name in needed if name not in raw.columns]
         if absent:
             raise InputError(
                 f"{draft.path}: has no column {absent[0]!r}, which the model was trained with;"
-                f" there are: {', '.join(raw.columns)}"
+                f" there are: {', '.join(raw.order)}"
             )
 
 
@@ -491,9 +496,6 @@ def _texts(draft: Draft) -> None:
         if name in draft.used:
             continue
         known = draft.spec.column(name) if draft.spec else None
-        if known is not None and known.role == "dropped":
-            draft.dropped[name] = known
-            continue
         is_series = name == (draft.spec.series if draft.spec else draft.reading.series)
         rows = cells.rows
         limit = rows if is_series else min(MAX_CATEGORIES, max(2, rows // 10))

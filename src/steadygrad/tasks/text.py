@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -35,7 +36,7 @@ MAX_SYMBOLS = 10_000
 LONGEST_WORD = 40  # characters on average; beyond, the text is not written in words
 ORDER = 5  # of the n-gram that stands beside
 NGRAM = f"{ORDER}-gram with backing off"
-MOST_PACKED = 2**22  # symbols that are compressed: it takes a second for each million
+MOST_PACKED = 2**20  # symbols that are compressed: it takes about a second
 MARGIN_ROWS = 64  # of the test part side by side
 LEAST_BLOCK = 200  # symbols of a stretch by which noise is judged
 SMALLEST_SPLIT = 2_000  # symbols; below, a tenth of the text is too little to score on
@@ -144,8 +145,15 @@ class Text(SymbolScores, Task):
         return 8 * size / len(codes)
 
     def _ngram_bits(self, split: Split) -> np.ndarray:
-        train, codes = self.part("train").numpy(), self.part(split).numpy()
-        return witten_bell(train, codes, ORDER, len(self.vocabulary))
+        if split not in self._counted:
+            train, codes = self.part("train").numpy(), self.part(split).numpy()
+            self._counted[split] = witten_bell(train, codes, ORDER, len(self.vocabulary))
+        return self._counted[split]
+
+    @cached_property
+    def _counted(self) -> dict[Split, np.ndarray]:
+        """Bits of each symbol of a part by the n-gram, where they were asked for."""
+        return {}
 
     def facts(self) -> dict[str, object]:
         spans = {f"{split} symbols": len(self.part(split)) for split in self.parts}
