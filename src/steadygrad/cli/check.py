@@ -21,7 +21,7 @@ def check(run: Path, fail_on: str | None = None, ever: bool = False, json: bool 
     """
     from steadygrad.diagnosis.check import check as check_run
     from steadygrad.record import read
-    from steadygrad.train.folder import record_of
+    from steadygrad.record.places import record_of
 
     path = record_of(run)
     wanted = None if fail_on is None else [n.strip() for n in fail_on.split(",") if n.strip()]

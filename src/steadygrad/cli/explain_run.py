@@ -9,7 +9,7 @@ from typing import Any
 
 from steadygrad.cli.plain_json import plain
 from steadygrad.record import read
-from steadygrad.train.folder import record_of
+from steadygrad.record.places import record_of
 from steadygrad.train.summary import Return, Story, story
 
 

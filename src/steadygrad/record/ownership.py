@@ -37,6 +37,9 @@ def kind_of(path: Path) -> Kind | None:
             if start.startswith(_SQLITE):
                 owner = int.from_bytes(start[68:72], "big")
                 return "record" if owner in _OWNERS or _is_begun(path) else None
+            if start.startswith(b"%PDF-"):
+                file.seek(-min(path.stat().st_size, 200), 2)
+                return "page" if f"% Made by {GENERATOR}".encode() in file.read() else None
             file.seek(0)
             if start[8:9] == b"{":
                 header = file.read(min(_HEADER, 8 + int.from_bytes(start[:8], "little")))

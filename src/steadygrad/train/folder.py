@@ -9,6 +9,7 @@ from steadygrad.errors import InputError
 from steadygrad.plain import shown
 from steadygrad.record import EmptyRecordError, read
 from steadygrad.record.ownership import kind_of, refuse_foreign
+from steadygrad.record.places import RUN
 from steadygrad.train import checkpoint
 from steadygrad.train.checkpoint import Checkpoint
 from steadygrad.train.config import TrainConfig
@@ -26,7 +27,7 @@ class Folder:
     @property
     def record(self) -> Path:
         """The record: what happened at every step."""
-        return self.path / "run.db"
+        return self.path / RUN
 
     @property
     def checkpoint(self) -> Path:
@@ -192,8 +193,3 @@ def _check_same(folder: Folder, facts: Facts, config: TrainConfig, data: str) ->
             f"{folder.record}: is gone, though its checkpoint is there;"
             " start again with --overwrite"
         )
-
-
-def record_of(run: Path) -> Path:
-    """The record of a run that is named by it, or by its folder."""
-    return Folder(run).record if run.is_dir() else run
