@@ -28,7 +28,8 @@ class Nonfinite(Fault):
     )
     colour: ClassVar[str] = "#e23535"
     advice: ClassVar[tuple[str, ...]] = (
-        "run `steadygrad replay` on the saved step: it shows the same place again",
+        "give the watch a record (`record=`): it saves the step, and `steadygrad replay` runs it "
+        "again and shows the same place",
     )
     stands_alone: ClassVar[bool] = True
 

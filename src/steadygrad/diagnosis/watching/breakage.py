@@ -49,8 +49,8 @@ class Breakage:
     def _saved(self, finding: Finding, step: bytes | str) -> Finding:
         """Save the step beside the record, and say in the evidence where, or why not."""
         record = self._seen.record
-        if record is None:
-            return finding
+        if record is None:  # the fault's own advice says how to have it saved
+            return replace(finding, evidence={**finding.evidence, "not_saved": "no record"})
         path = record.path.with_name(f"nonfinite-{self._seen.step}.safetensors")
         step = step or self.box.packed(finding)
         try:
@@ -58,5 +58,11 @@ class Breakage:
                 path.write_bytes(step)
         except OSError as error:  # a full disk must not end a training that is to be explained
             step = str(error)
-        where = {"saved": path.name} if isinstance(step, bytes) else {"not_saved": step}
-        return replace(finding, evidence={**finding.evidence, **where})
+        if not isinstance(step, bytes):
+            why = f"the step could not be saved ({step}), so it cannot be replayed"
+            return replace(finding, evidence={**finding.evidence, "not_saved": step}, advice=(why,))
+        how = (
+            f"run `steadygrad replay {path}`: it shows the same place again; for a training loop "
+            "of your own add --model file.py:function, which returns the model"
+        )
+        return replace(finding, evidence={**finding.evidence, "saved": path.name}, advice=(how,))
