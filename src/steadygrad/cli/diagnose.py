@@ -30,19 +30,20 @@ def diagnose(
             not given, that of the run, which may be estimated from its data; none: no lag.
         data: The data of a run, if it is not where it was.
         rows: Sequences of the batch to measure at most; all if not given.
-        out: Write a report, one HTML file, here.
+        out: Write a report here, one HTML file, or a PDF if the name ends so.
         json: Print one JSON document and nothing else.
     """
     if isinstance(lag, int) and lag < 1:
         raise InputError(f"--lag {lag}: expected at least 1")
     if rows is not None and rows < 1:
         raise InputError(f"--rows {rows}: expected at least 1")
-    from steadygrad.cli.report import write_report
+    from steadygrad.cli.report import check_page, write_report
     from steadygrad.cli.target import read_target
     from steadygrad.diagnosis import diagnose as diagnose_model
     from steadygrad.record.ownership import refuse_foreign
 
     if out is not None:
+        check_page(out)
         refuse_foreign([out, out.with_suffix(".db")])
         _refuse_run(out.with_suffix(".db"))
     found = read_target(target, data)

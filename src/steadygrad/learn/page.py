@@ -7,7 +7,7 @@ from steadygrad.learn.lesson import Lesson, Result
 from steadygrad.learn.parts import Cell, Code, Heading, Part, Table, Text
 from steadygrad.report.figures import plain
 from steadygrad.report.markup import Html, el, table
-from steadygrad.report.page import document, put
+from steadygrad.report.page import document, save
 
 STACKED = 6  # rows of a table that a narrow screen shows as a list; longer ones scroll sideways
 
@@ -30,8 +30,8 @@ def html(lesson: Lesson, result: Result) -> str:
 
 
 def write(lesson: Lesson, result: Result, path: str | Path) -> Path:
-    """Write the page to ``path``, replacing in one step what stands there."""
-    return put(html(lesson, result), path)
+    """Write the page to ``path``, HTML or PDF, replacing in one step what stands there."""
+    return save(html(lesson, result), path)
 
 
 def script(name: str) -> str:

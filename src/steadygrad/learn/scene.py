@@ -14,6 +14,7 @@ from steadygrad.report.axis import Axis
 from steadygrad.report.frame import framed
 from steadygrad.report.markup import Html, el, join
 from steadygrad.report.plot import grid_lines
+from steadygrad.report.strokes import key as stroke
 
 
 @dataclass(frozen=True)
@@ -127,10 +128,7 @@ class Curves:
 
     def html(self) -> Html:
         """Draw the frame; the script draws the lines."""
-        strokes = [
-            el("span", el("i", class_=f"stroke {style}"), " ", name, class_="key")
-            for name, style in self.lines
-        ]
+        strokes = [el("span", stroke(style), " ", name, class_="key") for name, style in self.lines]
         drawing = el(
             "svg",
             grid_lines(self.y),

@@ -7,9 +7,10 @@ from typing import Any
 from steadygrad.report import figures
 from steadygrad.report.chapter import Chapter
 from steadygrad.report.markup import Html, el, join, table
+from steadygrad.report.sections import Section, section
 
 
-def runs(chapters: list[Chapter]) -> Html | None:
+def runs(chapters: list[Chapter]) -> Section | None:
     """What was changed from run to run and what it did; None for a single run."""
     if len(chapters) < 2:
         return None
@@ -17,9 +18,8 @@ def runs(chapters: list[Chapter]) -> Html | None:
     unit = next((str(c.ours.get("unit", "")) for c in chapters if c.ours), "")
     far = f"Gradient left {lag} steps back" if lag else "Gradient left"
     head = ["Run", "What was changed", f"Score ({unit})" if unit else "Score", far, "Reaches back"]
-    return el(
-        "section",
-        el("h2", "What was changed, and what it did"),
+    return section(
+        "What was changed, and what it did",
         table(head, map(_run, chapters), class_="stack"),
     )
 
@@ -62,7 +62,7 @@ def named(remedy: Mapping[str, Any]) -> str:
     return f"{name} ({options})" if options else name
 
 
-def trials(chapters: list[Chapter]) -> Html | None:
+def trials(chapters: list[Chapter]) -> Section | None:
     """The short trials, best first as recorded; None if there were none."""
     tried = [t for c in chapters for t in c.trials]
     if not tried:
@@ -87,9 +87,8 @@ def trials(chapters: list[Chapter]) -> Html | None:
             "Each remedy was tried briefly from the same start; the best then met the untreated "
             "network again under fresh seeds. It is kept only if it is better beyond noise."
         )
-    return el(
-        "section",
-        el("h2", "Remedies that were tried"),
+    return section(
+        "Remedies that were tried",
         el("p", about),
         table(head, rows, class_="stack"),
     )

@@ -12,6 +12,7 @@ from steadygrad.report.downsample import Curve
 from steadygrad.report.figures import plain
 from steadygrad.report.markup import Html, el
 from steadygrad.report.plot import Line, Plot, Rule
+from steadygrad.report.sections import Section, section
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ PANELS = (
 _MOST_OTHERS = 8
 
 
-def curves(chapters: list[Chapter]) -> Html | None:
+def curves(chapters: list[Chapter]) -> Section | None:
     """Draw the scalars; None if none were recorded."""
     there = list(dict.fromkeys(n for c in chapters for n in c.run.scalar_names()))
     known = {name for panel in PANELS for name in panel.names}
@@ -56,11 +57,11 @@ def curves(chapters: list[Chapter]) -> Html | None:
     if not panels:
         return None
     if all(len(c.run.steps(n)) < 2 for c in chapters for n in c.run.scalar_names()):
-        return el("section", el("h2", "Measured once"), *(_once(c) for c in chapters))
+        return section("Measured once", *(_once(c) for c in chapters))
     plots = [_plot(chapters, panel).html() for panel in panels]
     left = len(others) - _MOST_OTHERS
     more = el("p", f"{left} more scalars are in the record.", class_="quiet") if left > 0 else None
-    return el("section", el("h2", "Over training"), el("div", *plots, class_="pair"), more)
+    return section("Over training", el("div", *plots, class_="pair"), more)
 
 
 def _described(chapters: list[Chapter], names: list[str]) -> list[Panel]:

@@ -6,20 +6,22 @@ from typing import Any
 from steadygrad.faults import known
 from steadygrad.report import figures
 from steadygrad.report.chapter import Chapter
-from steadygrad.report.markup import Html, el, join
+from steadygrad.report.gradient_by_step import layer_anchors
+from steadygrad.report.markup import Html, el, esc, join
+from steadygrad.report.sections import Section, section
 
 _MOST = 40
 _HOW = ("how", "exactness")
 
 
-def findings(chapters: list[Chapter]) -> Html:
+def findings(chapters: list[Chapter]) -> Section:
     """List the findings of the runs; say so where there are none."""
-    heading = el("h2", "What was found")
-    blocks = [_of(c, len(chapters) > 1) for c in chapters]
-    return el("section", heading, *blocks)
+    anchors = layer_anchors(chapters)
+    blocks = [_of(c, len(chapters) > 1, anchors) for c in chapters]
+    return section("What was found", *blocks)
 
 
-def _of(chapter: Chapter, is_named: bool) -> Html:
+def _of(chapter: Chapter, is_named: bool, anchors: Mapping[str, str]) -> Html:
     title = el("h3", chapter.label.capitalize()) if is_named else None
     if not chapter.findings:
         none = "No fault was found." if chapter.verdict == "healthy" else "No finding was recorded."
@@ -28,7 +30,7 @@ def _of(chapter: Chapter, is_named: bool) -> Html:
     shown = told[:_MOST]
     faults = [f.get("fault") for f in shown]
     # What a fault means is said once, not at each layer that has it.
-    cards = [_card(f, faults.index(f.get("fault")) == i) for i, f in enumerate(shown)]
+    cards = [_card(f, faults.index(f.get("fault")) == i, anchors) for i, f in enumerate(shown)]
     more = len(told) - _MOST
     rest = el("p", f"{more} more are in the record.", class_="quiet") if more > 0 else None
     return join([title, *cards, rest])
@@ -45,10 +47,10 @@ def _gathered(findings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     ]
 
 
-def _card(finding: Mapping[str, Any], is_first: bool) -> Html:
+def _card(finding: Mapping[str, Any], is_first: bool, anchors: Mapping[str, str]) -> Html:
     fault = str(finding.get("fault") or "finding")
     where = [
-        f"layer {finding['layer']}" if finding.get("layer") else None,
+        _layer(finding["layer"], anchors) if finding.get("layer") else None,
         f"{finding['gate']} gate" if finding.get("gate") else None,
         f"from {figures.plain(finding['lag'])} steps back"
         if finding.get("lag") is not None
@@ -70,16 +72,30 @@ def _card(finding: Mapping[str, Any], is_first: bool) -> Html:
             "h4",
             el("span", fault, class_="badge"),
             " ",
-            el("span", ", ".join(w for w in where if w), class_="quiet"),
+            el("span", join(where, ", "), class_="quiet"),
         ),
         el("p", text),
         el("p", explained, class_="quiet") if explained and explained != text else None,
         _facts(evidence) if isinstance(evidence, Mapping) and evidence else None,
         _advice(remedies) if isinstance(remedies, list) and remedies else None,
         el("p", f"Also: {'; '.join(map(str, advice))}.", class_="advice") if advice else None,
+        _patch(str(finding["patch"])) if finding.get("patch") else None,
         class_="finding",
         style=None if kind is None else f"--fault:{kind.colour}",
     )
+
+
+def _layer(name: object, anchors: Mapping[str, str]) -> Html:
+    """The name of a layer, with a link to its figure if there is one."""
+    words = f"layer {name}"
+    anchor = anchors.get(str(name))
+    return el("a", words, href=f"#{anchor}") if anchor else esc(words)
+
+
+def _patch(lines: str) -> Html:
+    """The lines to paste."""
+    code = el("pre", el("code", lines), tabindex="0", aria_label="The lines to paste")
+    return el("div", el("p", "Paste this:", class_="advice"), code, class_="code")
 
 
 def _facts(evidence: Mapping[str, Any]) -> Html:

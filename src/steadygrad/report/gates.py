@@ -4,27 +4,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steadygrad.report.chapter import ROWS, Chapter
-from steadygrad.report.markup import Html, el, table
+from steadygrad.report.markup import el, table
 from steadygrad.report.plot import Line, Plot
+from steadygrad.report.sections import Section, section
+from steadygrad.report.strokes import STYLES
 
 _ABOUT = (
     "A gate is a valve of the cell, between 0 (shut) and 1 (open). A unit that stays at one end "
     "has no slope there and passes no gradient on: it counts as dead."
 )
 _MOST_LAYERS = 6
-_STYLES = ("main", "before", "second", "third", "fourth", "main dashed", "before dashed")
 
 
-def gates(chapters: list[Chapter]) -> Html | None:
+def gates(chapters: list[Chapter]) -> Section | None:
     """Draw the share of dead units of each gate over training; None if not recorded."""
     if all(len(grid) < 2 for c in chapters for *_, grid in _health(c)):
         return _once(chapters)
     plots = [plot.html() for c in chapters for plot in _gates(c, len(chapters) > 1)]
     if not plots:
         return None
-    return el(
-        "section",
-        el("h2", "Health of the gates"),
+    return section(
+        "Health of the gates",
         el("p", _ABOUT),
         el("div", *plots, class_="pair"),
     )
@@ -42,7 +42,7 @@ def _gates(chapter: Chapter, is_one_of_many: bool) -> list[Plot]:
             lines=[
                 Line(gate, steps.astype(np.float64), share, style)
                 for (gate, _, steps, share), style in zip(
-                    (h for h in found if h[1] == layer), _STYLES, strict=False
+                    (h for h in found if h[1] == layer), STYLES, strict=False
                 )
             ],
             x_name="training step",
@@ -67,7 +67,7 @@ def _health(chapter: Chapter) -> list[Health]:
     return out
 
 
-def _once(chapters: list[Chapter]) -> Html | None:
+def _once(chapters: list[Chapter]) -> Section | None:
     """A table of layers by gates, where each was measured at a single training step."""
     shares = {
         (layer if len(chapters) == 1 else f"{layer}, {c.label}", gate): f"{100 * share[0]:.1f} %"
@@ -80,4 +80,4 @@ def _once(chapters: list[Chapter]) -> Html | None:
     layers = list(dict.fromkeys(layer for layer, _ in shares))
     rows = [[layer, *(shares.get((layer, gate), "\u2013") for gate in names)] for layer in layers]
     body = table(("Share dead", *names), rows)
-    return el("section", el("h2", "Health of the gates"), el("p", _ABOUT), body)
+    return section("Health of the gates", el("p", _ABOUT), body)

@@ -1,6 +1,7 @@
 """The words of the report, for those who meet them here for the first time."""
 
-from steadygrad.report.markup import Html, el
+from steadygrad.report.markup import el
+from steadygrad.report.sections import Section, section
 
 WORDS = {
     "Gradient": "How much the error would change if a number inside the network changed "
@@ -24,7 +25,7 @@ WORDS = {
 }
 
 
-def glossary() -> Html:
+def glossary() -> Section:
     """Return the list of words."""
     entries = [el("div", el("dt", word), el("dd", text)) for word, text in WORDS.items()]
-    return el("section", el("h2", "Words used here"), el("dl", *entries, class_="words"))
+    return section("Words used here", el("dl", *entries, class_="words"))

@@ -1,4 +1,4 @@
-"""The gradient on its way back: what is left by distance, and the map over training."""
+"""The gradient, back through time: what is left by distance, and the map over training."""
 
 import math
 
@@ -9,28 +9,28 @@ from steadygrad.report.chapter import Chapter, Track
 from steadygrad.report.heat import Heat, limits_of
 from steadygrad.report.markup import Html, el, join
 from steadygrad.report.plot import Line, Plot, Rule
+from steadygrad.report.sections import Section, link, section
 
 PIXELS = 300_000  # over all maps of a page: bounds its size
 MAPS = 12
 
 
-def journey(chapters: list[Chapter]) -> Html:
+def journey(chapters: list[Chapter]) -> Section:
     """Draw curves and heat maps of the layer that the headline speaks of, then of the others."""
     told = [c for c in chapters if c.main is not None]
     if not told:
         why = "No gradient was recorded by time step, so there is nothing to draw here."
-        return el("section", el("h2", "The gradient on its way back"), el("p", why, class_="quiet"))
+        return section("The gradient, back through time", el("p", why, class_="quiet"))
     keys = _keys(told)
     maps = [(c, t) for key in keys for c in told if (t := _track(c, key)) is not None]
     pixels = PIXELS // max(1, min(len(maps), MAPS))
-    drawn = [_layer(told, key, pixels) for key in keys[: max(1, MAPS // len(told))]]
+    drawn = [_layer(told, key, pixels) for key in _drawn(told)]
     rest = join(drawn[1:])
     more = len(keys) - len(drawn)
     left_out = el("p", f"{more} more are in the record.", class_="quiet") if more > 0 else None
     others = el("details", el("summary", _others(keys[1:])), rest, left_out, class_="more")
-    return el(
-        "section",
-        el("h2", "The gradient on its way back"),
+    return section(
+        "The gradient, back through time",
         el("p", _intro(told)),
         drawn[0],
         others if len(keys) > 1 else None,
@@ -46,6 +46,18 @@ def _keys(chapters: list[Chapter]) -> list[Key]:
     main = chapters[-1].main
     first = (main.layer, main.state) if main else None
     return sorted(everything, key=lambda k: (k != first, k[1] != "h"))
+
+
+def _drawn(chapters: list[Chapter]) -> list[Key]:
+    """The first so many: a page stays below a megabyte."""
+    return _keys(chapters)[: max(1, MAPS // len(chapters))]
+
+
+def layer_anchors(chapters: list[Chapter]) -> dict[str, str]:
+    """The anchor of the first figure of each layer that is drawn, by the layer's name."""
+    told = [c for c in chapters if c.main is not None]
+    drawn = [layer for layer, _ in _drawn(told)] if told else []
+    return {layer: f"layer-{drawn.index(layer) + 1}" for layer in drawn}
 
 
 def _track(chapter: Chapter, key: Key) -> Track | None:
@@ -78,9 +90,10 @@ def _layer(chapters: list[Chapter], key: Key, pixels: int) -> Html:
     ]
     where = {"h": "", "x": ", at its input"}.get(key[1], f", state {key[1]}")
     name = f"Layer {key[0]}{where}"
+    anchor = f"layer-{_drawn(chapters).index(key) + 1}"
     return join(
         [
-            el("h3", name),
+            el("h3", name, link(anchor, name), id=anchor),
             curve(tracks).html(),
             el("div", *maps, class_="pair" if len(maps) > 1 else None),
         ]

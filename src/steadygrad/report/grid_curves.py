@@ -1,27 +1,22 @@
-"""How each combination of a grid learnt its task: medians over seeds, as one chart."""
+"""How each combination of a grid learnt its task: medians over seeds with bands, as one chart."""
 
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from steadygrad.report.grid_table import Row
 from steadygrad.report.plot import Line, Plot, Rule
-
-STYLES = ("main", "before", "second", "third", "fourth")
-STYLES += tuple(f"{style} dashed" for style in STYLES)
+from steadygrad.report.spread import spread_line
+from steadygrad.report.strokes import STYLES
 
 
 def curve_plot(found: Sequence[Row]) -> Plot:
     """Return the chart of all rows of one task."""
-    lines = [
-        Line(row.label, *median_curve(row), STYLES[i % len(STYLES)]) for i, row in enumerate(found)
-    ]
     bounds = {"without memory": found[0].without_memory, "solved": found[0].solved_if}
     return Plot(
-        title=found[0].task,
-        about="validation part, median over seeds, while they run",
-        lines=lines,
+        title="How it was learnt",
+        about="Validation part: median over seeds, and a band from the lowest to the highest.",
+        lines=[_line(row, STYLES[i % len(STYLES)]) for i, row in enumerate(found)],
         x_name="update",
         y_name=found[0].unit,
         is_log=True,
@@ -29,16 +24,8 @@ def curve_plot(found: Sequence[Row]) -> Plot:
     )
 
 
-def median_curve(row: Row) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Median over seeds at each update; a seed that has ended stays where it ended."""
-    updates = sorted({step for curve in row.curves for step, _ in curve})
-    held = np.full((len(row.curves), len(updates)), np.nan)
-    for values, curve in zip(held, row.curves, strict=True):
-        at = dict(curve)
-        last = np.nan
-        for i, step in enumerate(updates):
-            last = at.get(step, last)
-            values[i] = last
-    x = np.asarray(updates, dtype=np.float64)
+def _line(row: Row, style: str) -> Line:
+    """A seed that has ended stays where it ended."""
+    curves = [np.asarray(c, dtype=np.float64).reshape(-1, 2) for c in row.curves]
     with np.errstate(divide="ignore", invalid="ignore"):
-        return x, np.log10(np.median(held, axis=0)) if len(held) else x
+        return spread_line(row.label, [(c[:, 0], np.log10(c[:, 1])) for c in curves], style)

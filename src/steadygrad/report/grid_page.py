@@ -1,14 +1,14 @@
-"""A grid of finished runs as one offline page: the table, and how each combination learnt."""
+"""A grid of finished runs as one offline page: by task the table, the curves and every seed."""
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 
 from steadygrad.report.grid_curves import curve_plot
-from steadygrad.report.grid_picture import grid_svg
+from steadygrad.report.grid_picture import seeds_svg
 from steadygrad.report.grid_table import Row, as_html
-from steadygrad.report.markup import Html, el
-from steadygrad.report.page import document, put
+from steadygrad.report.markup import el
+from steadygrad.report.page import document, save
+from steadygrad.report.sections import Section, contents, section
 
 
 def grid_html(found: Sequence[Row], title: str) -> str:
@@ -20,8 +20,7 @@ def grid_html(found: Sequence[Row], title: str) -> str:
     """
     tasks = list(dict.fromkeys(row.task for row in found))
     best = [f"{t}: {_best([r for r in found if r.task == t])}" for t in tasks]
-    svg = base64.b64encode(str(grid_svg(found)).encode()).decode()
-    image = f"data:image/svg+xml;base64,{svg}"
+    sections = [_task(task, [row for row in found if row.task == task]) for task in tasks]
     body = el(
         "main",
         el(
@@ -30,17 +29,16 @@ def grid_html(found: Sequence[Row], title: str) -> str:
             el("h1", "What learnt the task, and what did not"),
         ),
         el("p", "; ".join(best), class_="lead"),
-        el("section", el("h2", "Table"), as_html(found)),
-        *(_task(task, [row for row in found if row.task == task]) for task in tasks),
-        el("section", el("h2", "Every seed"), el("img", src=image, alt="", class_="wide")),
+        contents(sections),
+        *sections,
         el("footer", "Made by Steadygrad."),
     )
     return document(title, body)
 
 
 def write_grid(found: Sequence[Row], title: str, path: str | Path) -> Path:
-    """Write the page, replacing in one step what stands there."""
-    return put(grid_html(found, title), path)
+    """Write the page, HTML or PDF by its ending, replacing in one step what stands there."""
+    return save(grid_html(found, title), path)
 
 
 def _best(found: Sequence[Row]) -> str:
@@ -49,6 +47,21 @@ def _best(found: Sequence[Row]) -> str:
     return f"{names} solved it in most seeds"
 
 
-def _task(task: str, found: Sequence[Row]) -> Html:
-    plot = curve_plot(found)
-    return el("section", el("h2", f"How {task} was learnt"), plot.html())
+def _task(task: str, found: Sequence[Row]) -> Section:
+    first = found[0]
+    seeds = el(
+        "figure",
+        el(
+            "figcaption",
+            el("strong", "Every seed"),
+            el("span", f"Test part, {first.unit}: a dot for each seed, a bar at the median."),
+        ),
+        el("div", seeds_svg(found), class_="drawing"),
+    )
+    return section(
+        task,
+        el("p", f"Decided by {first.unit}; {first.better} is better."),
+        as_html(found),
+        curve_plot(found).html(),
+        seeds,
+    )

@@ -10,29 +10,35 @@ from steadygrad.report.axis import Axis, around
 from steadygrad.report.grid_curves import curve_plot
 from steadygrad.report.grid_table import Row
 from steadygrad.report.markup import Html, el, join
-from steadygrad.report.page import put
-from steadygrad.report.plot import Plot, path
+from steadygrad.report.page import save
+from steadygrad.report.plot import Plot, band, path
+from steadygrad.report.strokes import drawing_rules
 
 LEFT, WIDE, HIGH, TOP = 66, 380, 250, 64
-MIDDLE, DOTS = 620, 300  # where the second drawing begins, and how wide it is
+MIDDLE, DOTS = 620, 260  # where the second drawing begins, and how wide it is
 TALL = TOP + HIGH + 66  # of a task
-COLOURS = {
-    "main": "#1f6191", "before": "#b5562a", "second": "#4f7d3a", "third": "#7b5aa6",
-    "fourth": "#8a7420",
-}  # fmt: skip
-STYLE = (
-    "text{font:13px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;fill:#62646a}"
-    ".t{font-weight:600;fill:#1e1f22}.e{text-anchor:end}.m{text-anchor:middle}"
-    ".line{fill:none;stroke-width:2.2;stroke-linejoin:round;vector-effect:non-scaling-stroke}"
-    ".dashed{stroke-dasharray:5 5}.grid{stroke:#dedbd3;fill:none}"
-    ".rule{stroke:#62646a;stroke-dasharray:4 4;fill:none}.dot{fill-opacity:.75}"
-    + "".join(f".line.{k}{{stroke:{c}}}.dot.{k}{{fill:{c}}}" for k, c in COLOURS.items())
-)
 
 
 def write_picture(found: Sequence[Row], path: str | Path) -> Path:
-    """Write the picture of the rows as one SVG file that needs no other."""
-    return put(grid_svg(found), path)
+    """Write the picture of the rows as one SVG or PDF that needs no other."""
+    return save(grid_svg(found), path)
+
+
+def seeds_svg(found: Sequence[Row]) -> Html:
+    """Draw a dot for each seed of one task's rows."""
+    labels = 50 + 7 * max(len(row.label) + 11 * bool(row.failed) for row in found)
+    width, height = labels + DOTS + 24, 26 * len(found) + 34
+    styles = [line.style for line in curve_plot(found).lines]
+    shift = f"translate({labels - MIDDLE} {6 - TOP})"
+    return el(
+        "svg",
+        el("g", _dots(found, styles), transform=shift),
+        viewBox=f"0 0 {width} {height}",
+        width=width,
+        height=height,
+        role="img",
+        aria_label="Scores by seed: " + ", ".join(row.label for row in found),
+    )
 
 
 def grid_svg(found: Sequence[Row]) -> Html:
@@ -43,8 +49,8 @@ def grid_svg(found: Sequence[Row]) -> Html:
     width, height = MIDDLE + DOTS + 30, tops[-1]
     return el(
         "svg",
-        el("style", Html(STYLE)),
-        el("rect", width=width, height=height, fill="#fbfaf7", rx=6),
+        el("style", Html(drawing_rules())),
+        el("rect", width=width, height=height, fill="#fff"),
         *(
             el("g", _task(part), transform=f"translate(0 {top})")
             for part, top in zip(parts, tops[:-1], strict=True)
@@ -69,7 +75,7 @@ def _task(part: Sequence[Row]) -> Html:
     return join(
         [
             _text(f"{first.task}: {first.unit}, {first.better} is better", 20, 28, "t"),
-            _text("validation part, median over seeds", LEFT, TOP - 10, ""),
+            _text("validation part, median and range of the seeds", LEFT, TOP - 10, ""),
             _text("test part, one dot a seed, a bar at the median", MIDDLE, TOP - 10, ""),
             _curves(plot),
             _dots(part, styles),
@@ -80,7 +86,8 @@ def _task(part: Sequence[Row]) -> Html:
 def _curves(plot: Plot) -> Html:
     x, y = plot.axes()
     fitted = f"translate({LEFT} {TOP}) scale({WIDE / 1000} {HIGH / 1000})"
-    drawn = [el("path", d=path(n, x, y), class_=f"line {n.style}") for n in plot.lines]
+    drawn = [band(n, x, y) for n in plot.lines]
+    drawn += [el("path", d=path(n, x, y), class_=f"line {n.style}") for n in plot.lines]
     ticks = [t for t in x.ticks() if "." not in t[1]]
     return join(
         [

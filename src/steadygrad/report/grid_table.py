@@ -160,5 +160,19 @@ def as_latex(found: Sequence[Row]) -> str:
 
 
 def as_html(found: Sequence[Row]) -> Html:
-    """The table of a page."""
-    return table(HEAD, map(cells, found), class_="stack")
+    """The table of one task on a page; columns that belong together are one."""
+    head = ["Cell and remedies", "Median", "Lowest to highest", "Solved", "Updates"]
+    head += ["Horizon, before \u2192 after", "Seconds"]
+    rows = [
+        [
+            row.label,
+            plain(float(row.median)),
+            " to ".join(plain(float(v)) for v in row.spread),
+            f"{row.solved} of {len(row.values)}" + (f", {row.failed} failed" if row.failed else ""),
+            _or_dash(row.updates),
+            " \u2192 ".join(map(_or_dash, row.horizons)),
+            f"{row.seconds:.1f}",
+        ]
+        for row in found
+    ]
+    return table(head, rows, class_="stack")

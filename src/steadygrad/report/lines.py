@@ -1,24 +1,17 @@
-"""A chart of lines as one SVG file that needs no other, for a README or a paper."""
+"""A chart of lines as one SVG or PDF that needs no other, for a README or a paper."""
 
 from pathlib import Path
 
 from steadygrad.report.markup import Html, el, join
-from steadygrad.report.page import put
-from steadygrad.report.plot import Line, Plot, path
+from steadygrad.report.page import save
+from steadygrad.report.plot import Line, Plot, band, path
+from steadygrad.report.strokes import drawing_rules
 
 _WIDE, _HIGH, _TOP, _LEFT, _KEY = 460, 300, 62, 66, 215
-_STYLE = (
-    "text{font:13px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;fill:#62646a}"
-    ".h{font:600 17px Georgia,serif;fill:#1e1f22}"
-    ".line{fill:none;stroke:#1f6191;stroke-width:2;stroke-linejoin:round;"
-    "vector-effect:non-scaling-stroke}.before{stroke:#b5562a}.second{stroke:#4f7d3a}"
-    ".third{stroke:#7b5aa6}.fourth{stroke:#8a7420}.dashed{stroke-dasharray:6 5}"
-    ".grid{stroke:#dedbd3;fill:none}.e{text-anchor:end}.m{text-anchor:middle}"
-)
 
 
 def lines(plot: Plot, file: str | Path) -> Path:
-    """Write ``plot`` as one SVG: title, axes, curves, and their names at the right.
+    """Write ``plot`` as one SVG or PDF: title, axes, curves, and their names at the right.
 
     Points that are not finite are left out of a curve, which breaks there.
 
@@ -31,11 +24,12 @@ def lines(plot: Plot, file: str | Path) -> Path:
     x, y = plot.axes()
     width, height = _LEFT + _WIDE + _KEY, _TOP + _HIGH + 56
     fitted = f"translate({_LEFT} {_TOP}) scale({_WIDE / 1000} {_HIGH / 1000})"
-    curves = [el("path", d=path(n, x, y), class_=f"line {n.style}") for n in plot.lines]
+    curves = [band(n, x, y) for n in plot.lines]
+    curves += [el("path", d=path(n, x, y), class_=f"line {n.style}") for n in plot.lines]
     picture = el(
         "svg",
-        el("style", Html(_STYLE)),
-        el("rect", width=width, height=height, fill="#fbfaf7", rx=6),
+        el("style", Html(drawing_rules())),
+        el("rect", width=width, height=height, fill="#fff"),
         el("text", plot.title, x=16, y=28, class_="h"),
         el("text", plot.y_name, x=16, y=48),
         join(_rung(place, text) for place, text in y.ticks()),
@@ -53,7 +47,7 @@ def lines(plot: Plot, file: str | Path) -> Path:
         role="img",
         aria_label=f"{plot.title}. {plot.about}",
     )
-    return put(picture, file)
+    return save(picture, file)
 
 
 def _rung(place: float, text: str) -> Html:

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import importlib.resources
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,8 +15,9 @@ from steadygrad.report import gradient_by_step as journey
 from steadygrad.report.chapter import Chapter, chapters
 from steadygrad.report.glossary import glossary
 from steadygrad.report.markup import Html, el, join
-
-_HEADING = re.compile(r"<h2[^>]*>(.*?)</h2>", re.DOTALL)
+from steadygrad.report.pdf import printed, program
+from steadygrad.report.sections import contents
+from steadygrad.report.strokes import page_rules, print_rules
 
 
 def html(runs: Run | Sequence[Run], *, title: str | None = None) -> str:
@@ -42,22 +42,55 @@ def html(runs: Run | Sequence[Run], *, title: str | None = None) -> str:
 def write(runs: Run | Sequence[Run], path: str | Path, *, title: str | None = None) -> Path:
     """Write the report of ``runs`` to ``path``, replacing in one step what stands there.
 
+    A name that ends in ``.pdf`` gets a PDF, printed by an installed Chromium.
+
     Raises:
-        ValueError: If there is no run, or ``path`` is a folder.
+        ValueError: If there is no run, ``path`` is a folder or names a format that a page cannot
+            have, or a PDF is asked for and there is no Chromium.
         OSError: If the file cannot be written.
     """
-    return put(html(runs, title=title), path)
+    return save(html(runs, title=title), path)
 
 
-def put(text: str, path: str | Path) -> Path:
-    """Write ``text`` so that a reader sees the old file or the new one, never half of it."""
+def save(text: str, path: str | Path) -> Path:
+    """Write a page or a drawing in the format that the ending of ``path`` asks for.
+
+    Raises:
+        ValueError: It cannot have that format, or ``path`` is a folder.
+        OSError: The file cannot be written.
+    """
+    path = Path(path)
+    check_format(path, is_drawing=text.startswith("<svg"))
+    if path.is_dir():
+        raise ValueError(f"{path}: this is a folder; a report is one file. Name a file in it")
+    return put(printed(text, path) if path.suffix.lower() == ".pdf" else text, path)
+
+
+def check_format(path: Path, *, is_drawing: bool) -> None:
+    """Refuse an ending that asks for a format that cannot be written.
+
+    Raises:
+        ValueError: What the ending may be; or that nothing here can print a PDF.
+    """
+    allowed = (".svg", ".pdf") if is_drawing else (".html", ".htm", ".pdf", "")
+    if path.suffix.lower() not in allowed:
+        what, other = ("a figure", ".svg") if is_drawing else ("a report", ".html")
+        raise ValueError(f"{path}: {what} is written as {other} or .pdf, not {path.suffix!r}")
+    if path.suffix.lower() == ".pdf":
+        program(path)
+
+
+def put(content: str | bytes, path: str | Path) -> Path:
+    """Write a file so that a reader sees the old one or the new one, never half of it."""
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path}: this is a folder; a report is one file. Name a file in it")
+    if isinstance(content, str):
+        # A page names its generator in its head.
+        mark = f"\n<!-- Made by {GENERATOR} -->\n" if content.startswith("<svg") else ""
+        content = (content + mark).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    if text.startswith("<svg"):  # a page names its generator in its head
-        text += f"\n<!-- Made by {GENERATOR} -->\n"
-    files.replace(path, text.encode())
+    files.replace(path, content)
     return path
 
 
@@ -70,7 +103,8 @@ def document(title: str, body: Html, *, style: str = "", script: str = "") -> st
         style: Rules after those of the report.
         script: Code after that of the report; the page's policy allows these two and no other.
     """
-    style, script = _asset("page.css") + style, _asset("page.js") + script
+    style = page_rules() + _asset("page.css") + style + print_rules()
+    script = _asset("page.js") + script
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
         "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
@@ -109,24 +143,9 @@ def _body(told: list[Chapter], title: str) -> Html:
         trained.trained(told),
         glossary(),
     ]
-    named = [_with_id(section) for section in sections if section is not None]
+    there = [each for each in sections if each is not None]
     footer = el("footer", "Made by Steadygrad from ", _sources(told), ".")
-    return el("main", header, _contents(named), *(section for _, _, section in named), footer)
-
-
-def _with_id(section: Html) -> tuple[str, str, Html]:
-    """Give a section an id made of its heading; return id, heading and section."""
-    found = _HEADING.search(section)
-    heading = re.sub(r"<[^>]*>", "", found[1]) if found else ""
-    place = re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-") or "section"
-    return place, heading, Html(section.replace("<section>", f'<section id="{place}">', 1))
-
-
-def _contents(named: list[tuple[str, str, Html]]) -> Html:
-    links = [
-        el("li", el("a", Html(heading), href=f"#{place}")) for place, heading, _ in named if heading
-    ]
-    return el("nav", el("ol", *links), class_="contents", aria_label="Contents")
+    return el("main", header, contents(there), *there, footer)
 
 
 def _subtitle(told: list[Chapter]) -> Html:

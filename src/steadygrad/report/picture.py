@@ -1,60 +1,145 @@
-"""One standalone picture of a run: the map over training, and what is left in the end."""
+"""Figures for papers and READMEs, SVG or PDF on white: what is left of the gradient, with bands.
 
+Of one run beside the map over training; of several beside their losses, runs that differ only in
+their seed as one curve with a band.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from steadygrad.record import Run
 from steadygrad.report import palette, sentence
-from steadygrad.report.chapter import Chapter, Track, chapter
+from steadygrad.report.chapter import Chapter, Track, chapters
 from steadygrad.report.gradient_by_step import curve
 from steadygrad.report.heat import Heat, ordinal
 from steadygrad.report.markup import Html, el, join
-from steadygrad.report.page import put
-from steadygrad.report.plot import Plot, path, reading
+from steadygrad.report.page import save
+from steadygrad.report.plot import Plot, band, path, reading
+from steadygrad.report.spread import spread_line
+from steadygrad.report.strokes import STYLES, drawing_rules
 
 _WIDE, _HIGH, _TOP, _LEFT, _GAP = 400, 220, 92, 62, 96
-_STYLE = (
-    "text{font:13px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;fill:#62646a}"
-    ".h{font:600 19px Georgia,serif;fill:#1e1f22}.t{font-weight:600;fill:#1e1f22}"
-    ".line{fill:none;stroke:#1f6191;stroke-width:2.2;stroke-linejoin:round;"
-    "vector-effect:non-scaling-stroke}.line.before{stroke:#b5562a}"
-    ".grid{stroke:#dedbd3;fill:none}.rule{stroke:#62646a;stroke-dasharray:4 4;fill:none}"
-    ".e{text-anchor:end}.m{text-anchor:middle}"
-)
+_NOT_OPTIONS = frozenset({"seed", "out", "resume", "overwrite"})  # may differ between seeds
+_LOSSES = ("loss", "train_loss")
+
+Told = tuple[Chapter, Track]
 
 
-def picture(run: Run, path: str | Path) -> Path:
-    """Write heat map and curve of ``run`` as one SVG file that needs no other.
+def picture(runs: Run | Sequence[Run], file: str | Path) -> Path:
+    """Write one figure of a run, or of several, as SVG or PDF by the ending of ``file``.
+
+    Of one run: its map over training, and what is left of the gradient after its last measurement,
+    with a band over the training. Of several: their losses, and what is left of the gradient; runs
+    of equal options but for the seed are one curve, their median, with a band from lowest to
+    highest.
 
     Raises:
-        ValueError: If the run has no gradient by time step, or ``path`` is a folder.
-        OSError: If the file cannot be written.
+        ValueError: No run; one has no gradient by time step; ``file`` is a folder, or neither SVG
+            nor PDF.
+        OSError: The file cannot be written.
     """
-    told = chapter(run, "this run")
-    if told.main is None:
-        raise ValueError(
-            f"{run.path}: no gradient by time step was recorded, so there is nothing to draw. "
-            "Record rows of log10_grad, or write the HTML report"
-        )
-    return put(_svg(told, told.main), path)
+    told = chapters([runs] if isinstance(runs, Run) else list(runs))
+    tracks = []
+    for each in told:
+        if each.main is None:
+            raise ValueError(
+                f"{each.run.path}: no gradient by time step was recorded, so there is nothing to "
+                "draw. Record rows of log10_grad, or write the HTML report"
+            )
+        tracks.append((each, each.main))
+    return save(_one(*tracks[0]) if len(tracks) == 1 else _several(tracks), file)
 
 
-def _svg(told: Chapter, track: Track) -> Html:
-    width, height = _LEFT + 2 * _WIDE + _GAP + 24, _TOP + _HIGH + 62
-    right = _LEFT + _WIDE + _GAP
+def _one(told: Chapter, track: Track) -> Html:
+    plot = curve([(told, track)])
+    lines = list(plot.lines)
+    if len(track.steps) > 1:
+        every = [_by_lag(track, row) for row in range(len(track.steps))]
+        lines[-1] = replace(lines[-1], band=spread_line("", every, "main").band)
+    title = sentence.verdict(told)
+    left = _map(Heat(track.steps, track.grid, 40_000), _LEFT)
+    return _sheet(title, left, _chart(replace(plot, lines=lines), _RIGHT), 1)
+
+
+def _several(told: Sequence[Told]) -> Html:
+    groups = _groups(told)
+    others = [s for s in STYLES if s != "main"]
+    styles = [*(others[i % len(others)] for i in range(len(groups) - 1)), "main"]  # the last: after
+    lefts, losses = [], []
+    for (name, members), style in zip(groups.items(), styles, strict=True):
+        lefts.append(spread_line(name, [_by_lag(t, -1) for _, t in members], style, holds=False))
+        found = [c for chapter, _ in members if (c := _loss(chapter)) is not None]
+        if found:
+            losses.append(spread_line(name, found, style, holds=False))
+    plot = replace(curve([(c, t) for c, t in told]), lines=lefts)
+    loss = Plot("Loss", "", losses, "training step", "loss", is_log=True)
+    left = _chart(loss, _LEFT, keyed=False) if losses else Html("")
+    title = f"{len(told)} runs" + (
+        "; bands from lowest to highest" if len(told) > len(groups) else ""
+    )
+    return _sheet(title, left, _chart(plot, _RIGHT), math.ceil(len(groups) / 2))
+
+
+def _groups(told: Sequence[Told]) -> dict[str, list[Told]]:
+    """Runs by name; those that differ only in their seed under one."""
+    groups: dict[str, list[Told]] = {}
+    for each in told:
+        options = {k: v for k, v in each[0].config.items() if k not in _NOT_OPTIONS}
+        groups.setdefault(repr((options, each[0].remedies)), []).append(each)
+    names = [_name(members[0][0], len(told) == len(groups)) for members in groups.values()]
+    names = [f"{n} ({i + 1})" if names.count(n) > 1 else n for i, n in enumerate(names)]
+    return dict(zip(names, groups.values(), strict=True))
+
+
+def _name(told: Chapter, is_alone: bool) -> str:
+    if is_alone:
+        return told.label
+    remedies = " + ".join(str(r.get("name", "")) for r in told.remedies)
+    return f"{told.title} + {remedies}" if remedies else told.title
+
+
+def _by_lag(track: Track, row: int) -> tuple[Any, Any]:
+    values = track.by_lag(row)
+    return np.arange(len(values), dtype=np.float64), values
+
+
+def _loss(told: Chapter) -> tuple[Any, Any] | None:
+    """Training step and log10 of the loss, averaged over fortieths of the training."""
+    name = next((n for n in _LOSSES if n in told.run.scalar_names()), None)
+    if name is None:
+        return None
+    steps, values = told.run.scalars(name)
+    if (values <= 0).any():
+        return None
+    parts = np.array_split(np.arange(len(steps)), min(40, len(steps)))
+    x = np.array([steps[part].mean().round() for part in parts])
+    return x, np.log10([values[part].mean() for part in parts])
+
+
+def _sheet(title: str, left: Html, right: Html, key_rows: int) -> Html:
+    width, height = _LEFT + 2 * _WIDE + _GAP + 24, _TOP + _HIGH + 62 + 18 * max(0, key_rows - 1)
     return el(
         "svg",
-        el("style", Html(_STYLE)),
-        el("rect", width=width, height=height, fill="#fbfaf7", rx=6),
-        el("text", sentence.verdict(told), x=20, y=36, class_="h"),
-        _map(Heat(track.steps, track.grid, 40_000), _LEFT),
-        _curve(curve([(told, track)]), right),
+        el("style", Html(drawing_rules())),
+        el("rect", width=width, height=height, fill="#fff"),
+        el("text", title, x=20, y=36, class_="h"),
+        left,
+        right,
         xmlns="http://www.w3.org/2000/svg",
         viewBox=f"0 0 {width} {height}",
         width=width,
         height=height,
         role="img",
-        aria_label=sentence.verdict(told),
+        aria_label=title,
     )
+
+
+_RIGHT = _LEFT + _WIDE + _GAP
 
 
 def _map(heat: Heat, left: int) -> Html:
@@ -87,7 +172,7 @@ def _map(heat: Heat, left: int) -> Html:
     )
 
 
-def _curve(plot: Plot, left: int) -> Html:
+def _chart(plot: Plot, left: int, *, keyed: bool = True) -> Html:
     x, y = plot.axes()
     rules = []
     for rule in plot.rules:
@@ -100,20 +185,23 @@ def _curve(plot: Plot, left: int) -> Html:
             rules.append(el("path", d=f"M{at:.1f} {_TOP}v{_HIGH}", class_="rule"))
             side, shift = ("e", -5) if x.at(rule.at) > 0.5 else ("", 5)
             rules.append(_text(rule.text, at + shift, _TOP + 14, side))
-    lines = [el("path", d=path(n, x, y), class_=f"line {n.style}") for n in plot.lines]
+    lines = [band(n, x, y) for n in plot.lines]
+    lines += [el("path", d=path(n, x, y), class_=f"line {n.style}") for n in plot.lines]
     fitted = f"translate({left} {_TOP}) scale({_WIDE / 1000} {_HIGH / 1000})"
+    names = [(n.name.split(" (")[0], n.style) for n in plot.lines] if keyed else []
+    ticks = [tick for tick in x.ticks() if "." not in tick[1]]
     return join(
         [
-            _text("How much is left on the way back", left, _TOP - 11, "t"),
+            _text(plot.title, left, _TOP - 11, "t"),
             *_ticks_y(y.ticks(), left, grid=True),
-            *_ticks_x(x.ticks(), left),
+            *_ticks_x(ticks, left),
             *rules,
             el("g", *lines, transform=fitted),
             *(
-                _key(n.name.split(" (")[0], n.style, left + 160 * i)
-                for i, n in enumerate(plot.lines)
+                _key(name, style, left + 160 * (i % 2), 18 * (i // 2))
+                for i, (name, style) in enumerate(names)
             ),
-            _text("steps back", left + _WIDE, _TOP + _HIGH + 40, "e"),
+            _text(plot.x_name.split(" (")[0], left + _WIDE, _TOP + _HIGH + 40, "e"),
         ]
     )
 
@@ -132,9 +220,10 @@ def _ticks_x(ticks: list[tuple[float, str]], left: int) -> list[Html]:
     return [_text(text, left + p * _WIDE, _TOP + _HIGH + 20, "m") for p, text in ticks]
 
 
-def _key(name: str, style: str, left: float) -> Html:
-    stroke = el("path", d=f"M{left} {_TOP + _HIGH + 36}h18", class_=f"line {style}")
-    return join([stroke, _text(name, left + 24, _TOP + _HIGH + 40, "")])
+def _key(name: str, style: str, left: float, down: float) -> Html:
+    at = _TOP + _HIGH + 40 + down
+    stroke = el("path", d=f"M{left} {at - 4}h24", class_=f"line {style}")
+    return join([stroke, _text(name, left + 30, at, "")])
 
 
 def _text(text: str, x: float, y: float, style: str) -> Html:

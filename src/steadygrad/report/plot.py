@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from steadygrad.report.downsample import spread, thinned
 from steadygrad.report.figures import TIMES, plain, power
 from steadygrad.report.frame import area, framed
 from steadygrad.report.markup import Html, el, join, table
+from steadygrad.report.strokes import key as stroke
 
 _SIDE = 1000  # of the drawing's own square; the page stretches it
 
@@ -25,13 +26,16 @@ class Line:
         name: As in the key.
         x: Ascending positions, ``(N,)``.
         y: Values, ``(N,)``, log10 of them on a log axis; nan, inf and -inf are drawn as marks.
-        style: ``"main"``, ``"before"``, ``"second"``, ``"third"`` ..., a class of the style sheet.
+        style: One of `steadygrad.report.strokes.STYLES`.
+        band: Lowest and highest value at each position, ``(N,)`` each, if the curve stands for
+            several.
     """
 
     name: str
     x: NDArray[np.float64]
     y: NDArray[np.float64]
     style: str = "main"
+    band: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,11 +83,16 @@ class Plot:
     def html(self) -> Html:
         """Draw."""
         x, y = self.axes()
-        kept = [Line(n.name, *thinned(n.x, n.y), n.style) for n in self.lines]
+        kept = [
+            replace(n, x=x_kept, y=y_kept)
+            for n in self.lines
+            for x_kept, y_kept in [thinned(n.x, n.y)]
+        ]
         drawing = el(
             "svg",
             grid_lines(y),
             *(el("path", d=_outline(b, x, y), class_="band") for b in self.bands),
+            *(band(n, x, y) for n in self.lines),
             *(el("path", d=path(n, x, y), class_=f"line {n.style}") for n in kept),
             *(_dots(n, x, y) for n in kept),
             *(marks(n, x) for n in kept),
@@ -118,6 +127,7 @@ class Plot:
         if low == high:
             low, high = low - 0.5, high + 0.5
         ys = [n.y for n in self.lines] + [e for b in self.bands for e in (b.low, b.high)]
+        ys += [edge for n in self.lines for edge in n.band or ()]
         ys += [np.array([r.at]) for r in self.rules if r.across]
         y = around(np.concatenate(ys or [np.zeros(0)]), is_log=self.is_log, powers=self.powers)
         if self.floor is not None and y.low > self.floor:
@@ -160,6 +170,18 @@ def path(line: Line, x: Axis, y: Axis) -> str:
         out.append(f"{pen}{x.at(a) * _SIDE:.1f} {(1 - y.at(b)) * _SIDE:.1f}")
         pen = "L"
     return "".join(out)
+
+
+def band(line: Line, x: Axis, y: Axis) -> Html | None:
+    """The area between the lowest and the highest value of a line that stands for several."""
+    if line.band is None:
+        return None
+    low, high = line.band
+    there = np.isfinite(low) & np.isfinite(high)
+    if there.sum() < 2:
+        return None
+    filled = Band(line.name, line.x[there], low[there], high[there])
+    return el("path", d=_outline(filled, x, y), class_=f"band {line.style}")
 
 
 def _dots(line: Line, x: Axis, y: Axis) -> Html | None:
@@ -239,14 +261,12 @@ def _key(lines: Sequence[Line], bands: Sequence[Band]) -> Html | None:
         "zero": any(np.isneginf(n.y).any() for n in lines),
     }
     words = {"inf": "infinite", "nan": "not a number", "zero": "exactly zero"}
-    entries = [
-        el("span", el("i", class_=f"stroke {n.style}"), " ", n.name, class_="key") for n in lines
-    ]
+    entries = [el("span", stroke(n.style), " ", n.name, class_="key") for n in lines]
     entries += [
         el("span", el("i", class_="chip band"), " ", band.name, class_="key") for band in bands
     ]
     entries += [
-        el("span", el("i", class_=f"stroke fault {kind}"), " ", words[kind], class_="key")
+        el("span", el("i", class_=f"tick fault {kind}"), " ", words[kind], class_="key")
         for kind, there in faults.items()
         if there
     ]

@@ -7,15 +7,16 @@ from typing import Any
 from steadygrad.report import figures
 from steadygrad.report.chapter import Chapter
 from steadygrad.report.markup import Html, el, join
+from steadygrad.report.sections import Section, section
 
 
-def scores(chapters: list[Chapter]) -> Html | None:
+def scores(chapters: list[Chapter]) -> Section | None:
     """Draw one block of bars for each unit; None if nothing was scored."""
     rows = _rows(chapters)
     units = list(dict.fromkeys(unit for _, _, unit, _, _ in rows))
     if not units:
         return None
-    return el("section", el("h2", "How good are the answers?"), *(_block(u, rows) for u in units))
+    return section("How good are the answers?", *(_block(u, rows) for u in units))
 
 
 Row = tuple[str, float, str, str, str]  # name, value, unit, which way is better, style

@@ -80,11 +80,11 @@ def _is_number(value: object) -> bool:
 def _vanishing(chapter: Chapter) -> str:
     horizon = chapter.horizon
     if horizon is None:
-        return f"The gradient dies on the way back{_need(chapter)}."
+        return f"The gradient vanishes in the backward pass{_need(chapter)}."
     steps = f"{figures.plain(horizon + 1)} step" + ("s" if horizon else "")
     left = figures.threshold(chapter.threshold)
     return (
-        f"The gradient dies on the way back: after {steps} less than {left} of it is left"
+        f"The gradient vanishes in the backward pass: after {steps} less than {left} of it is left"
         f"{_need(chapter)}."
     )
 
@@ -92,10 +92,10 @@ def _vanishing(chapter: Chapter) -> str:
 def _exploding(chapter: Chapter) -> str:
     at = _growth(chapter) or chapter.at_lag
     if at is None or math.isnan(at[1]) or at[1] <= 0:
-        return "The gradient explodes on the way back."
+        return "The gradient explodes in the backward pass."
     grown = "without bound" if math.isinf(at[1]) else f"{_times(at[1])}-fold"
     far = f"over {figures.plain(at[0])} steps"
-    return f"The gradient explodes on the way back: {far} it grows {grown}."
+    return f"The gradient explodes in the backward pass: {far} it grows {grown}."
 
 
 def _growth(chapter: Chapter) -> tuple[int, float] | None:
@@ -151,7 +151,8 @@ def _reach(chapter: Chapter) -> str:
     if left < chapter.threshold and chapter.horizon is not None:
         return f"the gradient reaches {figures.plain(chapter.horizon)} of {far}"
     if left > 0.3:
-        return f"{far} the gradient is {figures.share(left).removesuffix('much')}strong"
+        times = figures.share(left).removesuffix(" as much")
+        return f"{far} the gradient is {times} as large as where it starts"
     return f"{far}, {figures.share(left)} of the gradient is left"
 
 
@@ -164,7 +165,7 @@ def _was(chapter: Chapter) -> str:
     at = chapter.at_lag
     if at is None or not math.isfinite(at[1]):
         return ""
-    return f" (before: {figures.share(at[1])})"
+    return f" (before: {figures.share(at[1])} of it)"
 
 
 def _times(log10_ratio: float) -> str:

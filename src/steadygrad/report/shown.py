@@ -11,11 +11,12 @@ from steadygrad.report import figures
 from steadygrad.report.chapter import Chapter
 from steadygrad.report.markup import Html, el, join
 from steadygrad.report.plot import Band, Line, Plot, Rule
+from steadygrad.report.sections import Section, section
 
 Floats = NDArray[np.float64]
 
 
-def shown(chapter: Chapter) -> Html | None:
+def shown(chapter: Chapter) -> Section | None:
     """Draw forecasts, their errors and the rows to come, or show samples of text; None if neither.
 
     Args:
@@ -31,7 +32,7 @@ def shown(chapter: Chapter) -> Html | None:
     return None
 
 
-def _forecast(note: Mapping[str, Any], chapter: Chapter) -> Html:
+def _forecast(note: Mapping[str, Any], chapter: Chapter) -> Section:
     target, share = str(note.get("target", "")), _percent(note.get("level"))
     windows = [
         _window(w, target, share, f"{str(w.get('name', '')).capitalize()} forecast", True)
@@ -42,9 +43,8 @@ def _forecast(note: Mapping[str, Any], chapter: Chapter) -> Html:
         for w in _mappings(note.get("next"))
     ]
     margin = chapter.notes.get("margin")
-    return el(
-        "section",
-        el("h2", "What does it forecast?"),
+    return section(
+        "What does it forecast?",
         el("p", f"{margin}.") if isinstance(margin, str) and margin else None,
         el("p", _coverage(note, share)),
         el("div", *ahead, class_="pair" if len(ahead) > 1 else None),
@@ -154,19 +154,18 @@ def _errors(residuals: object, target: str) -> Html | None:
     return join([el("h3", "How large are its errors?"), el("div", *charts, class_="pair")])
 
 
-def _text(note: Mapping[str, Any]) -> Html:
+def _text(note: Mapping[str, Any]) -> Section:
     blocks = [
         join(
             [
-                el("h4", f"Temperature {figures.plain(s.get('temperature'))}", _word(s)),
+                el("h3", f"Temperature {figures.plain(s.get('temperature'))}", _word(s)),
                 el("div", str(s.get("text", "")), class_="sample"),
             ]
         )
         for s in _mappings(note.get("samples"))
     ]
-    return el(
-        "section",
-        el("h2", "What does it write?"),
+    return section(
+        "What does it write?",
         el(
             "p",
             "Each symbol is drawn from what the model holds likely after all before it. A low"

@@ -9,19 +9,22 @@ from steadygrad.report.chapter import Chapter
 from steadygrad.report.compare import named
 from steadygrad.report.findings import brief
 from steadygrad.report.markup import Html, el, join, table
+from steadygrad.report.sections import Section, section
 
 _TOLD = frozenset(
-    "title kind verdict lag lag_estimate scores layers remedies trials thresholds shown"
-    " margin".split()
+    (
+        "title kind verdict lag lag_estimate scores layers remedies trials thresholds quantities shown"
+        " margin"
+    ).split()
 )
 _FIRST = ("data", "model", "seeds", "versions")
 _DULL = frozenset({"epoch", "checkpoint"})
 
 
-def trained(chapters: list[Chapter]) -> Html:
+def trained(chapters: list[Chapter]) -> Section:
     """Describe each run: data, model, remedies, options, how it was measured, what happened."""
     blocks = [_of(c, len(chapters) > 1) for c in chapters]
-    return el("section", el("h2", "What was trained, and how it was measured"), *blocks)
+    return section("What was trained, and how it was measured", *blocks)
 
 
 def _of(chapter: Chapter, is_named: bool) -> Html:
@@ -35,6 +38,7 @@ def _of(chapter: Chapter, is_named: bool) -> Html:
             _remedies(chapter),
             _fold("Options", _pairs(chapter.config)) if chapter.config else None,
             _thresholds(chapter),
+            _quantities(chapter),
             _events(chapter),
         ]
     )
@@ -117,6 +121,18 @@ def _thresholds(chapter: Chapter) -> Html | None:
     if not isinstance(thresholds, Mapping) or not thresholds:
         return None
     return _fold("Limits that decide", _pairs(thresholds))
+
+
+def _quantities(chapter: Chapter) -> Html | None:
+    """What the numbers of this record mean: of those that are in it."""
+    there = [*chapter.run.scalar_names(), *(name for name, *_ in chapter.run.quantities())]
+    found = [(name, chapter.quantity(name)) for name in dict.fromkeys(there)]
+    rows = [
+        (name, brief(told.get("meaning")), brief(told.get("unit"))) for name, told in found if told
+    ]
+    if not rows:
+        return None
+    return _fold("What the numbers mean", table(("Quantity", "Meaning", "Unit"), rows))
 
 
 def _events(chapter: Chapter) -> Html | None:
