@@ -102,13 +102,13 @@ def test_print_is_on_white_with_everything_shown(browser: Any, pages: dict[str, 
     context = browser.new_context(color_scheme="dark")
     page = context.new_page()
     page.goto(pages["one"].as_uri())
-    options = page.query_selector("details.more dl")
-    assert options.bounding_box() is None or options.bounding_box()["height"] == 0
+    hidden = "details > :not(summary)"
+    shown = f"[...document.querySelectorAll('{hidden}')].map((e) => e.checkVisibility())"
+    assert set(page.evaluate(shown)) == {False}
     page.emulate_media(media="print")
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert paper == "rgb(255, 255, 255)"
-    for hidden in page.query_selector_all("details > :not(summary)"):
-        assert hidden.bounding_box()["height"] > 0
+    assert set(page.evaluate(shown)) == {True}
     context.close()
 
 

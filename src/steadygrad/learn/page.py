@@ -60,15 +60,7 @@ def _part(part: Part) -> Html:
             caption = el("figcaption", el("strong", part.title), about)
             if len(rows) <= STACKED:
                 return el("figure", caption, table(part.head, rows, class_="stack"))
-            wide = el(
-                "div",
-                table(part.head, rows),
-                class_="wide",
-                tabindex="0",
-                role="region",
-                aria_label=part.title,
-            )
-            return el("figure", caption, wide)
+            return el("figure", caption, el("div", table(part.head, rows), class_="wide"))
     return part.html()
 
 

@@ -150,10 +150,10 @@ class Chapter:
         return -math.inf if math.isnan(at) else float(at)
 
 
-def chapter(run: Run, label: str) -> Chapter:
-    """Take out of ``run`` what the report needs."""
+def chapter(run: Run, label: str, *, rows: int = ROWS) -> Chapter:
+    """Take out of ``run`` what the report needs, at most so many rows of each heat map."""
     notes = run.notes
-    tracks = _tracks(run)
+    tracks = _tracks(run, rows)
     kind = str(notes.get("kind", "run"))
     return Chapter(
         run=run,
@@ -197,14 +197,14 @@ def chapters(runs: Sequence[Run]) -> list[Chapter]:
     ]
 
 
-def _tracks(run: Run) -> list[Track]:
+def _tracks(run: Run, most: int) -> list[Track]:
     there = run.quantities()
     return [
         Track(
             layer,
             state,
-            *run.rows(quantity, layer, state, limit=ROWS),
-            run.rows(BY_LAG, layer, limit=ROWS)
+            *run.rows(quantity, layer, state, limit=most),
+            run.rows(BY_LAG, layer, limit=most)
             if state == "h" and (BY_LAG, layer, "h") in there
             else None,
         )

@@ -47,6 +47,18 @@ _MOST_OTHERS = 8
 
 def curves(chapters: list[Chapter]) -> Section | None:
     """Draw the scalars; None if none were recorded."""
+    panels, left = panels_of(chapters)
+    if not panels:
+        return None
+    if all(len(c.run.steps(n)) < 2 for c in chapters for n in c.run.scalar_names()):
+        return section("Measured once", *(_once(c) for c in chapters))
+    plots = [_plot(chapters, panel).html() for panel in panels]
+    more = el("p", f"{left} more scalars are in the record.", class_="quiet") if left > 0 else None
+    return section("Over training", el("div", *plots, class_="pair"), more)
+
+
+def panels_of(chapters: list[Chapter]) -> tuple[list[Panel], int]:
+    """The charts of the scalars that were recorded, and how many scalars are on none."""
     there = list(dict.fromkeys(n for c in chapters for n in c.run.scalar_names()))
     known = {name for panel in PANELS for name in panel.names}
     described = _described(chapters, [n for n in there if n not in known])
@@ -54,14 +66,7 @@ def curves(chapters: list[Chapter]) -> Section | None:
     others = [Panel(_titled(n), "", {n: n}, _is_wide(chapters, n)) for n in there if n not in known]
     panels = [p for p in PANELS[:1] if set(p.names) & set(there)] + described
     panels += [p for p in PANELS[1:] if set(p.names) & set(there)] + others[:_MOST_OTHERS]
-    if not panels:
-        return None
-    if all(len(c.run.steps(n)) < 2 for c in chapters for n in c.run.scalar_names()):
-        return section("Measured once", *(_once(c) for c in chapters))
-    plots = [_plot(chapters, panel).html() for panel in panels]
-    left = len(others) - _MOST_OTHERS
-    more = el("p", f"{left} more scalars are in the record.", class_="quiet") if left > 0 else None
-    return section("Over training", el("div", *plots, class_="pair"), more)
+    return panels, len(others) - _MOST_OTHERS
 
 
 def _described(chapters: list[Chapter], names: list[str]) -> list[Panel]:

@@ -30,7 +30,10 @@ def _of(chapter: Chapter, is_named: bool, anchors: Mapping[str, str]) -> Html:
     shown = told[:_MOST]
     faults = [f.get("fault") for f in shown]
     # What a fault means is said once, not at each layer that has it.
-    cards = [_card(f, faults.index(f.get("fault")) == i, anchors) for i, f in enumerate(shown)]
+    level = "h4" if is_named else "h3"  # under the name of the run, or right under the section
+    cards = [
+        _card(f, faults.index(f.get("fault")) == i, anchors, level) for i, f in enumerate(shown)
+    ]
     more = len(told) - _MOST
     rest = el("p", f"{more} more are in the record.", class_="quiet") if more > 0 else None
     return join([title, *cards, rest])
@@ -47,7 +50,9 @@ def _gathered(findings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     ]
 
 
-def _card(finding: Mapping[str, Any], is_first: bool, anchors: Mapping[str, str]) -> Html:
+def _card(
+    finding: Mapping[str, Any], is_first: bool, anchors: Mapping[str, str], level: str
+) -> Html:
     fault = str(finding.get("fault") or "finding")
     where = [
         _layer(finding["layer"], anchors) if finding.get("layer") else None,
@@ -69,7 +74,7 @@ def _card(finding: Mapping[str, Any], is_first: bool, anchors: Mapping[str, str]
     return el(
         "article",
         el(
-            "h4",
+            level,
             el("span", fault, class_="badge"),
             " ",
             el("span", join(where, ", "), class_="quiet"),

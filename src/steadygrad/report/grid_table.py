@@ -160,19 +160,24 @@ def as_latex(found: Sequence[Row]) -> str:
 
 
 def as_html(found: Sequence[Row]) -> Html:
-    """The table of one task on a page; columns that belong together are one."""
-    head = ["Cell and remedies", "Median", "Lowest to highest", "Solved", "Updates"]
-    head += ["Horizon, before \u2192 after", "Seconds"]
-    rows = [
-        [
-            row.label,
-            plain(float(row.median)),
-            " to ".join(plain(float(v)) for v in row.spread),
-            f"{row.solved} of {len(row.values)}" + (f", {row.failed} failed" if row.failed else ""),
-            _or_dash(row.updates),
-            " \u2192 ".join(map(_or_dash, row.horizons)),
-            f"{row.seconds:.1f}",
-        ]
-        for row in found
+    """The table of one task on a page."""
+    return table(PAGE_HEAD, map(page_cells, found), class_="stack")
+
+
+PAGE_HEAD = (
+    "Cell and remedies", "Median", "Lowest to highest", "Solved", "Updates",
+    "Horizon, before \u2192 after", "Seconds",
+)  # fmt: skip
+
+
+def page_cells(row: Row) -> list[str]:
+    """A row as texts, one per entry of `PAGE_HEAD`: columns that belong together are one."""
+    return [
+        row.label,
+        plain(float(row.median)),
+        " to ".join(plain(float(v)) for v in row.spread),
+        f"{row.solved} of {len(row.values)}" + (f", {row.failed} failed" if row.failed else ""),
+        _or_dash(row.updates),
+        " \u2192 ".join(map(_or_dash, row.horizons)),
+        f"{row.seconds:.1f}",
     ]
-    return table(head, rows, class_="stack")

@@ -80,4 +80,8 @@ def table(head: Iterable[object], rows: Iterable[Iterable[object]], **attributes
         for row in rows
     ]
     top = el("thead", el("tr", *(el("th", h, scope="col") for h in names)))
-    return el("div", el("table", top, el("tbody", *body), **attributes), class_="scroll")
+    inner = el("table", top, el("tbody", *body), **attributes)
+    label = (
+        f"Table: {', '.join(map(str, names[:3]))}"  # what scrolls must take the keyboard's focus
+    )
+    return el("div", inner, class_="scroll", tabindex="0", role="group", aria_label=label)

@@ -103,7 +103,7 @@ def document(title: str, body: Html, *, style: str = "", script: str = "") -> st
         style: Rules after those of the report.
         script: Code after that of the report; the page's policy allows these two and no other.
     """
-    style = page_rules() + _asset("page.css") + style + print_rules()
+    style = stylesheet(style)
     script = _asset("page.js") + script
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
@@ -122,6 +122,11 @@ def document(title: str, body: Html, *, style: str = "", script: str = "") -> st
     )
     page = el("html", head, el("body", body, el("script", Html(script))), lang="en")
     return "<!doctype html>\n" + page
+
+
+def stylesheet(more: str = "") -> str:
+    """Return the style sheet of every page, with rules of a page's own."""
+    return page_rules() + _asset("page.css") + more + print_rules()
 
 
 def _body(told: list[Chapter], title: str) -> Html:

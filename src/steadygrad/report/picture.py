@@ -60,7 +60,9 @@ def _one(told: Chapter, track: Track) -> Html:
     lines = list(plot.lines)
     if len(track.steps) > 1:
         every = [_by_lag(track, row) for row in range(len(track.steps))]
-        lines[-1] = replace(lines[-1], band=spread_line("", every, "main").band)
+        low, high = spread_line("", every, "main", holds=False).band or ([], [])
+        lags = len(lines[-1].x)  # an earlier step may have been measured further back
+        lines[-1] = replace(lines[-1], band=(low[:lags], high[:lags]))
     title = sentence.verdict(told)
     left = _map(Heat(track.steps, track.grid, 40_000), _LEFT)
     return _sheet(title, left, _chart(replace(plot, lines=lines), _RIGHT), 1)

@@ -143,7 +143,7 @@ class Plot:
             "low": x.low,
             "high": x.high,
             "lines": [
-                {"n": n.name, "x": [_short(v) for v in n.x], "y": [_short(v) for v in n.y]}
+                {"n": n.name, "x": [short(v) for v in n.x], "y": [short(v) for v in n.y]}
                 for n in lines
             ],
         }
@@ -238,7 +238,7 @@ def _stretches(x: NDArray[np.float64], mask: NDArray[np.bool_]) -> list[tuple[fl
     return [(float(x[a]), float(x[b - 1])) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
-def _short(value: float) -> float | str:
+def short(value: float) -> float | str:
     """Four digits are enough to read, and keep the page small; JSON has no word for NaN."""
     if math.isfinite(value):
         return int(value) if value == int(value) and abs(value) < 1e12 else float(f"{value:.4g}")

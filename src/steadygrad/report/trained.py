@@ -30,12 +30,13 @@ def trained(chapters: list[Chapter]) -> Section:
 def _of(chapter: Chapter, is_named: bool) -> Html:
     notes = {k: v for k, v in chapter.notes.items() if k not in _TOLD}
     ordered = [k for k in _FIRST if k in notes] + sorted(k for k in notes if k not in _FIRST)
+    level = "h4" if is_named else "h3"
     return join(
         [
             el("h3", f"{chapter.label.capitalize()}: {chapter.title}") if is_named else None,
-            _measuring(chapter),
-            *(_note(key, notes[key]) for key in ordered),
-            _remedies(chapter),
+            _measuring(chapter, level),
+            *(_note(key, notes[key], level) for key in ordered),
+            _remedies(chapter, level),
             _fold("Options", _pairs(chapter.config)) if chapter.config else None,
             _thresholds(chapter),
             _quantities(chapter),
@@ -44,7 +45,7 @@ def _of(chapter: Chapter, is_named: bool) -> Html:
     )
 
 
-def _measuring(chapter: Chapter) -> Html | None:
+def _measuring(chapter: Chapter, level: str) -> Html | None:
     if not chapter.layers:
         return None
     head = [
@@ -74,17 +75,17 @@ def _measuring(chapter: Chapter) -> Html | None:
     ]
     return join(
         [
-            el("h4", "How each measurement was made, and how exact it is"),
+            el(level, "How each measurement was made, and how exact it is"),
             table(head, rows, class_="stack"),
         ]
     )
 
 
-def _note(key: str, value: Any) -> Html:
+def _note(key: str, value: Any, level: str) -> Html:
     if isinstance(value, Mapping):  # for programs: the notes beside it tell the same in words
         value = {k: v for k, v in value.items() if k != "understood"}
     body = _pairs(value) if isinstance(value, Mapping) else _text(value)
-    return join([el("h4", key.replace("_", " ").capitalize()), body])
+    return join([el(level, key.replace("_", " ").capitalize()), body])
 
 
 def _text(value: Any) -> Html:
@@ -101,7 +102,7 @@ def _pairs(mapping: Mapping[str, Any]) -> Html:
     return el("dl", *pairs, class_="facts")
 
 
-def _remedies(chapter: Chapter) -> Html | None:
+def _remedies(chapter: Chapter, level: str) -> Html | None:
     if not chapter.remedies:
         return None
     items = [
@@ -113,7 +114,7 @@ def _remedies(chapter: Chapter) -> Html | None:
         )
         for r in chapter.remedies
     ]
-    return join([el("h4", "Remedies"), el("ul", *items)])
+    return join([el(level, "Remedies"), el("ul", *items)])
 
 
 def _thresholds(chapter: Chapter) -> Html | None:
@@ -148,7 +149,9 @@ def _events(chapter: Chapter) -> Html | None:
         ]
         for e in told
     ]
-    return _fold("What happened", table(("Training step", "Event", "", "Time (UTC)"), rows))
+    return _fold(
+        "What happened", table(("Training step", "Event", "What happened", "Time (UTC)"), rows)
+    )
 
 
 def _fold(title: str, body: Html) -> Html:
