@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     " them.",
     "diagnose": "Measure the gradient at every time step of a model, name what is wrong, and what"
     " may help.",
+    "live": "Show runs on a local page that redraws while they train.",
     "check": "Look for faults in the record of a run: exit code 0 none, 1 found, 2 wrong use.",
     "explain": "Explain a fault, a quantity, a run or a symptom.",
     "learn": "List the lessons, or compute one, with your own numbers.",

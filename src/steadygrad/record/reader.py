@@ -115,6 +115,52 @@ class Run:
             raise RecordError(f"{self.path}: no scalar {name!r}; there are {self.scalar_names()}")
         return self._steps(rows), codec.loaded([value for _, value in rows])
 
+    def thinned(self, name: str, points: int) -> tuple[Steps, NDArray[np.float64]]:
+        """Steps and values of scalar ``name``, at most three to each of ``points`` stretches.
+
+        Of each stretch of equally many steps the least, the greatest and the first NaN are kept:
+        a mean would hide the one step that exploded. SQLite does it, so that a long run costs no
+        memory here.
+
+        Args:
+            name: As written.
+            points: How many stretches.
+
+        Raises:
+            RecordError: If nothing was written under that name.
+        """
+        found = self._all("SELECT id FROM name WHERE name = ?", name)
+        (ends,) = self._all(
+            "SELECT min(step), max(step), count(*) FROM scalar WHERE name = ?",
+            found[0][0] if found else -1,
+        )
+        low, high, count = ends
+        if not count or count <= 3 * points:
+            return self.scalars(name)
+        part = "(step - :low) * :points / (:high - :low + 1)"
+        # With one min() or max(), SQLite takes the other columns from the row that has it.
+        kept = " UNION ".join(
+            f"SELECT {step} AS step, {value} AS value FROM scalar"
+            f" WHERE name = :id AND typeof(value) {kind} 'text' GROUP BY {part}"
+            for step, value, kind in (
+                ("step", "min(value)", "!="),
+                ("step", "max(value)", "!="),
+                ("min(step)", "value", "="),
+            )
+        )
+        ends = "SELECT step, value FROM scalar WHERE name = :id AND step IN (:low, :high)"
+        limits = {"id": found[0][0], "low": low, "high": high, "points": points}
+        rows = self._all(f"{kept} UNION {ends} ORDER BY step", limits)
+        return self._steps(rows), codec.loaded([value for _, value in rows])
+
+    def version(self) -> int:
+        """A number that changes whenever somebody else has written into the file."""
+        return int(self._all("PRAGMA data_version")[0][0])
+
+    def is_being_written(self) -> bool:
+        """Whether a writer has the record, or was killed while it had it."""
+        return bool(self._all("SELECT 1 FROM meta WHERE key = 'writer'"))
+
     def _steps(self, rows: Sequence[Sequence[Any]], place: int = 0) -> Steps:
         """The steps of rows, each a count."""
         steps = [row[place] for row in rows]
@@ -208,7 +254,8 @@ class Run:
     def _all(self, query: str, *args: Any) -> list[Any]:
         with explained(self.path):
             try:
-                return self._db.execute(query, args).fetchall()
+                named = args[0] if args and isinstance(args[0], dict) else args
+                return self._db.execute(query, named).fetchall()
             except (UnicodeDecodeError, OverflowError) as error:  # a text that is none
                 raise damaged(self.path, error) from None
 

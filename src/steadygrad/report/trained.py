@@ -13,8 +13,8 @@ from steadygrad.report.sections import Section, section
 
 _TOLD = frozenset(
     (
-        "title kind verdict lag lag_estimate scores layers remedies trials thresholds quantities shown"
-        " margin"
+        "title kind verdict lag lag_estimate scores layers remedies trials thresholds quantities"
+        " shown margin"
     ).split()
 )
 _FIRST = ("data", "model", "seeds", "versions")

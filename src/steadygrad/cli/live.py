@@ -1,0 +1,48 @@
+"""``steadygrad live RUN``: a page on this machine that redraws while a training goes on."""
+
+import json as json_format
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from steadygrad.errors import InputError
+
+
+def live(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = (),
+    port: int = 0,
+    browser: bool = False,
+    json: bool = False,
+) -> int:
+    """Show runs on a local page that redraws while they train.
+
+    It follows records that any process writes: steadygrad train, bench, or a watch with a record.
+    The page is served to this machine alone, under an address with a secret token, and only reads.
+    Ctrl-C ends it.
+
+    Args:
+        runs: Records (run.db), or folders that hold some now or later; the folder runs if not
+            given.
+        port: To listen on; a free one if 0.
+        browser: Open the page in the browser.
+        json: Print the address as one JSON document.
+    """
+    from steadygrad.board import Board
+
+    places = list(runs) or [Path("runs")]
+    for place in places:
+        if not place.exists():
+            raise InputError(f"live: {place}: no such file or folder; name a record or a folder")
+    board = Board(places, port)
+    print(json_format.dumps({"url": board.url}) if json else f"live page: {board.url}", flush=True)
+    if browser:
+        webbrowser.open(board.url)
+    try:
+        board.run()
+    except KeyboardInterrupt:  # the way to end it
+        pass
+    finally:
+        board.close()
+    return 0
