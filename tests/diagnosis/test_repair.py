@@ -61,19 +61,21 @@ def test_divergence_counts_as_it_should() -> None:
 
     choice = choose(["b", "a"], score)
     assert choice.kept == "a" and choice.gain == math.inf
-    assert choose(["b"], score).kept is None
+    assert "every time" in choice.why
+    dead = choose(["b"], score)
+    assert dead.kept is None and "every training failed" in dead.why
     fragile = choose(["a"], lambda n, s: math.nan if n and s == 3 else float(n is not None))
-    assert fragile.kept is None and "within noise" in fragile.why
+    assert fragile.kept is None and "failed under at least one of 4" in fragile.why
     assert "beat the untreated run in the first" in choose(["a"], table({"a": -1.0})).why
 
 
 def test_choose_refuses_and_tells() -> None:
     told: list[Fork] = []
-    choice = choose(["a"], table({"a": 1.0}), seeds=2, finalists=1, first_seed=7, tell=told.append)
+    choice = choose(["a"], table({"a": 1.0}), seeds=3, finalists=1, first_seed=7, tell=told.append)
     assert tuple(told) == choice.forks and choice.seconds == sum(f.seconds for f in told)
-    assert {f.seed for f in told} == {7, 8, 9}
-    with pytest.raises(ValueError, match="at least 2 seeds"):
-        choose(["a"], table({}), seeds=1)
+    assert {f.seed for f in told} == {7, 8, 9, 10}
+    with pytest.raises(ValueError, match="at least 3 seeds"):
+        choose(["a"], table({}), seeds=2)
     with pytest.raises(ValueError, match="named twice"):
         choose(["a", "a"], table({}))
 
@@ -98,7 +100,7 @@ def test_what_else_was_measured_is_kept_with_the_score() -> None:
     def score(name: str | None, seed: int) -> Scored:
         return Scored(2.0 if name else 1.0, -9.0, -1.0, "healthy", "rnn: something")
 
-    found = choose(["clip-norm:max_norm=2,scope=layer"], score, seeds=2)
+    found = choose(["clip-norm:max_norm=2,scope=layer"], score)
     assert found.kept == "clip-norm:max_norm=2,scope=layer"
     control, tried = (f.to_record(found.kept, "points") for f in found.forks[:2])
     assert control["remedy"] == "nothing" and not control["kept"] and control["options"] == {}
@@ -236,7 +238,7 @@ def test_train_with_repair_leaves_a_healthy_run_alone(
     assert "verdict: healthy" in told and ends[0] == ends[1]
 
 
-def test_with_a_target_the_first_that_reaches_it_is_kept() -> None:
+def test_with_a_target_the_first_that_reaches_it_reliably_is_kept() -> None:
     scores = {"a": 0.2, "b": 0.9, "c": 1.0}
     seen: list[tuple[str | None, int]] = []
 
@@ -245,12 +247,52 @@ def test_with_a_target_the_first_that_reaches_it_is_kept() -> None:
         return scores[str(name)]
 
     choice = first_to_reach(["a", "b", "c"], score, 0.8, first_seed=7)
-    assert choice.kept == "b" and seen == [("a", 7), ("b", 8)]
-    assert "0.9" in choice.why and "0.8" in choice.why
+    assert choice.kept == "b" and seen == [("a", 7), ("b", 7), ("b", 8), ("b", 9)]
+    assert "0.9" in choice.why and "0.8" in choice.why and "3 fresh seeds" in choice.why
     assert first_to_reach(["a"], score, 0.8).kept is None
     assert first_to_reach(["c", "a"], score, 0.3, better="lower").kept == "a"
     scores["a"] = float("nan")
     assert first_to_reach(["a"], score, -1.0).kept is None
+    with pytest.raises(ValueError, match="at least 3 seeds"):
+        first_to_reach(["b"], score, 0.8, seeds=1)
+
+
+@pytest.mark.parametrize(
+    ("misses", "tried", "is_kept"),
+    [({8}, 5, True), ({7}, 1, False), ({8, 10}, 4, False), ({9, 11}, 5, False), (set(), 3, True)],
+)
+def test_one_miss_of_five_seeds_is_borne(misses: set[int], tried: int, is_kept: bool) -> None:
+    choice = first_to_reach(["a"], lambda _, seed: float(seed not in misses), 1.0, first_seed=7)
+    assert (choice.kept == "a") is is_kept and len(choice.forks) == tried
+
+
+@pytest.mark.parametrize("better", ["lower", "higher"])
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_no_score_that_is_not_finite_is_kept(better: Any, value: float) -> None:
+    for control in (math.nan, 1.0, -math.inf, math.inf):
+        choice = choose(["a"], lambda name, _, c=control: value if name else c, better=better)
+        assert choice.kept is None
+    assert first_to_reach(["a"], lambda *_: value, 0.0, better=better).kept is None
+
+
+def test_what_leaves_the_network_no_better_is_no_remedy() -> None:
+    """It beats a training that falls apart, and has learned nothing itself."""
+
+    def score(name: str | None, seed: int) -> Scored:
+        return {
+            None: Scored(math.nan, has_learned=False),
+            "dead": Scored(0.7, has_learned=False),
+            "alive": Scored(0.9, has_learned=True),
+            "once": Scored(0.1, has_learned=seed != 2),
+        }[name]
+
+    assert choose(["dead"], score, better="lower").kept is None
+    assert choose(["once"], score, better="lower").kept is None
+    assert choose(["dead", "once", "alive"], score, better="lower").kept == "alive"
+    assert choose(["dead", "alive"], score, better="lower").kept == "alive"
+    # A training that gets worse says nothing by its number, yet a worse one must not be kept.
+    worse = {None: Scored(1.0, has_learned=False), "a": Scored(2.0, has_learned=True)}
+    assert choose(["a"], lambda name, _: worse[name], better="lower").kept is None
 
 
 def test_findings_of_a_watch_are_repaired_without_another_look() -> None:
@@ -278,4 +320,4 @@ def test_findings_of_a_watch_are_repaired_without_another_look() -> None:
         better="lower",
     )
     assert found.choice is not None and found.choice.kept == "learning-rate:factor=0.01"
-    assert len(found.choice.forks) == 1 and found.verdict == "lr-high"
+    assert len(found.choice.forks) == 3 and found.verdict == "lr-high"

@@ -30,8 +30,10 @@ def _lines(record: Path, told: Story) -> list[str]:
     title = f"{told.title}, " if told.title else ""
     lines = [f"{record}: {title}{told.status}, {told.steps:,} steps, verdict {told.verdict}"]
     lines += _listed("Found:", told.findings) + _listed("Found, and gone again:", told.resolved)
+    if told.validation is not None:
+        lines += ["", "Validation loss:", *_wrapped(told.validation.text)]
     if told.repair is not None:
-        lines += _repair(told.repair)
+        lines += _repair(told.repair, told)
     return [*lines, "", *_rollbacks(told)]
 
 
@@ -39,15 +41,18 @@ def _listed(title: str, sentences: Sequence[str]) -> list[str]:
     return ["", title, *(line for s in sentences for line in _wrapped(s))] if sentences else []
 
 
-def _repair(noted: Mapping[str, Any]) -> list[str]:
-    """What was tried in short runs before the long one."""
+def _repair(noted: Mapping[str, Any], told: Story) -> list[str]:
+    """What was tried in short runs before the long one, and whether it held in that."""
     choice = noted.get("choice")
     if choice is None:
         return ["", "Repair before the training: nothing was tried, as there was nothing to mend."]
     kept = choice["kept"] or "nothing"
     tried = len(choice["forks"])
     text = f"{tried} short trainings; kept: {kept} ({choice['why']})"
-    return ["", f"Repair before the training ({', '.join(noted['plan'])}):", *_wrapped(text)]
+    lines = ["", f"Repair before the training ({', '.join(noted['plan'])}):", *_wrapped(text)]
+    if choice["kept"] and told.has_failed:
+        lines += _wrapped("It did not hold: the long training failed with it all the same.")
+    return lines
 
 
 def _rollbacks(told: Story) -> list[str]:

@@ -110,8 +110,8 @@ def repair(
         dry_run: Diagnose and plan; train nothing.
         findings: Of a watch over a training that fails; nothing is diagnosed anew then.
         target: The score that counts as solved, if that is known. The remedies are then tried one
-            after the other, each once, and the first that reaches it is kept
-            (`steadygrad.diagnosis.forks.first_to_reach`): a tenth of the cost.
+            after the other, and the first that reaches it under enough fresh seeds is kept
+            (`steadygrad.diagnosis.forks.first_to_reach`).
         record: Where findings, trainings and choice are written.
         tell: Called after every training.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from steadygrad.diagnosis.forks import Fork, choose
+from steadygrad.diagnosis.forks import LEAST_SEEDS, Fork, Scored, choose
 from steadygrad.diagnosis.repair import Repair, plan_of
 from steadygrad.faults import Finding
 from steadygrad.ranks import Ranks
@@ -30,7 +30,7 @@ def repair_config(
     config: TrainConfig,
     *,
     dry_run: bool = False,
-    seeds: int = 3,
+    seeds: int = LEAST_SEEDS,
     most: int = 4,
     tell: Callable[[Fork], None] = lambda fork: None,
 ) -> tuple[TrainConfig, Repair]:
@@ -62,10 +62,10 @@ def repair_config(
         if dry_run or not plan:
             return config, Repair(first.verdict, findings, plan, None)
 
-        def score(name: str | None, seed: int) -> float:
+        def score(name: str | None, seed: int) -> Scored:
             where = Path(folder) / f"{name or 'nothing'}-{seed}"
             outcome = _run(config, where, name, seed)
-            return ranks.from_rank(best_loss(outcome) if ranks.is_first else math.nan)
+            return ranks.from_rank(final_score(outcome) if ranks.is_first else Scored(math.nan))
 
         first_seed = config.seed + 1
         choice = choose(plan, score, better="lower", seeds=seeds, first_seed=first_seed, tell=tell)
@@ -105,14 +105,23 @@ def _run(config: TrainConfig, out: Path, name: str | None, seed: int) -> Outcome
     return outcome
 
 
-def best_loss(outcome: Outcome) -> float:
-    """The lowest validation loss of a run; NaN if it diverged or was never validated."""
+def final_score(outcome: Outcome) -> Scored:
+    """The validation loss at the end of a run; NaN if the run diverged or ends in losses that are
+    not finite.
+
+    It has learned if it ends below the loss of the network as it was before the first step.
+    """
+    failed = Scored(math.nan, has_learned=False)
     if outcome.status == "diverged":
-        return math.nan
+        return failed
     try:
         with read(outcome.record) as run:
             losses = run.scalars("val_loss")[1]
     except RecordError:
-        return math.nan
-    finite = losses[np.isfinite(losses)]
-    return float(finite.min()) if len(finite) else math.nan
+        return failed
+    later = losses[1:]  # the first is that of the untrained network
+    ending = later[len(later) // 2 :]
+    if not len(ending) or not np.isfinite(ending).all():
+        return failed
+    start, end = float(losses[0]), float(ending[-1])
+    return Scored(end, has_learned=not math.isfinite(start) or end < start)

@@ -1,11 +1,15 @@
 """What became of a run, told from its record: how it ended, what was found, tried and gone back on.
 
-A rollback has held if the training did not diverge after it: until its end, or so far.
+A rollback has held if the training did not diverge after it, and ended with a finite validation
+loss: until its end, or so far.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import numpy as np
 
 from steadygrad.diagnosis.check import check
 from steadygrad.plain import shown
@@ -63,6 +67,7 @@ class Story:
         repair: What was tried before the training (``--repair``), as noted; None if nothing.
         may_return: How many rollbacks were allowed.
         rollbacks: Those that there were.
+        validation: The losses on the validation data; None if there is no such record.
     """
 
     title: str
@@ -74,6 +79,43 @@ class Story:
     repair: Mapping[str, Any] | None
     may_return: int
     rollbacks: tuple[Return, ...]
+    validation: "Validation | None" = None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the run diverged, or ended without a finite validation loss."""
+        lost = self.validation is not None and not math.isfinite(self.validation.end)
+        return self.status == "diverged" or (self.status == "finished" and lost)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The validation loss over a run.
+
+    Attributes:
+        start: Of the network before its first step, or where the record begins.
+        end: The last one recorded.
+        best: The lowest finite one; NaN if there is none.
+        best_step: Training step of that.
+        lost_since: Training step since which no loss was finite; None if the last one is.
+    """
+
+    start: float
+    end: float
+    best: float
+    best_step: int
+    lost_since: int | None
+
+    @property
+    def text(self) -> str:
+        """In one sentence."""
+        best = f"the lowest was {self.best:.4g}, at step {self.best_step:,}"
+        if math.isnan(self.best):
+            best = "none was ever finite"
+        if self.lost_since is not None:
+            return f"Not finite from step {self.lost_since:,} to the end; {best}."
+        text = f"From {self.start:.4g} at the start to {self.end:.4g} at the end; {best}."
+        return text + ("" if self.end < self.start else " It ended no better than it began.")
 
 
 def story(run: Run) -> Story:
@@ -87,6 +129,7 @@ def story(run: Run) -> Story:
     ends = [e for e in events if e["kind"] in (*ENDS, "resumed", "rollback")]
     last = ends[-1]["kind"] if ends else ""
     status: Status = last if last in ENDS else "not ended"
+    validation = _validation(run)
     return Story(
         str(notes.get("title", "")),
         status,
@@ -96,7 +139,26 @@ def story(run: Run) -> Story:
         tuple(map(_sentence, checked.resolved)),
         notes.get("repair"),
         _allowed(run),
-        _returns(notes.get("rollbacks") or [], events, status, checked.steps),
+        _returns(notes.get("rollbacks") or [], events, status, checked.steps, validation),
+        validation,
+    )
+
+
+def _validation(run: Run) -> Validation | None:
+    try:
+        steps, losses = run.scalars("val_loss")
+    except RecordError:  # such as that of a watch
+        return None
+    finite = np.flatnonzero(np.isfinite(losses))
+    best = int(finite[losses[finite].argmin()]) if len(finite) else -1
+    last = int(finite[-1]) if len(finite) else -1
+    is_lost = last < len(losses) - 1
+    return Validation(
+        float(losses[0]),
+        float(losses[-1]),
+        float(losses[best]) if len(finite) else math.nan,
+        int(steps[best]) if len(finite) else 0,
+        int(steps[last + 1]) if is_lost else None,
     )
 
 
@@ -116,6 +178,7 @@ def _returns(
     events: Sequence[Mapping[str, Any]],
     status: Status,
     steps: int,
+    validation: Validation | None,
 ) -> tuple[Return, ...]:
     found = {
         e["data"]["number"]: tuple(map(_sentence, e["data"].get("findings", ())))
@@ -129,6 +192,8 @@ def _returns(
             held, until = "no", int(rescues[place + 1]["diverged_at"])
         elif status == "diverged":
             held, until = "no", int(end[-1]) if end else steps
+        elif validation is not None and validation.lost_since is not None:
+            held, until = "no", validation.lost_since
         else:
             held, until = "yes" if status == "finished" else "so far", steps
         told.append(
