@@ -7,6 +7,7 @@ from steadygrad.remedies.activation import ActivationPenalty as ActivationPenalt
 from steadygrad.remedies.ada_gc import AdaGC as AdaGC
 from steadygrad.remedies.agc import AGC as AGC
 from steadygrad.remedies.applied import Applied as Applied
+from steadygrad.remedies.attached import Attached as Attached
 from steadygrad.remedies.auto_clip import AutoClip as AutoClip
 from steadygrad.remedies.base import Remedy as Remedy
 from steadygrad.remedies.bias_reset import BiasReset as BiasReset
@@ -35,6 +36,8 @@ from steadygrad.remedies.orthogonal_init import OrthogonalInit as OrthogonalInit
 from steadygrad.remedies.parse import known as _known
 from steadygrad.remedies.parse import parse as parse
 from steadygrad.remedies.parse import ranked as ranked
+from steadygrad.remedies.patch import Names as Names
+from steadygrad.remedies.patch import Patch as Patch
 from steadygrad.remedies.recurrent_decay import RecurrentDecay as RecurrentDecay
 from steadygrad.remedies.rollback import Rollback as Rollback
 from steadygrad.remedies.rotation_init import RotationInit as RotationInit

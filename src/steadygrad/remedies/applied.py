@@ -20,12 +20,14 @@ class Applied:
     Attributes:
         memory: What the remedy keeps from step to step, by name; a checkpoint keeps it too, and
             copies it back in place.
+        kept: The tensors whose values were changed in place.
     """
 
     def __init__(self) -> None:
         self._restore: list[Callable[[], None]] = []
         self._changed: list[str] = []
         self.memory: dict[str, Tensor] = {}
+        self.kept: list[Tensor] = []
         self._is_undone = False
         self._penalty: Callable[[Tensor], Tensor] | None = None
 
@@ -47,6 +49,7 @@ class Applied:
             tensor.copy_(before)
 
         self._restore.append(restore)
+        self.kept.append(tensor)
         return tensor
 
     def assign(self, owner: object, attribute: str, value: Any) -> None:

@@ -2,17 +2,19 @@
 
 import math
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import Field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.demonstration import Demonstration
 from steadygrad.remedies.gradients import Gradients
 from steadygrad.remedies.parameters import Parameters
+from steadygrad.remedies.patch import Names, Patch, general
 from steadygrad.remedies.treatment import Treatment
 from steadygrad.spec import write_spec
 
@@ -80,8 +82,9 @@ class Remedy(ABC):
         """
         return None
 
-    def on_optimizer(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: B027  # a hook
-        """Take hold of the optimiser, once, when a training begins."""
+    def on_optimizer(self, optimizer: torch.optim.Optimizer) -> Iterable[RemovableHandle]:
+        """Take hold of the optimiser, once, when a training begins; return how to let go of it."""
+        return ()
 
     def remember(self, parameters: Parameters) -> Mapping[str, Tensor]:
         """Return the tensors that `on_gradients` keeps from step to step, as they begin."""
@@ -106,6 +109,25 @@ class Remedy(ABC):
         `steadygrad.remedies.demonstration` has what several remedies measure alike.
         """
         return Demonstration("not measured: this remedy has no demonstration", None)
+
+    @classmethod
+    def fitted(cls, lag: int) -> tuple[Self, ...]:
+        """The remedy with options that follow from the lag that the task needs; none if no option
+        depends on it.
+        """
+        return ()
+
+    def patch(self, model: nn.Module, names: Names | None = None) -> Patch:
+        """The lines that put this remedy into the reader's program.
+
+        Run where they belong, they do what `apply` and `begin` do, draw by draw.
+
+        Args:
+            model: To be treated.
+            names: What things are called in that program.
+        """
+        has_change = type(self).change is not Remedy.change
+        return general(self, names or Names(), self.has_penalty, has_change)
 
     @final
     def begin(
@@ -154,7 +176,7 @@ class Remedy(ABC):
         if reason is not None:
             raise ValueError(f"{self.spec} does not suit this {type(model).__name__}: {reason}")
         applied = Applied()
-        if type(self).penalty is not Remedy.penalty:
+        if self.has_penalty:
             applied.penalise(model, self.penalty, self.sees_calls)
         try:
             self.change(model, applied)
@@ -167,6 +189,11 @@ class Remedy(ABC):
     def is_clip(self) -> bool:
         """Whether a step of it bounds gradients; a bound of infinity only measures."""
         return self.clips is not None and self.options.get("max_norm") != math.inf
+
+    @property
+    def has_penalty(self) -> bool:
+        """Whether it adds a term to the loss."""
+        return type(self).penalty is not Remedy.penalty
 
     @property
     def acts_on_gradients(self) -> bool:

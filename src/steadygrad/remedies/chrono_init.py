@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Self, final
 
 import torch
 from torch import nn
@@ -73,6 +73,10 @@ class ChronoInit(Remedy):
                     blocks[layer.gates.index("input")].copy_(-bias)
             done = f"biases of the {' and '.join(map(str, gates))} gate for lags up to {self.lag:g}"
             applied.note(f"{layer.label}: {done}")
+
+    @classmethod
+    def fitted(cls, lag: int) -> tuple[Self, ...]:
+        return (cls(float(max(3, lag))),)
 
     def demonstrate(self) -> Demonstration:
         return gate_keeps(self, 2.0, self.lag)

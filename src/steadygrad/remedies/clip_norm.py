@@ -1,5 +1,6 @@
 """Clipping by norm: a bound on the step, the classic remedy for explosion."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
@@ -10,6 +11,7 @@ from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, spike_is_cut
 from steadygrad.remedies.gradients import Gradients
 from steadygrad.remedies.parameters import SCOPES, Scope
+from steadygrad.remedies.patch import Names, Patch
 from steadygrad.remedies.reasons import no_trainable_parameter
 from steadygrad.remedies.shrink import shrink_
 
@@ -71,6 +73,14 @@ class ClipNorm(Remedy):
         """
         norms = gradients.norms(self.norm_type)
         return shrink_(gradients, norms, self.max_norm, self.scope, self.norm_type)
+
+    def patch(self, model: nn.Module, names: Names | None = None) -> Patch:
+        if self.scope != "all":
+            return super().patch(model, names)
+        kind = "" if self.norm_type == 2 else f", norm_type={self.norm_type!r}"
+        parameters = f"{(names or Names()).model}.parameters()"
+        bound = "float('inf')" if math.isinf(self.max_norm) else repr(self.max_norm)
+        return Patch(step=(f"torch.nn.utils.clip_grad_norm_({parameters}, {bound}{kind})",))
 
     def demonstrate(self) -> Demonstration:
         return spike_is_cut(self, self.max_norm if self.norm_type >= 2 else None)

@@ -10,6 +10,7 @@ from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.batches import FOREACH
 from steadygrad.remedies.demonstration import Demonstration, spike_is_cut
 from steadygrad.remedies.gradients import Gradients
+from steadygrad.remedies.patch import Names, Patch
 from steadygrad.remedies.reasons import no_trainable_parameter
 from steadygrad.remedies.shrink import account
 
@@ -64,6 +65,10 @@ class ClipValue(Remedy):
         after = gradients.norms()
         before, left = (gradients.combined(n, "all") for n in (norms, after))
         return account(before, left, (after < norms).any())
+
+    def patch(self, model: nn.Module, names: Names | None = None) -> Patch:
+        parameters = f"{(names or Names()).model}.parameters()"
+        return Patch(step=(f"torch.nn.utils.clip_grad_value_({parameters}, {self.max_value!r})",))
 
     def demonstrate(self) -> Demonstration:
         return spike_is_cut(self)

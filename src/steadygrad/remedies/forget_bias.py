@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Self, final
 
 from torch import nn
 
@@ -11,8 +11,10 @@ from steadygrad.init import gate_bias_
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, gate_keeps
+from steadygrad.remedies.patch import MOST_LINES, Names, Patch
 from steadygrad.remedies.reasons import no_keeping_gate
 from steadygrad.remedies.recurrences import Recurrence, recurrences
+from steadygrad.remedies.rows import set_bias
 
 
 @final
@@ -68,6 +70,25 @@ class ForgetBias(Remedy):
                 row = layer.recurrent.index(gate)
                 gate_bias_(applied.keep(other), len(layer.recurrent), row, 0.0)
             applied.note(f"{layer.label}: bias of the {gate} gate {value:g}")
+
+    @classmethod
+    def fitted(cls, lag: int) -> tuple[Self, ...]:
+        """After ``lag`` steps about 1/e is left, as sigmoid(log(lag)) is 1 - 1/(lag + 1)."""
+        return (cls(max(1.0, round(math.log(lag), 2))),)
+
+    def patch(self, model: nn.Module, names: Names | None = None) -> Patch:
+        names = names or Names()
+        lines: list[str] = []
+        for layer in filter(Recurrence.can_keep, recurrences(model)):
+            gate = layer.keeping_gate
+            assert gate is not None
+            value = layer.keeping_sign * self.value
+            lines.append(set_bias(layer, names.model, model, "bias_ih", gate, repr(value)))
+            if layer.find("bias_hh") is not None and gate in layer.recurrent:
+                lines.append(set_bias(layer, names.model, model, "bias_hh", gate, "0.0"))
+        if len(lines) > MOST_LINES:
+            return super().patch(model, names)
+        return Patch(model=("with torch.no_grad():", *lines))
 
     def demonstrate(self) -> Demonstration:
         kept = 1 / (1 - 1 / (1 + math.exp(-self.value)))

@@ -1,8 +1,9 @@
 """Gating: replace a plain recurrence by one that changes its memory by addition."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, Self, final
 
 import torch
 from torch import nn
@@ -107,6 +108,11 @@ class Gated(Remedy):
             if self.forget_bias is not None and old.bias:
                 _open(target, self.forget_bias)
         return HiddenOnly(new).train(old.training) if self.cell == "lstm" else new
+
+    @classmethod
+    def fitted(cls, lag: int) -> tuple[Self, ...]:
+        """As of `ForgetBias`: about 1/e is left after ``lag`` steps."""
+        return (cls(forget_bias=max(1.0, round(math.log(lag), 2))),)
 
     def demonstrate(self) -> Demonstration:
         return passes_without_weights(self, "state")

@@ -1,15 +1,17 @@
 """Learning rate: longer or shorter steps, whatever the optimiser and its schedule."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, example, norm, seeded
+from steadygrad.remedies.patch import Names, Patch
 from steadygrad.remedies.reasons import no_trainable_parameter
 
 
@@ -47,7 +49,7 @@ class LearningRate(Remedy):
     def unsuitable(self, model: nn.Module) -> str | None:
         return no_trainable_parameter(model)
 
-    def on_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+    def on_optimizer(self, optimizer: torch.optim.Optimizer) -> Iterable[RemovableHandle]:
         rates: list[Any] = []
 
         def scale(optimizer: torch.optim.Optimizer, *_: Any) -> None:
@@ -59,8 +61,16 @@ class LearningRate(Remedy):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate
 
-        optimizer.register_step_pre_hook(scale)
-        optimizer.register_step_post_hook(put_back)
+        return (
+            optimizer.register_step_pre_hook(scale),
+            optimizer.register_step_post_hook(put_back),
+        )
+
+    def patch(self, model: nn.Module, names: Names | None = None) -> Patch:
+        groups = f"{(names or Names()).optimizer}.param_groups"
+        return Patch(
+            optimizer=(f"for group in {groups}:", f'    group["lr"] *= {self.factor!r}'),
+        )
 
     @seeded
     def demonstrate(self) -> Demonstration:

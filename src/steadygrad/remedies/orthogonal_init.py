@@ -10,8 +10,10 @@ from steadygrad.init import glorot_, orthogonal_
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, singular_values_lie
+from steadygrad.remedies.patch import MOST_LINES, Names, Patch
 from steadygrad.remedies.reasons import no_recurrence
 from steadygrad.remedies.recurrences import recurrences
+from steadygrad.remedies.rows import parameter_at
 
 
 @final
@@ -82,6 +84,23 @@ class OrthogonalInit(Remedy):
                     nn.init.zeros_(applied.keep(bias))
                 done.append("biases 0")
             applied.note(f"{layer.label}: {', '.join(done)}")
+
+    def patch(self, model: nn.Module, names: Names | None = None) -> Patch:
+        names = names or Names()
+        lines: list[str] = []
+        for layer in recurrences(model):
+            weight = parameter_at(layer, names.model, model, "weight_hh")
+            lines.append(f"sg.init.orthogonal_({weight}, {len(layer.recurrent)}, {self.gain!r})")
+            if self.glorot:
+                weight = parameter_at(layer, names.model, model, "weight_ih")
+                lines.append(f"sg.init.glorot_({weight}, {len(layer.gates)})")
+            if self.zero_bias:
+                lines += [
+                    f"torch.nn.init.zeros_({parameter_at(layer, names.model, model, stem)})"
+                    for stem in ("bias_ih", "bias_hh")
+                    if layer.find(stem) is not None
+                ]
+        return Patch(tuple(lines)) if len(lines) <= MOST_LINES else super().patch(model, names)
 
     def demonstrate(self) -> Demonstration:
         return singular_values_lie(self, self.gain, self.gain)

@@ -54,8 +54,8 @@ class Treatment:
         self.parameters = Parameters(model, optimizer)
         self.optimizer, self.scaler = optimizer, scaler
         self.memory = dict(remedy.remember(self.parameters))
-        if optimizer is not None:
-            remedy.on_optimizer(optimizer)
+        held = () if optimizer is None else remedy.on_optimizer(optimizer)
+        self._handles = tuple(held)
         self.report: Mapping[str, Tensor] = {}
         self._counts = torch.zeros(1 + len(COUNTED), dtype=torch.long)
         self._counts = self._counts.to(self.parameters.device)
@@ -72,6 +72,11 @@ class Treatment:
         self.report = dict(self.remedy.on_gradients(self._gradients(), self.memory))
         self._count()
         return self.report
+
+    def close(self) -> None:
+        """Let go of the optimiser; again does nothing."""
+        for handle in self._handles:
+            handle.remove()
 
     @torch.no_grad()
     def norm(self) -> Tensor:

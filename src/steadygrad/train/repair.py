@@ -106,8 +106,7 @@ def _run(config: TrainConfig, out: Path, name: str | None, seed: int) -> Outcome
 
 
 def final_score(outcome: Outcome) -> Scored:
-    """The validation loss at the end of a run; NaN if the run diverged or ends in losses that are
-    not finite.
+    """The validation loss at the end of a run; NaN if the run diverged or did not end in numbers.
 
     It has learned if it ends below the loss of the network as it was before the first step.
     """
