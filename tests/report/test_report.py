@@ -104,9 +104,9 @@ SCORES = [
     ("slope", "lag", "said"),
     [
         # -0.375 k < -4 first at k = 11; multiples of 1/8 are exact in float16.
-        (-0.375, 63, "after 11 steps less than 1/10,000 of it is left; the task needs 63."),
-        (-0.5, 20, "after 9 steps less than 1/10,000 of it is left; the task needs 20."),
-        (-8.0, 5, "after 1 step less than 1/10,000 of it is left; the task needs 5."),
+        (-0.375, 63, "after 11 steps less than 1/10,000 of it is left; the lag given is 63."),
+        (-0.5, 20, "after 9 steps less than 1/10,000 of it is left; the lag given is 20."),
+        (-8.0, 5, "after 1 step less than 1/10,000 of it is left; the lag given is 5."),
     ],
 )
 def test_the_headline_counts_the_steps_of_a_vanishing_gradient(

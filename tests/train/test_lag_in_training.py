@@ -43,7 +43,7 @@ def test_findings_say_that_the_lag_is_an_estimate() -> None:
     given, estimated = (sg.diagnose(*dying(), lag=lag) for lag in (30, FAR))
     for found in (given, estimated):
         assert found.verdict == "vanishing" and found.lag == 30
-    assert "and the task needs 30" in given.findings[0].text and "required lag 30" in str(given)
+    assert "and the lag given is 30" in given.findings[0].text and "required lag 30" in str(given)
     finding = estimated.findings[0]
     assert "and the estimated lag is 30" in finding.text and finding.lag == 30
     assert finding.evidence["lag"] == "estimated" and finding.evidence["lag_explains"] == 0.8
@@ -152,7 +152,7 @@ def config(file: Path, **options: Any) -> TrainConfig:
     ("lag", "options", "recorded", "text"),
     [
         (25, {}, range(24, 27), "the estimated lag is"),
-        (25, {"lag": 20}, [20], "the task needs 20"),
+        (25, {"lag": 20}, [20], "the lag given is 20"),
         (25, {"lag": "none"}, [None], None),
         (None, {}, [None], None),
     ],
@@ -198,7 +198,7 @@ def test_a_run_with_an_estimate_is_looked_at_and_reported(
     assert main(["diagnose", folder, "--lag", "none"]) == 0
     assert "vanishing was not checked" in capsys.readouterr().out
     assert main(["diagnose", folder, "--lag", "20"]) == 1
-    assert "the task needs 20" in capsys.readouterr().out
+    assert "the lag given is 20" in capsys.readouterr().out
 
 
 def test_forks_of_a_repair_do_not_estimate_again(

@@ -14,7 +14,7 @@ from steadygrad.diagnosis import Diagnosis, Finding, diagnose
 from steadygrad.diagnosis.forks import NOTHING, Choice, Scored, choose
 from steadygrad.record import Record, read
 from steadygrad.record.ownership import refuse_foreign
-from steadygrad.remedies import REMEDIES, Course, Remedy, parse
+from steadygrad.remedies import Course, Remedy, parse
 from steadygrad.report import write
 from steadygrad.tasks import Score
 from steadygrad.tasks.pixels import UNIT, Pixels
@@ -138,9 +138,9 @@ class Demo:
 
     def try_remedies(self, findings: tuple[Finding, ...]) -> Choice:
         """Try what the findings prescribe, each with the options worth a trial."""
-        names = dict.fromkeys(name for finding in findings for name in finding.remedies)
-        kinds = [REMEDIES[name] for name in names]
-        specs = [variant.spec for kind in kinds for variant in kind.variants()]
+        given = [parse(spec) for finding in findings for spec in finding.remedies]
+        also = [variant for remedy in given for variant in type(remedy).variants()]
+        specs = list(dict.fromkeys(remedy.spec for remedy in (*given, *also)))
         seeds = self.recipe.fresh_seeds
         return choose(specs, self.score, seeds=seeds, finalists=1, first_seed=self.recipe.seed)
 

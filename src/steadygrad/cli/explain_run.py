@@ -30,6 +30,8 @@ def _lines(record: Path, told: Story) -> list[str]:
     title = f"{told.title}, " if told.title else ""
     lines = [f"{record}: {title}{told.status}, {told.steps:,} steps, verdict {told.verdict}"]
     lines += _listed("Found:", told.findings) + _listed("Found, and gone again:", told.resolved)
+    if told.patches:
+        lines += ["", "To paste:", *(f"  {line}" for line in told.patches[0].split("\n"))]
     if told.validation is not None:
         lines += ["", "Validation loss:", *_wrapped(told.validation.text)]
     if told.repair is not None:

@@ -3,9 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from torch import nn
-
-from steadygrad.diagnosis.prescribe import prescribe
+from steadygrad.diagnosis.prescribe import Prescriber
 from steadygrad.diagnosis.watching.saved import Raised
 from steadygrad.diagnosis.watching.sinks import Sinks
 from steadygrad.faults import Finding, Key
@@ -17,7 +15,7 @@ class Register:
     """The findings of the last look, each with the step at which it was first seen.
 
     Args:
-        model: For which remedies are prescribed.
+        prescriber: Of remedies.
         sinks: Where findings, and their end, are written.
 
     Attributes:
@@ -26,8 +24,8 @@ class Register:
             the first of them on and has not been raised by five in a row.
     """
 
-    def __init__(self, model: nn.Module, sinks: Sinks) -> None:
-        self._model, self._sinks = model, sinks
+    def __init__(self, prescriber: Prescriber, sinks: Sinks) -> None:
+        self._prescriber, self._sinks = prescriber, sinks
         self.forget()
 
     def forget(self) -> None:
@@ -69,7 +67,8 @@ class Register:
         for finding in findings:
             first = self.found.get(finding.key)
             since = step if first is None else first.step
-            found[finding.key] = replace(prescribe(finding, self._model), step=since)
+            finding = self._prescriber.prescribe(finding, first)
+            found[finding.key] = replace(finding, step=since)
             if first is None:
                 self._sinks.finding(step, found[finding.key].to_record())
         for fault, layer, gate in set(self.found) - set(found):

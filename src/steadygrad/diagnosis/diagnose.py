@@ -2,18 +2,21 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from steadygrad import _drawing
+from steadygrad.diagnosis.caller import names_of
 from steadygrad.diagnosis.judge import judge_call
 from steadygrad.diagnosis.lag import Lag, is_estimated, judge_at, steps_of, to_record
-from steadygrad.diagnosis.prescribe import prescribe
+from steadygrad.diagnosis.prescribe import Prescriber, chosen_remedy, told
 from steadygrad.diagnosis.recording import describe, write_flow
 from steadygrad.diagnosis.shared import looking_alone
+from steadygrad.diagnosis.trial import Batch
 from steadygrad.faults import CallFacts, Finding, Thresholds, verdict, worst_first
 from steadygrad.faults.history import of_losses
 from steadygrad.flow import TimeFlow, gradient_through_time
@@ -21,6 +24,7 @@ from steadygrad.flow.padding import padded_loss
 from steadygrad.flow.quantity import at_look
 from steadygrad.flow.quantity import to_record as quantities_noted
 from steadygrad.record import Record
+from steadygrad.remedies import Attached, Remedy
 from steadygrad.tasks.lag_estimate import LagEstimate
 
 
@@ -53,6 +57,7 @@ class Diagnosis:
         loss: Value of the loss.
         lag: Steps back that the task needs, if known.
         estimate: How that was estimated; None if it was given.
+        model: What was looked at.
         parameter_norms: Norm of the gradient of every parameter.
         thresholds: What decided.
     """
@@ -65,6 +70,33 @@ class Diagnosis:
     parameter_norms: dict[str, float | None]
     thresholds: Thresholds
     estimate: LagEstimate | None = None
+    model: nn.Module | None = field(default=None, repr=False, compare=False)
+
+    def apply(
+        self,
+        remedy: str | Remedy | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> Attached:
+        """Apply a remedy to the live model, and to its optimiser if there is one already.
+
+        Args:
+            remedy: One of the findings', as text, or any other; the first of the worst finding
+                that has one if not given.
+            optimizer: That holds the model's parameters; it then trains those that are new, too.
+                Make it after this call otherwise.
+            scaler: The gradient scaler, if one is used.
+
+        Returns:
+            What was changed; its ``undo()`` takes it back.
+
+        Raises:
+            ValueError: There is no remedy, or this one cannot be put to work from outside of the
+                training loop; the message has the lines to paste. Nothing was changed.
+        """
+        assert self.model is not None  # `diagnose` gives it
+        chosen = chosen_remedy(remedy, self.findings, self.verdict)
+        return Attached(chosen, self.model, optimizer, scaler, names_of(self.model, optimizer))
 
     def __str__(self) -> str:
         lines = [f"verdict: {self.verdict}   loss {self.loss:.4g}   " + self._lag_text()]
@@ -82,10 +114,7 @@ class Diagnosis:
             )
         for finding in self.findings:
             lines += ["", f"{finding.fault}: {finding.text}"]
-            if finding.remedies:
-                lines.append(f"  may help: {', '.join(finding.remedies)}")
-            if finding.advice:
-                lines.append(f"  also: {'; '.join(finding.advice)}")
+            lines += told(finding)
         return "\n".join(lines)
 
     def _lag_text(self) -> str:
@@ -203,7 +232,15 @@ def diagnose(
         found = [f for f in found if not is_estimated(f)]
     for call, gradient in measured.borders:
         found += judge_call(CallFacts(call.name, padded_loss(call, gradient)), thresholds)
-    findings = [prescribe(finding, model) for finding in found]
+    prescriber = Prescriber(model, names_of(model))
+    prescriber.batch = Batch(
+        [call for call, _ in measured.borders],
+        [gradient for _, gradient in measured.borders],
+        lag,
+        thresholds,
+    )
+    findings = [prescriber.prescribe(finding) for finding in found]
+    prescriber.batch = None
     return Diagnosis(
         verdict(findings),
         worst_first(findings),
@@ -213,4 +250,5 @@ def diagnose(
         measured.parameter_norms,
         thresholds,
         estimate,
+        model,
     )

@@ -6,7 +6,7 @@ from steadygrad.flow import TimeFlow
 
 
 def judge(
-    flow: TimeFlow, lag: int | None, thresholds: Thresholds, need: str = "the task needs"
+    flow: TimeFlow, lag: int | None, thresholds: Thresholds, need: str = "the lag given is"
 ) -> list[Finding]:
     """Name what is wrong with one direction of one layer.
 

@@ -141,7 +141,7 @@ def repair(
         ...     dry_run=True,
         ... )
         >>> found.verdict, found.plan[0]
-        ('vanishing', 'forget-bias')
+        ('vanishing', 'forget-bias:value=3.37')
     """
     sign_of(better)  # wrong before the first training
     check_count("most", most)

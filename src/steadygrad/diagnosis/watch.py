@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from steadygrad.diagnosis.caller import names_of
 from steadygrad.diagnosis.lag import Lag
 from steadygrad.diagnosis.shared import is_replicated
 from steadygrad.diagnosis.watching.options import Options
@@ -113,6 +114,7 @@ def watch(
         exponents=exponents,
         every=every,
         steps=steps,
+        names=names_of(model, optimizer),
     )
     everyone = Ranks.everyone() if is_shared else Ranks()
     return Watch(model, optimizer, record, scaler, everyone, options, loggers(log))

@@ -26,6 +26,10 @@ class Finding:
             where the very values were seen, 0.95 where a replay shows them, 0.5 where it is what
             is left when all else is finite.
         advice: What else helps, in words.
+        effects: By remedy what it did to a copy of this model, in words; those that change nothing
+            that could be measured so are not in it.
+        patch: The lines to paste for the first remedy, in the reader's own names; empty if there
+            is no remedy.
     """
 
     fault: str
@@ -38,6 +42,8 @@ class Finding:
     remedies: tuple[str, ...] = ()
     confidence: float | None = None
     advice: tuple[str, ...] = ()
+    effects: Mapping[str, str] = field(default_factory=dict)
+    patch: str = ""
 
     @property
     def key(self) -> Key:
@@ -50,6 +56,7 @@ class Finding:
             "remedies": list(self.remedies),
             "evidence": dict(self.evidence),
             "advice": list(self.advice),
+            "effects": dict(self.effects),
         }
 
 

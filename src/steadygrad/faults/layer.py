@@ -32,7 +32,7 @@ class LayerCase:
     flow: "TimeFlow"
     lag: int | None
     limits: Thresholds
-    need: str = "the task needs"
+    need: str = "the lag given is"
     keeping: tuple[str, int] | None = None
 
     @property

@@ -29,7 +29,8 @@ class LearningRateHigh(Fault):
     )
     colour: ClassVar[str] = "#ab6a0e"
     advice: ClassVar[tuple[str, ...]] = (
-        "lower the learning rate tenfold",
+        "lower the learning rate until a step changes the weights by about a hundredth of "
+        "themselves",
         "warm up over the first hundreds of steps",
     )
     thresholds: ClassVar[Mapping[str, Threshold]] = {

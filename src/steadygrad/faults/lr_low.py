@@ -37,7 +37,10 @@ class LearningRateLow(Fault):
         "nothing is concluded: a trained network takes small steps, too."
     )
     colour: ClassVar[str] = "#288a49"
-    advice: ClassVar[tuple[str, ...]] = ("raise the learning rate tenfold",)
+    advice: ClassVar[tuple[str, ...]] = (
+        "raise the learning rate until a step changes the weights by about a hundredth of "
+        "themselves, and lower it again if the loss jumps",
+    )
     thresholds: ClassVar[Mapping[str, Threshold]] = {
         "update_low": Threshold(
             1e-5, "a size of a step relative to the weights below which it is too small"

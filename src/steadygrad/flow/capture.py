@@ -232,6 +232,12 @@ class Capture:
         self._handles.clear()
         self.clear()
 
+    def reopen(self, model: nn.Module) -> None:
+        """Begin anew, with the layers that the model has now."""
+        self.close()
+        self.layers = dict(self.find(model))
+        self.__enter__()
+
     def clear(self) -> None:
         """Forget the calls so far."""
         self.calls.clear()

@@ -35,6 +35,7 @@ class Attached:
     Attributes:
         remedy: As given.
         changed: What was changed, in plain words.
+        is_undone: Whether it was taken out again.
 
     Raises:
         ValueError: The remedy does not suit the model, or the optimiser, or needs a place in the
@@ -50,6 +51,7 @@ class Attached:
         names: Names | None = None,
     ) -> None:
         self.remedy = remedy
+        self.is_undone = False
         self._undo: list[Callable[[], None]] = []
         refused = _refused(remedy, optimizer, scaler)
         if refused is not None:
@@ -74,6 +76,11 @@ class Attached:
         """
         while self._undo:
             self._undo.pop()()
+        self.is_undone = True
+
+    def on_undo(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` when all of it is taken out."""
+        self._undo.insert(0, callback)
 
     def __str__(self) -> str:
         return f"{self.remedy.spec}: {self.changed}; undo() takes it out"

@@ -112,9 +112,7 @@ class Remedy(ABC):
 
     @classmethod
     def fitted(cls, lag: int) -> tuple[Self, ...]:
-        """The remedy with options that follow from the lag that the task needs; none if no option
-        depends on it.
-        """
+        """The remedy with options that follow from the lag that the task needs; often none."""
         return ()
 
     def patch(self, model: nn.Module, names: Names | None = None) -> Patch:
@@ -126,8 +124,7 @@ class Remedy(ABC):
             model: To be treated.
             names: What things are called in that program.
         """
-        has_change = type(self).change is not Remedy.change
-        return general(self, names or Names(), self.has_penalty, has_change)
+        return general(self, names or Names())
 
     @final
     def begin(
@@ -194,6 +191,11 @@ class Remedy(ABC):
     def has_penalty(self) -> bool:
         """Whether it adds a term to the loss."""
         return type(self).penalty is not Remedy.penalty
+
+    @property
+    def changes_model(self) -> bool:
+        """Whether it does anything to the model before the training."""
+        return type(self).change is not Remedy.change
 
     @property
     def acts_on_gradients(self) -> bool:

@@ -112,7 +112,7 @@ def made(remedy: "Remedy") -> str:
     return f"sg.remedies.{type(remedy).__name__}({', '.join(options)})"
 
 
-def general(remedy: "Remedy", names: Names, has_penalty: bool, has_change: bool) -> Patch:
+def general(remedy: "Remedy", names: Names) -> Patch:
     """The lines that work for every remedy: apply it, begin it, call it."""
     variable = remedy.name.replace("-", "_")
     model: tuple[str, ...] = ()
@@ -120,10 +120,10 @@ def general(remedy: "Remedy", names: Names, has_penalty: bool, has_change: bool)
     optimizer: tuple[str, ...] = ()
     step: tuple[str, ...] = ()
     apply = f"{made(remedy)}.apply({names.model})"
-    if has_penalty:
+    if remedy.has_penalty:
         model = (f"{variable} = {apply}",)
         loss = (f"{names.loss} = {names.loss} + {variable}.penalty({names.loss})",)
-    elif has_change:
+    elif remedy.changes_model:
         model = (apply,)
     if remedy.acts_on_gradients:
         begin = f"{made(remedy)}.begin({names.model}, {names.optimizer})"

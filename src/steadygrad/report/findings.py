@@ -83,8 +83,9 @@ def _card(
         el("p", explained, class_="quiet") if explained and explained != text else None,
         _facts(evidence) if isinstance(evidence, Mapping) and evidence else None,
         _advice(remedies) if isinstance(remedies, list) and remedies else None,
+        _effects(finding.get("effects"), remedies),
+        _patch(finding.get("patch")),
         el("p", f"Also: {'; '.join(map(str, advice))}.", class_="advice") if advice else None,
-        _patch(str(finding["patch"])) if finding.get("patch") else None,
         class_="finding",
         style=None if kind is None else f"--fault:{kind.colour}",
     )
@@ -95,12 +96,6 @@ def _layer(name: object, anchors: Mapping[str, str]) -> Html:
     words = f"layer {name}"
     anchor = anchors.get(str(name))
     return el("a", words, href=f"#{anchor}") if anchor else esc(words)
-
-
-def _patch(lines: str) -> Html:
-    """The lines to paste."""
-    code = el("pre", el("code", lines), tabindex="0", aria_label="The lines to paste")
-    return el("div", el("p", "Paste this:", class_="advice"), code, class_="code")
 
 
 def _facts(evidence: Mapping[str, Any]) -> Html:
@@ -132,6 +127,26 @@ def brief(value: Any, most: int = 12) -> str:
     if value is None:
         return "\u2013"
     return figures.plain(value)
+
+
+def _effects(effects: object, remedies: object) -> Html | None:
+    """What each remedy did to a copy of the model, as it was measured."""
+    if not isinstance(effects, Mapping) or not isinstance(remedies, list):
+        return None
+    rows = [
+        el("li", el("code", r), f": {effects[r]}")
+        for r in remedies
+        if isinstance(r, str) and r in effects
+    ]
+    return join([el("p", "Tried on a copy of the model:"), el("ul", *rows)]) if rows else None
+
+
+def _patch(patch: object) -> Html | None:
+    """The lines to paste for the first remedy."""
+    if not isinstance(patch, str) or not patch:
+        return None
+    code = el("pre", el("code", patch), tabindex="0", aria_label="The lines to paste")
+    return el("div", el("p", "To paste:", class_="advice"), code, class_="code")
 
 
 def _advice(remedies: list[Any]) -> Html:

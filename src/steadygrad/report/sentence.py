@@ -157,7 +157,7 @@ def _reach(chapter: Chapter) -> str:
 
 
 def _need(chapter: Chapter) -> str:
-    what = "the estimated lag is" if chapter.lag_is_estimated else "the task needs"
+    what = "the estimated lag is" if chapter.lag_is_estimated else "the lag given is"
     return f"; {what} {figures.plain(chapter.lag)}" if chapter.lag else ""
 
 

@@ -64,6 +64,7 @@ class Story:
         verdict: As noted, ``"not measured"`` if it is not.
         findings: Standing at the end, worst first, in sentences.
         resolved: Found, and gone again.
+        patches: For the standing findings, worst first, the lines to paste, each once.
         repair: What was tried before the training (``--repair``), as noted; None if nothing.
         may_return: How many rollbacks were allowed.
         rollbacks: Those that there were.
@@ -80,6 +81,7 @@ class Story:
     may_return: int
     rollbacks: tuple[Return, ...]
     validation: "Validation | None" = None
+    patches: tuple[str, ...] = ()
 
     @property
     def has_failed(self) -> bool:
@@ -141,7 +143,18 @@ def story(run: Run) -> Story:
         _allowed(run),
         _returns(notes.get("rollbacks") or [], events, status, checked.steps, validation),
         validation,
+        _patches(run, checked.findings + checked.others),
     )
+
+
+def _patches(run: Run, findings: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """What to paste: into the command, if the training is this library's own."""
+    chosen = run.config.get("remedies")
+    if isinstance(chosen, list):
+        firsts = [f["remedies"][0] for f in findings if f.get("remedies")]
+        return tuple(f"--remedies {' '.join(map(str, (*chosen, r)))}" for r in firsts)
+    told = [f.get("patch") for f in findings]
+    return tuple(dict.fromkeys(p for p in told if isinstance(p, str) and p))
 
 
 def _validation(run: Run) -> Validation | None:

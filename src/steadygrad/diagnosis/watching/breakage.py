@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from steadygrad.diagnosis.black_box import BlackBox
 from steadygrad.diagnosis.nonfinite import locate
-from steadygrad.diagnosis.prescribe import prescribe
 from steadygrad.diagnosis.shared import first_broken, unwrapped
 from steadygrad.diagnosis.watching.state import Seen
 from steadygrad.faults import Finding
@@ -40,7 +39,7 @@ class Breakage:
         calls, gradients = self._capture.calls, self._capture.gradients
         found = locate(self._model, calls, gradients, seen.step, seen.options.rows)
         found, step = first_broken(self._ranks, found, self.box)
-        seen.broken = self._saved(prescribe(found, self._model), step)
+        seen.broken = self._saved(seen.prescriber.prescribe(found), step)
         seen.settle()
         seen.sinks.finding(seen.step, seen.broken.to_record())
         seen.sinks.event(seen.step, "nonfinite", seen.broken.text)

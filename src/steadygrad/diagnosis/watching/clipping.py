@@ -1,6 +1,7 @@
 """The gradient's norm before and after it is clipped, by the watch or by anybody else."""
 
 from collections import deque
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +66,12 @@ class Clipping:
         if self._clipped is None or self._clipped[0] != self._capture.begun:
             self._clipped = self._capture.begun, norm
         return norm
+
+    def follow(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Take up other parameters in the place of those that the optimiser had."""
+        self.before.close()
+        self.before = NormBeforeClip(parameters)
+        self.treatments.clear()  # what they remember is of the old ones
 
     @property
     def were_clipped(self) -> deque[bool]:

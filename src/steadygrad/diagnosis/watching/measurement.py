@@ -6,6 +6,7 @@ from steadygrad.diagnosis.judge import judge_call, judge_history
 from steadygrad.diagnosis.lag import judge_at, steps_of
 from steadygrad.diagnosis.recording import write_flow
 from steadygrad.diagnosis.shared import collected, on_host
+from steadygrad.diagnosis.trial import Batch
 from steadygrad.diagnosis.watching.state import Seen
 from steadygrad.faults import CallFacts, Finding
 from steadygrad.flow import Call
@@ -80,7 +81,12 @@ class Look:
         found += judge_history(seen.history, thresholds)
         for call, gradient in zip(calls, gradients, strict=True):
             found += judge_call(CallFacts(call.name, padded_loss(call, gradient)), thresholds)
-        seen.find([*found, *of_calls])
+        # What this step gave is what remedies are tried on; it is not kept beyond that.
+        seen.prescriber.batch = Batch(calls, gradients, lag, thresholds)
+        try:
+            seen.find([*found, *of_calls])
+        finally:
+            seen.prescriber.batch = None
         self._note(calls)
         seen.settle()
 

@@ -1,15 +1,20 @@
 """What a watch is asked for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from steadygrad.diagnosis.lag import Lag, steps_of
 from steadygrad.errors import check_count
 from steadygrad.faults import Thresholds
+from steadygrad.remedies import Names
 
 
 @dataclass(frozen=True)
 class Options:
-    """Options of `steadygrad.watch`, by the names and with the meaning that they have there."""
+    """Options of `steadygrad.watch`, by the names and with the meaning that they have there.
+
+    Attributes:
+        names: What model and optimiser are called in the reader's program.
+    """
 
     lag: Lag
     budget: float
@@ -21,6 +26,7 @@ class Options:
     exponents: int
     every: int | None
     steps: int | None
+    names: Names = field(default_factory=Names)
 
     def __post_init__(self) -> None:
         steps_of(self.lag)  # refuses what is no lag

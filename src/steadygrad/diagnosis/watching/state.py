@@ -10,6 +10,7 @@ from torch import nn
 from steadygrad.diagnosis.candidates import Register
 from steadygrad.diagnosis.causes import causes
 from steadygrad.diagnosis.lag import to_record
+from steadygrad.diagnosis.prescribe import Prescriber
 from steadygrad.diagnosis.recording import describe
 from steadygrad.diagnosis.watching.options import Options
 from steadygrad.diagnosis.watching.sinks import Sinks
@@ -32,6 +33,7 @@ class Seen:
         latest: Last numbers.
         broken: The first step that was not finite.
         register: The other findings.
+        prescriber: Of remedies for them.
         history: Of norms, updates and losses.
         record: The user's, if one was given.
         sinks: What all of it is written to.
@@ -50,7 +52,8 @@ class Seen:
         self.flow: dict[str, TimeFlow] = {}
         self.latest: dict[str, Any] = {"verdict": NOT_YET}
         self.broken: Finding | None = None
-        self.register = Register(model, self.sinks)
+        self.prescriber = Prescriber(model, options.names)
+        self.register = Register(self.prescriber, self.sinks)
         self.was_measured = False  # before an interruption, whose flow is not kept
         kept = [deque[float](maxlen=HISTORY) for _ in range(3)]
         self.history = History(*kept, optimizer=type(optimizer).__name__, planned=options.steps)

@@ -15,6 +15,7 @@ from steadygrad.diagnosis.budget import LOOK, Budget
 from steadygrad.diagnosis.clip_check import ClipCheck, MisplacedClip
 from steadygrad.diagnosis.judge import judge_history
 from steadygrad.diagnosis.lag import steps_of
+from steadygrad.diagnosis.prescribe import chosen_remedy, told
 from steadygrad.diagnosis.scaled import Scaling
 from steadygrad.diagnosis.schedule import Turns
 from steadygrad.diagnosis.shared import check_whole, rows_here
@@ -35,7 +36,7 @@ from steadygrad.loggers import Logger
 from steadygrad.nn import Looped, cell_of
 from steadygrad.ranks import Ranks
 from steadygrad.record import Record
-from steadygrad.remedies import Remedy, Treatment
+from steadygrad.remedies import Attached, Remedy, Treatment
 from steadygrad.scan import trace
 
 
@@ -57,7 +58,7 @@ class Watch:
         loggers: Iterable[Logger] = (),
     ) -> None:
         check_whole(model)
-        optimizer = innermost(optimizer)
+        self._optimizer = optimizer = innermost(optimizer)
         self.model, self.ranks, self.record = model, ranks, record
         self.lag, self.rows, self.thresholds = (
             steps_of(options.lag),
@@ -71,8 +72,8 @@ class Watch:
         self._parameters = [p for g in optimizer.param_groups for p in g["params"]]
         self._capture = LiveCapture(model, rows_here(ranks, options.rows))
         self._capture.__enter__()
-        is_probed = options.input_probe and ranks.is_alone
-        self._probes = Probes(self._capture.layers if is_probed else {}, self._seen)
+        self._is_probed = options.input_probe and ranks.is_alone
+        self._probes = Probes(self._capture.layers if self._is_probed else {}, self._seen)
         self._scaling = Scaling(optimizer, scaler)
         before_clip = NormBeforeClip(self._parameters)
         self._clipping = Clipping(
@@ -88,10 +89,7 @@ class Watch:
             optimizer.register_step_pre_hook(ReadyGradients(self._begin_step, self._judge_step)),
             optimizer.register_step_post_hook(self._after_step),
         ]
-        for layer in self._capture.layers.values():
-            if not isinstance(layer, Looped):
-                # Once per process and cell, about a second: not a step's cost.
-                trace(cell_of(layer))
+        self._trace()
         self.budget.start()
         self._sample_next()
 
@@ -162,6 +160,48 @@ class Watch:
             ValueError: The bound is not positive.
         """
         return self._clipping.clip(bound)
+
+    def apply(self, remedy: str | Remedy | None = None) -> Attached:
+        """Apply a remedy to the live model and its optimiser, between two steps.
+
+        The training goes on with it, and so does the watch. What it forgets are the moments of
+        the optimiser that belong to values that are gone.
+
+        Args:
+            remedy: One of the findings', as text, or any other; the first of the worst finding
+                that has one if not given.
+
+        Returns:
+            What was changed; its ``undo()`` takes it back.
+
+        Raises:
+            ValueError: There is no remedy, or this one cannot be put to work from outside of the
+                training loop; the message has the lines to paste. Nothing was changed.
+        """
+        chosen = chosen_remedy(remedy, self.findings, self.verdict)
+        scaler, names = self._scaling.scaler, self._seen.options.names
+        attached = Attached(chosen, self.model, self._optimizer, scaler, names)
+        attached.on_undo(self._follow)
+        self._follow()
+        return attached
+
+    def _follow(self) -> None:
+        """Take up parameters and layers that have changed places."""
+        if self._is_closed:
+            return
+        self._parameters[:] = [p for g in self._optimizer.param_groups for p in g["params"]]
+        self._weights = None
+        self._capture.reopen(self.model)
+        self._probes.close()
+        self._probes = Probes(self._capture.layers if self._is_probed else {}, self._seen)
+        self._clipping.follow(self._parameters)
+        self._trace()
+
+    def _trace(self) -> None:
+        """Read the cells: once per process and cell, about a second, which is not a step's cost."""
+        for layer in self._capture.layers.values():
+            if not isinstance(layer, Looped):
+                trace(cell_of(layer))
 
     def loss(self, value: float | Tensor) -> None:
         """Tell the loss of this step, before ``optimizer.step()``.
@@ -270,7 +310,9 @@ class Watch:
     def __str__(self) -> str:
         numbers = "   ".join(f"{k} {v:.3g}" for k, v in self.scalars().items())
         lines = [f"verdict: {self.verdict}   step {self.step}   {numbers}".rstrip()]
-        lines += [f"{f.fault} in {f.layer} since step {f.step}: {f.text}" for f in self.findings]
+        for finding in self.findings:
+            since = f"{finding.fault} in {finding.layer} since step {finding.step}"
+            lines += [f"{since}: {finding.text}", *told(finding)]
         return "\n".join(lines)
 
     def __repr__(self) -> str:

@@ -1,0 +1,150 @@
+"""What remedies do to a copy of this model, measured on the batch that was caught.
+
+The layers of the copy are run again on what they were given, and walked back from the gradient
+that reached their results. Layers above and below are taken as they are: a trial of seconds says
+whether a gradient gets through, and not what a training makes of it.
+"""
+
+import copy
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from steadygrad.diagnosis.lag import Lag, judge_at, steps_of
+from steadygrad.diagnosis.shared import unwrapped
+from steadygrad.faults import Thresholds, known
+from steadygrad.faults.layer import times
+from steadygrad.flow import Call, TimeFlow
+from steadygrad.flow.replay import OutputGradient
+from steadygrad.flow.through_time import flows_of
+from steadygrad.remedies import Remedy
+
+ROWS, SOURCES = 4, 1  # of the batch, of a loss at many steps: a trial has to be quick
+RESOLVED, UNSEEN, BETTER, USELESS = range(4)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a remedy did to the copy.
+
+    Attributes:
+        group: `RESOLVED` if the fault is gone and no other one has come, `BETTER` if the gradient
+            is less out of hand than before, `USELESS` if it is not, `UNSEEN` if the remedy does
+            nothing that a look could measure.
+        decades: How far the gradient at the lag is from the one it came from, log10, whichever
+            way; infinite where it is lost.
+        text: The measurement in words; empty if there is none.
+    """
+
+    group: int
+    decades: float = math.inf
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The calls of one step, and what reached their results.
+
+    Attributes:
+        calls: Detached.
+        gradients: One for each.
+        lag: Steps back that the task needs.
+        thresholds: What decides.
+    """
+
+    calls: Sequence[Call]
+    gradients: Sequence[OutputGradient]
+    lag: Lag
+    thresholds: Thresholds
+
+
+class Trial:
+    """Tries remedies on copies of a model, one batch for all of them.
+
+    Args:
+        model: As the training has it; not touched.
+        batch: What was caught of one step.
+    """
+
+    def __init__(self, model: nn.Module, batch: Batch) -> None:
+        self._model, self._batch = unwrapped(model), batch
+        self._paths = {id(m): path for path, m in self._model.named_modules()}
+        self._before: Mapping[str, TimeFlow] | None = None
+
+    def effect(self, remedy: Remedy, fault: str) -> Effect:
+        """What a remedy does about a fault.
+
+        Args:
+            remedy: To be applied to a copy.
+            fault: Name of the fault that it is to mend.
+        """
+        if not remedy.changes_model:
+            return Effect(UNSEEN)
+        try:
+            with _own_draws():
+                if self._before is None:
+                    self._before = self._flows(self._model)
+                treated = copy.deepcopy(self._model)
+                remedy.apply(treated)
+                after = self._flows(treated)
+        except (RuntimeError, TypeError, ValueError, AttributeError, KeyError):
+            return Effect(UNSEEN)  # such a model cannot be copied, or such a layer not be replayed
+        if not after or not self._before:
+            return Effect(UNSEEN)
+        return self._compared(self._before, after, fault)
+
+    def _flows(self, model: nn.Module) -> dict[str, TimeFlow]:
+        batch, layers = self._batch, dict(model.named_modules())
+        calls = [replace(c, layer=layers[self._paths[id(c.layer)]]) for c in batch.calls]
+        lag = steps_of(batch.lag)
+        return flows_of(calls, list(batch.gradients), lag, SOURCES, ROWS, graph=False)
+
+    def _compared(
+        self, before: Mapping[str, TimeFlow], after: Mapping[str, TimeFlow], fault: str
+    ) -> Effect:
+        lag, limits = self._batch.lag, self._batch.thresholds
+        found = {f.fault for flow in after.values() for f in judge_at(flow, lag, limits)}
+        there = known()
+        is_resolved = not any(there[f].severity <= there[fault].severity for f in found)
+        was, now = (max(map(self._decades, flows.values())) for flows in (before, after))
+        group = RESOLVED if is_resolved and not found else BETTER if now < was else USELESS
+        if is_resolved and found:
+            group = BETTER
+        return Effect(group, now, self._text(before, after))
+
+    def _decades(self, flow: TimeFlow) -> float:
+        ratio = self._ratio(flow)
+        return math.inf if math.isnan(ratio) else abs(ratio)
+
+    def _at(self, flow: TimeFlow) -> int:
+        lag = steps_of(self._batch.lag)
+        reach = flow.by_lag.max_lag
+        return reach if lag is None else min(lag, reach)
+
+    def _ratio(self, flow: TimeFlow) -> float:
+        return float(flow.by_lag.at(self._at(flow))) if flow.by_lag.max_lag > 0 else 0.0
+
+    def _text(self, before: Mapping[str, TimeFlow], after: Mapping[str, TimeFlow]) -> str:
+        """Of the layer in which most is left to mend."""
+        shared = [name for name in before if name in after]
+        if not shared:
+            return ""
+        name = max(shared, key=lambda n: self._decades(before[n]))
+        old, new = before[name], after[name]
+        at = self._at(old)
+        return (
+            f"{name}: {times(self._ratio(old))} of the gradient left after {at} steps becomes "
+            f"{times(self._ratio(new))}, the horizon {old.horizon or 0} becomes {new.horizon or 0}"
+        )
+
+
+@contextmanager
+def _own_draws() -> Iterator[None]:
+    """The same draws for every remedy; the caller's generators stay as they are."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
