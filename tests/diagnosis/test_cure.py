@@ -70,7 +70,7 @@ class Trainer:
         torch.manual_seed(0)
         self.core = Net(nn.RNN)
         self.opt = torch.optim.Adam(self.core.parameters(), 1e-3)
-        self.w = sg.watch(self.core, self.opt, lag=STEPS - 1, every=1, input_probe=False)
+        self.w: Any = sg.watch(self.core, self.opt, lag=STEPS - 1, every=1, input_probe=False)
 
     def step(self) -> None:
         loss = loss_of(self.core)
@@ -81,7 +81,7 @@ class Trainer:
 
 
 def test_a_watch_applies_in_the_middle_of_a_training_and_goes_on(tmp_path: Path) -> None:
-    t = Trainer()
+    t: Any = Trainer()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for _ in range(2):

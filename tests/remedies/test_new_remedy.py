@@ -18,10 +18,10 @@ rows = list(remedy_table.remedy_table(1, lambda *_: None))
 print(json.dumps({r.remedy: [r.claim, r.measured] for r in rows}))
 """
 FOUND = """
-from steadygrad.diagnosis.prescribe import prescribe
+from steadygrad.diagnosis.prescribe import Prescriber
 from steadygrad.faults import Finding
 import torch
-names = prescribe(Finding("exploding", "rnn", "text"), torch.nn.RNN(2, 3)).remedies
+names = Prescriber(torch.nn.RNN(2, 3)).prescribe(Finding("exploding", "rnn", "text")).remedies
 print(",".join(names))
 """
 
