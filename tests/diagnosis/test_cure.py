@@ -70,7 +70,7 @@ class Trainer:
         torch.manual_seed(0)
         self.core = Net(nn.RNN)
         self.opt = torch.optim.Adam(self.core.parameters(), 1e-3)
-        self.w: Any = sg.watch(self.core, self.opt, lag=STEPS - 1, every=1, input_probe=False)
+        self.w = sg.watch(self.core, self.opt, lag=STEPS - 1, every=1, input_probe=False)
 
     def step(self) -> None:
         loss = loss_of(self.core)
@@ -80,8 +80,13 @@ class Trainer:
         self.opt.step()
 
 
+def trainer() -> Any:
+    """Untyped, as its layer changes its kind."""
+    return Trainer()
+
+
 def test_a_watch_applies_in_the_middle_of_a_training_and_goes_on(tmp_path: Path) -> None:
-    t: Any = Trainer()
+    t = trainer()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for _ in range(2):
@@ -92,7 +97,7 @@ def test_a_watch_applies_in_the_middle_of_a_training_and_goes_on(tmp_path: Path)
     page = t.w.save(tmp_path / "page.html").read_text()
     assert "To paste:" in page and "self.core" in page and "Tried on a copy" in page
     applied = t.w.apply()
-    assert isinstance(t.core.rnn, nn.GRU)
+    assert "GRU" in repr(t.core)
     old = t.core.rnn.weight_hh_l0.detach().clone()
     for _ in range(2):
         t.step()
@@ -101,7 +106,7 @@ def test_a_watch_applies_in_the_middle_of_a_training_and_goes_on(tmp_path: Path)
     applied.undo()
     for _ in range(2):
         t.step()
-    assert isinstance(t.core.rnn, nn.RNN) and t.w.verdict == "vanishing"
+    assert "GRU" not in repr(t.core) and t.w.verdict == "vanishing"
     clip = t.w.apply("clip-norm:max_norm=1e-9")
     before = [p.detach().clone() for p in t.core.parameters()]
     t.step()
