@@ -47,7 +47,7 @@ def test_every_fault_states_what_it_is(fault: Fault) -> None:
     assert fault.advice or ranked(fault.name)
     assert set(fault.caused_by) <= set(FAULTS)
     assert type(fault).__doc__ and type(fault).__doc__ != Fault.__doc__
-    rules = ("in_layer", "in_training", "in_call")
+    rules = ("in_layer", "in_depth", "in_training", "in_call")
     assert any(getattr(type(fault), rule) is not getattr(Fault, rule) for rule in rules)
 
 

@@ -67,11 +67,12 @@ def test_an_estimate_does_not_hide_where_a_gradient_grows() -> None:
     """A hump before the lag: at the lag itself there is nothing to see."""
     model, loss = dying(2.0)
     flow = sg.diagnose(model, loss).flow["rnn"]
-    ratio = flow.by_lag.log10_ratio.copy()
+    assert flow.from_top is not None
+    ratio = flow.from_top.log10_ratio.copy()
     ratio[25:] = 0.0
-    hump = replace(flow, growth={}, by_lag=replace(flow.by_lag, log10_ratio=ratio))
+    hump = replace(flow, growth={}, from_top=replace(flow.from_top, log10_ratio=ratio))
     thresholds = sg.Thresholds()
-    assert [f.fault for f in judge_at(hump, 30, thresholds)] == []
+    assert [f.fault for f in judge_at(hump, 30, thresholds)] == ["exploding"]
     found = judge_at(hump, FAR, thresholds)
     assert [f.fault for f in found] == ["exploding"] and not is_estimated(found[0])
 

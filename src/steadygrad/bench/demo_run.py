@@ -123,7 +123,7 @@ class Demo:
             assert watch is not None  # a recorded training is watched
             test = Score(what, score(self.task, model, "test"), UNIT, "higher", ours=True)
             record.note("scores", [asdict(s) for s in (test, *self.task.naive("test"))])
-        horizons = [flow.horizon for flow in watch.flow.values() if flow.horizon is not None]
+        horizons = [f.horizon for f in watch.flow.values() if f.is_lowest and f.horizon is not None]
         return Trained(
             remedy=name or NOTHING,
             verdict=watch.verdict,

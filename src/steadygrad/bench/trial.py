@@ -262,8 +262,9 @@ def _gradient(task: Benchmark, model: Model) -> Result | None:
     batch: Batch = task.batches("val", 50)[0]
     lag = task.required_lag or None
     found = diagnose(model, lambda: task.loss(model(batch.inputs)[0], batch.targets), lag=lag)
-    curves = [flow.by_lag for flow in found.flow.values()]
-    horizons = [flow.horizon for flow in found.flow.values()]
+    lowest = [flow for flow in found.flow.values() if flow.is_lowest]
+    curves = [flow.left for flow in lowest]
+    horizons = [flow.horizon for flow in lowest]
     known = [h for h in horizons if h is not None]
     return {
         "verdict": found.verdict,

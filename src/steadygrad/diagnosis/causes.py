@@ -12,6 +12,7 @@ def causes(
     history: History,
     thresholds: Thresholds,
     passing: Container[Key] = (),
+    steps: int | None = None,
 ) -> list[Finding]:
     """Leave out what another finding explains, and what the training may yet mend itself.
 
@@ -19,7 +20,8 @@ def causes(
       there before that is reported (`Fault.caused_by`).
     - Where the losses are told, a lag that is estimated makes no fault while the loss still falls:
       what the far past is worth to this network is not known.
-    - Each fault may hold its finding back for now (`Fault.waits`).
+    - Each fault may hold its finding back for now (`Fault.waits`), or say what it is worth now
+      (`Fault.weighed`).
 
     Args:
         found: At this look.
@@ -27,8 +29,9 @@ def causes(
         history: Of the training.
         thresholds: What counts as far.
         passing: What was not there from the first look on, and has not lasted since it came.
+        steps: That the training has done, if known.
     """
-    faults, moment = known(), Moment(history, thresholds, passing)
+    faults, moment = known(), Moment(history, thresholds, passing, steps)
     kept = list(found)
     for cause in found:
         before = standing.get(cause.key)
@@ -40,7 +43,8 @@ def causes(
         ]
     if history.loss and not history.rests():
         kept = [f for f in kept if not is_estimated(f)]
-    return [f for f in kept if not faults[f.fault].waits(f, moment)]
+    kept = [f for f in kept if not faults[f.fault].waits(f, moment)]
+    return [faults[f.fault].weighed(f, moment) for f in kept]
 
 
 def _was_there(finding: Finding, standing: Mapping[Key, Finding], since: int | None) -> bool:

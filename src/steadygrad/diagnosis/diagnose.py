@@ -11,18 +11,21 @@ from torch import Tensor, nn
 
 from steadygrad import _drawing
 from steadygrad.diagnosis.caller import names_of
-from steadygrad.diagnosis.judge import judge_call
-from steadygrad.diagnosis.lag import Lag, is_estimated, judge_at, steps_of, to_record
+from steadygrad.diagnosis.judge import judge_call, judge_depth
+from steadygrad.diagnosis.lag import Lag, is_estimated, judge_flows, steps_of, to_record
 from steadygrad.diagnosis.prescribe import Prescriber, chosen_remedy, told
 from steadygrad.diagnosis.recording import describe, write_flow
 from steadygrad.diagnosis.shared import looking_alone
 from steadygrad.diagnosis.trial import Batch
 from steadygrad.faults import CallFacts, Finding, Thresholds, verdict, worst_first
 from steadygrad.faults.history import of_losses
-from steadygrad.flow import TimeFlow, gradient_through_time
+from steadygrad.faults.layer import times
+from steadygrad.flow import Measured, TimeFlow, gradient_through_time
+from steadygrad.flow.capture import is_deep
 from steadygrad.flow.padding import padded_loss
 from steadygrad.flow.quantity import at_look
 from steadygrad.flow.quantity import to_record as quantities_noted
+from steadygrad.flow.through_depth import DepthCurve, measured_through_depth, of_norms
 from steadygrad.record import Record
 from steadygrad.remedies import Attached, Remedy
 from steadygrad.tasks.lag_estimate import LagEstimate
@@ -60,6 +63,8 @@ class Diagnosis:
         model: What was looked at.
         parameter_norms: Norm of the gradient of every parameter.
         thresholds: What decided.
+        depths: What of the gradient reaches each layer: of every stack of recurrent layers, or of
+            all layers of a model without recurrence.
     """
 
     verdict: str
@@ -70,6 +75,7 @@ class Diagnosis:
     parameter_norms: dict[str, float | None]
     thresholds: Thresholds
     estimate: LagEstimate | None = None
+    depths: tuple[DepthCurve, ...] = ()
     model: nn.Module | None = field(default=None, repr=False, compare=False)
 
     def apply(
@@ -100,24 +106,32 @@ class Diagnosis:
 
     def __str__(self) -> str:
         lines = [f"verdict: {self.verdict}   loss {self.loss:.4g}   " + self._lag_text()]
-        width = max((len(name) for name in self.flow), default=5)
-        head = f"{'layer':<{width}}  {'steps':>6} {'horizon':>8} {'decades/step':>13}"
-        lines += ["", head + f" {'log10 ratio':>12}"]
-        for name, flow in self.flow.items():
-            slope = "-" if flow.slope is None else f"{flow.slope:+.3f}"
-            reach = flow.by_lag.max_lag
-            ratio = "-"
-            if reach > 0:
-                ratio = f"{flow.by_lag.at(reach if self.lag is None else self.lag):.1f}"
-            lines.append(
-                f"{name:<{width}}  {flow.time_steps:>6} {_horizon(flow):>8} {slope:>13} {ratio:>12}"
-            )
+        lines += self._table() if self.flow else []
+        for depth in self.depths:
+            lines += ["", *depth_lines(depth)]
         for finding in self.findings:
             lines += ["", f"{finding.fault}: {finding.text}"]
             lines += told(finding)
         return "\n".join(lines)
 
+    def _table(self) -> list[str]:
+        width = max((len(name) for name in self.flow), default=5)
+        head = f"{'layer':<{width}}  {'steps':>6} {'horizon':>8} {'decades/step':>13}"
+        lines = ["", head + f" {'log10 ratio':>12}"]
+        for name, flow in self.flow.items():
+            slope = "-" if flow.slope is None else f"{flow.slope:+.3f}"
+            reach = flow.left.max_lag
+            ratio = "-"
+            if reach > 0:
+                ratio = f"{flow.left.at(reach if self.lag is None else self.lag):.1f}"
+            lines.append(
+                f"{name:<{width}}  {flow.time_steps:>6} {_horizon(flow):>8} {slope:>13} {ratio:>12}"
+            )
+        return lines
+
     def _lag_text(self) -> str:
+        if not self.flow:
+            return "no recurrence: judged in depth"
         if self.estimate is not None:
             return self._estimate_text(self.estimate)
         if self.lag is None:
@@ -132,11 +146,12 @@ class Diagnosis:
 
     @property
     def log10_ratio(self) -> float:
-        """Gradient left at the lag, or at the longest; the smallest of all layers.
+        """Gradient left at the lag, or at the longest, all the way to the lowest layers.
 
-        NaN if it is NaN in any layer, or was measured in none.
+        The smallest of these; NaN if it is NaN in any, or was measured in none.
         """
-        curves = [flow.by_lag for flow in self.flow.values() if flow.by_lag.max_lag > 0]
+        lowest = [flow.left for flow in self.flow.values() if flow.is_lowest]
+        curves = [curve for curve in lowest if curve.max_lag > 0]
         left = [c.at(c.max_lag if self.lag is None else self.lag) for c in curves]
         return math.nan if not left or any(map(math.isnan, left)) else min(left)
 
@@ -149,7 +164,7 @@ class Diagnosis:
             "findings": [f.to_record() for f in self.findings],
             "layers": [describe(flow) for flow in self.flow.values()],
             "log10_grad": {n: f.log10_grad.tolist() for n, f in self.flow.items()},
-            "log10_ratio_by_lag": {n: f.by_lag.log10_ratio.tolist() for n, f in self.flow.items()},
+            "log10_ratio_by_lag": {n: f.left.log10_ratio.tolist() for n, f in self.flow.items()},
             "quantities": at_look(self.flow),
             "parameter_norms": self.parameter_norms,
         }
@@ -179,10 +194,20 @@ class Diagnosis:
         return _drawing.page(self.record, path)
 
 
+def depth_lines(depth: DepthCurve) -> list[str]:
+    """The gradient layer by layer, in a few lines."""
+    layer, share = depth.smallest
+    top = depth.layers[-1]
+    lines = [f"in depth, {len(depth.layers)} layers: at {layer} {times(share)} of that at {top}"]
+    if -6 < share < -3:
+        lines.append("  so little that an optimiser has to rescale it, as Adam does and SGD does not")
+    return lines
+
+
 def _horizon(flow: TimeFlow) -> str:
     if flow.horizon is None:
         return "-"
-    return f">={flow.horizon}" if flow.horizon == flow.by_lag.max_lag else str(flow.horizon)
+    return f">={flow.horizon}" if flow.horizon == flow.left.max_lag else str(flow.horizon)
 
 
 def diagnose(
@@ -203,7 +228,8 @@ def diagnose(
         model: Any model that holds recurrent layers, torch.nn's or ours.
         loss_fn: Computes the scalar loss of one batch with ``model``.
         lag: How many steps back the task needs the gradient to reach. Without it the memory
-            horizon is measured, and vanishing is not checked. Or what
+            horizon is measured, and vanishing is not checked; of a model without recurrence, whose
+            layers are judged in depth, there is none to give. Or what
             `steadygrad.tasks.estimate_lag` found, and findings say that it is an estimate.
         thresholds: What counts as vanishing, exploding, dead; see `Thresholds` for the defaults.
         sources: Where the loss enters at many steps, from how many to measure (median).
@@ -212,8 +238,9 @@ def diagnose(
             no network whose loss still falls.
 
     Raises:
-        ValueError: No recurrent layer, none called, a loss that is no scalar, a negative lag; a
-            model in DistributedDataParallel, or split over processes.
+        ValueError: No layer to look at, none called, a loss that is no scalar, a negative lag, or
+            one for a model without recurrence; a model in DistributedDataParallel, or split over
+            processes.
 
     Example:
         >>> import torch
@@ -226,8 +253,15 @@ def diagnose(
     steps, estimate = steps_of(lag), lag if isinstance(lag, LagEstimate) else None
     thresholds = thresholds or Thresholds()
     with looking_alone(model):
-        measured = gradient_through_time(model, loss_fn, lag=steps, sources=sources, rows=rows)
-    found = [f for flow in measured.flows.values() for f in judge_at(flow, lag, thresholds)]
+        if is_deep(model):
+            measured = _measured_in_depth(model, loss_fn, lag)
+        else:
+            measured = gradient_through_time(model, loss_fn, lag=steps, sources=sources, rows=rows)
+    depths = [flow.depth for flow in measured.flows.values()]
+    depths = tuple(d for d in [*depths, measured.depth] if d is not None)
+    found = judge_flows(measured.flows, lag, thresholds)
+    if measured.depth is not None:
+        found += judge_depth(measured.depth, thresholds)
     if losses and not of_losses(losses).rests():
         found = [f for f in found if not is_estimated(f)]
     for call, gradient in measured.borders:
@@ -250,5 +284,17 @@ def diagnose(
         measured.parameter_norms,
         thresholds,
         estimate,
+        depths,
         model,
     )
+
+
+def _measured_in_depth(model: nn.Module, loss_fn: Callable[[], Tensor], lag: Lag) -> Measured:
+    if lag is not None:
+        raise ValueError(
+            f"{type(model).__name__} holds no recurrent layer (no torch.nn.RNN, LSTM or GRU, no "
+            "cell of torch's, and no steadygrad layer), so that there is no way back through time "
+            f"to hold to a lag: got lag={lag!r}. Leave it out to have the layers judged in depth"
+        )
+    loss, log10_norm, parameter_norms = measured_through_depth(model, loss_fn)
+    return Measured(loss, {}, parameter_norms, depth=of_norms(log10_norm))

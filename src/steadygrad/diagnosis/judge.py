@@ -1,8 +1,17 @@
 """From quantities to findings: ask every fault for what it recognises."""
 
 from steadygrad.cells import CELLS
-from steadygrad.faults import CallFacts, Finding, History, LayerCase, Thresholds, known
+from steadygrad.faults import (
+    CallFacts,
+    DepthCase,
+    Finding,
+    History,
+    LayerCase,
+    Thresholds,
+    known,
+)
 from steadygrad.flow import TimeFlow
+from steadygrad.flow.through_depth import DepthCurve
 
 
 def judge(
@@ -27,6 +36,24 @@ def judge(
             return found
         findings += found
     return findings
+
+
+def judge_depth(
+    depth: DepthCurve,
+    thresholds: Thresholds,
+    optimizer: str | None = None,
+    explodes: bool = False,
+) -> list[Finding]:
+    """Name what is wrong with the gradient's way down the layers of a deep network.
+
+    Args:
+        depth: What reaches each layer.
+        thresholds: What decides.
+        optimizer: Name of its class, if known.
+        explodes: Whether the gradient explodes in time.
+    """
+    case = DepthCase(depth, thresholds, optimizer, explodes)
+    return [f for fault in known().values() for f in fault.in_depth(case)]
 
 
 def judge_history(history: History, thresholds: Thresholds) -> list[Finding]:

@@ -1,9 +1,10 @@
 """The lag that a network is held to: given, or estimated from its data."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from steadygrad.diagnosis.judge import judge
+from steadygrad.diagnosis.judge import judge, judge_depth
 from steadygrad.faults import Finding, Thresholds, known
 from steadygrad.faults.exploding import Exploding
 from steadygrad.flow import TimeFlow
@@ -45,6 +46,16 @@ def judge_at(flow: TimeFlow, lag: Lag, thresholds: Thresholds) -> list[Finding]:
     found = judge(flow, lag.needed, thresholds, "the estimated lag is")
     faults = known()
     return [_marked(f, lag) if faults[f.fault].needs_lag else f for f in found]
+
+
+def judge_flows(
+    flows: Mapping[str, TimeFlow], lag: Lag, thresholds: Thresholds, optimizer: str | None = None
+) -> list[Finding]:
+    """Name what is wrong with all layers of a model, in time and in depth."""
+    found = [f for flow in flows.values() for f in judge_at(flow, lag, thresholds)]
+    explodes = any(f.fault == Exploding.name for f in found)
+    depths = [flow.depth for flow in flows.values() if flow.depth is not None]
+    return found + [f for d in depths for f in judge_depth(d, thresholds, optimizer, explodes)]
 
 
 def _marked(finding: Finding, lag: LagEstimate) -> Finding:

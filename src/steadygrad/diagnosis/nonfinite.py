@@ -140,7 +140,7 @@ def _backward(call: Call, gradient: OutputGradient, step: int, rows: int | None)
 def _backward_looped(
     call: Call, gradient: OutputGradient, rows: int | None, step: int, limit: float
 ) -> Finding | None:
-    for name, tap in recurrence_of(call).retrace(gradient, rows).back().items():
+    for name, tap in recurrence_of(call).retrace(gradient, rows).back().taps.items():
         t = _overflow(tap, math.log10(limit))
         if t is not None:
             return _finding(

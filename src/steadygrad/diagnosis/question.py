@@ -181,9 +181,8 @@ def _decay(question: Question, limits: Thresholds) -> Estimate:
         x = torch.randn(length + 1, BATCH, INPUTS)
         target = torch.randn(question.hidden)
     measured = gradient_through_time(layer, lambda: (layer(x)[0][-1] @ target).sum(), lag=length)
-    slopes = {name: flow.by_lag.at(length) for name, flow in measured.flows.items()}
-    # The layer that sees least of the past is the one that learns nothing from it.
-    ratio = min(slopes.values())
+    # What reaches the lowest layer has come the whole way.
+    ratio = min(f.left.at(length) for f in measured.flows.values() if f.is_lowest)
     fault = None
     if question.lag is not None:
         low, high = math.log10(limits.vanishing), math.log10(limits.exploding)

@@ -22,8 +22,8 @@ def write_flow(rec: RowSink, step: int, flow: TimeFlow) -> None:
     """One row of the heat map per state, the ratio by lag, and the share of dead units."""
     for state, values in flow.log10_grad_by_state.items():
         rec.row(step, "log10_grad", flow.name, values, state=state)
-    if flow.by_lag.max_lag > 0:
-        rec.row(step, "log10_ratio", flow.name, flow.by_lag.log10_ratio)
+    if flow.left.max_lag > 0:
+        rec.row(step, "log10_ratio", flow.name, flow.left.log10_ratio)
     for gate, health in flow.gates.items():
         rec.row(step, f"gate:{gate}", flow.name, np.array([health.dead_share]))
 
@@ -37,7 +37,7 @@ def describe(flow: TimeFlow) -> dict[str, Any]:
         "how": flow.how,
         "exactness": flow.exactness,
         "horizon": flow.horizon,
-        "max_lag": flow.by_lag.max_lag,
+        "max_lag": flow.left.max_lag,
         "slope": flow.slope,
         "time_steps": flow.time_steps,
         "gates": {gate: health.dead_share for gate, health in flow.gates.items()},

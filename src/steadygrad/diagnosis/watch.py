@@ -48,7 +48,8 @@ def watch(
     replayed. A gradient scaler that is not given is found at its first step.
 
     Args:
-        model: Any model that holds recurrent layers, torch.nn's or ours; compiled or not.
+        model: Any model that holds recurrent layers, torch.nn's or ours; compiled or not. One
+            without recurrence is watched in depth, layer by layer.
         optimizer: Its optimiser, or what wraps it (accelerate, Lightning, Opacus); with
             ``step(closure)`` the gradients are looked at when the closure has run. A step that a
             gradient scaler skips is not seen, and no fault.
@@ -82,8 +83,8 @@ def watch(
 
     Raises:
         TypeError: The optimiser is none of torch's, and wraps none.
-        ValueError: The model holds no recurrent layer, or its parameters are split over processes
-            (FSDP2); the budget is no share; ``every`` or ``steps`` below 1.
+        ValueError: The model holds no layer to watch, or a lag is given and it has no recurrence;
+            its parameters are split over processes (FSDP2); the budget is no share; ``every`` or ``steps`` below 1.
         steadygrad.ranks.LostProcess: The watch was not made in every process.
 
     Example:

@@ -13,7 +13,9 @@ from steadygrad.faults.call import CallFacts as CallFacts
 from steadygrad.faults.clip_loose import ClipLoose as ClipLoose
 from steadygrad.faults.clip_tight import ClipTight as ClipTight
 from steadygrad.faults.dead import Dead as Dead
+from steadygrad.faults.depth import DepthCase as DepthCase
 from steadygrad.faults.exploding import Exploding as Exploding
+from steadygrad.faults.exploding_depth import ExplodingDepth as ExplodingDepth
 from steadygrad.faults.finding import Finding as Finding
 from steadygrad.faults.finding import Key as Key
 from steadygrad.faults.finding import confidence as confidence
@@ -30,6 +32,7 @@ from steadygrad.faults.saturated import Saturated as Saturated
 from steadygrad.faults.thresholds import Thresholds as Thresholds
 from steadygrad.faults.truncated import Truncated as Truncated
 from steadygrad.faults.vanishing import Vanishing as Vanishing
+from steadygrad.faults.vanishing_depth import VanishingDepth as VanishingDepth
 
 FAULTS: dict[str, Fault] = known()
 """Every fault of the house by name, the worst first."""

@@ -10,6 +10,7 @@ from steadygrad.faults.history import History
 
 if TYPE_CHECKING:
     from steadygrad.faults.call import CallFacts
+    from steadygrad.faults.depth import DepthCase
     from steadygrad.faults.layer import LayerCase
     from steadygrad.faults.thresholds import Thresholds
 
@@ -56,11 +57,13 @@ class Moment:
         history: Of its steps.
         limits: The thresholds.
         passing: Findings that were not there from the first look on, and have not lasted since.
+        steps: That the training has done, if known.
     """
 
     history: History
     limits: "Thresholds"
     passing: Container[Key]
+    steps: int | None = None
 
 
 class Fault(ABC):
@@ -70,6 +73,7 @@ class Fault(ABC):
     from here; nothing else lists faults. It overrides the rules that it needs:
 
     - `in_layer`, from the exact gradient in one direction of one layer;
+    - `in_depth`, from what of the gradient reaches each layer of a deep network;
     - `in_training`, from the norms, steps and losses of a training;
     - `in_call`, from how the data meets a layer;
     - `waits`, to hold a finding back while the training may still mend itself;
@@ -107,6 +111,10 @@ class Fault(ABC):
         """Return what is found in one direction of one layer."""
         return ()
 
+    def in_depth(self, case: "DepthCase") -> Iterable[Finding]:
+        """Return what is found in the layers of a deep network, recurrent or not."""
+        return ()
+
     def in_training(self, history: History, limits: "Thresholds") -> Iterable[Finding]:
         """Return what is found in the steps of a training; nothing without enough numbers."""
         return ()
@@ -118,6 +126,10 @@ class Fault(ABC):
     def waits(self, finding: Finding, moment: Moment) -> bool:
         """Whether a finding of this fault is held back for now."""
         return False
+
+    def weighed(self, finding: Finding, moment: Moment) -> Finding:
+        """Say how much a finding is worth at this moment of the training."""
+        return finding
 
     def tuned(self, finding: Finding) -> tuple[str, ...]:
         """Remedies whose options follow from the evidence; they are tried before all others."""

@@ -25,30 +25,32 @@ class Exploding(Fault):
     symptom: ClassVar[str] = "the loss jumps, spikes or becomes NaN"
     look_at: ClassVar[str] = "norms of `sg.watch`, slope of the gradient by lag"
     measured: ClassVar[str] = (
-        "|dL/dh_(t-k)| / |dL/dh_t| by replay in float64, at the required lag or, without one, "
-        "where it is largest."
+        "Norm of the gradient at all states of a layer, at every step back, over that of what the "
+        "loss sends into the top layer, by replay in float64; where it is largest."
     )
     colour: ClassVar[str] = "#d44a18"
     advice: ClassVar[tuple[str, ...]] = ("lower the learning rate",)
     thresholds: ClassVar[Mapping[str, Threshold]] = {
         "exploding": Threshold(
-            100.0, "a ratio |dL/dh_(t-lag)| / |dL/dh_t| above this is a fault", above=1.0
+            100.0,
+            "the gradient at some earlier step more than so many times as large is a fault",
+            above=1.0,
         ),
     }
     caused_by: ClassVar[tuple[str, ...]] = ("lr-high",)
 
     def in_layer(self, case: LayerCase) -> Iterable[Finding]:
-        ratio, high = case.log10_ratio, math.log10(case.limits.exploding)
-        if ratio is None or not ratio > high:
+        if case.peak is None or not case.explodes:
             return
-        name = case.flow.name
+        (at, ratio), name = case.peak, case.flow.name
         yield self.finding(
             name,
-            f"The gradient in {name} grows in the backward pass: {case.at} steps earlier it is "
+            f"The gradient in {name} grows in the backward pass: {at} steps earlier it is "
             f"{times(ratio)} times as large.",
-            lag=case.at,
-            evidence=case.travel | {"threshold": case.limits.exploding},
-            confidence=confidence(ratio - high, case.is_exact),
+            lag=at,
+            evidence=case.travel
+            | {"log10_ratio": ratio, "lag_measured": at, "threshold": case.limits.exploding},
+            confidence=confidence(ratio - math.log10(case.limits.exploding), case.is_exact),
         )
 
     def waits(self, finding: Finding, moment: Moment) -> bool:

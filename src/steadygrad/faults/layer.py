@@ -13,7 +13,10 @@ from steadygrad.faults.finding import Finding, confidence
 from steadygrad.faults.thresholds import Thresholds
 
 if TYPE_CHECKING:
+    from steadygrad.flow.by_lag import LagCurve
     from steadygrad.flow.through_time import TimeFlow
+
+KEPT_FOR = 10  # times the lag: a gate that keeps its state for longer than that writes nothing
 
 
 @final
@@ -57,22 +60,34 @@ class LayerCase:
         return self.is_cut and bool(self.flow.truncate)
 
     @cached_property
-    def at(self) -> int:
-        """The lag that is looked at: the required one, or where the gradient is largest."""
-        curve = self.flow.by_lag
-        return (
-            min(self.lag, curve.max_lag)
-            if self.lag is not None
-            else int(np.argmax(curve.log10_ratio))
-        )
+    def kept(self) -> float | None:
+        """log10 of what is left at the required lag, all the way; None if not to be judged.
+
+        Of a stack the lowest layer alone is judged: which of them keeps the memory is no matter.
+        """
+        way = self.flow.left
+        if self.lag is None or self.is_cut_by_layer or not self.flow.is_lowest:
+            return None
+        return float(way.kept(self.lag)) if _is_number(way) else None
 
     @cached_property
-    def log10_ratio(self) -> float | None:
-        """log10 of what is left of the gradient at `at`; None if that is not to be judged."""
-        curve = self.flow.by_lag
-        if self.is_cut_by_layer or curve.max_lag < 1 or np.isnan(curve.log10_ratio).any():
+    def peak(self) -> tuple[int, float] | None:
+        """The lag at which the gradient has grown most on its way back, and by how much, as log10.
+
+        Growth is told from the top of the stack: a low layer's own lag 0 may be next to nothing,
+        where the gradient fades in depth. None if it is not to be judged.
+        """
+        curve = self.flow.by_lag if self.flow.from_top is None else self.flow.from_top
+        if self.is_cut_by_layer or not _is_number(curve):
             return None
-        return float(curve.at(self.at))
+        ratio = curve.log10_ratio
+        at = int(np.argmax(ratio))
+        return at, float(ratio[at] - max(ratio[0], 0.0))
+
+    @property
+    def explodes(self) -> bool:
+        """Whether the gradient grows beyond the threshold on its way back."""
+        return self.peak is not None and self.peak[1] > math.log10(self.limits.exploding)
 
     @property
     def is_exact(self) -> bool:
@@ -83,7 +98,7 @@ class LayerCase:
     def has_vanished(self) -> bool:
         """Whether less than the threshold is left at a lag that the task needs."""
         low = math.log10(self.limits.vanishing)
-        return self.lag is not None and self.log10_ratio is not None and self.log10_ratio < low
+        return self.kept is not None and self.kept < low and not self.explodes
 
     @property
     def how(self) -> dict[str, str]:
@@ -93,10 +108,8 @@ class LayerCase:
     @property
     def travel(self) -> dict[str, Any]:
         """The numbers of the gradient's way back, for the evidence."""
-        curve = self.flow.by_lag
+        curve = self.flow.left
         return {
-            "log10_ratio": self.log10_ratio,
-            "lag_measured": self.at,
             "horizon": curve.horizon(math.log10(self.limits.vanishing)),
             "slope_decades_per_step": curve.slope,
             "loss_enters": "at one step" if curve.mode == "total" else "at many steps",
@@ -116,10 +129,12 @@ class LayerCase:
             return False
         value = float(self.flow.gates[gate].mean_value.mean())
         keeps = value > 0.5 if self.keeping[1] > 0 else value < 0.5
-        # An LSTM writes through another gate; where one gate does both, nothing is written any
-        # more.
+        # An LSTM writes through another gate; where one gate does both, next to nothing is written
+        # any more, which is what a memory of the lag that the task needs comes to.
         writes_elsewhere = gate == "forget" and "input" in self.flow.gates
-        return (keeps and writes_elsewhere) or (self.has_vanished and not keeps)
+        written = 1 - value if self.keeping[1] > 0 else value
+        suits = self.lag is not None and written * KEPT_FOR * self.lag >= 1
+        return (keeps and (writes_elsewhere or suits)) or (self.has_vanished and not keeps)
 
     def shut_units(self, fault: Fault, is_relu: bool, what: str) -> Iterator[Finding]:
         """Findings on gates whose units are shut: of rectified ones, or of the others."""
@@ -128,9 +143,10 @@ class LayerCase:
             if (health.activation == "relu") != is_relu:
                 continue
             share = health.shut_share
+            does = "only flip between their ends, where they have no slope" if health.is_moving else what
             yield fault.finding(
                 self.flow.name,
-                f"{share:.0%} of the units of the {gate} gate of {self.flow.name} {what}: they "
+                f"{share:.0%} of the units of the {gate} gate of {self.flow.name} {does}: they "
                 "pass no gradient on and cannot be trained.",
                 gate=gate,
                 evidence={
@@ -144,6 +160,11 @@ class LayerCase:
                 },
                 confidence=confidence(share / self.limits.dead_share - 1),
             )
+
+
+def _is_number(curve: "LagCurve") -> bool:
+    """Whether there is a way back, and no NaN on it."""
+    return curve.max_lag >= 1 and not np.isnan(curve.log10_ratio).any()
 
 
 def times(log10: float) -> str:

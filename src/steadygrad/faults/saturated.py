@@ -21,7 +21,8 @@ class Saturated(Fault):
     look_at: ClassVar[str] = "gate health in the diagnosis"
     measured: ClassVar[str] = (
         "Mean derivative and spread of the gate over steps and sequences, unit by unit: below a "
-        "hundredth of the largest possible, and not moving."
+        "hundredth of the largest possible, and not moving; or moving between the ends alone, and "
+        "below a millionth. A gate that keeps its state for as long as the task needs is none."
     )
     colour: ClassVar[str] = "#a36c46"
     thresholds: ClassVar[Mapping[str, Threshold]] = {

@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import ClassVar, final
 
 from steadygrad.faults.base import Fault, Moment, Threshold
 from steadygrad.faults.finding import Finding, confidence
 from steadygrad.faults.layer import LayerCase, times
 from steadygrad.faults.thresholds import Thresholds
+
+UNTRAINED = 10  # steps up to which a network is taken for the one it started as
 
 
 @final
@@ -23,17 +26,19 @@ class Vanishing(Fault):
     symptom: ClassVar[str] = "the loss stops at what can be said without memory"
     look_at: ClassVar[str] = "`sg.diagnose(model, loss_fn, lag=L)`, horizon and log10 ratio"
     measured: ClassVar[str] = (
-        "|dL/dh_(t-k)| / |dL/dh_t| by replay in float64, at the required lag, or at one estimated "
-        "from the data. Without any lag vanishing is not checked: a network that needs no memory "
-        "may have none. A watch that is told the losses waits for them where the gradient is "
-        "small and not yet lost, and where the lag is an estimate."
+        "The whole way: |dL_t/dx_(t-k)| at the input of the lowest recurrent layer, through all "
+        "states of all layers above it, over the largest up to there, by replay in float64, at the "
+        "required lag, or at one estimated from the data. Where no input has any influence, at "
+        "the states. Without any lag vanishing is not checked: a network that needs no memory may "
+        "have none. A watch that is told the losses waits for them where the gradient is small "
+        "and not yet lost, and where the lag is an estimate."
     )
     colour: ClassVar[str] = "#d74066"
     needs_lag: ClassVar[bool] = True
     thresholds: ClassVar[Mapping[str, Threshold]] = {
         "vanishing": Threshold(
             1e-4,
-            "at the required lag, a ratio |dL/dh_(t-lag)| / |dL/dh_t| below this is a fault",
+            "at the required lag, less than this of the largest |dL_t/dx_(t-k)| is a fault",
         ),
         "unlikely": Threshold(
             1e-12,
@@ -48,19 +53,34 @@ class Vanishing(Fault):
         # Gates that are shut explain that nothing passes, and are reported in its place.
         if not case.has_vanished or any(True for _ in case.shut_gates()):
             return
-        ratio, low = case.log10_ratio, math.log10(case.limits.vanishing)
-        assert ratio is not None  # of what has vanished it is known
-        name, horizon = case.flow.name, case.flow.by_lag.horizon(low)
+        ratio, low = case.kept, math.log10(case.limits.vanishing)
+        assert ratio is not None and case.lag is not None  # of what has vanished they are known
+        name, way = case.flow.name, case.flow.left
+        horizon, at = way.horizon(low), min(case.lag, way.max_lag)
         yield self.finding(
             name,
             f"The gradient in {name} vanishes in the backward pass: beyond {horizon} steps less "
-            f"than {case.limits.vanishing:g} of it is left; after {case.at} steps it is "
+            f"than {case.limits.vanishing:g} of it is left; after {at} steps it is "
             f"{times(ratio)}, and {case.need} {case.lag}.",
             gate=_stuck(case),
             lag=case.lag,
-            evidence=case.travel | {"threshold": case.limits.vanishing},
+            evidence=case.travel
+            | {
+                "log10_ratio": ratio,
+                "lag_measured": at,
+                "log10_ratio_at_states": case.flow.by_lag.at(case.lag),
+                "threshold": case.limits.vanishing,
+            },
             confidence=confidence(low - ratio, case.is_exact),
         )
+
+    def weighed(self, finding: Finding, moment: Moment) -> Finding:
+        """Of a network that has not been trained yet, it is half as sure: some find their way."""
+        if moment.steps is None or moment.steps > UNTRAINED:
+            return finding
+        sure = None if finding.confidence is None else finding.confidence / 2
+        text = f"{finding.text} That is how the network starts; training may yet change it."
+        return replace(finding, text=text, confidence=sure)
 
     def waits(self, finding: Finding, moment: Moment) -> bool:
         """A ratio that the optimiser's rescaling may still use is a fault once the loss stands."""

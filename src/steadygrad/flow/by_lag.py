@@ -18,15 +18,6 @@ QUANTITIES: tuple[Quantity, ...] = (
     ),
     declare(
         Quantity(
-            "horizon",
-            "steps",
-            "How many steps back at least 1e-4 of the gradient reaches.",
-            title="Horizon",
-            at_look=smallest("horizon"),
-        )
-    ),
-    declare(
-        Quantity(
             "slope",
             "decades per step",
             "Powers of ten that each step back costs (0: nothing lost).",
@@ -42,13 +33,14 @@ class LagCurve:
     r"""Share of the gradient left after ``k`` steps back, as log10.
 
     .. math::
-        r(k) = \log_{10} \frac{|\partial L / \partial h_{s-k}|}{|\partial L / \partial h_s|}
+        r(k) = \log_{10} \frac{|\partial L / \partial s_{s-k}|}{|\partial L / \partial s_s|}
 
-    from a source step ``s``, the last one at which the loss enters.
+    from a source step ``s``, the last one at which the loss enters; of the states of a layer, or of
+    its input.
 
     Attributes:
-        log10_ratio: ``(K,)``, entry ``k`` is the lag; the first is 0. ``-inf`` where nothing is
-            left, ``+inf`` where the gradient is infinite, ``nan`` where it is NaN.
+        log10_ratio: ``(K,)``, entry ``k`` is the lag. ``-inf`` where nothing is left, ``+inf``
+            where the gradient is infinite, ``nan`` where it is NaN.
         sources: How many source steps this is the median of.
         mode: ``"total"``: the loss enters at one step, and the total gradient is measured.
             ``"per source"``: it enters at many, and each source is measured by itself.
@@ -90,12 +82,13 @@ class LagCurve:
     def horizon(self, log10_threshold: float = -4.0) -> int | None:
         """The longest lag up to which the ratio never falls below the threshold.
 
-        Equal to `max_lag` if it never does (the true horizon may lie beyond); None if there is no
-        lag to measure, or the gradient is NaN.
+        As in `kept`, the ratio is that to the largest so far. Equal to `max_lag` if it never does
+        (the true horizon may lie beyond); None if there is no lag to measure, or the gradient is
+        NaN.
         """
         if self.max_lag < 1 or np.isnan(self.log10_ratio).any():
             return None
-        below = np.flatnonzero(self.log10_ratio < log10_threshold)
+        below = np.flatnonzero(_to_largest(self.log10_ratio) < log10_threshold)
         return int(below[0]) - 1 if len(below) else self.max_lag
 
     def at(self, lag: int) -> float:
@@ -107,20 +100,53 @@ class LagCurve:
             return float("nan")
         return float(self.log10_ratio[min(lag, self.max_lag)])
 
+    def kept(self, lag: int) -> float:
+        r"""What is left at ``lag`` of the largest gradient up to there.
 
-def curve(tap: Tap, source: Tensor, state: str = "h") -> NDArray[np.float64]:
-    """Measure the ratio from a source step of each row.
+        .. math:: X(L) = r(L) - \max_{j \le L} r(j)
+
+        A gradient that first grows and then fades has faded, though it may be no smaller than at
+        its source. NaN if none was measured, or one is NaN.
+        """
+        if self.max_lag < 0:
+            return float("nan")
+        return float(_to_largest(self.log10_ratio)[min(lag, self.max_lag)])
+
+
+def _to_largest(ratio: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each entry to the largest up to it; what is infinite is not lost."""
+    largest = np.maximum.accumulate(ratio)
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isposinf(ratio), 0.0, ratio - largest)
+
+
+def curve(tap: Tap, source: Tensor, sent: Tensor | None = None) -> NDArray[np.float64]:
+    """Measure the ratio of all states together from a source step of each row.
 
     Args:
         tap: Norms that a backward loop saw.
         source: ``(B,)``, the source's time step of each row; -1 leaves a row out.
-        state: Which state.
+        sent: ``(B,)``, log10 of what the ratio is to; each row's own norm at its source if not
+            given.
 
     Returns:
         ``(K,)``, log10 ratios by lag. At each lag the norm is over the rows that reach so far
         back, and is compared with the same rows' norm at their sources.
     """
-    norms, present = tap.log10_norm[tap.states.index(state)].cpu(), tap.present.cpu()
+    # What a step hands on is all its states: an LSTM may keep in c what h does not show.
+    norms = log10_sum_squares(tap.log10_norm.movedim(0, -1))
+    return curve_of(norms, tap.present, source, tap.reverse, sent)
+
+
+def curve_of(
+    norms: Tensor, present: Tensor, source: Tensor, reverse: bool, sent: Tensor | None = None
+) -> NDArray[np.float64]:
+    """As `curve`, of log10 norms ``(T, B)`` and which of them there are.
+
+    Where nothing arrives in the first steps, as behind a delay, the ratio is to the first that
+    does; nothing is lost before it. NaN where nothing arrives at all.
+    """
+    norms, present = norms.cpu(), present.cpu()
     source = source.cpu()
     steps = norms.shape[0]
     kept = (source >= 0).nonzero().flatten()
@@ -128,16 +154,20 @@ def curve(tap: Tap, source: Tensor, state: str = "h") -> NDArray[np.float64]:
         return np.empty(0)
     first = torch.where(present, torch.arange(steps)[:, None], steps).amin(0)
     end = present.sum(0) - 1
-    reach = (end - source if tap.reverse else source - first)[kept]
+    reach = (end - source if reverse else source - first)[kept]
     longest = int(reach.max())
     lags = torch.arange(longest + 1)
-    index = (source[kept] + lags[:, None]) if tap.reverse else (source[kept] - lags[:, None])
+    index = (source[kept] + lags[:, None]) if reverse else (source[kept] - lags[:, None])
     valid = lags[:, None] <= reach
     values = norms[index.clamp(0, steps - 1), kept]
-    start = values[0].expand_as(values)
     there = log10_sum_squares(values.masked_fill(~valid, -torch.inf))
-    here = log10_sum_squares(start.masked_fill(~valid, -torch.inf))
-    return (there - here).numpy()
+    arrives = (~torch.isneginf(there)).nonzero().flatten().tolist()
+    at = arrives[0] if arrives else 0
+    start = (values[at] if sent is None else sent.cpu()[kept]).expand_as(values)
+    ratio = there - log10_sum_squares(start.masked_fill(~valid, -torch.inf))
+    if sent is None:
+        ratio[:at] = 0.0
+    return ratio.numpy()
 
 
 def median_curve(curves: list[NDArray[np.float64]], mode: str) -> LagCurve:

@@ -83,7 +83,7 @@ def gradient_by_source(
             taken: dict[str, list[NDArray[np.float64]]] = {}
             for step in steps:
                 part = part_of(calls, index, top, way.only_from(grads[top], step))
-                for name, norms in _norms(again.back(part)).items():
+                for name, norms in _norms(again.back(part).taps).items():
                     taken.setdefault(name, []).append(norms)
             found |= {n: BySource(np.array(steps), np.stack(v)) for n, v in taken.items()}
     return found
@@ -120,7 +120,7 @@ def gradient_by_term(
             found[name] = {}
             for call, grad in zip(calls, grads, strict=True):
                 if is_reached(grad):
-                    found[name] |= _norms(recurrence_of(call).retrace(grad, rows).back())
+                    found[name] |= _norms(recurrence_of(call).retrace(grad, rows).back().taps)
     return found
 
 

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
 from steadygrad.flow.hooks import Hook
+from steadygrad.flow.through_depth import DEEP
 from steadygrad.nn import LayerView, Looped, view
 from steadygrad.nn.arrangement import Arrangement
 from steadygrad.nn.layer_view import layers_in
@@ -47,6 +48,8 @@ class Call:
         layout: How the rows lie, where that is not what the layer itself would take.
         chain: The calls that this one stands for; None if it is one call.
         severed: Steps after which a chain hands its state on by value alone; None for never.
+        fed: Numbers of the earlier calls, among those caught, whose results the input was made of.
+        below: Names of the calls that feed this one, chains as one; the call itself not among them.
     """
 
     name: str
@@ -64,6 +67,8 @@ class Call:
     layout: Arrangement | None = None
     chain: "Chain | None" = None
     severed: int | None = None
+    fed: tuple[int, ...] = ()
+    below: tuple[str, ...] = ()
 
     @property
     def is_viewed(self) -> bool:
@@ -133,6 +138,8 @@ class Call:
             self.layout,
             None,  # its links have graphs
             self.severed,
+            self.fed,
+            self.below,
         )
 
 
@@ -156,6 +163,13 @@ def measurable_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         if isinstance(module, (Looped, nn.RNNCellBase)):
             named[_name(path, wrapper, module)] = module
     yield from sorted(named.items(), key=lambda item: order[item[1]])
+
+
+def is_deep(model: nn.Module) -> bool:
+    """Whether a model has layers, but nothing that can be followed through time."""
+    return next(measurable_layers(model), None) is None and any(
+        isinstance(module, DEEP) for module in model.modules()
+    )
 
 
 def _name(path: str, wrapper: str, module: nn.Module) -> str:
@@ -183,6 +197,7 @@ class Capture:
 
     Args:
         model: Any model that holds recurrent layers.
+        may_be_empty: Whether one without any is accepted, too.
 
     Raises:
         ValueError: The model holds none.
@@ -196,12 +211,12 @@ class Capture:
         """Yield name and module of every layer that is caught."""
         return measurable_layers(model)
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, may_be_empty: bool = False) -> None:
         self.calls: list[Call] = []
         self._count: dict[nn.Module, int] = {}
         self._era = 0  # which time round the calls are counted from 0
         self.layers = dict(self.find(model))
-        if not self.layers:
+        if not self.layers and not may_be_empty:
             raise ValueError(
                 f"{type(model).__name__} holds no recurrent layer: no torch.nn.RNN, LSTM or GRU, "
                 "no cell of torch's, and no steadygrad layer"
@@ -278,6 +293,7 @@ class Capture:
                     any(s.grad_fn is not None for s in state),
                     number=len(self.calls),
                     handed=self._made_by(layer, state),
+                    fed=self._fed_by(x),
                 )
             )
             self._sign(self.calls[-1])
@@ -296,9 +312,19 @@ class Capture:
 
     def _made_by(self, layer: nn.Module, state: tuple[Tensor, ...]) -> int | None:
         """The nearest earlier call in the graph of a state, if it is one of the same layer."""
+        # What lies behind the call of another layer is not handed on.
+        found = self._nearest(state)
+        return next((n for n in found if self.calls[n].layer is layer), None)
+
+    def _fed_by(self, x: Tensor | PackedSequence) -> tuple[int, ...]:
+        """The nearest earlier calls in the graph of an input."""
+        return tuple(self._nearest((x.data if isinstance(x, PackedSequence) else x,)))
+
+    def _nearest(self, values: tuple[Tensor, ...]) -> Iterator[int]:
+        """Numbers of the earlier calls that tensors were made from, the nearest first."""
         if not self.is_linking:
-            return None
-        todo = [s.grad_fn for s in state if s.grad_fn is not None]
+            return
+        todo = [v.grad_fn for v in values if v.grad_fn is not None]
         seen = set(todo)
         at = 0
         while at < len(todo) and at < _FARTHEST:
@@ -306,14 +332,12 @@ class Capture:
             at += 1
             owner, era, number = _metadata(node).get(_SIGNED, (None, None, None))
             if owner == id(self) and era == self._era and number is not None:
-                if self.calls[number].layer is layer:
-                    return number
-                continue  # what lies behind the call of another layer is not handed on
+                yield number
+                continue
             for below, _ in node.next_functions:
                 if below is not None and below not in seen:
                     seen.add(below)
                     todo.append(below)
-        return None
 
     def _enter(
         self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -282,7 +282,17 @@ def chained(calls: Sequence[Call], apart: frozenset[str] = frozenset()) -> list[
         passes[number] = rows
         group_of[number] = group_of.pop(before)
         groups[group_of[number]].append(number)
-    return list(_named(calls, groups, passes, apart))
+    return _stacked(calls, list(_named(calls, groups, passes, apart)))
+
+
+def _stacked(calls: Sequence[Call], made: Sequence[tuple[Sequence[int], Call]]) -> list[Call]:
+    """What was made of the calls, each with the names of those that feed it."""
+    names = {number: call.name for numbers, call in made for number in numbers}
+    found: list[Call] = []
+    for numbers, call in made:
+        below = [names[f] for number in numbers for f in calls[number].fed]
+        found.append(replace(call, below=tuple(n for n in dict.fromkeys(below) if n != call.name)))
+    return found
 
 
 def _named(
@@ -290,7 +300,8 @@ def _named(
     groups: Sequence[Sequence[int]],
     passes: dict[int, Tensor],
     apart: frozenset[str],
-) -> Iterator[Call]:
+) -> Iterator[tuple[Sequence[int], Call]]:
+    """What each group is from now on, with the calls it stands for."""
     seen: dict[str, int] = {}
     for group in groups:
         first = calls[group[0]]
@@ -301,12 +312,12 @@ def _named(
             for number in group:
                 seen[layer] = seen.get(layer, 0) + 1
                 own = f"{layer}#{seen[layer]}" if seen[layer] > 1 else layer
-                yield replace(calls[number], name=own)
+                yield (number,), replace(calls[number], name=own)
             continue
         seen[layer] = seen.get(layer, 0) + 1
         none = torch.zeros(first.arranged.batch, dtype=torch.bool)
         chain = Chain([calls[n] for n in group], [none, *(passes[n] for n in group[1:])])
-        yield chain.call(name)
+        yield group, chain.call(name)
 
 
 def _can_link(call: Call) -> bool:

@@ -39,6 +39,14 @@ A dead unit may still be fetched back by training, and a gate that keeps its mem
 design; a shut one is out of reach.
 """
 
+FLIPS_BELOW = {"sigmoid": 2.5e-7, "tanh": 1e-6, "relu": -1.0}
+"""Mean derivative at or below which a unit is shut though it moves: a millionth of the largest.
+
+A trained gate that jumps between its ends passes through its slope now and then, and has some at
+both. One that has none anywhere, over all steps and sequences, only flips with the sign of an
+argument that is far too large: no training reaches it.
+"""
+
 
 @dataclass(frozen=True)
 class GateHealth:
@@ -66,11 +74,22 @@ class GateHealth:
 
     @property
     def _shut(self) -> Tensor:
-        return self._still_below(SHUT_BELOW[self.activation])
+        flips = self.mean_derivative <= FLIPS_BELOW[self.activation]
+        return self._still_below(SHUT_BELOW[self.activation]) | flips
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether most units that are shut move: they flip between the ends of the gate."""
+        moves = self.std_value > STUCK_BELOW[self.activation]
+        return float((self._shut & moves).sum()) > float(self._shut.sum()) / 2
 
     @property
     def shut_share(self) -> float:
-        """Share of units that do not move and pass less than a hundredth of what they could."""
+        """Share of units that pass next to nothing, for good.
+
+        They do not move and pass less than a hundredth of what they could, or they flip between
+        their ends and pass less than a millionth.
+        """
         return float(self._shut.double().mean())
 
     @property

@@ -28,6 +28,7 @@ class LiveCapture(Capture):
     Args:
         model: Whose recurrent layers.
         limit: Rows of a training step that are wanted at most, where it has micro-batches.
+        may_be_empty: As of `Capture`.
 
     Attributes:
         is_keeping: Whether rows of earlier micro-batches are kept, and calls linked.
@@ -36,8 +37,8 @@ class LiveCapture(Capture):
         seconds: Time that was spent on this; whoever asks sets it to zero.
     """
 
-    def __init__(self, model: nn.Module, limit: int = 0) -> None:
-        super().__init__(model)
+    def __init__(self, model: nn.Module, limit: int = 0, may_be_empty: bool = False) -> None:
+        super().__init__(model, may_be_empty)
         self.limit = limit
         self.is_keeping = True
         self.begun = 0

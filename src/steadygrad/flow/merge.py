@@ -34,6 +34,7 @@ class Part:
         last: The final states, each ``(L*D, B, ·)``.
         reached: Whether a gradient arrived at the output, and at each final state.
         goes_on: As in `Call`.
+        below: As in `Call`.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Part:
     last: tuple[Tensor, ...]
     reached: tuple[bool, ...]
     goes_on: bool
+    below: tuple[str, ...] = ()
 
 
 def part_of_call(call: Call, grad: OutputGradient, limit: int | None = None) -> Part:
@@ -62,6 +64,7 @@ def part_of_call(call: Call, grad: OutputGradient, limit: int | None = None) -> 
         tuple(map(_kept, values.last)),
         tuple(g is not None for g in (grad[0], *grad[1])),
         call.goes_on,
+        call.below,
     )
 
 
@@ -121,6 +124,7 @@ def _one(parts: Sequence[Part], layer: nn.Module) -> tuple[Call, OutputGradient]
         goes_on=any(part.goes_on for part in parts),
         noise=_noise(rows, over_time, order, device),
         layout=Arrangement.of(packed),
+        below=parts[0].below,
     )
     reached = [any(flags) for flags in zip(*(part.reached for part in parts), strict=True)]
     output = over_time([r.output for r in rows]) if reached[0] else None

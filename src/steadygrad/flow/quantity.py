@@ -78,10 +78,13 @@ def to_record() -> dict[str, Any]:
 
 
 def smallest(attribute: str) -> AtLook:
-    """The smallest value of an attribute of `TimeFlow` over the layers that have one."""
+    """The smallest value of an attribute of `TimeFlow` over the layers that have one.
+
+    Of a stack the lowest layer counts, at which the whole way ends.
+    """
 
     def take(flows: Mapping[str, "TimeFlow"]) -> float | None:
-        values = [getattr(flow, attribute) for flow in flows.values()]
+        values = [getattr(flow, attribute) for flow in flows.values() if flow.is_lowest]
         return min((float(v) for v in values if v is not None), default=None)
 
     return take

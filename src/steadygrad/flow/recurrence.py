@@ -51,6 +51,20 @@ class Strand:
     severed: int | None = None
 
 
+@dataclass(frozen=True)
+class Walk:
+    """What one walk back through a call has seen.
+
+    Attributes:
+        taps: The gradient at every state, by the name of the strand.
+        at_input: ``(T, B)``, log10 norm of the gradient at the input of each step; None where the
+            steps are not those of the input, or there is no input.
+    """
+
+    taps: dict[str, Tap]
+    at_input: Tensor | None
+
+
 class Retrace(ABC):
     """A call run again in float64.
 
@@ -65,8 +79,8 @@ class Retrace(ABC):
     strands: dict[str, Strand]
 
     @abstractmethod
-    def back(self, part: OutputGradient | None = None) -> dict[str, Tap]:
-        """Walk back from a gradient at the results, by name what was seen.
+    def back(self, part: OutputGradient | None = None) -> Walk:
+        """Walk back from a gradient at the results.
 
         Args:
             part: Shaped as the results of the call; what the whole loss sent if not given.
@@ -98,6 +112,15 @@ class Recurrence(ABC):
         """The part of a gradient at the results that enters at one step."""
 
     @abstractmethod
+    def sent(self, grad: OutputGradient, limit: int | None) -> Tensor:
+        """``(B,)``: log10 norm of what a gradient at the results sends into each row.
+
+        Args:
+            grad: Shaped as the results of the call.
+            limit: Rows of the batch to use at most.
+        """
+
+    @abstractmethod
     def retrace(self, grad: OutputGradient, limit: int | None) -> Retrace:
         """Run the call again, with at most so many rows of its batch."""
 
@@ -119,6 +142,14 @@ class ViewedCall(Recurrence):
 
     def only_from(self, grad: OutputGradient, step: int) -> OutputGradient:
         return only_from(self.call, grad, step)
+
+    def sent(self, grad: OutputGradient, limit: int | None) -> Tensor:
+        rows = rows_of(self.call, grad, limit)
+        output = rows.output.double().square().sum(1)
+        total = Layout(rows.batch_sizes).pad(output, 0).sum(0)
+        for state in rows.last:
+            total = total + state.double().square().sum((0, 2))
+        return 0.5 * total.log10().cpu()
 
     def retrace(self, grad: OutputGradient, limit: int | None) -> Retrace:
         return _Replayed(self.call, grad, limit)
@@ -144,15 +175,17 @@ class _Replayed(Retrace):
             for key, seen in replay.observe().items()
         }
 
-    def back(self, part: OutputGradient | None = None) -> dict[str, Tap]:
+    def back(self, part: OutputGradient | None = None) -> Walk:
         replay = self._replay
         if part is None:
-            taps = replay.backward()
+            taps, grads = replay.walk()
         else:
             rows = rows_of(self._call, part, self.rows)
-            taps = replay.backward(rows.output, rows.last)
+            taps, grads = replay.walk(rows.output, rows.last)
         view = replay.view
-        return {view.name(key, self._call.name): taps[key] for key in view.keys if key in taps}
+        named = {view.name(key, self._call.name): taps[key] for key in view.keys if key in taps}
+        norms = torch.linalg.vector_norm(grads, dim=1).log10()
+        return Walk(named, Layout(replay.rows.batch_sizes).pad(norms, -torch.inf).cpu())
 
     def entries(self, part: OutputGradient) -> Tensor:
         rows = rows_of(self._call, part, self.rows)
@@ -175,6 +208,14 @@ class LoopedCall(Recurrence):
         steps = len(self.entries(grad))
         kept = last if step == steps - 1 else tuple(None for _ in last)
         return None if output is None else self._layer.only(self._input, output, step), kept
+
+    def sent(self, grad: OutputGradient, limit: int | None) -> Tensor:
+        total = torch.zeros(self.entries(grad).shape[1], dtype=torch.float64)
+        axes = (self._layer.batch_axis_of_output, *(self._layer.batch_axis for _ in grad[1]))
+        for g, axis in zip((grad[0], *grad[1]), axes, strict=True):
+            if g is not None:
+                total += g.detach().movedim(axis, 0).flatten(1).abs().double().square().sum(1).cpu()
+        return 0.5 * (total if limit is None or self._layer.mixes_rows else total[:limit]).log10()
 
     def retrace(self, grad: OutputGradient, limit: int | None) -> Retrace:
         return _CalledAgain(self.call, self._layer, self._input, grad, limit)
@@ -252,7 +293,7 @@ class _CalledAgain(Retrace):
         output = self._results[0].detach()
         return _entered(self._layer, self._x.detach(), self._cut(part), output)
 
-    def back(self, part: OutputGradient | None = None) -> dict[str, Tap]:
+    def back(self, part: OutputGradient | None = None) -> Walk:
         output, last = self._whole if part is None else self._cut(part)
         pairs = [
             (r, g.detach().to(r.dtype))
@@ -261,15 +302,16 @@ class _CalledAgain(Retrace):
         ]
         found = {name: self._named(states) for name, states in self._states.items()}
         wanted = [v for states in found.values() for by in states.values() for v in by.values()]
-        got = torch.autograd.grad(
+        *got, at_input = torch.autograd.grad(
             [r for r, _ in pairs],
-            wanted,
+            [*wanted, self._x],
             [g for _, g in pairs],
             retain_graph=True,
             allow_unused=True,
         )
         by_id: dict[int, Tensor | None] = {id(v): g for v, g in zip(wanted, got, strict=True)}
-        return {name: self._tap(states, by_id) for name, states in found.items()}
+        taps = {name: self._tap(states, by_id) for name, states in found.items()}
+        return Walk(taps, None if at_input is None else self._layer.norms_at_input(at_input))
 
     def _tap(self, states: dict[str, dict[int, Tensor]], grads: Mapping[int, Tensor | None]) -> Tap:
         axis = self._layer.batch_axis_of_step

@@ -148,16 +148,22 @@ class Replay:
         Returns:
             What was seen, by layer and whether it is the reverse direction.
         """
+        return self.walk(output, last)[0]
+
+    def walk(
+        self, output: Tensor | None = None, last: Sequence[Tensor] | None = None
+    ) -> tuple[dict[Key, Tap], Tensor]:
+        """As `backward`, and the gradient at the input, ``(N, I)``."""
         self._taps.clear()
         output = self.rows.output if output is None else output
         last = self.rows.last if last is None else last
-        torch.autograd.grad(
+        (at_input,) = torch.autograd.grad(
             (self.hidden, *self.last),
             self._x,
             (output.to(self._dtype), *(g.to(self._dtype) for g in last)),
             retain_graph=True,
         )
-        return dict(self._taps)
+        return dict(self._taps), at_input
 
     @torch.no_grad()
     def observe(self) -> dict[Key, Observed]:

@@ -1,12 +1,16 @@
 """The gradient layer by layer: how much of it reaches the first layers of a deep network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from steadygrad.flow.quantity import Quantity, declare
+from steadygrad.scan import Tap, log10_sum_squares
 
 QUANTITIES: tuple[Quantity, ...] = (
     declare(
@@ -14,7 +18,69 @@ QUANTITIES: tuple[Quantity, ...] = (
             "through_depth", "1", "How much of the gradient reaches each layer of a deep network."
         )
     ),
+    declare(
+        Quantity(
+            "log10_share",
+            "log10",
+            "Gradient at the layer that it least reaches, over that at the top one.",
+            title="Gradient in depth",
+            at_look=lambda flows: min(
+                (f.depth.smallest[1] for f in flows.values() if f.depth is not None), default=None
+            ),
+        )
+    ),
 )
+
+DEEP: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""Layers of networks without recurrence."""
+
+
+@dataclass(frozen=True)
+class DepthCurve:
+    r"""How much of the gradient at the top of a deep network reaches each of its layers.
+
+    .. math::
+        D_l = \log_{10} \frac{\max_t |\partial L / \partial s_{l,t}|}
+            {\max_t |\partial L / \partial s_{\text{top},t}|}
+
+    Attributes:
+        layers: Names, the lowest first.
+        log10_share: ``(L,)``, :math:`D_l`; the last is 0.
+    """
+
+    layers: tuple[str, ...]
+    log10_share: NDArray[np.float64]
+
+    @property
+    def smallest(self) -> tuple[str, float]:
+        """The layer that least reaches, and how much that is."""
+        at = int(np.argmin(self.log10_share))
+        return self.layers[at], float(self.log10_share[at])
+
+    @property
+    def largest(self) -> tuple[str, float]:
+        """The layer that most reaches, and how much that is."""
+        at = int(np.argmax(self.log10_share))
+        return self.layers[at], float(self.log10_share[at])
+
+
+def depth_of(taps: Sequence[tuple[str, Tap]]) -> DepthCurve | None:
+    """Depth of a stack of recurrences, the lowest first; None if there is one layer alone."""
+    sizes: dict[str, float] = {}
+    for name, tap in taps:  # the two directions of a layer are one
+        joint = log10_sum_squares(tap.log10_norm.movedim(0, -1))
+        over_batch = log10_sum_squares(joint.masked_fill(~tap.present.to(joint.device), -torch.inf))
+        layer = name.removesuffix("_reverse")
+        sizes[layer] = max(sizes.get(layer, -np.inf), float(over_batch.max()))
+    return of_norms(sizes)
+
+
+def of_norms(log10_norm: dict[str, float]) -> DepthCurve | None:
+    """Depth from the gradient at each layer, the lowest first; None if that tells nothing."""
+    values = np.array(list(log10_norm.values()))
+    if len(values) < 2 or not np.isfinite(values[-1]) or np.isnan(values).any():
+        return None
+    return DepthCurve(tuple(log10_norm), values - values[-1])
 
 
 def gradient_through_depth(
@@ -36,12 +102,18 @@ def gradient_through_depth(
     Raises:
         ValueError: No such layer was called, or the loss is no scalar with a gradient.
     """
-    kinds = kinds or (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    return measured_through_depth(model, loss_fn, kinds)[1]
+
+
+def measured_through_depth(
+    model: nn.Module, loss_fn: Callable[[], Tensor], kinds: tuple[type[nn.Module], ...] = ()
+) -> tuple[float, dict[str, float], dict[str, float | None]]:
+    """As `gradient_through_depth`, with the loss before and the norms at the parameters after."""
+    kinds = kinds or DEEP
     seen: dict[str, list[Tensor]] = {}
     handles = [
         module.register_forward_hook(_noting(seen, name))
-        for name, module in model.named_modules()
-        if isinstance(module, kinds)
+        for name, module in deep_layers(model, kinds)
     ]
     try:
         with torch.enable_grad():
@@ -55,11 +127,31 @@ def gradient_through_depth(
     if not flat:
         names = ", ".join(kind.__name__ for kind in kinds)
         raise ValueError(f"gradient_through_depth: loss_fn called no layer of kind {names}")
-    grads = torch.autograd.grad(loss, [v for _, v in flat], allow_unused=True)
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    wanted = [*(v for _, v in flat), *trained.values()]
+    grads = torch.autograd.grad(loss, wanted, allow_unused=True)
     squares = dict.fromkeys(seen, 0.0)
-    for (name, _), grad in zip(flat, grads, strict=True):
-        squares[name] += 0.0 if grad is None else float(grad.double().square().sum())
-    return {name: float(torch.tensor(s).sqrt().log10()) for name, s in squares.items()}
+    used: set[str] = set()
+    for (name, _), grad in zip(flat, grads, strict=False):
+        if grad is not None:
+            used.add(name)
+            squares[name] += float(grad.double().square().sum())
+    norms = {
+        n: None if g is None else float(g.norm())
+        for n, g in zip(trained, grads[len(flat) :], strict=True)
+    }
+    # What the loss does not read at all, as a target network, is no layer that it misses.
+    found = {n: float(torch.tensor(s).sqrt().log10()) for n, s in squares.items() if n in used}
+    return float(loss.detach()), found, norms
+
+
+def deep_layers(
+    model: nn.Module, kinds: tuple[type[nn.Module], ...] = DEEP
+) -> Iterator[tuple[str, nn.Module]]:
+    """Yield name and module of the layers at which a gradient is looked at in depth."""
+    for name, module in model.named_modules():
+        if isinstance(module, kinds):
+            yield name or type(module).__name__.lower(), module
 
 
 def _noting(seen: dict[str, list[Tensor]], name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -10,15 +10,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from steadygrad.errors import check_count
-from steadygrad.flow.by_lag import LagCurve, curve, median_curve
+from steadygrad.flow.by_lag import LagCurve, curve, curve_of, median_curve
 from steadygrad.flow.capture import Call, Capture, recurrent_layers
 from steadygrad.flow.gate_health import GateHealth
 from steadygrad.flow.output_gradients import joined_gradients
 from steadygrad.flow.quantity import Quantity, declare
-from steadygrad.flow.recurrence import Recurrence, Retrace, recurrence_of
+from steadygrad.flow.recurrence import Recurrence, Retrace, Walk, recurrence_of
 from steadygrad.flow.replay import OutputGradient
 from steadygrad.flow.sources import at_step, choose, is_reached, last_entry, part_of, top_of
+from steadygrad.flow.stacks import Stacks
 from steadygrad.flow.state_growth import StateGrowth
+from steadygrad.flow.through_depth import DepthCurve, depth_of
+from steadygrad.flow.whole_way import joined
 
 QUANTITIES: tuple[Quantity, ...] = (
     declare(
@@ -41,7 +44,13 @@ class TimeFlow:
         log10_grad: ``(T,)``, log10 of :math:`|\partial L / \partial h_t|` over the batch. Zero is
             ``-inf``; time steps at which no row takes part are masked.
         log10_grad_by_state: The same for every state, h and c for an LSTM.
-        by_lag: Share of the gradient left after so many steps.
+        by_lag: Share of the gradient left after so many steps, at all states of this layer.
+        way: The whole way: share left at the input of the lowest layer of the stack; None of the
+            layers above, whose memory need not be their own.
+        is_lowest: Whether the layer is the lowest of its stack.
+        from_top: By lag the gradient at the states of this layer over what the loss sent into the
+            top of the stack.
+        depth: Of the lowest layer, what reaches each layer of the stack; None of a single layer.
         gates: Health of every gate.
         growth: Size of every state over time.
         nonfinite: ``(T,)``, elements of dL/dh_t that are not finite, over the batch.
@@ -67,16 +76,32 @@ class TimeFlow:
     truncate: int | None = None
     goes_on: bool = False
     severed: int | None = None
+    way: LagCurve | None = None
+    is_lowest: bool = True
+    from_top: LagCurve | None = None
+    depth: DepthCurve | None = None
+
+    @property
+    def left(self) -> LagCurve:
+        """What decides: the whole way, or, where there is none, the gradient at the states."""
+        return self.by_lag if self.way is None else self.way
 
     @property
     def horizon(self) -> int | None:
         """Longest lag with at least 1e-4 of the gradient left; None if there is none to measure."""
-        return self.by_lag.horizon()
+        return self.left.horizon()
 
     @property
     def slope(self) -> float | None:
         """Decades per step."""
-        return self.by_lag.slope
+        return self.left.slope
+
+
+def grows(flow: TimeFlow) -> bool:
+    """Whether the gradient grows tenfold somewhere on its way back."""
+    curve = flow.by_lag if flow.from_top is None else flow.from_top
+    ratio = curve.log10_ratio
+    return len(ratio) > 0 and float(ratio.max() - max(ratio[0], 0.0)) > 1
 
 
 @dataclass(frozen=True)
@@ -88,12 +113,14 @@ class Measured:
         flows: Per layer and direction, in the order of the calls.
         parameter_norms: Norm of the gradient of each parameter by name; None where unused.
         borders: The calls of the layers and the gradients at their results, without a graph.
+        depth: Of a model without recurrence, what reaches each of its layers.
     """
 
     loss: float
     flows: dict[str, TimeFlow]
     parameter_norms: dict[str, float | None]
     borders: list[tuple[Call, OutputGradient]] = field(default_factory=list)
+    depth: DepthCurve | None = None
 
 
 def gradient_through_time(
@@ -221,26 +248,22 @@ def flows_of(
         graph: Whether the autograd graph still stands. Without it a loss that enters at many
             steps is followed within each layer, not from the top through the layers between.
     """
-    flows: dict[str, TimeFlow] = {}
     ways = [recurrence_of(call) for call in calls]
+    stacks = Stacks(calls, ways, grads)
+    walked: dict[int, _Walked] = {}
     for index, (way, grad) in enumerate(zip(ways, grads, strict=True)):
         if not is_reached(grad):
             continue
         top = top_of(index, calls, grads) if graph else index
         steps = _source_steps(ways[top], grads[top], sources, lag)
-        if steps and not graph and _is_below_one_entry(index, ways, grads):
-            steps = []
-        parts = {s: part_of(calls, index, top, ways[top].only_from(grads[top], s)) for s in steps}
-        flows |= _walk(way, way.retrace(grad, limit), parts, grad)
-    return flows
-
-
-def _is_below_one_entry(
-    index: int, ways: Sequence[Recurrence], grads: list[OutputGradient]
-) -> bool:
-    """Whether the last call, above this one, is entered at a single step."""
-    last = max(i for i, grad in enumerate(grads) if is_reached(grad))
-    return index < last and not _source_steps(ways[last], grads[last], 1, None)
+        above = stacks.top_of(index)
+        if steps and not graph and not _source_steps(ways[above], grads[above], 1, None):
+            steps, top = [], above  # the loss enters once, above: all that comes is from there
+        masked = {s: ways[top].only_from(grads[top], s) for s in steps}
+        parts = {s: part_of(calls, index, top, m) for s, m in masked.items()}
+        sent = [ways[top].sent(m, limit) for m in (masked or {-1: grads[top]}).values()]
+        walked[index] = _walk(way, way.retrace(grad, limit), parts, grad, sent)
+    return _together(walked, stacks, graph)
 
 
 def _source_steps(way: Recurrence, grad: OutputGradient, count: int, lag: int | None) -> list[int]:
@@ -249,24 +272,50 @@ def _source_steps(way: Recurrence, grad: OutputGradient, count: int, lag: int | 
     return [] if int(found.sum(0).max()) <= 1 else choose(found, count, lag, way.both_ways)
 
 
+@dataclass(frozen=True)
+class _Walked:
+    """What the walks back through one call have seen.
+
+    Attributes:
+        flows: By strand, without what concerns the stack that the call is part of.
+        ways: By strand, what is left of the gradient at the input of the call.
+        total: The gradient of the whole loss.
+    """
+
+    flows: dict[str, TimeFlow]
+    ways: dict[str, LagCurve]
+    total: Walk
+
+
 def _walk(
-    way: Recurrence, again: Retrace, parts: dict[int, OutputGradient], whole: OutputGradient
-) -> dict[str, TimeFlow]:
+    way: Recurrence,
+    again: Retrace,
+    parts: dict[int, OutputGradient],
+    whole: OutputGradient,
+    sent: Sequence[Tensor],
+) -> _Walked:
     """Walk one call back: once for the whole loss, then once for each source."""
     total = again.back()
-    curves: dict[str, list[NDArray[np.float64]]] = {name: [] for name in total}
-    for step, part in (parts or {-1: whole}).items():
-        taps = again.back(part) if parts else total
-        found = again.entries(part)
-        # A layer below is entered at other steps, too, on the way through the layer above; the
-        # distance that counts is the one from the step at which the loss entered.
-        at = at_step(found, step) if 0 <= step < len(found) else last_entry(found)
-        for name, tap in taps.items():
+    curves: dict[str, list[NDArray[np.float64]]] = {name: [] for name in total.taps}
+    from_top: dict[str, list[NDArray[np.float64]]] = {name: [] for name in total.taps}
+    at_input: dict[str, list[NDArray[np.float64]]] = {name: [] for name in total.taps}
+    for (step, part), size in zip((parts or {-1: whole}).items(), sent, strict=True):
+        walk = again.back(part) if parts else total
+        at = _source_of(again.entries(part), step, way.both_ways)
+        for name, tap in walk.taps.items():
             curves[name].append(curve(tap, at))
+            from_top[name].append(curve(tap, at, size))
+            if walk.at_input is not None and not _is_two_ended(way, whole):
+                at_input[name].append(curve_of(walk.at_input, tap.present, at, tap.reverse))
+    if total.at_input is not None and _is_two_ended(way, whole):
+        last = last_entry(again.entries(whole))
+        for name, tap in total.taps.items():
+            at = torch.where(last < 0, last, 0) if tap.reverse else last
+            at_input[name].append(curve_of(total.at_input, tap.present, at, tap.reverse))
     mode = "per source" if parts else "total"
     exactness = _exactness(again, way.call.output.dtype)
-    flows = {}
-    for name, tap in total.items():
+    flows, ways = {}, {}
+    for name, tap in total.taps.items():
         strand = again.strands[name]
         by_state = {s: tap.log10_over_batch(s).cpu().numpy() for s in tap.states}
         flows[name] = TimeFlow(
@@ -286,7 +335,55 @@ def _walk(
             truncate=strand.truncate,
             goes_on=way.call.goes_on,
             severed=strand.severed,
+            from_top=median_curve(from_top[name], mode),
         )
+        seen = median_curve(at_input[name], mode)
+        # Where no input has any influence (its weights are zero), the states are the way.
+        arrives = seen.max_lag >= 0 and not np.isnan(seen.log10_ratio[0])
+        ways[name] = seen if arrives else flows[name].by_lag
+    return _Walked(flows, ways, total)
+
+
+def _source_of(found: Tensor, step: int, both_ways: bool) -> Tensor:
+    """``(B,)``: the step of each row from which lags are counted."""
+    # A layer below is entered at other steps, too, on the way through the layer above; the distance
+    # that counts is the one from the step at which the loss entered. Where it is entered later, too,
+    # as by attention, its steps are not those of the layer above.
+    if not 0 <= step < len(found) or (not both_ways and bool(found[step + 1 :].any())):
+        return last_entry(found)
+    return at_step(found, step)
+
+
+def _is_two_ended(way: Recurrence, whole: OutputGradient) -> bool:
+    """Whether both ends of a bidirectional layer are read at once, as by a classifier."""
+    if not way.both_ways:
+        return False
+    found, last = way.entries(whole), last_entry(way.entries(whole))
+    inner = found[1:].clone()
+    inner[(last - 1).clamp(0), torch.arange(len(last))] = False
+    return not bool(inner.any()) and bool(found[0].any())
+
+
+def _together(walked: dict[int, _Walked], stacks: Stacks, graph: bool) -> dict[str, TimeFlow]:
+    """Complete the flows by what concerns the stack that each call is part of."""
+    flows: dict[str, TimeFlow] = {}
+    for index, one in walked.items():
+        lowest = next(iter(one.flows)).removesuffix("_reverse")
+        is_lowest = stacks.is_lowest(index)
+        for name, flow in one.flows.items():
+            way = None
+            if is_lowest and name.removesuffix("_reverse") == lowest:
+                way = one.ways[name]
+                if not graph and way.mode == "per source":
+                    above = [walked[i].ways for i in stacks.above(index)]
+                    way = joined([way, *(next(iter(w.values())) for w in above)])
+            flows[name] = replace(flow, way=way, is_lowest=way is not None)
+        if is_lowest:
+            chain = [index, *stacks.above(index)]
+            taps = [pair for i in chain for pair in walked[i].total.taps.items()]
+            flows[next(iter(one.flows))] = replace(
+                flows[next(iter(one.flows))], depth=depth_of(taps)
+            )
     return flows
 
 

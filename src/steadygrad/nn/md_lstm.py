@@ -114,6 +114,13 @@ class MDLSTM(Looped):
         diagonals, parts = self._by_direction(grad)
         return (parts * (diagonals == step)[None, :, None]).view_as(grad)
 
+    @property
+    def batch_axis_of_output(self) -> int:
+        return 0
+
+    def norms_at_input(self, grad: Tensor) -> None:
+        return None  # a step is a diagonal of it, from another corner in each direction
+
     def first_rows(self, value: Tensor, count: int) -> Tensor:
         return value[:count]
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from steadygrad.nn.arrangement import Arrangement
@@ -53,6 +54,11 @@ class Looped(nn.Module):
         self.on_state = None if on is None else _Hooked(on)
 
     @property
+    def batch_axis_of_output(self) -> int:
+        """The batch among the axes of an output."""
+        return 0 if getattr(self, "batch_first", False) else 1
+
+    @property
     def owner(self) -> nn.Module:
         """The module that has the weights."""
         return self
@@ -70,6 +76,18 @@ class Looped(nn.Module):
     def only(self, input: Tensor, grad: Tensor, step: int) -> Tensor:
         """The part of a gradient at the output that enters at one step."""
         return self.arranged(input).only(grad, step)
+
+    def norms_at_input(self, grad: Tensor) -> Tensor | None:
+        """``(T, B)``: log10 norm of a gradient at the input of each step.
+
+        None where a step does not read one step of the input, or there is nothing to read.
+        """
+        arranged = self.arranged(grad)
+        rows = arranged.rows(grad).flatten(1)
+        if rows.shape[1] == 0:
+            return None
+        norms = torch.linalg.vector_norm(rows, dim=1).double().log10()
+        return norms.view(len(arranged.batch_sizes), arranged.batch).cpu()
 
     def first_rows(self, value: Tensor, count: int) -> Tensor:
         """The first rows of the batch of an input, or of an output."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from steadygrad.diagnosis.judge import judge_call, judge_history
-from steadygrad.diagnosis.lag import judge_at, steps_of
+from steadygrad.diagnosis.judge import judge_call, judge_depth, judge_history
+from steadygrad.diagnosis.lag import judge_flows, steps_of
 from steadygrad.diagnosis.recording import write_flow
 from steadygrad.diagnosis.shared import collected, on_host
 from steadygrad.diagnosis.trial import Batch
@@ -11,11 +11,12 @@ from steadygrad.diagnosis.watching.state import Seen
 from steadygrad.faults import CallFacts, Finding
 from steadygrad.flow import Call
 from steadygrad.flow.live import LiveCapture
+from steadygrad.flow.live_depth import LiveDepth
 from steadygrad.flow.live_exponents import LiveExponents
 from steadygrad.flow.padding import padded_loss
 from steadygrad.flow.quantity import at_look
 from steadygrad.flow.replay import OutputGradient
-from steadygrad.flow.through_time import flows_of
+from steadygrad.flow.through_time import flows_of, grows
 from steadygrad.ranks import Ranks
 
 
@@ -28,10 +29,13 @@ class Look:
         seen: Where what is found goes.
         capture: The calls of the step.
         ranks: The processes that train together.
+        depth: Of a model without recurrence, what came back to its layers.
     """
 
-    def __init__(self, seen: Seen, capture: LiveCapture, ranks: Ranks) -> None:
-        self._seen, self._capture, self._ranks = seen, capture, ranks
+    def __init__(
+        self, seen: Seen, capture: LiveCapture, ranks: Ranks, depth: LiveDepth | None = None
+    ) -> None:
+        self._seen, self._capture, self._ranks, self._depth = seen, capture, ranks, depth
         options = seen.options
         self._exponents = None
         if options.exponents:
@@ -67,17 +71,18 @@ class Look:
         self, calls: list[Call], gradients: list[OutputGradient], of_calls: list[Finding]
     ) -> None:
         seen, options = self._seen, self._seen.options
+        if self._depth is not None:
+            self._judge_depth(self._depth)
+            return
         flows = flows_of(calls, gradients, steps_of(options.lag), 3, options.rows, graph=False)
         if not flows:
             return
         seen.flow = flows
         for flow in flows.values():
             write_flow(seen.sinks, seen.step, flow)
-        seen.history.grows = any(
-            float(f.by_lag.log10_ratio.max(initial=0)) > 1 for f in flows.values()
-        )
+        seen.history.grows = any(grows(f) for f in flows.values())
         lag, thresholds = options.lag, options.thresholds
-        found = [f for flow in flows.values() for f in judge_at(flow, lag, thresholds)]
+        found = judge_flows(flows, lag, thresholds, seen.history.optimizer)
         found += judge_history(seen.history, thresholds)
         for call, gradient in zip(calls, gradients, strict=True):
             found += judge_call(CallFacts(call.name, padded_loss(call, gradient)), thresholds)
@@ -88,6 +93,18 @@ class Look:
         finally:
             seen.prescriber.batch = None
         self._note(calls)
+        seen.settle()
+
+    def _judge_depth(self, live: LiveDepth) -> None:
+        """Of a model without recurrence: the shares of this process's rows, all of them."""
+        seen, thresholds = self._seen, self._seen.options.thresholds
+        depth = live.curve()
+        if depth is None:
+            return
+        seen.depth = depth
+        found = judge_depth(depth, thresholds, seen.history.optimizer)
+        seen.find([*found, *judge_history(seen.history, thresholds)])
+        seen.scalars({"log10_share": depth.smallest[1]})
         seen.settle()
 
     def _note(self, calls: Sequence[Call]) -> None:

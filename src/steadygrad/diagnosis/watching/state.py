@@ -16,6 +16,7 @@ from steadygrad.diagnosis.watching.options import Options
 from steadygrad.diagnosis.watching.sinks import Sinks
 from steadygrad.faults import Finding, History, verdict, worst_first
 from steadygrad.flow.quantity import to_record as quantities_noted
+from steadygrad.flow.through_depth import DepthCurve
 from steadygrad.flow.through_time import TimeFlow
 from steadygrad.loggers import Logger
 from steadygrad.record import Record
@@ -30,6 +31,7 @@ class Seen:
     Attributes:
         step: Training steps so far.
         flow: Per layer the last exact measurement.
+        depth: Of a model without recurrence, what reached its layers last.
         latest: Last numbers.
         broken: The first step that was not finite.
         register: The other findings.
@@ -50,6 +52,7 @@ class Seen:
         self.options, self.record, self.step = options, record, options.start_step
         self.sinks = Sinks(record, loggers)
         self.flow: dict[str, TimeFlow] = {}
+        self.depth: DepthCurve | None = None
         self.latest: dict[str, Any] = {"verdict": NOT_YET}
         self.broken: Finding | None = None
         self.prescriber = Prescriber(model, options.names)
@@ -72,14 +75,15 @@ class Seen:
     @property
     def is_measured(self) -> bool:
         """Whether anything was measured on which a verdict can rest."""
-        return bool(self.flow or self.broken or self.was_measured)
+        return bool(self.flow or self.depth or self.broken or self.was_measured)
 
     def find(self, found: Iterable[Finding]) -> None:
         """Take the findings of a new look, causes without their consequences."""
         thresholds, register = self.options.thresholds, self.register
         found = list(found)
         register.see(found)
-        found = causes(found, register.found, self.history, thresholds, register.passing)
+        passing = register.passing
+        found = causes(found, register.found, self.history, thresholds, passing, self.step)
         register.update(found, self.step)
 
     def settle(self) -> None:

@@ -29,7 +29,9 @@ from steadygrad.diagnosis.watching.probes import Probes
 from steadygrad.diagnosis.watching.saved import SERIES, SavedFinding, WatchFacts, packed, unpacked
 from steadygrad.diagnosis.watching.state import Seen
 from steadygrad.faults import Finding
+from steadygrad.flow.capture import is_deep
 from steadygrad.flow.live import LiveCapture
+from steadygrad.flow.live_depth import LiveDepth
 from steadygrad.flow.parameter_norms import NormBeforeClip, gradient_norm, update_ratio
 from steadygrad.flow.through_time import TimeFlow
 from steadygrad.loggers import Logger
@@ -70,7 +72,17 @@ class Watch:
         self._turns = Turns(ranks, self.budget, options.start_step, every)
         self._seen = Seen(model, optimizer, record, options, loggers)
         self._parameters = [p for g in optimizer.param_groups for p in g["params"]]
-        self._capture = LiveCapture(model, rows_here(ranks, options.rows))
+        self._depth = LiveDepth(model) if is_deep(model) else None
+        if self._depth is not None and options.lag is not None:
+            raise ValueError(
+                f"{type(model).__name__} holds no recurrent layer (no torch.nn.RNN, LSTM or GRU, "
+                "no cell of torch's, and no steadygrad layer): there is no way back through time "
+                f"to hold to a lag, got lag={options.lag!r}. Leave it out to have it watched in "
+                "depth"
+            )
+        self._capture = LiveCapture(
+            model, rows_here(ranks, options.rows), may_be_empty=self._depth is not None
+        )
         self._capture.__enter__()
         self._is_probed = options.input_probe and ranks.is_alone
         self._probes = Probes(self._capture.layers if self._is_probed else {}, self._seen)
@@ -81,7 +93,7 @@ class Watch:
         )
         self._breakage = Breakage(model, self._seen, self._capture, ranks)
         self._calls = Calls(options.start_step, options.thresholds)
-        self._look = Look(self._seen, self._capture, ranks)
+        self._look = Look(self._seen, self._capture, ranks, self._depth)
         self._weights: list[Tensor] | None = None
         self._is_closed = False
         self._check = ClipCheck(optimizer).__enter__() if options.check_clips else None
@@ -277,6 +289,8 @@ class Watch:
         self._probes.close()
         self._clipping.before.close()
         self._capture.close()
+        if self._depth is not None:
+            self._depth.close()
         self._breakage.box.close()
         if self._check is not None:
             self._check.close()
@@ -329,6 +343,8 @@ class Watch:
         is_on = self.budget.allows("sample")
         self._clipping.before.is_on = is_on
         self._capture.is_keeping = self._turns.is_asked(self.step + 1)
+        if self._depth is not None:
+            self._depth.is_on = self._capture.is_keeping
         self._probes.turn(is_on)
 
     def _begin_step(self) -> None:
@@ -344,7 +360,8 @@ class Watch:
             norm, left = gradient_norm(self._parameters), self._scaling.left
             norm = norm if left == 1 else norm / left
             finite = math.isfinite(float(norm))
-            self._calls.see(self._capture.calls, self.step)
+            if self._depth is None:
+                self._calls.see(self._capture.calls, self.step)
         if not finite:
             if self._breakage.see(norm):
                 self._write_notes()
@@ -364,6 +381,8 @@ class Watch:
         # With others, that this process saw none must not keep it from taking part.
         if not self.ranks.is_alone:
             return True
+        if self._depth is not None:
+            return self._depth.has_seen
         return bool(self._capture.calls) and self._capture.can_be_measured
 
     def _after_step(self, *_: Any) -> None:
@@ -386,6 +405,10 @@ class Watch:
     def _end_step(self) -> None:
         self._clipping.end_step()
         self._capture.clear()
+        if self._depth is not None:
+            self.budget.add("hooks", self._depth.seconds)
+            self._depth.seconds = 0.0
+            self._depth.clear()
         self._breakage.box.clear()
 
     def _write_notes(self) -> None:

@@ -1,0 +1,74 @@
+"""Vanishing in depth: the gradient does not reach the lowest layers of a deep network."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, final
+
+from steadygrad.faults.base import Fault, Threshold
+from steadygrad.faults.depth import DepthCase
+from steadygrad.faults.finding import Finding, confidence
+from steadygrad.faults.layer import times
+from steadygrad.faults.thresholds import Thresholds
+
+
+@final
+class VanishingDepth(Fault):
+    """Less than the threshold of the gradient at the top reaches some layer below."""
+
+    name: ClassVar[str] = "vanishing-depth"
+    severity: ClassVar[int] = 35
+    meaning: ClassVar[str] = (
+        "The gradient shrinks from layer to layer on its way down a deep network, so that the "
+        "lowest layers hardly learn. Time has no part in it."
+    )
+    symptom: ClassVar[str] = "a deeper network learns worse than a flat one, or nothing"
+    look_at: ClassVar[str] = "`print(sg.diagnose(model, loss_fn))`, the gradient layer by layer"
+    measured: ClassVar[str] = (
+        "Norm of the gradient at each layer over that at the top one: of a recurrent layer at all "
+        "its states together, at the step where it is largest; of any other at its output. "
+        "Adam and its like rescale what is small, as far as its epsilon lets them; plain SGD "
+        "does not, and is held to a stricter bound where the optimiser is known."
+    )
+    colour: ClassVar[str] = "#b0568c"
+    advice: ClassVar[tuple[str, ...]] = (
+        "residual connections around each layer; a module of many layers has to be several of one",
+        "normalise between the layers",
+        "fewer layers",
+        "of feed-forward layers: He initialisation for ReLU, Glorot's for tanh, no logistic units",
+        "under Adam a smaller eps, such as 1e-16",
+    )
+    thresholds: ClassVar[Mapping[str, Threshold]] = {
+        "vanishing_depth": Threshold(
+            1e-5,
+            "a ratio of the gradient at a layer to that at the top below this is a fault",
+            below=1.0,
+        ),
+        "vanishing_depth_plain": Threshold(
+            1e-4,
+            "the same under an optimiser that does not rescale the gradient, such as SGD",
+            below=1.0,
+        ),
+    }
+    caused_by: ClassVar[tuple[str, ...]] = ("lr-high",)
+
+    def in_depth(self, case: DepthCase) -> Iterable[Finding]:
+        limits = case.limits
+        bound = limits.vanishing_depth if case.rescales else limits.vanishing_depth_plain
+        layer, share = case.depth.smallest
+        if not share < math.log10(bound):
+            return
+        count = len(case.depth.layers)
+        yield self.finding(
+            layer,
+            f"The gradient vanishes in depth: of that at {case.depth.layers[-1]}, the top of "
+            f"{count} layers, {times(share)} is left at {layer}.",
+            evidence=case.evidence | {"log10_ratio": share, "threshold": bound},
+            confidence=confidence(math.log10(bound) - share),
+        )
+
+    def check(self, limits: Thresholds) -> None:
+        if not limits.vanishing_depth <= limits.vanishing_depth_plain:
+            raise ValueError(
+                "thresholds must satisfy vanishing_depth <= vanishing_depth_plain, got "
+                f"{limits.vanishing_depth} and {limits.vanishing_depth_plain}"
+            )
