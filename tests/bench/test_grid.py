@@ -25,7 +25,7 @@ from steadygrad.bench.executors import Work
 from steadygrad.errors import InputError
 from steadygrad.record import Record, RecordError, Results
 from steadygrad.report.bootstrap import difference
-from steadygrad.report.grid_curves import median_curve
+from steadygrad.report.grid_curves import curve_plot
 from steadygrad.report.grid_page import grid_html
 from steadygrad.report.grid_picture import grid_svg
 from steadygrad.report.grid_table import as_csv, as_latex, rows
@@ -367,8 +367,8 @@ def test_a_curve_stays_where_its_run_ended() -> None:
     found = table()[:3]
     for (_, told), at in zip(found, (10, 20, 30), strict=True):
         told["curve"] = [(step, 0.1 * step) for step in range(10, at + 1, 10)]
-    (row,) = rows(found)
-    x, y = median_curve(row)
+    (line,) = curve_plot(rows(found)).lines
+    x, y = line.x, line.y
     assert x.tolist() == [10, 20, 30]
     np.testing.assert_allclose(10**y, [1.0, 2.0, 2.0])
 

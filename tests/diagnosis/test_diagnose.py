@@ -204,7 +204,9 @@ def test_the_page_and_the_plain_values(tmp_path: Path) -> None:
     found = sg.diagnose(layer, reader(layer), lag=59)
     page = found.save(tmp_path / "report.html")
     text = page.read_text()
-    assert "vanishes in the backward pass" in text and "https://" not in text.replace("https://www.w3", "")
+    assert "vanishes in the backward pass" in text and "https://" not in text.replace(
+        "https://www.w3", ""
+    )
     document = json.loads(json.dumps(found.to_json()))
     assert document["verdict"] == "vanishing" and document["layers"][0]["time_steps"] == 60
 

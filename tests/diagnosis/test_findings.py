@@ -15,6 +15,7 @@ from steadygrad.diagnosis import FAULTS, Finding, Thresholds
 from steadygrad.diagnosis.candidates import Register
 from steadygrad.diagnosis.causes import causes
 from steadygrad.diagnosis.judge import judge_history
+from steadygrad.diagnosis.prescribe import Prescriber
 from steadygrad.diagnosis.watching.sinks import Sinks
 from steadygrad.faults import History, confidence
 from steadygrad.record import Record, read
@@ -270,7 +271,7 @@ def test_an_explosion_that_has_just_come_waits_and_one_that_was_there_does_not()
     history, none = History(loss=[2.0] * 30), History()
 
     def named(looked: Finding, looks: int, before: int, known: History) -> bool:
-        register = Register(nn.GRU(1, 1), Sinks(None))
+        register = Register(Prescriber(nn.GRU(1, 1)), Sinks(None))
         for at in range(looks):
             register.see([] if at < before else [looked])
         return bool(causes([looked], {}, known, Thresholds(), register.passing))

@@ -78,7 +78,7 @@ def test_in_a_stack_the_memory_may_be_any_layers() -> None:
         layer, x = lstm(6, 6.0, 0.0, layers=2), torch.randn(41, 2, 2, dtype=F64)
         with torch.no_grad():
             layer.get_parameter(f"bias_ih_l{forgetful}")[6:12] = -3.0
-        found = sg.diagnose(layer, lambda layer=layer: read(layer(x)[0]), lag=40)
+        found = sg.diagnose(layer, lambda layer=layer, x=x: read(layer(x)[0]), lag=40)
         low, top = found.flow["lstm.l0"], found.flow["lstm.l1"]
         assert low.is_lowest and not top.is_lowest and top.way is None
         assert found.verdict == "healthy"
@@ -98,7 +98,7 @@ class Stack(nn.Module):
         self.layers, self.residual = nn.ModuleList(nn.LSTM(5, 5) for _ in range(layers)), residual
         for layer in self.layers:
             with torch.no_grad():
-                layer.bias_ih_l0[5:10] = keeps
+                layer.get_parameter("bias_ih_l0")[5:10] = keeps
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
@@ -128,11 +128,11 @@ def test_a_stack_of_modules_is_one_way_in_a_watch_too(at_every_step: bool) -> No
     flows, _ = looked_at(model, loss, 12)
     assert [f.is_lowest for f in flows.values()] == [True, False, False]
     assert [f.is_lowest for f in whole.values()] == [True, False, False]
-    ours, theirs = flows["layers.0"].way.kept(12), whole["layers.0"].way.kept(12)
+    low, below = flows["layers.0"], whole["layers.0"]
+    assert low.way and below.way and low.depth and below.depth
+    ours, theirs = low.way.kept(12), below.way.kept(12)
     assert ours == pytest.approx(theirs, abs=1.0 if at_every_step else 1e-3)
-    np.testing.assert_allclose(
-        flows["layers.0"].depth.log10_share, whole["layers.0"].depth.log10_share, atol=1e-3
-    )
+    np.testing.assert_allclose(low.depth.log10_share, below.depth.log10_share, atol=1e-3)
 
 
 def test_a_classifier_that_reads_both_ends_sees_the_first_step() -> None:

@@ -649,7 +649,7 @@ def test_a_page_shows_what_the_model_does_and_its_contents_lead_there(tmp_path: 
     }
     texts = [{"temperature": 0.5, "text": "to be & <b>"}]
     for name, shown in (("a", note), ("b", {"kind": "text", "samples": texts}), ("c", {})):
-        with Record.create(tmp_path / f"{name}.db") as record:
+        with Record.create(tmp_path / f"{name}.db", config={}) as record:
             record.note("shown", shown)
         with read(tmp_path / f"{name}.db") as run:
             page = Page(report.html(run))

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import steadygrad as sg
 from steadygrad.cells import Cell, Gates, PerUnit, Recur, State
+from steadygrad.scan import LoopClip
 from steadygrad.scan.operators import kernels, schema
 
 # torch's own functions call those that it has deprecated.
@@ -46,7 +47,7 @@ each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def clipped(layer: Any) -> Any:
-    layer.loop_clip = sg.scan.LoopClip(0.05)
+    layer.loop_clip = LoopClip(0.05)
     return layer
 
 
@@ -98,7 +99,7 @@ def test_transforms_of_functions_equal_plain_gradients(kind: str) -> None:
 def test_forward_mode_and_second_derivatives(kind: str) -> None:
     layer = KINDS[kind]().double().requires_grad_(False)
     x, tangent = torch.randn(2, 4, 1, 3, dtype=torch.float64)
-    _, found = jvp(lambda v: layer(v)[0], (x,), (tangent,))
+    found = jvp(lambda v: layer(v)[0], (x,), (tangent,))[1]
     plain = layer if layer.loop_clip is None else KINDS["gru"]().double()
     if plain is not layer:
         plain.load_state_dict(layer.state_dict())
@@ -302,7 +303,7 @@ def test_a_trace_of_jit_takes_other_sizes() -> None:
 
 
 def test_texts_of_cells_are_read_back() -> None:
-    clip = sg.scan.LoopClip(0.5, "value", "total")
+    clip = LoopClip(0.5, "value", "total")
     for given in ((sg.cells.LEM(0.5), None, None), (Scaled(0.3), clip, "eager")):
         text = schema.operator_text(*given)
         schema._known.clear()  # as in another process

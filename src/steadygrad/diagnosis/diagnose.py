@@ -200,7 +200,9 @@ def depth_lines(depth: DepthCurve) -> list[str]:
     top = depth.layers[-1]
     lines = [f"in depth, {len(depth.layers)} layers: at {layer} {times(share)} of that at {top}"]
     if -6 < share < -3:
-        lines.append("  so little that an optimiser has to rescale it, as Adam does and SGD does not")
+        lines.append(
+            "  so little that an optimiser has to rescale it, as Adam does and SGD does not"
+        )
     return lines
 
 

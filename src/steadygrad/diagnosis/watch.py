@@ -84,7 +84,8 @@ def watch(
     Raises:
         TypeError: The optimiser is none of torch's, and wraps none.
         ValueError: The model holds no layer to watch, or a lag is given and it has no recurrence;
-            its parameters are split over processes (FSDP2); the budget is no share; ``every`` or ``steps`` below 1.
+            its parameters are split over processes (FSDP2); the budget is no share; ``every`` or
+            ``steps`` below 1.
         steadygrad.ranks.LostProcess: The watch was not made in every process.
 
     Example:

@@ -143,7 +143,11 @@ class LayerCase:
             if (health.activation == "relu") != is_relu:
                 continue
             share = health.shut_share
-            does = "only flip between their ends, where they have no slope" if health.is_moving else what
+            does = (
+                "only flip between their ends, where they have no slope"
+                if health.is_moving
+                else what
+            )
             yield fault.finding(
                 self.flow.name,
                 f"{share:.0%} of the units of the {gate} gate of {self.flow.name} {does}: they "

@@ -347,8 +347,8 @@ def _walk(
 def _source_of(found: Tensor, step: int, both_ways: bool) -> Tensor:
     """``(B,)``: the step of each row from which lags are counted."""
     # A layer below is entered at other steps, too, on the way through the layer above; the distance
-    # that counts is the one from the step at which the loss entered. Where it is entered later, too,
-    # as by attention, its steps are not those of the layer above.
+    # that counts is the one from the step at which the loss entered. Where it is entered later,
+    # too, as by attention, its steps are not those of the layer above.
     if not 0 <= step < len(found) or (not both_ways and bool(found[step + 1 :].any())):
         return last_entry(found)
     return at_step(found, step)

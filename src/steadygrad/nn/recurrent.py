@@ -329,7 +329,8 @@ class Recurrent(nn.Module):
         rows, batch = x.shape[0], arranged.batch
         if self.training and (arranged.is_traced or not is_plain((x,))):
             # A seed is a value, which a graph does not have: drawn by torch's generator itself.
-            like, size = self.weight_ih_l0, self.hidden_size
+            like: Any = self.weight_ih_l0
+            size = self.hidden_size
 
             def drawn(noise: Noise) -> Tensor:
                 mean = like.new_full((batch if noise.shared else rows, size), noise.mean)

@@ -10,7 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._functorch.autograd_function import enable_single_level_autograd_function
+from torch._C._functorch import maybe_current_level
+from torch._functorch.autograd_function import (
+    enable_single_level_autograd_function,  # pyright: ignore[reportPrivateImportUsage]
+)
 from torch.autograd import forward_ad
 from torch.autograd.function import _SingleLevelFunction
 
@@ -122,7 +125,7 @@ class _Back:
 
 
 def _applied(function: type[_SingleLevelFunction], *args: Any) -> list[Tensor]:
-    if torch._C._functorch.maybe_current_level() is None:
+    if maybe_current_level() is None:
         return list(function.apply(*args))  # type: ignore[arg-type]
     # torch asserts that nobody calls such a function within a transform, unless it is allowed.
     with enable_single_level_autograd_function():
