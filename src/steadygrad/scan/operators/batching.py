@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._functorch import _add_batch_dim, _remove_batch_dim
 
 from steadygrad.scan.operators.kernels import OPERATORS
 from steadygrad.scan.operators.schema import LIBRARY, names_of, states_in
@@ -192,7 +191,9 @@ def _legacy_back(
     level = torch._C._vmapmode_increment_nesting() - 1
     torch._C._vmapmode_decrement_nesting()
     # Of a gradient that is not batched torch makes as many copies as it is told: here one.
-    front = [None if g is None else _remove_batch_dim(g, level, 1, 0) for g in grads]
+    # The functions of this name in torch._C._functorch are for other wrappers: they never end here.
+    core: Any = torch
+    front = [None if g is None else core._remove_batch_dim(g, level, 1, 0) for g in grads]
     count = max(len(g) for g in front if g is not None)
     calls = [
         OPERATORS.scan_back(
@@ -207,7 +208,7 @@ def _legacy_back(
         )
         for v in range(count)
     ]
-    return [_add_batch_dim(torch.stack(values), 0, level) for values in zip(*calls, strict=True)]
+    return [core._add_batch_dim(torch.stack(v), 0, level) for v in zip(*calls, strict=True)]
 
 
 LIBRARY.impl("scan_back", _legacy_back, "Batched")
