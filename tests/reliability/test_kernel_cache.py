@@ -3,6 +3,7 @@
 import ctypes
 import os
 import random
+import shutil
 import stat
 import subprocess
 import sys
@@ -48,6 +49,17 @@ def only(folder: Path) -> Path:
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("name", ["cc", "gcc", "clang"])
+def test_every_compiler_takes_what_it_is_called_with(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which(name) is None:
+        pytest.skip(f"{name} is not installed")
+    monkeypatch.setenv("CC", name)
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
+    assert answer() == 41
 
 
 def test_the_folder_is_this_users_alone_whatever_the_umask(
