@@ -9,9 +9,12 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+import torch
 
-from steadygrad.scan.backends.c import runtime
+from steadygrad.cells import CELLS
+from steadygrad.scan.backends.c import compiler, kernel, runtime
 from steadygrad.scan.backends.c.printer.file import head
+from tests.helpers.marks import needs_compiler
 
 HEADERS = sorted(
     Path(str(file)) for file in resources.files(runtime).iterdir() if file.name.endswith(".h")
@@ -38,6 +41,16 @@ def test_the_table_of_half_turns() -> None:
     whole = 1 << BITS + 2  # two turns, in units of the last bit
     bits = [(TWO_OVER_PI << power) % whole for power in range(106)]
     assert table == [(b - whole if b >> BITS + 1 else b) / (1 << BITS + 1) for b in bits]
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["lstm", "lstm-layer-norm"])
+def test_the_compiler_warns_of_nothing(name: str) -> None:
+    """Of a macro that two headers define, for one: the headers of a kernel are one text."""
+    text = kernel.printed(CELLS[name](), torch.float32, exact=False).text
+    command = [*compiler.compiler_or_raise(), "-fsyntax-only", "-Werror", "-std=gnu11", "-xc", "-"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_wheel_holds_the_headers(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ INLINE void transpose_4x4(const real* from, word column, real* to) {
 
 /* A right factor (k, n), element (i, j) at b[i * row + j * column], in panels of NR columns;
    the share of one of several threads. */
-#define LINES (NR < 8 ? NR : 8) /* a panel of doubles in 16-byte vectors has but four columns */
+#define PANEL_LINES (NR < 8 ? NR : 8) /* a panel of doubles in 16-byte vectors has four */
 static inline word panels_of(word k, word n) { return UP(n, NR) * k; }
 static void pack(word k, word n, const real* b, word row, word column, real* to, word part,
                  word parts) {
@@ -81,9 +81,9 @@ static void pack(word k, word n, const real* b, word row, word column, real* to,
             for (word c = 0; c < NR; c += 4)
                 transpose_4x4(b + i0 + (j + c) * column, column, p + i0 * NR + c);
         for (; i0 < k; i0 += 16) /* a cache line of each of eight rows at a time */
-            for (word c0 = 0; c0 < NR; c0 += LINES)
+            for (word c0 = 0; c0 < NR; c0 += PANEL_LINES)
                 for (word i = i0; i < i0 + 16 && i < k; i++)
-                    for (word c = c0; c < c0 + LINES; c++)
+                    for (word c = c0; c < c0 + PANEL_LINES; c++)
                         p[i * NR + c] = j + c < n ? b[i * row + (j + c) * column] : 0;
     }
 }
