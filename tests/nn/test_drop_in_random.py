@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import steadygrad as sg
-from steadygrad.scan.backends.c import build
+from steadygrad.scan.backends.c import build, threads
 from tests.helpers.tolerance import assert_as_near
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
@@ -329,11 +330,13 @@ def _state(p: Program, layer: nn.Module, stage: Stage, directions: int) -> list[
 
 
 @contextmanager
-def threads(count: int) -> Iterator[None]:
+def on_threads(count: int) -> Iterator[None]:
+    """So many threads in kernels, though the calls are too small to gain by it."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
-        yield
+        with mock.patch.object(threads, "SMALL", 0 if count > 1 else threads.SMALL):
+            yield
     finally:
         torch.set_num_threads(before)
 
@@ -370,7 +373,7 @@ def check(p: Program) -> None:
     make = build_layers(p)
     truth = play(p, make("truth"), F64)
     theirs = truth if p.dtype == F64 else play(p, make("theirs"), p.dtype)
-    with threads(p.threads):
+    with on_threads(p.threads):
         ours = play(p, make("ours"), p.dtype)
     if theirs.error is not None and truth.error is None and "inplace" not in str(theirs.error):
         # oneDNN's float32 LSTM has no second derivative: torch raises for that, and we need not.
