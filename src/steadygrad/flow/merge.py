@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from steadygrad.flow.capture import Call
-from steadygrad.flow.replay import OutputGradient, Rows, rows_of
+from steadygrad.flow.replay import OutputGradient, Rows, rows_of, rows_read
 from steadygrad.nn.arrangement import Arrangement
 from steadygrad.scan import Layout
 
@@ -47,9 +47,10 @@ class Part:
 
 
 def part_of_call(call: Call, grad: OutputGradient, limit: int | None = None) -> Part:
-    """Take the first ``limit`` rows of a call, and copy them to the CPU."""
-    values = rows_of(replace(call, noise_seed=None), (call.output, call.last), limit)
-    rows = rows_of(call, grad, limit)
+    """Take at most ``limit`` rows of a call, those that the loss reads first, to the CPU."""
+    chosen = rows_read(call, grad, limit)
+    values = rows_of(replace(call, noise_seed=None), (call.output, call.last), chosen)
+    rows = rows_of(call, grad, chosen)
     return Part(
         call.name,
         Rows(

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from steadygrad.flow.capture import Call
 from steadygrad.flow.gate_health import GateHealth, gate_health
-from steadygrad.flow.replay import OutputGradient, Replay, rows_of
+from steadygrad.flow.replay import OutputGradient, Replay, rows_of, rows_read
 from steadygrad.flow.sources import entries, only_from
 from steadygrad.flow.state_growth import StateGrowth, state_growth
 from steadygrad.nn import Looped
@@ -158,10 +158,12 @@ class ViewedCall(Recurrence):
 class _Replayed(Retrace):
     def __init__(self, call: Call, grad: OutputGradient, limit: int | None) -> None:
         self._call = call
-        self._replay = replay = Replay(call.layer, rows_of(call, grad, limit))
+        # Fixed here: the part of a gradient that is walked back later may be read in other rows.
+        self._chosen = rows_read(call, grad, limit)
+        self._replay = replay = Replay(call.layer, rows_of(call, grad, self._chosen))
         sizes = replay.rows.batch_sizes
         self.rows, view = sizes[0], replay.view
-        self.difference = replay.reproduces(call, self.rows)
+        self.difference = replay.reproduces(call, self._chosen)
         self.strands = {
             view.name(key, call.name): Strand(
                 view.cell.name,
@@ -180,7 +182,7 @@ class _Replayed(Retrace):
         if part is None:
             taps, grads = replay.walk()
         else:
-            rows = rows_of(self._call, part, self.rows)
+            rows = rows_of(self._call, part, self._chosen)
             taps, grads = replay.walk(rows.output, rows.last)
         view = replay.view
         named = {view.name(key, self._call.name): taps[key] for key in view.keys if key in taps}
@@ -188,7 +190,7 @@ class _Replayed(Retrace):
         return Walk(named, Layout(replay.rows.batch_sizes).pad(norms, -torch.inf).cpu())
 
     def entries(self, part: OutputGradient) -> Tensor:
-        rows = rows_of(self._call, part, self.rows)
+        rows = rows_of(self._call, part, self._chosen)
         return entries(rows, self._replay.view.num_directions)
 
 

@@ -34,14 +34,14 @@ class Rows(Drive):
     last: tuple[Tensor, ...]
 
 
-def rows_of(call: Call, grad: OutputGradient, limit: int | None = None) -> Rows:
+def rows_of(call: Call, grad: OutputGradient, limit: int | Tensor | None = None) -> Rows:
     """Bring a call and its output gradient into rows, detached.
 
     Args:
         call: What was caught.
         grad: Gradient of the loss with respect to ``call.output`` and ``call.last``.
-        limit: Keep at most so many rows of the batch, the first ones (of a packed batch, the
-            longest).
+        limit: Keep at most so many rows of the batch, as `rows_read` chooses them; or these rows,
+            by ascending number.
     """
     at_output, at_last = grad
     output = torch.zeros_like(call.output) if at_output is None else at_output
@@ -58,35 +58,54 @@ def rows_of(call: Call, grad: OutputGradient, limit: int | None = None) -> Rows:
         output=arranged.rows(output).detach(),
         last=arranged.states(last),
     )
-    return rows if limit is None else _first(rows, limit)
+    chosen = _read(rows, limit) if isinstance(limit, int) else limit
+    return rows if chosen is None else _taken(rows, chosen)
 
 
-def _first(rows: Rows, limit: int) -> Rows:
+def rows_read(call: Call, grad: OutputGradient, limit: int | None) -> Tensor | None:
+    """Which rows of a call's batch to measure, ascending; None for all.
+
+    Those that the loss reads come first: of a masked batch, or where a loss takes some rows alone,
+    the others carry no gradient. Of each kind the first ones are taken (of a packed batch, the
+    longest).
+
+    Args:
+        call: What was caught.
+        grad: What the loss sent to its results.
+        limit: How many rows at most.
+    """
+    return None if limit is None else _read(rows_of(call, grad), limit)
+
+
+def _read(rows: Rows, limit: int) -> Tensor | None:
     if rows.batch_sizes[0] <= limit:
-        return rows
+        return None
     layout = Layout(rows.batch_sizes)
-    kept = torch.cat(
-        [
-            torch.arange(offset, offset + min(count, limit), device=rows.x.device)
-            for offset, count in layout.steps()
-        ]
-    )
+    is_read = layout.pad((rows.output != 0).any(1), False).any(0)
+    for grad in rows.last:
+        is_read = is_read | (grad != 0).any(-1).any(0)
+    return (~is_read).to(torch.uint8).argsort(stable=True)[:limit].sort().values
+
+
+def _taken(rows: Rows, chosen: Tensor) -> Rows:
+    layout, chosen = Layout(rows.batch_sizes), chosen.to(rows.x.device)
+    # Rows are sorted by length: those that are there at a step are the first ones.
+    sizes = [int((chosen < count).sum()) for _, count in layout.steps()]
+    kept = torch.cat([offset + chosen[chosen < count] for offset, count in layout.steps()])
     return Rows(
         x=rows.x[kept],
-        batch_sizes=tuple(min(count, limit) for count in rows.batch_sizes),
-        state=tuple(s[:, :limit] for s in rows.state),
-        noise=rows.noise and tuple(_first_noise(drawn, kept, limit, rows) for drawn in rows.noise),
+        batch_sizes=tuple(size for size in sizes if size),
+        state=tuple(s[:, chosen] for s in rows.state),
+        noise=rows.noise and tuple(_noise(drawn, kept, chosen, rows) for drawn in rows.noise),
         output=rows.output[kept],
-        last=tuple(g[:, :limit] for g in rows.last),
+        last=tuple(g[:, chosen] for g in rows.last),
     )
 
 
-def _first_noise(
-    drawn: dict[str, Tensor], kept: Tensor, limit: int, rows: Rows
-) -> dict[str, Tensor]:
-    """Of noise per row, or per row and time step, what belongs to the first rows."""
+def _noise(drawn: dict[str, Tensor], kept: Tensor, chosen: Tensor, rows: Rows) -> dict[str, Tensor]:
+    """Of noise per row, or per row and time step, what belongs to the chosen rows."""
     every = len(rows.x)
-    return {n: value[kept] if len(value) == every else value[:limit] for n, value in drawn.items()}
+    return {n: value[kept] if len(value) == every else value[chosen] for n, value in drawn.items()}
 
 
 def _keeper(taps: dict[Key, Tap], key: Key) -> Callable[[Tap], None]:
@@ -178,7 +197,7 @@ class Replay:
 
         return self.view.run(self.rows, look, self._dtype)[1]
 
-    def reproduces(self, call: Call, limit: int) -> float:
+    def reproduces(self, call: Call, limit: int | Tensor | None) -> float:
         """Largest difference between the replay's output and the layer's own.
 
         It is rounding if the replay is the same computation, and more if the layer did something
