@@ -3,6 +3,7 @@
 The rules read it from here; each wants enough numbers and concludes nothing without them.
 """
 
+import math
 from collections.abc import Iterable, MutableSequence, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,9 @@ ENOUGH_UPDATES = 5
 LOSSES = 1024  # kept at most
 LONG = 200  # steps over which a loss that stands says something
 MOST = 0.75  # of the planned steps: some networks leave their plateau late
+FEW = 5  # losses that make a start
+NOISE = 3.0  # times the first loss from which a later one is no accident of its batch
+KEPT = 0.5  # share of the best gain that a loss that falls has kept
 GOOD_STEP = 0.03
 """Size of a step relative to the weights that networks at their start bear well."""
 
@@ -71,6 +75,10 @@ class History:
         told = len(self.loss) * self._stride
         return told >= max(LONG, MOST * (self.planned or 0)) and not self.falls()
 
+    def is_slow(self) -> bool:
+        """Whether enough losses were told to see that they have not fallen at the start."""
+        return len(self.loss) * self._stride >= ENOUGH and not self.falls()
+
     def rests(self) -> bool:
         """Whether the loss has been told for long, unmoved, whatever is planned."""
         return len(self.loss) * self._stride >= LONG and not self.falls()
@@ -78,6 +86,25 @@ class History:
     def falls(self) -> bool:
         """Whether the loss has come down by a tenth."""
         return falls_to(self.loss, 0.9)
+
+    def has_diverged(self) -> bool:
+        """Whether the loss ends far above where it began, after a blow-up."""
+        values = finite(self.loss)
+        if len(values) < ENOUGH:
+            return False
+        start = start_of(values)
+        return start > 0 and float(np.median(values[-(len(values) // 4) :])) > NOISE * start
+
+    def creeps(self) -> bool:
+        """Whether the loss still comes down, beyond its noise, in the later half of its course."""
+        values = finite(self.loss)
+        if len(values) < 2 * ENOUGH:
+            return False
+        quarter = len(values) // 4
+        before, last = values[-2 * quarter : -quarter], values[-quarter:]
+        noise = float(np.std(before) + np.std(last)) / math.sqrt(quarter)
+        gain = float(np.mean(before) - np.mean(last))
+        return gain > max(2 * noise, 0.01 * abs(float(np.mean(before))))
 
     def norm_pairs(self) -> NDArray[np.float64]:
         """``(S, 2)``: norms before and after clipping, where both are finite and above zero."""
@@ -100,16 +127,38 @@ def of_losses(losses: Iterable[float]) -> History:
 
 
 def falls_to(loss: Sequence[float], to: float) -> bool:
-    """Whether the last quarter of the losses lies below ``to`` times the first quarter.
+    """Whether the last quarter of the losses lies below ``to`` times their start, and stays there.
 
+    A loss that has blown up and comes down again has not fallen: it is compared with where it
+    began, before it blew up, and at least half of its best gain has to be kept.
     Of losses that change their sign, as a likelihood's may, what counts is that they fall.
     """
     values = finite(loss)
     if len(values) < ENOUGH:
         return False
-    quarter = len(values) // 4
-    first, last = float(np.median(values[:quarter])), float(np.median(values[-quarter:]))
-    return last < (to * first if first > 0 else first)
+    start, last = start_of(values), float(np.median(values[-(len(values) // 4) :]))
+    if not last < (to * start if start > 0 else start):
+        return False
+    return start - last >= KEPT * (start - _best(values))
+
+
+def start_of(values: NDArray[np.float64]) -> float:
+    """Where losses began, whatever came soon after: the lowest of three readings.
+
+    The first quarter's median says it of a noisy loss, that of the first few where the loss blows
+    up within that quarter, and the very first, with room for the noise of one batch, where it
+    blows up at once.
+    """
+    first = float(values[0])
+    readings = [np.median(values[: max(1, len(values) // 4)]), np.median(values[:FEW])]
+    return float(min(*readings, NOISE * first if first > 0 else np.inf))
+
+
+def _best(values: NDArray[np.float64]) -> float:
+    """The lowest median of a window: a single lucky batch is no best."""
+    size = max(FEW, len(values) // 8)
+    windows = np.lib.stride_tricks.sliding_window_view(values, min(size, len(values)))
+    return float(np.median(windows[:: max(1, size // 2)], 1).min())
 
 
 def finite(values: Sequence[float]) -> NDArray[np.float64]:

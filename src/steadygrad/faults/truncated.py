@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from typing import ClassVar, final
 
-from steadygrad.faults.base import Fault
+from steadygrad.faults.base import Fault, Moment
 from steadygrad.faults.finding import Finding
+from steadygrad.faults.history import ENOUGH
 from steadygrad.faults.layer import LayerCase
 
 
@@ -22,7 +23,7 @@ class Truncated(Fault):
     look_at: ClassVar[str] = "`sg.diagnose(model, loss_fn, lag=L)`, the steps of one call"
     measured: ClassVar[str] = (
         "The steps of one call of the layer, and its truncation, are compared with the required "
-        "lag."
+        "lag. In a training that is told its losses, while these do not come down."
     )
     colour: ClassVar[str] = "#a05cc1"
     advice: ClassVar[tuple[str, ...]] = (
@@ -54,6 +55,13 @@ class Truncated(Fault):
             },
             confidence=1.0,
         )
+
+    def waits(self, finding: Finding, moment: Moment) -> bool:
+        """A training that learns, or still comes down, is not harmed by where its calls end."""
+        history = moment.history
+        if not history.loss:
+            return False
+        return history.has_learned() or history.creeps() or len(history.loss) < ENOUGH
 
     def tuned(self, finding: Finding) -> tuple[str, ...]:
         """Where the layer itself cuts the gradient: let it pass over the whole sequence."""

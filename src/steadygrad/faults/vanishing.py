@@ -42,12 +42,12 @@ class Vanishing(Fault):
         ),
         "unlikely": Threshold(
             1e-12,
-            "in a training that is told its losses, a ratio below this is reported at once; one "
-            "between this and vanishing only after the loss has stood still for long, as "
-            "optimisers that rescale the gradient often repair it themselves",
+            "in a training that is told its losses, a ratio below this is reported once the first "
+            "losses have not fallen; one between this and vanishing only after the loss has stood "
+            "still for long, as optimisers that rescale the gradient often repair it themselves",
         ),
     }
-    caused_by: ClassVar[tuple[str, ...]] = ("lr-high",)
+    caused_by: ClassVar[tuple[str, ...]] = ("lr-high", "input-scale")
 
     def in_layer(self, case: LayerCase) -> Iterable[Finding]:
         # Gates that are shut explain that nothing passes, and are reported in its place.
@@ -87,8 +87,10 @@ class Vanishing(Fault):
         history = moment.history
         if history.has_learned():
             return True
+        if not history.loss:
+            return False
         is_usable = finding.evidence["log10_ratio"] >= math.log10(moment.limits.unlikely)
-        return bool(history.loss) and not history.stands() and is_usable
+        return not history.stands() if is_usable else not history.is_slow()
 
     def check(self, limits: Thresholds) -> None:
         if not limits.unlikely <= limits.vanishing:
