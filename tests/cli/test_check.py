@@ -162,9 +162,12 @@ def test_diagnose_a_model_of_the_readers_own(
 ) -> None:
     run("diagnose", name, "--lag", "59", code=1)
     assert "verdict: vanishing" in capsys.readouterr().out
-    run("diagnose", name, "--rows", "1", "--json")
+    run("diagnose", name, "--rows", "1", "--json", code=1)
     document = json.loads(capsys.readouterr().out)
-    assert document["verdict"] == "healthy" and "over 1 seq" in document["layers"][0]["exactness"]
+    assert "no lag was given" in document["not_judged"][0]["why"]
+    assert (
+        document["verdict"] == "not judged" and "over 1 seq" in document["layers"][0]["exactness"]
+    )
 
 
 def test_diagnose_refuses_wrong_use(source: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,7 +47,7 @@ def test_every_fault_states_what_it_is(fault: Fault) -> None:
     assert fault.advice or ranked(fault.name)
     assert set(fault.caused_by) <= set(FAULTS)
     assert type(fault).__doc__ and type(fault).__doc__ != Fault.__doc__
-    rules = ("in_layer", "in_depth", "in_training", "in_call")
+    rules = ("in_layer", "in_depth", "in_training", "in_call", "in_loss", "in_wiring")
     assert any(getattr(type(fault), rule) is not getattr(Fault, rule) for rule in rules)
 
 
@@ -108,7 +108,9 @@ def test_what_is_tuned_can_be_read_and_is_meant_for_the_fault(fault: Fault) -> N
 
 def card(fault: str) -> str:
     found = {"fault": fault, "layer": "rnn", "text": None, "evidence": {}}
-    told = SimpleNamespace(label="run", verdict=fault, findings=[found], main=None)
+    told = SimpleNamespace(
+        label="run", verdict=fault, findings=[found], main=None, not_judged=[]
+    )
     return str(findings.findings([cast(Chapter, told)]))
 
 

@@ -12,6 +12,9 @@ from steadygrad.errors import InputError
 def check(run: Path, fail_on: str | None = None, ever: bool = False, json: bool = False) -> int:
     """Look for faults in the record of a run: exit code 0 none, 1 found, 2 wrong use.
 
+    A run of which something that its task needs was not judged has exit code 1 as well, unless
+    the faults to look for are named.
+
     Args:
         run: The record of a run (run.db), or its folder; the run may still go on.
         fail_on: Faults to look for, with commas between: exploding,nonfinite. All if not given;
@@ -20,6 +23,7 @@ def check(run: Path, fail_on: str | None = None, ever: bool = False, json: bool 
         json: Print one JSON document and nothing else.
     """
     from steadygrad.diagnosis.check import check as check_run
+    from steadygrad.faults import NOT_JUDGED
     from steadygrad.record import read
     from steadygrad.record.places import record_of
 
@@ -34,17 +38,21 @@ def check(run: Path, fail_on: str | None = None, ever: bool = False, json: bool 
             checked = check_run(record, wanted, ever=ever)
         except ValueError as error:
             raise InputError(f"--fail-on: {error}") from None
+    is_open = wanted is None and checked.verdict == NOT_JUDGED
+    code = int(checked.failed or is_open)
     if json:
         document = {"run": str(path), "fail_on": wanted or "all", **asdict(checked)}
         print(json_format.dumps(plain(document), indent=2, allow_nan=False))
-        return int(checked.failed)
-    told = "failed" if checked.failed else "passed"
+        return code
+    told = "failed" if checked.failed else "not judged" if code else "passed"
     print(f"{told}: {path}, {checked.steps} steps, verdict {checked.verdict}")
     for finding in checked.findings:
         print(f"  {_line(finding)}")
     for finding in checked.others:
         print(f"  (not counted) {_line(finding)}")
-    return int(checked.failed)
+    for gap in checked.not_judged:
+        print(f"  (not judged) {gap['text']}")
+    return code
 
 
 def _line(finding: dict[str, Any]) -> str:

@@ -21,7 +21,8 @@ def diagnose(
 ) -> int:
     """Measure the gradient at every time step of a model, name what is wrong, and what may help.
 
-    Exit code 0: nothing is wrong; 1: a fault was found.
+    Exit code 0: all that the task needs was measured, and nothing is wrong; 1: a fault was found,
+    or something could not be judged, which is told with the reason.
 
     Args:
         target: module:function or file.py:function, which returns (model, loss_fn), with loss_fn()

@@ -1,9 +1,22 @@
 """Causes without their consequences: which findings of a look are reported."""
 
 from collections.abc import Container, Mapping, Sequence
+from typing import NamedTuple
 
 from steadygrad.diagnosis.lag import is_estimated
-from steadygrad.faults import Finding, History, Key, Moment, Thresholds, known
+from steadygrad.faults import Finding, History, Key, Moment, Thresholds, Unjudged, known
+
+
+class Reported(NamedTuple):
+    """What a look comes to.
+
+    Attributes:
+        findings: Those that are reported.
+        unjudged: What they held back means for a verdict.
+    """
+
+    findings: list[Finding]
+    unjudged: list[Unjudged]
 
 
 def causes(
@@ -13,7 +26,7 @@ def causes(
     thresholds: Thresholds,
     passing: Container[Key] = (),
     steps: int | None = None,
-) -> list[Finding]:
+) -> Reported:
     """Leave out what another finding explains, and what the training may yet mend itself.
 
     - Of a fault that another one brings about, such as steps that are too large, only what was
@@ -22,6 +35,9 @@ def causes(
       what the far past is worth to this network is not known.
     - Each fault may hold its finding back for now (`Fault.waits`), or say what it is worth now
       (`Fault.weighed`).
+
+    What is held back of a fault that concerns a lag is not judged yet: the gradient does not
+    survive, and whether the task needs it is open. It is no health.
 
     Args:
         found: At this look.
@@ -41,10 +57,30 @@ def causes(
             for f in kept
             if cause.fault not in faults[f.fault].caused_by or _was_there(f, standing, since)
         ]
+    held = {id(f) for f in kept if faults[f.fault].waits(f, moment)}
     if history.loss and not history.rests():
-        kept = [f for f in kept if not is_estimated(f)]
-    kept = [f for f in kept if not faults[f.fault].waits(f, moment)]
-    return [faults[f.fault].weighed(f, moment) for f in kept]
+        held |= {id(f) for f in kept if is_estimated(f)}
+    open_ = withheld(kept, history, held)
+    return Reported(
+        [faults[f.fault].weighed(f, moment) for f in kept if id(f) not in held], open_
+    )
+
+
+def withheld(found: Sequence[Finding], history: History, held: Container[int]) -> list[Unjudged]:
+    """What findings that are held back, by identity, leave open."""
+    faults = known()
+    return [_open(f, history) for f in found if id(f) in held and faults[f.fault].needs_lag]
+
+
+def _open(finding: Finding, history: History) -> Unjudged:
+    if history.has_learned():
+        why = "the loss has come down to a tenth and less all the same"
+        how = "score the model on what only that lag can tell, or give the lag that the task needs"
+    else:
+        why = "the loss has not yet been told for long without falling, so the training may use it"
+        how = "let the training run on"
+    text = finding.text.rstrip(".")
+    return Unjudged(f"{finding.fault.capitalize()} in {finding.layer}", f"{why}; {text}", how)
 
 
 def _was_there(finding: Finding, standing: Mapping[Key, Finding], since: int | None) -> bool:

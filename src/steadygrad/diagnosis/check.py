@@ -1,13 +1,13 @@
 """What a record says of a run, for a pipeline that has to decide."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from steadygrad.diagnosis.judge import judge_history
-from steadygrad.faults import History, Thresholds, known
+from steadygrad.faults import NOT_JUDGED, History, Thresholds, known
 from steadygrad.record import RecordError, Run
 
 
@@ -17,11 +17,12 @@ class Checked:
 
     Attributes:
         failed: Whether a fault was found that was to be looked for.
-        verdict: As the run noted it, ``"not measured"`` if it did not.
+        verdict: As the run noted it, ``"not judged"`` if it did not.
         findings: Those that made it fail, worst first, as plain values.
         others: The other findings.
         resolved: Findings that were gone again when the run ended; they fail nothing unless asked.
         steps: The last training step recorded.
+        not_judged: What was not measured of what a verdict needs, as plain values.
     """
 
     failed: bool
@@ -30,6 +31,7 @@ class Checked:
     others: list[dict[str, Any]]
     resolved: list[dict[str, Any]]
     steps: int
+    not_judged: list[dict[str, Any]] = field(default_factory=list)
 
 
 def check(run: Run, fail_on: Collection[str] | None = None, *, ever: bool = False) -> Checked:
@@ -61,11 +63,12 @@ def check(run: Run, fail_on: Collection[str] | None = None, *, ever: bool = Fals
     notes = run.notes
     return Checked(
         bool(hits),
-        str(notes.get("verdict", "not measured")),
+        str(notes.get("verdict", NOT_JUDGED)),
         hits,
         [f for f in standing if f not in hits],
         resolved,
         _last_step(run),
+        [dict(gap) for gap in notes.get("not_judged") or ()],
     )
 
 

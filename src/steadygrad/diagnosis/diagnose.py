@@ -11,16 +11,28 @@ from torch import Tensor, nn
 
 from steadygrad import _drawing
 from steadygrad.diagnosis.caller import names_of
-from steadygrad.diagnosis.judge import judge_call, judge_depth
+from steadygrad.diagnosis.causes import withheld
+from steadygrad.diagnosis.coverage import gaps
+from steadygrad.diagnosis.judge import judge_call, judge_depth, judge_loss, judge_wiring, once
 from steadygrad.diagnosis.lag import Lag, is_estimated, judge_flows, steps_of, to_record
 from steadygrad.diagnosis.prescribe import Prescriber, chosen_remedy, told
 from steadygrad.diagnosis.recording import describe, write_flow
 from steadygrad.diagnosis.shared import looking_alone
 from steadygrad.diagnosis.trial import Batch
-from steadygrad.faults import CallFacts, Finding, Thresholds, verdict, worst_first
+from steadygrad.faults import (
+    NOT_JUDGED,
+    CallFacts,
+    Finding,
+    LossFacts,
+    Thresholds,
+    Unjudged,
+    verdict,
+    worst_first,
+)
 from steadygrad.faults.history import of_losses
 from steadygrad.faults.layer import times
 from steadygrad.flow import Measured, TimeFlow, gradient_through_time
+from steadygrad.flow.axes import axes
 from steadygrad.flow.capture import is_deep
 from steadygrad.flow.padding import padded_loss
 from steadygrad.flow.quantity import at_look
@@ -29,6 +41,8 @@ from steadygrad.flow.through_depth import DepthCurve, measured_through_depth, of
 from steadygrad.record import Record
 from steadygrad.remedies import Attached, Remedy
 from steadygrad.tasks.lag_estimate import LagEstimate
+
+MOST_LAYERS = 24  # shown when a diagnosis is printed
 
 
 class Flows(Mapping[str, TimeFlow]):
@@ -54,8 +68,10 @@ class Diagnosis:
     """What was found; `print` it, or `save` it as a page.
 
     Attributes:
-        verdict: ``"healthy"``, or the worst of the findings' faults.
+        verdict: The worst of the findings' faults; without one ``"healthy"``, if everything that
+            the task needs was measured, or ``"not judged"``.
         findings: Worst first.
+        unjudged: What was not measured of what a verdict needs: why, and what to do.
         flow: Per layer the gradient at every time step, and what follows from it.
         loss: Value of the loss.
         lag: Steps back that the task needs, if known.
@@ -77,6 +93,7 @@ class Diagnosis:
     estimate: LagEstimate | None = None
     depths: tuple[DepthCurve, ...] = ()
     model: nn.Module | None = field(default=None, repr=False, compare=False)
+    unjudged: tuple[Unjudged, ...] = ()
 
     def apply(
         self,
@@ -112,13 +129,15 @@ class Diagnosis:
         for finding in self.findings:
             lines += ["", f"{finding.fault}: {finding.text}"]
             lines += told(finding)
+        for gap in self.unjudged:
+            lines += ["", f"{NOT_JUDGED}: {gap.text}"]
         return "\n".join(lines)
 
     def _table(self) -> list[str]:
         width = max((len(name) for name in self.flow), default=5)
         head = f"{'layer':<{width}}  {'steps':>6} {'horizon':>8} {'decades/step':>13}"
         lines = ["", head + f" {'log10 ratio':>12}"]
-        for name, flow in self.flow.items():
+        for name, flow in list(self.flow.items())[:MOST_LAYERS]:
             slope = "-" if flow.slope is None else f"{flow.slope:+.3f}"
             reach = flow.left.max_lag
             ratio = "-"
@@ -127,6 +146,8 @@ class Diagnosis:
             lines.append(
                 f"{name:<{width}}  {flow.time_steps:>6} {_horizon(flow):>8} {slope:>13} {ratio:>12}"
             )
+        if len(self.flow) > MOST_LAYERS:
+            lines.append(f"and {len(self.flow) - MOST_LAYERS} more")
         return lines
 
     def _lag_text(self) -> str:
@@ -162,6 +183,7 @@ class Diagnosis:
             "loss": self.loss,
             **self._lag_notes(),
             "findings": [f.to_record() for f in self.findings],
+            "not_judged": [gap.to_record() for gap in self.unjudged],
             "layers": [describe(flow) for flow in self.flow.values()],
             "log10_grad": {n: f.log10_grad.tolist() for n, f in self.flow.items()},
             "log10_ratio_by_lag": {n: f.left.log10_ratio.tolist() for n, f in self.flow.items()},
@@ -183,6 +205,7 @@ class Diagnosis:
                 rec.finding(0, finding.to_record())
             rec.note("kind", "diagnose")
             rec.note("verdict", self.verdict)
+            rec.note("not_judged", [gap.to_record() for gap in self.unjudged])
             for name, value in self._lag_notes().items():
                 rec.note(name, value)
             rec.note("layers", [describe(flow) for flow in self.flow.values()])
@@ -264,10 +287,17 @@ def diagnose(
     found = judge_flows(measured.flows, lag, thresholds)
     if measured.depth is not None:
         found += judge_depth(measured.depth, thresholds)
-    if losses and not of_losses(losses).rests():
-        found = [f for f in found if not is_estimated(f)]
+    history = of_losses(losses)
+    unjudged: list[Unjudged] = []
+    if losses and not history.rests():
+        held = {id(f) for f in found if is_estimated(f)}
+        unjudged = withheld(found, history, held)
+        found = [f for f in found if id(f) not in held]
     for call, gradient in measured.borders:
-        found += judge_call(CallFacts(call.name, padded_loss(call, gradient)), thresholds)
+        facts = CallFacts(call.name, padded_loss(call, gradient), axes=axes(call, gradient))
+        found += judge_call(facts, thresholds)
+    found += judge_loss(LossFacts(history, measured.answers, measured.twice), thresholds)
+    found += [f for w in measured.wirings for f in judge_wiring(w, thresholds)]
     prescriber = Prescriber(model, names_of(model))
     prescriber.batch = Batch(
         [call for call, _ in measured.borders],
@@ -275,10 +305,12 @@ def diagnose(
         lag,
         thresholds,
     )
-    findings = [prescriber.prescribe(finding) for finding in found]
+    findings = [prescriber.prescribe(finding) for finding in once(found)]
     prescriber.batch = None
+    if measured.depth is None:  # without a recurrence, depth is all that there is to judge
+        unjudged += gaps(measured.flows, lag, measured.wirings, findings)
     return Diagnosis(
-        verdict(findings),
+        verdict(findings, unjudged),
         worst_first(findings),
         Flows(measured.flows),
         measured.loss,
@@ -288,6 +320,7 @@ def diagnose(
         estimate,
         depths,
         model,
+        tuple(unjudged),
     )
 
 

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from steadygrad.faults.finding import Finding, Key
 from steadygrad.faults.history import History
+from steadygrad.faults.unjudged import HEALTHY, NOT_JUDGED, Unjudged
 
 if TYPE_CHECKING:
     from steadygrad.faults.call import CallFacts
     from steadygrad.faults.depth import DepthCase
     from steadygrad.faults.layer import LayerCase
+    from steadygrad.faults.loss_facts import LossFacts
     from steadygrad.faults.thresholds import Thresholds
+    from steadygrad.flow.wiring import Wiring
 
 
 @final
@@ -76,6 +79,8 @@ class Fault(ABC):
     - `in_depth`, from what of the gradient reaches each layer of a deep network;
     - `in_training`, from the norms, steps and losses of a training;
     - `in_call`, from how the data meets a layer;
+    - `in_loss`, from what a loss is computed from, and how it went;
+    - `in_wiring`, from what holds a layer in a training: loss, graph, optimiser;
     - `waits`, to hold a finding back while the training may still mend itself;
     - `tuned`, for remedies whose options follow from what was measured.
 
@@ -123,6 +128,14 @@ class Fault(ABC):
         """Return what is found in one call of a layer."""
         return ()
 
+    def in_loss(self, facts: "LossFacts", limits: "Thresholds") -> Iterable[Finding]:
+        """Return what is found in the loss itself."""
+        return ()
+
+    def in_wiring(self, wiring: "Wiring", limits: "Thresholds") -> Iterable[Finding]:
+        """Return what is found in how a layer hangs together with loss and optimiser."""
+        return ()
+
     def waits(self, finding: Finding, moment: Moment) -> bool:
         """Whether a finding of this fault is held back for now."""
         return False
@@ -154,10 +167,11 @@ def known() -> dict[str, Fault]:
     return {kind.name: kind() for kind in kinds}
 
 
-def verdict(findings: Iterable[Finding]) -> str:
-    """The worst fault, or ``"healthy"``."""
+def verdict(findings: Iterable[Finding], unjudged: Iterable[Unjudged] = ()) -> str:
+    """The worst fault; without one ``"not judged"`` if anything was not, else ``"healthy"``."""
     found = {f.fault for f in findings}
-    return next((fault for fault in known() if fault in found), "healthy")
+    without = NOT_JUDGED if any(True for _ in unjudged) else HEALTHY
+    return next((fault for fault in known() if fault in found), without)
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:

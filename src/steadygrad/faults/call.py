@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
+    from steadygrad.flow.axes import Axes
     from steadygrad.flow.padding import PaddedLoss
     from steadygrad.flow.state_handover import Handover
 
@@ -16,9 +17,11 @@ class CallFacts:
     Attributes:
         name: Of the layer.
         padded: What the loss reads at padded steps; None if that was not measured.
+        axes: How the call lies, and where the loss reads it; None if that was not measured.
         handover: What a state from the batch before meets; None if that was not measured.
     """
 
     name: str
     padded: "PaddedLoss | None" = None
     handover: "Handover | None" = None
+    axes: "Axes | None" = None

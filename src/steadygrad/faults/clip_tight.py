@@ -8,11 +8,18 @@ import numpy as np
 
 from steadygrad.faults.base import Fault, Threshold
 from steadygrad.faults.finding import Finding, confidence
-from steadygrad.faults.history import ENOUGH, History, falls_to, rate
+from steadygrad.faults.history import ENOUGH, History, falls_to, finite, rate
 from steadygrad.faults.thresholds import Thresholds
 
 SCALE_FREE = ("adam", "rmsprop", "adagrad", "adadelta", "adamax", "lion", "muon", "shampoo")
 """Optimisers, by the beginning of a part of their name, that divide by the gradient's size."""
+CRAWLING = 3.0  # times less is enough where steps are small and the loss has long stood still
+SMALL = 1e-3  # such a step, relative to the weights
+
+
+def _crawls(history: History) -> bool:
+    update = finite(history.update)
+    return len(update) > 1 and float(np.median(update)) < SMALL and history.rests()
 
 
 @final
@@ -28,7 +35,8 @@ class ClipTight(Fault):
     look_at: ClassVar[str] = "norms before and after clipping, of `sg.watch`"
     measured: ClassVar[str] = (
         "Norms before and after clipping. Optimisers that divide by the size of the gradient "
-        "(Adam, RMSprop) do not mind, and nothing is concluded."
+        "(Adam, RMSprop) do not mind, and nothing is concluded. Where the measured steps are small "
+        "and the loss has stood still for long, a third of the threshold is enough."
     )
     colour: ClassVar[str] = "#5374d4"
     advice: ClassVar[tuple[str, ...]] = ("clip at one to ten times the median norm",)
@@ -47,7 +55,8 @@ class ClipTight(Fault):
             return
         ratio = pairs[:, 0] / pairs[:, 1]
         share, cut = float((ratio > 1 + 1e-4).mean()), float(np.median(ratio))
-        if share < 0.95 or cut < limits.clip_tight or falls_to(history.loss, 0.5):
+        bound = limits.clip_tight / (CRAWLING if _crawls(history) else 1)
+        if share < 0.95 or cut < bound or falls_to(history.loss, 0.5):
             return
         yield self.finding(
             "optimizer",
@@ -58,11 +67,11 @@ class ClipTight(Fault):
                 "before_over_after": cut,
                 "median_norm_before": float(np.median(pairs[:, 0])),
                 "median_norm_after": float(np.median(pairs[:, 1])),
-                "threshold": limits.clip_tight,
+                "threshold": bound,
                 "steps": len(pairs),
             },
             # Without the optimiser's name it may be one that does not mind.
-            confidence=confidence(math.log10(cut / limits.clip_tight), exact=bool(name)),
+            confidence=confidence(math.log10(cut / bound), exact=bool(name)),
         )
 
     def tuned(self, finding: Finding) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ class Dead(Fault):
     measured: ClassVar[str] = "Share of units that are never positive over steps and sequences."
     colour: ClassVar[str] = "#797979"
     thresholds: ClassVar[Mapping[str, Threshold]] = Saturated.thresholds
-    caused_by: ClassVar[tuple[str, ...]] = ("lr-high",)
+    caused_by: ClassVar[tuple[str, ...]] = ("lr-high", "input-scale")
 
     def in_layer(self, case: LayerCase) -> Iterable[Finding]:
         yield from case.shut_units(self, True, "never open")

@@ -25,7 +25,9 @@ class LearningRateHigh(Fault):
     look_at: ClassVar[str] = "size of a step, of `sg.watch` with `w.loss(loss)`"
     measured: ClassVar[str] = (
         "|step| / |weights| of the latest measured steps, or of a single one that replaces the "
-        "weights; where the loss is known it must not be falling."
+        "weights, or that is large where the loss ends far above its start. Weights that have "
+        "grown count as they were when the training began. Where the loss is known it must not be "
+        "falling: a loss that comes down from a blow-up does not."
     )
     colour: ClassVar[str] = "#ab6a0e"
     advice: ClassVar[tuple[str, ...]] = (
@@ -50,6 +52,8 @@ class LearningRateHigh(Fault):
             size, bound = at_once, limits.update_replaces
         elif len(update) >= ENOUGH_UPDATES and size >= limits.update_high:
             bound = limits.update_high
+        elif history.has_diverged() and at_once >= limits.update_high:
+            size, bound = at_once, limits.update_high
         else:
             return
         yield self.finding(

@@ -43,6 +43,8 @@ class Padding(Fault):
         padded = facts.padded
         if padded is None or padded.sequences < FEWEST or padded.share < limits.padding:
             return
+        if padded.before <= limits.mask_before:
+            return  # the mask is there, the wrong way round
         yield self.finding(
             facts.name,
             f"{padded.share:.0%} of what the loss asks of {facts.name} is asked at the ends of "

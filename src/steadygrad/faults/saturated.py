@@ -30,7 +30,7 @@ class Saturated(Fault):
             0.9, "a share of a gate's units, shut for good, from which it is a fault", at_most=1.0
         ),
     }
-    caused_by: ClassVar[tuple[str, ...]] = ("lr-high",)
+    caused_by: ClassVar[tuple[str, ...]] = ("lr-high", "input-scale")
 
     def in_layer(self, case: LayerCase) -> Iterable[Finding]:
         what = "are stuck where their derivative is next to nothing"

@@ -1,6 +1,7 @@
 """Calls of recurrent layers, caught in the act: what went in and what came out."""
 
 import inspect
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -199,6 +200,10 @@ class Capture:
         model: Any model that holds recurrent layers.
         may_be_empty: Whether one without any is accepted, too.
 
+    Attributes:
+        graded: Calls so far with gradients on, by layer, those that are forgotten included.
+        ungraded: Calls so far without.
+
     Raises:
         ValueError: The model holds none.
     """
@@ -213,6 +218,8 @@ class Capture:
 
     def __init__(self, model: nn.Module, may_be_empty: bool = False) -> None:
         self.calls: list[Call] = []
+        self.graded: Counter[str] = Counter()
+        self.ungraded: Counter[str] = Counter()
         self._count: dict[nn.Module, int] = {}
         self._era = 0  # which time round the calls are counted from 0
         self.layers = dict(self.find(model))
@@ -266,7 +273,9 @@ class Capture:
             layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
         ) -> Any:
             if not torch.is_grad_enabled():
+                self.ungraded[name] += 1
                 return None
+            self.graded[name] += 1
             given = dict(zip(names, args, strict=False)) | kwargs
             x, hx = given[names[0]], given.get(names[1]) if len(names) > 1 else None
             if isinstance(layer, nn.RNNCellBase):

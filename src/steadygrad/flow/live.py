@@ -35,6 +35,7 @@ class LiveCapture(Capture):
         begun: How often a new step was begun without an end of the one before, as a gradient
             scaler does that skips a step.
         seconds: Time that was spent on this; whoever asks sets it to zero.
+        reached: Layers at whose results a gradient has ever arrived.
     """
 
     def __init__(self, model: nn.Module, limit: int = 0, may_be_empty: bool = False) -> None:
@@ -43,6 +44,7 @@ class LiveCapture(Capture):
         self.is_keeping = True
         self.begun = 0
         self.seconds = 0.0
+        self.reached: set[str] = set()
         # By call and place: 0 the output, 1 and on the final states, -1 and down the initial ones.
         self._gradients: list[dict[int, Tensor]] = []
         self._begun_here = 0
@@ -174,20 +176,21 @@ class LiveCapture(Capture):
             self._gradients.append(found)
             for index, value in enumerate((call.output, *call.last)):
                 if value.requires_grad:
-                    value.register_hook(self._keeper(found, index))
+                    value.register_hook(self._keeper(found, index, name))
             if call.handed is not None:
                 for index, value in enumerate(call.state):
                     if value.requires_grad:
-                        value.register_hook(self._keeper(found, -1 - index))
+                        value.register_hook(self._keeper(found, -1 - index, name))
             self.calls[-1] = call.detached()
             return viewed
 
         return live
 
-    def _keeper(self, found: dict[int, Tensor], index: int) -> Any:
+    def _keeper(self, found: dict[int, Tensor], index: int, layer: str) -> Any:
         def keep(grad: Tensor) -> None:
             found[index] = grad
             self._went_back = True
+            self.reached.add(layer)
 
         return keep
 

@@ -37,11 +37,13 @@ class PaddedLoss:
         share: Share of the squared gradient at the outputs, 0 to 1.
         sequences: Sequences that are read at two padded steps or more.
         longest_run: Steps of the longest run that ends a sequence.
+        before: Share of the squared gradient before the ends, however short these are.
     """
 
     share: float
     sequences: int
     longest_run: int
+    before: float = 1.0
 
 
 def padded_loss(call: Call, gradient: OutputGradient) -> PaddedLoss | None:
@@ -69,7 +71,8 @@ def padded_loss(call: Call, gradient: OutputGradient) -> PaddedLoss | None:
     if not total > 0 or runs.unique().numel() < 2:
         return None
     share = float((entered * padded).sum()) / total
-    return PaddedLoss(share, int((read >= 2).sum()), int(runs.max()))
+    before = float((entered * (steps < len(x) - runs)).sum()) / total
+    return PaddedLoss(share, int((read >= 2).sum()), int(runs.max()), before)
 
 
 def _runs(x: Tensor) -> tuple[Tensor, int]:

@@ -68,14 +68,27 @@ def _norm(grads: list[Tensor]) -> Tensor:
     return get_total_norm(grads)
 
 
-def update_ratio(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
+def weight_norm(parameters: Iterable[Tensor]) -> float:
+    """Norm of all weights together."""
+    with torch.no_grad():
+        return float(get_total_norm([p.detach() for p in parameters]))
+
+
+def update_ratio(
+    before: Sequence[Tensor], after: Sequence[Tensor], start: float | None = None
+) -> float:
     r"""Size of a step relative to the weights, :math:`|\Delta\theta| / |\theta|`.
+
+    With ``start``, the norm of the weights when the training began, relative to the smaller of the
+    two: weights that steps have blown up must not make the steps look small.
 
     About 1e-3 is usual; below 1e-5 hardly anything is learned, above 1e-1 little is kept.
     """
     with torch.no_grad():
         step = get_total_norm([a - b for a, b in zip(after, before, strict=True)])
         size = get_total_norm(list(before))
+    if start:
+        size = min(float(size), start)
     return float(step / size) if float(size) > 0 else float("nan")
 
 

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from steadygrad.errors import check_count
+from steadygrad.flow.answers import Answers, OutputProbe
 from steadygrad.flow.by_lag import LagCurve, curve, curve_of, median_curve
 from steadygrad.flow.capture import Call, Capture, recurrent_layers
 from steadygrad.flow.gate_health import GateHealth
+from steadygrad.flow.loss_graph import applied_twice
 from steadygrad.flow.output_gradients import joined_gradients
 from steadygrad.flow.quantity import Quantity, declare
 from steadygrad.flow.recurrence import Recurrence, Retrace, Walk, recurrence_of
@@ -22,6 +24,7 @@ from steadygrad.flow.stacks import Stacks
 from steadygrad.flow.state_growth import StateGrowth
 from steadygrad.flow.through_depth import DepthCurve, depth_of
 from steadygrad.flow.whole_way import joined
+from steadygrad.flow.wiring import Wiring, wirings
 
 QUANTITIES: tuple[Quantity, ...] = (
     declare(
@@ -114,6 +117,9 @@ class Measured:
         parameter_norms: Norm of the gradient of each parameter by name; None where unused.
         borders: The calls of the layers and the gradients at their results, without a graph.
         depth: Of a model without recurrence, what reaches each of its layers.
+        answers: The model's outputs and targets, where the loss gives them away.
+        twice: ``"softmax"`` or ``"sigmoid"`` if the loss applies it to its results; or "".
+        wirings: How each recurrent layer of the model hangs together with the loss.
     """
 
     loss: float
@@ -121,6 +127,9 @@ class Measured:
     parameter_norms: dict[str, float | None]
     borders: list[tuple[Call, OutputGradient]] = field(default_factory=list)
     depth: DepthCurve | None = None
+    wirings: list[Wiring] = field(default_factory=list)
+    answers: Answers | None = None
+    twice: str = ""
 
 
 def gradient_through_time(
@@ -158,14 +167,24 @@ def gradient_through_time(
         _buffers_kept(capture.layers.values()),
         torch.random.fork_rng(),
     ):
-        with torch.enable_grad(), _no_bfloat16_explained():
-            loss = loss_fn()
-        _check(model, loss, capture.calls)
+        probe = OutputProbe(model)
+        try:
+            with torch.enable_grad(), _no_bfloat16_explained():
+                loss = loss_fn()
+        finally:
+            probe.close_hook()
+        _check(model, loss, capture)
         calls, grads, of_parameters = joined_gradients(loss, capture.calls, parameters)
+        # Before further passes reach the same output.
+        answers, twice = probe.answers(float(loss.detach())), applied_twice(loss)
         flows = flows_of(calls, grads, lag, sources, rows)
+        pairs = zip(calls, grads, strict=True)
+        reached = {call.name.partition("#")[0] for call, grad in pairs if is_reached(grad)}
+        held = wirings(capture.layers, capture.graded, capture.ungraded, reached)
     norms = [None if g is None else float(g.norm()) for g in of_parameters]
     borders = [(call.detached(), grad) for call, grad in zip(calls, grads, strict=True)]
-    return Measured(float(loss.detach()), flows, dict(zip(names, norms, strict=True)), borders)
+    by_name = dict(zip(names, norms, strict=True))
+    return Measured(float(loss.detach()), flows, by_name, borders, None, held, answers, twice)
 
 
 @contextmanager
@@ -201,11 +220,11 @@ def _no_bfloat16_explained() -> Iterator[None]:
         raise
 
 
-def _check(model: nn.Module, loss: Tensor, calls: list[Call]) -> None:
+def _check(model: nn.Module, loss: Tensor, capture: Capture) -> None:
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
         raise ValueError(f"loss_fn must return a scalar loss, got {shape}")
-    if not calls:
+    if not capture.calls and not capture.ungraded:
         raise ValueError(
             f"no recurrent layer of {type(model).__name__} was called by loss_fn with gradients "
             "on. Does loss_fn use this very model, without torch.no_grad()? A model compiled "

@@ -5,6 +5,7 @@ from typing import Any
 
 from skorch.callbacks import Callback  # type: ignore[import-not-found]
 
+from steadygrad.faults import NOT_JUDGED
 from steadygrad.integrations.watching import Watching
 
 
@@ -42,7 +43,7 @@ class SteadygradCallback(Callback):
     @property
     def verdict(self) -> str:
         """The worst fault as of the last measurement."""
-        return "not measured yet" if self.watch is None else self.watch.verdict
+        return NOT_JUDGED if self.watch is None else self.watch.verdict
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **_: Any) -> None:
         self._watching.begin(net.module_, net.optimizer_)

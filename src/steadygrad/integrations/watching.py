@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from steadygrad.diagnosis import Watch, watch
+from steadygrad.faults import NOT_JUDGED
 
 
 class Watching:
@@ -38,8 +39,8 @@ class Watching:
 
     @property
     def verdict(self) -> str:
-        """The watch's; ``"not measured yet"`` before the training began."""
-        return "not measured yet" if self.watch is None else self.watch.verdict
+        """The watch's; ``"not judged"`` before the training began."""
+        return NOT_JUDGED if self.watch is None else self.watch.verdict
 
     def __str__(self) -> str:
         return self.verdict if self.watch is None else str(self.watch)

@@ -100,6 +100,16 @@ class TrialBody:
 
 
 @dataclass(frozen=True)
+class GapBody:
+    """One of the note ``not_judged``."""
+
+    what: Word = None
+    why: Word = None
+    remedy: Word = None
+    text: Word = None
+
+
+@dataclass(frozen=True)
 class RollbackBody:
     """One of the note ``rollbacks``."""
 
@@ -137,6 +147,7 @@ LISTS: Mapping[str, type] = {
     "remedies": RemedyBody,
     "trials": TrialBody,
     "rollbacks": RollbackBody,
+    "not_judged": GapBody,
 }
 """Notes that are lists, and of what."""
 

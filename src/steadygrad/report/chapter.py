@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from steadygrad.faults import NOT_JUDGED
 from steadygrad.record import Run
 
 GRADIENT = "log10_grad"
@@ -74,6 +75,7 @@ class Chapter:
     trials: Sequence[Mapping[str, Any]]
     findings: Sequence[Mapping[str, Any]]
     events: Sequence[Mapping[str, Any]]
+    not_judged: Sequence[Mapping[str, Any]]
     notes: Mapping[str, Any]
     config: Mapping[str, Any]
     tracks: Sequence[Track]
@@ -150,6 +152,12 @@ class Chapter:
         return -math.inf if math.isnan(at) else float(at)
 
 
+def _verdict(notes: Mapping[str, Any]) -> str:
+    """As noted; what an earlier version wrote for what it had not measured is the same."""
+    noted = str(notes.get("verdict") or "")
+    return NOT_JUDGED if noted == "not measured yet" else noted
+
+
 def chapter(run: Run, label: str, *, rows: int = ROWS) -> Chapter:
     """Take out of ``run`` what the report needs, at most so many rows of each heat map."""
     notes = run.notes
@@ -160,7 +168,7 @@ def chapter(run: Run, label: str, *, rows: int = ROWS) -> Chapter:
         label=label,
         title=str(notes.get("title") or run.path.stem),
         kind=kind,
-        verdict=str(notes.get("verdict") or ""),
+        verdict=_verdict(notes),
         lag=_whole(notes.get("lag")),
         threshold=_threshold(notes.get("thresholds")),
         scores=_mappings(notes.get("scores")),
@@ -169,6 +177,7 @@ def chapter(run: Run, label: str, *, rows: int = ROWS) -> Chapter:
         trials=_mappings(notes.get("trials")),
         findings=run.findings(),
         events=run.events(),
+        not_judged=_mappings(notes.get("not_judged")),
         notes=notes,
         config=run.config,
         tracks=[t for t in tracks if t.grid.size],

@@ -23,6 +23,9 @@ def findings(chapters: list[Chapter]) -> Section:
 
 def _of(chapter: Chapter, is_named: bool, anchors: Mapping[str, str]) -> Html:
     title = el("h3", chapter.label.capitalize()) if is_named else None
+    gaps = [el("p", el("b", "Not judged. "), g.get("text")) for g in chapter.not_judged]
+    if not chapter.findings and gaps:
+        return join([title, *gaps])
     if not chapter.findings:
         none = "No fault was found." if chapter.verdict == "healthy" else "No finding was recorded."
         return join([title, el("p", none, class_="quiet")])
@@ -36,7 +39,7 @@ def _of(chapter: Chapter, is_named: bool, anchors: Mapping[str, str]) -> Html:
     ]
     more = len(told) - _MOST
     rest = el("p", f"{more} more are in the record.", class_="quiet") if more > 0 else None
-    return join([title, *cards, rest])
+    return join([title, *cards, rest, *gaps])
 
 
 def _gathered(findings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from steadygrad.faults import HEALTHY, NOT_JUDGED
 from steadygrad.report import figures
 from steadygrad.report.chapter import Chapter
 
@@ -34,7 +35,9 @@ def verdict(chapter: Chapter) -> str:
     told = [f.get("text") for f in chapter.findings if f.get("fault") == kind and f.get("text")]
     if told:
         return str(told[-1])
-    if kind == "healthy" and chapter.at_lag is None:
+    if kind == NOT_JUDGED:
+        return _not_judged(chapter)
+    if kind == HEALTHY and chapter.at_lag is None:
         return f"No fault was found; {_reach(chapter)}."
     if kind == "healthy" and (chapter.at_lag or (0, 0.0))[1] < chapter.threshold:
         # At the lag less is left than the limit: no reason to call anything well.
@@ -45,6 +48,16 @@ def verdict(chapter: Chapter) -> str:
     if chapter.main is None:
         return "The gradient through time was not recorded in this run."
     return f"No fault was named; {_reach(chapter)}{_need(chapter)}."
+
+
+def _not_judged(chapter: Chapter) -> str:
+    """Why there is no verdict; the first reason, as the others stand below."""
+    gaps = chapter.not_judged
+    first = f" {gaps[0]['text']}" if gaps and gaps[0].get("text") else ""
+    more = f" ({len(gaps) - 1} more below)" if len(gaps) > 1 else ""
+    if first:
+        return f"Not judged.{first}{more}"
+    return f"Not judged; {_reach(chapter)}."
 
 
 def scored(chapters: list[Chapter]) -> str | None:
@@ -173,7 +186,7 @@ def _times(log10_ratio: float) -> str:
 
 
 def _is_faulty(chapter: Chapter) -> bool:
-    return (chapter.verdict or _judged(chapter)) not in ("healthy", "", "not measured yet")
+    return (chapter.verdict or _judged(chapter)) not in (HEALTHY, "", NOT_JUDGED)
 
 
 def _judged(chapter: Chapter) -> str:

@@ -14,7 +14,7 @@ from steadygrad.report.sections import Section, section
 _TOLD = frozenset(
     (
         "title kind verdict lag lag_estimate scores layers remedies trials thresholds quantities"
-        " shown margin"
+        " shown margin not_judged"
     ).split()
 )
 _FIRST = ("data", "model", "seeds", "versions")

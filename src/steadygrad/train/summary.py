@@ -61,7 +61,7 @@ class Story:
         title: Cell and data, as far as they are noted.
         status: How it ended.
         steps: The last training step recorded.
-        verdict: As noted, ``"not measured"`` if it is not.
+        verdict: As noted, ``"not judged"`` if it is not.
         findings: Standing at the end, worst first, in sentences.
         resolved: Found, and gone again.
         patches: For the standing findings, worst first, the lines to paste, each once.

@@ -2,14 +2,25 @@
 
 from collections.abc import Sequence
 
-from steadygrad.diagnosis.judge import judge_call, judge_depth, judge_history
+from steadygrad.diagnosis.coverage import gaps, gaps_of_layers
+from steadygrad.diagnosis.judge import (
+    judge_call,
+    judge_depth,
+    judge_history,
+    judge_loss,
+    judge_wiring,
+    once,
+)
 from steadygrad.diagnosis.lag import judge_flows, steps_of
 from steadygrad.diagnosis.recording import write_flow
 from steadygrad.diagnosis.shared import collected, on_host
 from steadygrad.diagnosis.trial import Batch
+from steadygrad.diagnosis.watching.saved import UNSEEN
 from steadygrad.diagnosis.watching.state import Seen
-from steadygrad.faults import CallFacts, Finding
-from steadygrad.flow import Call
+from steadygrad.diagnosis.watching.wires import Wires
+from steadygrad.faults import CallFacts, Finding, LossFacts, Unjudged
+from steadygrad.flow import Call, TimeFlow
+from steadygrad.flow.axes import axes
 from steadygrad.flow.live import LiveCapture
 from steadygrad.flow.live_depth import LiveDepth
 from steadygrad.flow.live_exponents import LiveExponents
@@ -29,23 +40,31 @@ class Look:
         seen: Where what is found goes.
         capture: The calls of the step.
         ranks: The processes that train together.
+        wires: How the layers hang together with the training.
         depth: Of a model without recurrence, what came back to its layers.
     """
 
     def __init__(
-        self, seen: Seen, capture: LiveCapture, ranks: Ranks, depth: LiveDepth | None = None
+        self,
+        seen: Seen,
+        capture: LiveCapture,
+        ranks: Ranks,
+        wires: Wires,
+        depth: LiveDepth | None = None,
     ) -> None:
-        self._seen, self._capture, self._ranks, self._depth = seen, capture, ranks, depth
+        self._seen, self._capture, self._ranks = seen, capture, ranks
+        self._wires, self._depth = wires, depth
         options = seen.options
         self._exponents = None
         if options.exponents:
             self._exponents = LiveExponents(options.exponents, options.rows)
 
-    def measure(self, of_calls: dict[str, list[Finding]], scale: float) -> None:
+    def measure(self, of_calls: dict[str, list[Finding]], of_loss: LossFacts, scale: float) -> None:
         """Measure and judge this step.
 
         Args:
             of_calls: Findings on the calls of this process, by layer.
+            of_loss: What is known of the loss in this process.
             scale: What the gradients were multiplied by.
         """
         seen, ranks = self._seen, self._ranks
@@ -62,37 +81,73 @@ class Look:
                 calls,
                 _unscaled(gradients, scale * ranks.size),
                 [f for each in of_calls.values() for f in each],
+                of_loss,
             )
         if not ranks.is_alone:
-            told = on_host(seen.flow), seen.register.found, seen.latest
-            seen.flow, seen.register.found, seen.latest = ranks.from_rank(told)
+            told = on_host(seen.flow), seen.register.found, seen.latest, seen.gaps, seen.withheld
+            told = ranks.from_rank(told)
+            seen.flow, seen.register.found, seen.latest, seen.gaps, seen.withheld = told
+
+    def judge_wiring(self) -> None:
+        """Judge what needs no gradient: which layers are called, reached, and moved."""
+        seen, wires = self._seen, self._wires
+        of_layers = wires.wirings()
+        found = [f for w in of_layers for f in judge_wiring(w, seen.options.thresholds)]
+        seen.add(found)
+        if not seen.is_measured:
+            told = gaps_of_layers(of_layers, {f.layer for f in found})
+            is_waiting = any(w.is_reached for w in of_layers) or not (told or found)
+            seen.gaps = [*told, *(UNSEEN if is_waiting else ())]
+        seen.settle()
+
+    def _gaps(self, found: Sequence[Finding], flows: dict[str, TimeFlow]) -> list[Unjudged]:
+        """What was not measured of what a verdict needs."""
+        told = gaps(flows, self._seen.options.lag, self._wires.wirings(), found)
+        for name in self._wires.replaced():
+            told.append(
+                Unjudged(
+                    name,
+                    "it was put into the model after the watch was made",
+                    "make the watch when the model is complete, and the optimiser before it",
+                )
+            )
+        return told
 
     def _judge(
-        self, calls: list[Call], gradients: list[OutputGradient], of_calls: list[Finding]
+        self,
+        calls: list[Call],
+        gradients: list[OutputGradient],
+        of_calls: list[Finding],
+        of_loss: LossFacts,
     ) -> None:
         seen, options = self._seen, self._seen.options
         if self._depth is not None:
             self._judge_depth(self._depth)
             return
         flows = flows_of(calls, gradients, steps_of(options.lag), 3, options.rows, graph=False)
-        if not flows:
-            return
-        seen.flow = flows
+        seen.flow = flows or seen.flow
         for flow in flows.values():
             write_flow(seen.sinks, seen.step, flow)
-        seen.history.grows = any(grows(f) for f in flows.values())
+        if flows:
+            seen.history.grows = any(grows(f) for f in flows.values())
         lag, thresholds = options.lag, options.thresholds
         found = judge_flows(flows, lag, thresholds, seen.history.optimizer)
         found += judge_history(seen.history, thresholds)
+        found += judge_loss(of_loss, thresholds)
+        found += [f for w in self._wires.wirings() for f in judge_wiring(w, thresholds)]
         for call, gradient in zip(calls, gradients, strict=True):
-            found += judge_call(CallFacts(call.name, padded_loss(call, gradient)), thresholds)
+            facts = CallFacts(call.name, padded_loss(call, gradient), axes=axes(call, gradient))
+            found += judge_call(facts, thresholds)
+        found = once([*found, *of_calls])
         # What this step gave is what remedies are tried on; it is not kept beyond that.
         seen.prescriber.batch = Batch(calls, gradients, lag, thresholds)
         try:
-            seen.find([*found, *of_calls])
+            seen.find(found)
         finally:
             seen.prescriber.batch = None
-        self._note(calls)
+        seen.gaps = self._gaps(found, flows)
+        if flows:
+            self._note(calls)
         seen.settle()
 
     def _judge_depth(self, live: LiveDepth) -> None:
@@ -104,6 +159,7 @@ class Look:
         seen.depth = depth
         found = judge_depth(depth, thresholds, seen.history.optimizer)
         seen.find([*found, *judge_history(seen.history, thresholds)])
+        seen.gaps = []
         seen.scalars({"log10_share": depth.smallest[1]})
         seen.settle()
 

@@ -7,8 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steadygrad.faults import Finding
+from steadygrad.faults import Finding, Unjudged
 
+UNSEEN = (
+    Unjudged(
+        "The gradient through time",
+        "no step of the training has been measured so far",
+        "let the training run on; give a larger budget=, or every=N, if it ends before a look",
+    ),
+)
 SERIES = ("before", "after", "update", "loss", "norms", "clipped")
 
 
@@ -48,6 +55,9 @@ class WatchFacts:
         grows: Whether the gradient grows through time, if that was measured.
         stride: Every how many steps a loss is kept.
         told: How many losses were told.
+        gaps: What was not measured of what a verdict needs.
+        withheld: What is not to be judged yet.
+        weight_norm: Norm of the weights when the training began.
     """
 
     measured: bool = False
@@ -62,6 +72,9 @@ class WatchFacts:
     grows: bool | None = None
     stride: int = 1
     told: int = 0
+    gaps: tuple[Unjudged, ...] = UNSEEN
+    withheld: tuple[Unjudged, ...] = ()
+    weight_norm: float | None = None
 
     def __post_init__(self) -> None:
         if min(self.looks, self.begun, self.told) < 0 or self.stride < 1:

@@ -13,8 +13,9 @@ from steadygrad.diagnosis.lag import to_record
 from steadygrad.diagnosis.prescribe import Prescriber
 from steadygrad.diagnosis.recording import describe
 from steadygrad.diagnosis.watching.options import Options
+from steadygrad.diagnosis.watching.saved import UNSEEN
 from steadygrad.diagnosis.watching.sinks import Sinks
-from steadygrad.faults import Finding, History, verdict, worst_first
+from steadygrad.faults import NOT_JUDGED, Finding, History, Unjudged, verdict, worst_first
 from steadygrad.flow.quantity import to_record as quantities_noted
 from steadygrad.flow.through_depth import DepthCurve
 from steadygrad.flow.through_time import TimeFlow
@@ -22,7 +23,6 @@ from steadygrad.loggers import Logger
 from steadygrad.record import Record
 
 HISTORY = 512  # sampled steps that rules on the training as a whole look back on
-NOT_YET = "not measured yet"
 
 
 class Seen:
@@ -37,6 +37,9 @@ class Seen:
         register: The other findings.
         prescriber: Of remedies for them.
         history: Of norms, updates and losses.
+        weight_norm: Norm of the weights when the training began.
+        withheld: What findings that were held back at the last look leave open.
+        gaps: What was not measured of what a verdict needs, as of the last look.
         record: The user's, if one was given.
         sinks: What all of it is written to.
     """
@@ -53,10 +56,13 @@ class Seen:
         self.sinks = Sinks(record, loggers)
         self.flow: dict[str, TimeFlow] = {}
         self.depth: DepthCurve | None = None
-        self.latest: dict[str, Any] = {"verdict": NOT_YET}
+        self.latest: dict[str, Any] = {"verdict": NOT_JUDGED}
         self.broken: Finding | None = None
         self.prescriber = Prescriber(model, options.names)
         self.register = Register(self.prescriber, self.sinks)
+        self.withheld: list[Unjudged] = []
+        self.gaps: list[Unjudged] = list(UNSEEN)
+        self.weight_norm = 0.0
         self.was_measured = False  # before an interruption, whose flow is not kept
         kept = [deque[float](maxlen=HISTORY) for _ in range(3)]
         self.history = History(*kept, optimizer=type(optimizer).__name__, planned=options.steps)
@@ -69,22 +75,40 @@ class Seen:
 
     @property
     def verdict(self) -> str:
-        """The worst fault, or ``"healthy"``."""
-        return verdict(self.findings) if self.is_measured else NOT_YET
+        """The worst fault; without one ``"healthy"``, or ``"not judged"``."""
+        return verdict(self.findings, self.unjudged)
+
+    @property
+    def unjudged(self) -> list[Unjudged]:
+        """What was not measured of what a verdict needs, or is not judged yet."""
+        return [*self.gaps, *self.withheld]
 
     @property
     def is_measured(self) -> bool:
-        """Whether anything was measured on which a verdict can rest."""
-        return bool(self.flow or self.depth or self.broken or self.was_measured)
+        """Whether the gradient was measured, through time or in depth."""
+        return bool(self.flow or self.depth or self.was_measured)
 
     def find(self, found: Iterable[Finding]) -> None:
         """Take the findings of a new look, causes without their consequences."""
         thresholds, register = self.options.thresholds, self.register
         found = list(found)
         register.see(found)
-        passing = register.passing
-        found = causes(found, register.found, self.history, thresholds, passing, self.step)
-        register.update(found, self.step)
+        reported = causes(
+            found, register.found, self.history, thresholds, register.passing, self.step
+        )
+        self.withheld = reported.unjudged
+        register.update(reported.findings, self.step)
+
+    def add(self, found: Iterable[Finding]) -> None:
+        """Take further findings between two looks; those of the last look stand."""
+        register = self.register
+        found = [*register.findings, *found]
+        reported = causes(
+            found, register.found, self.history, self.options.thresholds, (), self.step
+        )
+        # What stands was weighed when it was found.
+        kept = [register.found.get(f.key, f) for f in reported.findings]
+        register.update(kept, self.step)
 
     def settle(self) -> None:
         """Let the latest verdict be what follows from the findings."""
@@ -93,6 +117,7 @@ class Seen:
     def rewind(self, step: int) -> None:
         """Forget what was found after an earlier step."""
         self.step, self.broken, self.was_measured = step, None, False
+        self.withheld, self.gaps = [], list(UNSEEN)
         self.register.forget()
         self.history.forget()
 
@@ -105,6 +130,7 @@ class Seen:
         """Write what holds of the run as a whole, ``share`` of its time spent on watching."""
         notes = {
             "verdict": self.verdict,
+            "not_judged": [gap.to_record() for gap in self.unjudged],
             **to_record(self.options.lag),
             "optimizer": self.history.optimizer,
             "quantities": quantities_noted(),

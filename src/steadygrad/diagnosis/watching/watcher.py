@@ -13,26 +13,34 @@ from torch import Tensor, nn
 from steadygrad import _drawing
 from steadygrad.diagnosis.budget import LOOK, Budget
 from steadygrad.diagnosis.clip_check import ClipCheck, MisplacedClip
-from steadygrad.diagnosis.judge import judge_history
+from steadygrad.diagnosis.judge import judge_history, judge_loss
 from steadygrad.diagnosis.lag import steps_of
 from steadygrad.diagnosis.prescribe import chosen_remedy, told
 from steadygrad.diagnosis.scaled import Scaling
 from steadygrad.diagnosis.schedule import Turns
-from steadygrad.diagnosis.shared import check_whole, rows_here
+from steadygrad.diagnosis.shared import check_whole, rows_here, unwrapped
 from steadygrad.diagnosis.watching.breakage import Breakage
 from steadygrad.diagnosis.watching.calls import Calls
 from steadygrad.diagnosis.watching.clipping import Clipping
+from steadygrad.diagnosis.watching.loss_watch import LossWatch
 from steadygrad.diagnosis.watching.measurement import Look
 from steadygrad.diagnosis.watching.optimizers import ReadyGradients, innermost
 from steadygrad.diagnosis.watching.options import Options
 from steadygrad.diagnosis.watching.probes import Probes
 from steadygrad.diagnosis.watching.saved import SERIES, SavedFinding, WatchFacts, packed, unpacked
 from steadygrad.diagnosis.watching.state import Seen
-from steadygrad.faults import Finding
+from steadygrad.diagnosis.watching.wires import Wires
+from steadygrad.faults import NOT_JUDGED, Finding, LossFacts, Unjudged
+from steadygrad.faults.no_zero_grad import ROW
 from steadygrad.flow.capture import is_deep
 from steadygrad.flow.live import LiveCapture
 from steadygrad.flow.live_depth import LiveDepth
-from steadygrad.flow.parameter_norms import NormBeforeClip, gradient_norm, update_ratio
+from steadygrad.flow.parameter_norms import (
+    NormBeforeClip,
+    gradient_norm,
+    update_ratio,
+    weight_norm,
+)
 from steadygrad.flow.through_time import TimeFlow
 from steadygrad.loggers import Logger
 from steadygrad.nn import Looped, cell_of
@@ -72,6 +80,7 @@ class Watch:
         self._turns = Turns(ranks, self.budget, options.start_step, every)
         self._seen = Seen(model, optimizer, record, options, loggers)
         self._parameters = [p for g in optimizer.param_groups for p in g["params"]]
+        self._seen.weight_norm = weight_norm(self._parameters)
         self._depth = LiveDepth(model) if is_deep(model) else None
         if self._depth is not None and options.lag is not None:
             raise ValueError(
@@ -93,7 +102,9 @@ class Watch:
         )
         self._breakage = Breakage(model, self._seen, self._capture, ranks)
         self._calls = Calls(options.start_step, options.thresholds)
-        self._look = Look(self._seen, self._capture, ranks, self._depth)
+        self._loss = LossWatch(unwrapped(model), self._parameters)
+        self._wires = Wires(model, optimizer, self._capture)
+        self._look = Look(self._seen, self._capture, ranks, self._wires, self._depth)
         self._weights: list[Tensor] | None = None
         self._is_closed = False
         self._check = ClipCheck(optimizer).__enter__() if options.check_clips else None
@@ -122,8 +133,17 @@ class Watch:
 
     @property
     def verdict(self) -> str:
-        """The worst fault as of the last measurement, or ``"healthy"``."""
+        """The worst fault as of the last measurement; without one ``"healthy"``.
+
+        ``"not judged"`` where something that the task needs was not measured, or is not to be
+        judged yet: `unjudged` says what, why, and what to do.
+        """
         return self._seen.verdict
+
+    @property
+    def unjudged(self) -> list[Unjudged]:
+        """What a verdict needs and was not measured: why, and what to do about it."""
+        return self._seen.unjudged
 
     @property
     def flow(self) -> dict[str, TimeFlow]:
@@ -222,7 +242,7 @@ class Watch:
         and a vanished gradient that the task did not need after all. Without it the watch says
         less, or says it later.
         """
-        self._seen.history.see_loss(float(value.detach() if isinstance(value, Tensor) else value))
+        self._seen.history.see_loss(self._loss.tell(value))
 
     def rewind(self, step: int) -> None:
         """Forget what was found: the training has gone back to where it was after ``step``.
@@ -253,6 +273,9 @@ class Watch:
             history.grows,
             stride,
             told,
+            tuple(seen.gaps),
+            tuple(seen.withheld),
+            seen.weight_norm,
         )
         series = (history.before, history.after, history.update, history.loss)
         series = (*series, self._clipping.norms, self._clipping.were_clipped)
@@ -268,6 +291,8 @@ class Watch:
         seen, history = self._seen, self._seen.history
         seen.was_measured, seen.broken = facts.measured, facts.broken
         seen.latest |= facts.latest
+        seen.weight_norm = facts.weight_norm or seen.weight_norm
+        seen.gaps, seen.withheld = list(facts.gaps), list(facts.withheld)
         seen.register.restore(facts.found, facts.raised, facts.looks)
         self._calls.restore(((s.name, s.finding) for s in facts.of_calls), facts.called)
         self._turns.resume(facts.begun)
@@ -292,6 +317,7 @@ class Watch:
         if self._depth is not None:
             self._depth.close()
         self._breakage.box.close()
+        self._loss.close()
         if self._check is not None:
             self._check.close()
         self._write_notes()
@@ -327,6 +353,7 @@ class Watch:
         for finding in self.findings:
             since = f"{finding.fault} in {finding.layer} since step {finding.step}"
             lines += [f"{since}: {finding.text}", *told(finding)]
+        lines += [f"{NOT_JUDGED}: {gap.text}" for gap in self.unjudged]
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -362,6 +389,8 @@ class Watch:
             finite = math.isfinite(float(norm))
             if self._depth is None:
                 self._calls.see(self._capture.calls, self.step)
+                self._wires.see()
+            self._loss.gradients.end_step()
         if not finite:
             if self._breakage.see(norm):
                 self._write_notes()
@@ -371,9 +400,19 @@ class Watch:
             self._probes.sample(self._scaling.scale)
             self.budget.add("sample", time.perf_counter() - began)
         self._clipping.before.seconds = 0.0
+        if self._loss.gradients.row == ROW:
+            facts = LossFacts(self._seen.history, kept_gradients=ROW)
+            self._seen.add(judge_loss(facts, self.thresholds))
+            self._seen.settle()
+        if self._wires.is_due:
+            with self.budget.spend("wiring"):
+                self._look.judge_wiring()
+                self._write_notes()
         if finite and self._has_calls() and self._turns.is_due(self.step):
             with self.budget.spend(LOOK):
-                self._look.measure(self._calls.findings, self._scaling.scale)
+                scale = self._scaling.scale
+                facts = self._loss.facts(self._seen.history, scale)
+                self._look.measure(self._calls.findings, facts, scale)
                 self._write_notes()
                 self._weights = [p.detach().clone() for p in self._parameters]
 
@@ -388,7 +427,9 @@ class Watch:
     def _after_step(self, *_: Any) -> None:
         if self._weights is not None:
             with self.budget.spend("update"):
-                ratio = update_ratio(self._weights, [p.detach() for p in self._parameters])
+                ratio = update_ratio(
+                    self._weights, [p.detach() for p in self._parameters], self._seen.weight_norm
+                )
                 self._weights = None
                 self._see_update(ratio)
         self._end_step()
@@ -399,10 +440,11 @@ class Watch:
         seen.history.update.append(ratio)
         seen.scalars({"update_ratio": ratio})
         if ratio >= thresholds.update_replaces:  # the next look may come too late
-            seen.find([*seen.register.findings, *judge_history(seen.history, thresholds)])
+            seen.add(judge_history(seen.history, thresholds))
             seen.settle()
 
     def _end_step(self) -> None:
+        self._loss.end_step(self._turns.is_asked(self.step + 1))
         self._clipping.end_step()
         self._capture.clear()
         if self._depth is not None:

@@ -1,0 +1,102 @@
+"""What a training's loss is computed from, and whether its gradients begin at zero."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from steadygrad.faults import History
+from steadygrad.faults.loss_facts import LossFacts
+from steadygrad.flow.answers import OutputProbe
+from steadygrad.flow.loss_graph import applied_twice
+
+CLEAN = 3  # steps that began without gradients, after which nobody looks any more
+
+
+class KeptGradients:
+    """Counts steps whose backward passes all begin with gradients of the step before.
+
+    One small parameter is enough; after `CLEAN` steps in order its hook is taken off.
+
+    Args:
+        parameters: Of which one is looked at: the smallest.
+
+    Attributes:
+        row: Such steps in a row, up to now.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        self.row = self._clean = 0
+        self._is_fresh = self._went_back = False
+        able = [p for p in parameters if p.requires_grad and p.is_leaf]
+        self._parameter = min(able, key=lambda p: p.numel(), default=None)
+        self._handle = None
+        if self._parameter is not None:
+            self._handle = self._parameter.register_hook(self._see)
+
+    def close(self) -> None:
+        """Take the hook off."""
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+
+    def end_step(self) -> None:
+        """Take what the backward passes of this step began with."""
+        if self._handle is None or not self._went_back:
+            return
+        self.row = 0 if self._is_fresh else self.row + 1
+        self._clean = self._clean + 1 if self._is_fresh else 0
+        self._is_fresh = self._went_back = False
+        if self._clean >= CLEAN:
+            self.close()
+
+    def _see(self, _: Tensor) -> None:
+        # Before it is added: .grad is still what was there when this backward pass began.
+        assert self._parameter is not None
+        grad = self._parameter.grad
+        self._went_back = True
+        if not self._is_fresh:
+            self._is_fresh = grad is None or not bool(torch.any(grad != 0))
+
+
+class LossWatch:
+    """Gathers what rules on a loss read.
+
+    Args:
+        model: Whose output the loss is of.
+        parameters: Of the optimiser.
+
+    Attributes:
+        output: The model's output, at the steps that may be looked at.
+        gradients: What the backward passes began with.
+    """
+
+    def __init__(self, model: nn.Module, parameters: Iterable[Tensor]) -> None:
+        self.output = OutputProbe(model)
+        self.gradients = KeptGradients(parameters)
+        self._value: float | None = None
+        self._twice = ""
+
+    def tell(self, loss: float | Tensor) -> float:
+        """Take the loss of a step; return it as a number."""
+        if self.output.is_on and isinstance(loss, Tensor) and loss.grad_fn is not None:
+            self._twice = applied_twice(loss)
+        self._value = float(loss.detach() if isinstance(loss, Tensor) else loss)
+        return self._value
+
+    def facts(self, history: History, scale: float) -> LossFacts:
+        """What is known of the loss of this step, whose gradients were multiplied by ``scale``."""
+        value = self._value
+        answers = None if value is None else self.output.answers(value, scale)
+        return LossFacts(history, answers, self._twice, self.gradients.row)
+
+    def end_step(self, is_next_looked_at: bool) -> None:
+        """Forget the step; say whether the next one may be looked at."""
+        self._value = None
+        self.output.clear()
+        self.output.is_on = is_next_looked_at
+
+    def close(self) -> None:
+        """Take the hooks off."""
+        self.output.close()
+        self.gradients.close()

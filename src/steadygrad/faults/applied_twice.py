@@ -1,0 +1,58 @@
+"""Applied twice: a loss that takes raw scores is given probabilities."""
+
+from collections.abc import Iterable
+from typing import ClassVar, final
+
+from steadygrad.faults.base import Fault
+from steadygrad.faults.finding import Finding
+from steadygrad.faults.loss_facts import LossFacts
+from steadygrad.faults.thresholds import Thresholds
+
+LOSSES = {
+    "softmax": (
+        "cross-entropy",
+        "remove the softmax: loss = F.cross_entropy(scores, targets) on the raw scores",
+    ),
+    "sigmoid": (
+        "binary cross-entropy with logits",
+        "remove the sigmoid, or use F.binary_cross_entropy on what it gives",
+    ),
+}
+
+
+@final
+class AppliedTwice(Fault):
+    """Softmax before a cross-entropy, sigmoid before one with logits, read from the graph."""
+
+    name: ClassVar[str] = "applied-twice"
+    severity: ClassVar[int] = 21
+    meaning: ClassVar[str] = (
+        "Softmax or sigmoid is applied twice: by the model, and by a loss that takes raw scores. "
+        "The loss can then fall only a little, and its gradient is small."
+    )
+    symptom: ClassVar[str] = "a classifier's loss stands near the logarithm of the classes"
+    look_at: ClassVar[str] = "the graph of the loss, in `sg.diagnose`, and `w.loss(loss)`"
+    measured: ClassVar[str] = (
+        "The names of the functions next to the loss in the autograd graph; or, where the loss is "
+        "told by value, that the model's last function is one of these and that the gradient at "
+        "its output is that of a cross-entropy of it."
+    )
+    colour: ClassVar[str] = "#b0477a"
+    advice: ClassVar[tuple[str, ...]] = tuple(how for _, how in LOSSES.values())
+
+    def in_loss(self, facts: LossFacts, limits: Thresholds) -> Iterable[Finding]:
+        answers = facts.answers
+        found = facts.twice
+        if not found and answers and answers.loss == "cross-entropy" and answers.head == "softmax":
+            found = "softmax"
+        if not found:
+            return
+        loss, how = LOSSES[found]
+        yield self.finding(
+            "loss",
+            f"Not a gradient problem: the {loss} applies {found} itself, and is given what "
+            f"{found} has made.",
+            evidence={"function": found, "seen": "in the graph" if facts.twice else "by value"},
+            confidence=1.0,
+            advice=(how,),
+        )

@@ -1,0 +1,28 @@
+"""What the rules may read of a loss: what it is computed from, and how it went so far."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, final
+
+from steadygrad.faults.history import History
+
+if TYPE_CHECKING:
+    from steadygrad.flow.answers import Answers
+
+
+@final
+@dataclass(frozen=True)
+class LossFacts:
+    """What was measured of one loss.
+
+    Attributes:
+        history: Of the training, with the losses told so far.
+        answers: Outputs and targets; None where the loss does not give them away.
+        twice: ``"softmax"`` or ``"sigmoid"`` if a loss that applies it is given its results; "".
+        kept_gradients: Steps in a row whose backward pass began with the gradients of the step
+            before.
+    """
+
+    history: History = field(default_factory=History)
+    answers: "Answers | None" = None
+    twice: str = ""
+    kept_gradients: int = 0

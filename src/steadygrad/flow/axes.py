@@ -1,0 +1,88 @@
+r"""Axes: which axis of a batch behaves as time does, and where the loss reads it.
+
+Along time neighbours are alike, along a batch they are not more alike than any two. With x of shape
+``(T, B, I)`` and the median distances
+
+.. math::
+    r_T = \frac{|x_{t+1,b} - x_{t,b}|}{|x_{t+T/2,b} - x_{t,b}|}, \qquad
+    r_B = \frac{|x_{t,b+1} - x_{t,b}|}{|x_{t,b+B/2} - x_{t,b}|}
+
+a ratio near one means that the order along that axis does not matter, a small one that it does.
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from steadygrad.flow.capture import Call
+from steadygrad.flow.quantity import Quantity, declare
+from steadygrad.flow.replay import OutputGradient, rows_of
+from steadygrad.flow.sources import entries
+
+QUANTITIES: tuple[Quantity, ...] = (
+    declare(
+        Quantity("axes", "1", "Distance of neighbours over that of far ones, along time and batch.")
+    ),
+)
+
+FEWEST = 8  # steps and rows from which an order can be seen
+
+
+@final
+@dataclass(frozen=True)
+class Axes:
+    """How one call lies in its layer.
+
+    Attributes:
+        steps: Time steps, as the layer takes them.
+        rows: Sequences, as the layer takes them.
+        steps_read: Time steps that the loss reads.
+        rows_read: Sequences that the loss reads.
+        reads_first: Whether it reads the first step and no other, of a layer that runs forward.
+        along_time: :math:`r_T`; nan where it cannot be told.
+        along_batch: :math:`r_B`; nan where it cannot be told.
+        input_size: Root mean square of the largest feature of the input; nan for symbols.
+    """
+
+    steps: int
+    rows: int
+    steps_read: int
+    rows_read: int
+    reads_first: bool
+    along_time: float
+    along_batch: float
+    input_size: float
+
+
+@torch.no_grad()
+def axes(call: Call, grad: OutputGradient) -> Axes | None:
+    """Measure one call; None where its rows are of several lengths or no view shows them."""
+    x = call.over_time()
+    if x is None or call.chain is not None or not x.numel():
+        return None
+    found = entries(rows_of(call, grad), call.view.num_directions)
+    read = found.any(1).nonzero().flatten().tolist()
+    x = x.detach().float()
+    size = x.square().mean((0, 1)).max().sqrt()
+    return Axes(
+        len(x),
+        x.shape[1],
+        len(read),
+        int(found.any(0).sum()),
+        read == [0] and call.view.num_directions == 1,
+        _order(x),
+        _order(x.transpose(0, 1)),
+        float(size),
+    )
+
+
+def _order(x: Tensor) -> float:
+    """Median distance of neighbours along the first axis over that of values half of it apart."""
+    count = len(x)
+    if count < FEWEST:
+        return float("nan")
+    near = (x[1:] - x[:-1]).norm(dim=-1).median()
+    far = (x[count // 2 :] - x[: count - count // 2]).norm(dim=-1).median()
+    return float(near / far) if float(far) > 0 else float("nan")

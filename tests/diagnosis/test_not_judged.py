@@ -1,0 +1,117 @@
+"""Three kinds of verdict: healthy is only what was measured on the whole way that is needed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import steadygrad as sg
+from steadygrad.faults import NOT_JUDGED
+from steadygrad.record import read
+from steadygrad.report import sentence
+from steadygrad.report.chapter import chapter
+
+LAG = 20
+
+
+class Stepwise(nn.Module):
+    """A layer called once per time step; between the calls the state is ``changed``."""
+
+    def __init__(self, changed: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.rnn, self.head, self._changed = nn.GRU(3, 8), nn.Linear(8, 1), changed
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.zeros(1, x.shape[1], 8)
+        for t in range(len(x)):
+            h = self._changed(self.rnn(x[t : t + 1], h)[1])
+        return self.head(h[-1])
+
+
+def keeping_gru(layer: Any) -> Any:
+    """A layer whose gradient survives: its update gate stands open for the past."""
+    with torch.no_grad():
+        layer.bias_ih_l0[8:16] = 5.0
+    return layer
+
+
+def test_without_a_lag_nothing_is_healthy(tmp_path: Path) -> None:
+    layer, x = keeping_gru(nn.GRU(3, 8)), torch.randn(30, 4, 3)
+    found = sg.diagnose(layer, lambda: layer(x)[0][-1].square().sum())
+    assert found.verdict == NOT_JUDGED and not found.findings
+    (gap,) = found.unjudged
+    assert "no lag was given" in gap.why and "lag=N" in gap.remedy
+    assert gap.text in str(found) and found.to_json()["not_judged"][0]["why"] == gap.why
+    with read(found.record(tmp_path / "one.db")) as run:
+        assert sentence.verdict(chapter(run, "")).startswith("Not judged. Vanishing")
+    assert "Not judged" in found.save(tmp_path / "one.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("is_linked", [True, False])
+def test_calls_of_one_step_are_judged_as_one_sequence_or_not_at_all(is_linked: bool) -> None:
+    torch.manual_seed(0)
+    model = Stepwise((lambda h: h) if is_linked else (lambda h: 0.99 * h))
+    keeping_gru(model.rnn)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    x = torch.randn(LAG + 5, 4, 3)
+    found = sg.diagnose(model, lambda: model(x).square().mean(), lag=LAG)
+    watch = sg.watch(model, optimizer, lag=LAG, every=1)
+    for value in (1.0, 0.01, 0.001, 0.0001) * 10:  # however good the loss is
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        watch.loss(value)
+        optimizer.step()
+    watch.close()
+    for seen in (found, watch):
+        assert seen.verdict == ("healthy" if is_linked else NOT_JUDGED), seen
+        assert ("unchanged" in str(seen)) != is_linked and str(seen).count("\n") < 40
+
+
+def test_what_lies_before_the_steps_that_the_loss_reads_is_not_judged() -> None:
+    layer, x = keeping_gru(nn.GRU(3, 8)), torch.randn(40, 4, 3)
+    found = sg.diagnose(layer, lambda: layer(x)[0][5].square().sum(), lag=LAG)
+    assert found.verdict == NOT_JUDGED and "only 5 of 20 steps lie before" in str(found)
+
+
+def test_of_two_directions_one_that_has_the_lag_is_enough() -> None:
+    layer: Any = nn.GRU(3, 8, bidirectional=True)
+    x = torch.randn(40, 4, 3)
+    with torch.no_grad():
+        layer.bias_ih_l0[8:16] = layer.bias_ih_l0_reverse[8:16] = 5.0
+    assert sg.diagnose(layer, lambda: layer(x)[0][-1].sum(), lag=LAG).verdict == "healthy"
+
+
+def test_a_layer_that_the_loss_leaves_out_is_not_healthy() -> None:
+    model, x = nn.ModuleList([keeping_gru(nn.GRU(3, 8)), nn.GRU(3, 8)]), torch.randn(40, 4, 3)
+    found = sg.diagnose(model, lambda: model[0](x)[0][-1].sum(), lag=LAG)
+    assert found.verdict == NOT_JUDGED and found.unjudged[0].what == "1"
+
+
+def test_a_watch_that_never_looked_says_so() -> None:
+    layer, x = nn.GRU(3, 8), torch.randn(40, 4, 3)
+    optimizer = torch.optim.SGD(layer.parameters(), 1e-3)
+    with sg.watch(layer, optimizer, lag=LAG, every=1) as watch:
+        assert watch.verdict == watch.latest["verdict"] == NOT_JUDGED
+        assert "no step of the training has been measured" in str(watch)
+        layer(x)[0][-1].sum().backward()
+        optimizer.step()
+        assert watch.verdict != NOT_JUDGED
+
+
+def test_a_vanishing_gradient_that_is_held_back_is_not_healthy() -> None:
+    torch.manual_seed(0)
+    layer: Any = nn.RNN(3, 8)
+    x = torch.randn(40, 4, 3)
+    nn.init.orthogonal_(layer.weight_hh_l0, 0.7)
+    optimizer = torch.optim.SGD(layer.parameters(), 1e-6)
+    with sg.watch(layer, optimizer, lag=30, every=10) as watch:
+        for step in range(60):
+            optimizer.zero_grad()
+            layer(x)[0][-1].square().mean().backward()
+            watch.loss(0.95**step)
+            optimizer.step()
+        assert watch.verdict == NOT_JUDGED and not watch.findings
+        assert "vanish" in watch.unjudged[0].why
