@@ -46,9 +46,9 @@ class MaskInverted(Fault):
             return
         yield self.finding(
             facts.name,
-            f"Not a gradient problem: {1 - padded.before:.0%} of what the loss asks of {facts.name} is "
-            f"asked at the padded ends of {padded.sequences} sequences, and next to nothing before "
-            "them. The mask looks inverted.",
+            f"Not a gradient problem: {1 - padded.before:.0%} of what the loss asks of "
+            f"{facts.name} is asked at the padded ends of {padded.sequences} sequences, and next "
+            "to nothing before them. The mask looks inverted.",
             evidence={
                 "share_before": padded.before,
                 "sequences": padded.sequences,
