@@ -78,7 +78,7 @@ def scored(chapters: list[Chapter]) -> str | None:
     now = figures.score(last.get("value"), unit)
     first = chapters[0].ours if len(chapters) > 1 else None
     told = f"from {figures.score(first.get('value'), unit)} to {now}" if first else now
-    beside = f"; the best answer without learning ({best['name']}) gets" if best else ""
+    beside = f"; the best simple answer ({best['name']}) gets" if best else ""
     return (
         f"{name}: {told}{beside} {figures.score(best['value'], unit)}."
         if best

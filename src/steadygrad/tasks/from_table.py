@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from steadygrad.errors import InputError, did_you_mean
-from steadygrad.reading import Reading, Table, read_table
+from steadygrad.reading import Reading, Table, TableSpec, read_table
 from steadygrad.reading.lines import Progress
 from steadygrad.reading.options import ALL, listed
 from steadygrad.tasks.calendar import calendar_inputs, calendar_periods, calendar_values
@@ -101,8 +101,21 @@ def make_forecast(
         rows = sum(b - a for a, b in part_rows(table.starts, len(y), split))
         if rows > most:
             notes.append(f"the {split} part is scored on {most} windows, evenly spread")
-    spec = ForecastSpec(table.spec, target, inputs, window, horizon, period, scale, scales, drifts)
+    read = _without_unused(table.spec, {target, *(i.column for i in inputs)})
+    spec = ForecastSpec(read, target, inputs, window, horizon, period, scale, scales, drifts)
     return _task(table, spec, notes)
+
+
+def _without_unused(spec: TableSpec, used: set[str]) -> TableSpec:
+    """Say of columns that are no inputs that they are dropped: new files need not have them."""
+    why = "only counts the rows, or is constant in the training part"
+    columns = tuple(
+        replace(c, role="dropped", why=why)
+        if c.role in ("number", "category") and c.name not in used
+        else c
+        for c in spec.columns
+    )
+    return replace(spec, columns=columns)
 
 
 def apply_spec(table: Table, spec: ForecastSpec) -> Forecast:
