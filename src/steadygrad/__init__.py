@@ -1,5 +1,6 @@
 """Gradients through time in recurrent networks: measured, named, repaired."""
 
+from collections.abc import Sequence as _Sequence
 from pathlib import Path as _Path
 from typing import TYPE_CHECKING
 
@@ -56,4 +57,18 @@ def _draw(record: _Path, page: _Path) -> _Path:
         return report.write(run, page)
 
 
-_drawing.use(_draw)
+def _fragment(record: _Path) -> str:
+    from steadygrad.record import read
+    from steadygrad.report.notebook import fragment
+
+    with read(record) as run:
+        return fragment(run)
+
+
+def _serve(records: _Sequence[_Path], port: int) -> _drawing.Served:
+    from steadygrad.board import Board
+
+    return Board(records, port).start()
+
+
+_drawing.use(_drawing.Tools(_draw, _fragment, _serve))

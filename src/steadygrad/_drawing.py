@@ -1,31 +1,71 @@
-"""Draw a record as a page, for rooms that stand below the report.
+"""Draw a record, or serve it live, for rooms that stand below the report and the live page.
 
-The report reads nothing but records and stands above the diagnosis; so the package, which sees
-both, hands its writer down when it is imported.
+Both read nothing but records and stand above the diagnosis; so the package, which sees all rooms,
+hands their functions down when it is imported.
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-
-Writer = Callable[[Path, Path], Path]
-"""``(record, page) -> page``."""
-
-_writer: list[Writer] = []
+from typing import Protocol
 
 
-def use(writer: Writer) -> None:
-    """Set what turns a record into a page."""
-    _writer[:] = [writer]
+class Served(Protocol):
+    """A live page that is being served."""
+
+    url: str
+
+    def close(self) -> None:
+        """Stop serving."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the rooms above hand down.
+
+    Attributes:
+        page: ``(record, page) -> page``: draws a record into a file.
+        fragment: ``record -> HTML``: draws a record for a notebook.
+        serve: ``(records, port) -> page``: serves records while they grow.
+    """
+
+    page: Callable[[Path, Path], Path]
+    fragment: Callable[[Path], str]
+    serve: Callable[[Sequence[Path], int], Served]
+
+
+_tools: list[Tools] = []
+
+
+def use(tools: Tools) -> None:
+    """Set what draws and serves records."""
+    _tools[:] = [tools]
 
 
 def page(record: Callable[[Path], Path], path: str | Path) -> Path:
     """Write a record to a temporary place and draw it at ``path``.
 
     Raises:
-        RuntimeError: No writer was handed down: import `steadygrad`, not its parts alone.
+        RuntimeError: Nothing was handed down: import `steadygrad`, not its parts alone.
     """
-    if not _writer:
-        raise RuntimeError("no report writer is set; `import steadygrad` sets it")
     with tempfile.TemporaryDirectory() as folder:
-        return _writer[0](record(Path(folder) / "record.db"), Path(path))
+        return _handed().page(record(Path(folder) / "record.db"), Path(path))
+
+
+def fragment(record: Callable[[Path], Path]) -> str:
+    """Write a record to a temporary place and draw it for a notebook."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _handed().fragment(record(Path(folder) / "record.db"))
+
+
+def serve(records: Sequence[Path], port: int) -> Served:
+    """Serve records on a live page, in a thread."""
+    return _handed().serve(records, port)
+
+
+def _handed() -> Tools:
+    if not _tools:
+        raise RuntimeError("no report writer is set; `import steadygrad` sets it")
+    return _tools[0]

@@ -23,6 +23,7 @@ class Board:
     Args:
         places: Records, or folders that hold some, now or later.
         port: To listen on; 0 takes a free one.
+        token: Of an earlier page, so that one that is still open goes on; a new one if not given.
 
     Attributes:
         url: Address of the page, with the token.
@@ -31,7 +32,9 @@ class Board:
         InputError: starlette or uvicorn are not installed, or the port is taken.
     """
 
-    def __init__(self, places: Sequence[str | Path], port: int = 0) -> None:
+    def __init__(
+        self, places: Sequence[str | Path], port: int = 0, *, token: str | None = None
+    ) -> None:
         try:
             import uvicorn
 
@@ -45,7 +48,7 @@ class Board:
 
         self._socket = _listen(port)
         port = self._socket.getsockname()[1]
-        token = secrets.token_urlsafe(24)
+        token = token or secrets.token_urlsafe(24)
         self.url = f"http://{LOOPBACK}:{port}/{token}/"
         app = application(Sources([Path(p) for p in places]), lambda: self._server.should_exit)
         config = uvicorn.Config(

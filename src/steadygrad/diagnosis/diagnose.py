@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from steadygrad.diagnosis.causes import withheld
 from steadygrad.diagnosis.coverage import gaps
 from steadygrad.diagnosis.judge import judge_call, judge_depth, judge_loss, judge_wiring, once
 from steadygrad.diagnosis.lag import Lag, is_estimated, judge_flows, steps_of, to_record
+from steadygrad.diagnosis.plotting import new_axes, plot_flow
 from steadygrad.diagnosis.prescribe import Prescriber, chosen_remedy, told
 from steadygrad.diagnosis.recording import describe, write_flow
 from steadygrad.diagnosis.shared import looking_alone
@@ -41,6 +42,9 @@ from steadygrad.flow.through_depth import DepthCurve, measured_through_depth, of
 from steadygrad.record import Record
 from steadygrad.remedies import Attached, Remedy
 from steadygrad.tasks.lag_estimate import LagEstimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MOST_LAYERS = 24  # shown when a diagnosis is printed
 
@@ -213,8 +217,25 @@ class Diagnosis:
         return Path(path)
 
     def save(self, path: str | Path) -> Path:
-        """Write one offline HTML page; it replaces the file in one step."""
+        """Write one offline page, HTML or PDF; it replaces the file in one step."""
         return _drawing.page(self.record, path)
+
+    def plot(self, axes: "Axes | None" = None) -> "Axes":
+        """Draw what is left of the gradient by steps back on matplotlib's axes.
+
+        Args:
+            axes: To draw on; new ones if not given.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        axes = new_axes() if axes is None else axes
+        plot_flow(axes, self.flow, self.lag, self.thresholds.vanishing)
+        axes.set_title(self.verdict)
+        return axes
+
+    def _repr_html_(self) -> str:
+        return _drawing.fragment(self.record)
 
 
 def depth_lines(depth: DepthCurve) -> list[str]:

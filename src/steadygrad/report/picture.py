@@ -43,7 +43,15 @@ def picture(runs: Run | Sequence[Run], file: str | Path) -> Path:
             nor PDF.
         OSError: The file cannot be written.
     """
-    told = chapters([runs] if isinstance(runs, Run) else list(runs))
+    return save(drawn(chapters([runs] if isinstance(runs, Run) else list(runs))), file)
+
+
+def drawn(told: Sequence[Chapter]) -> Html:
+    """Draw the figure of some runs as SVG.
+
+    Raises:
+        ValueError: One of them has no gradient by time step.
+    """
     tracks = []
     for each in told:
         if each.main is None:
@@ -52,7 +60,7 @@ def picture(runs: Run | Sequence[Run], file: str | Path) -> Path:
                 "draw. Record rows of log10_grad, or write the HTML report"
             )
         tracks.append((each, each.main))
-    return save(_one(*tracks[0]) if len(tracks) == 1 else _several(tracks), file)
+    return _one(*tracks[0]) if len(tracks) == 1 else _several(tracks)
 
 
 def _one(told: Chapter, track: Track) -> Html:

@@ -1,5 +1,6 @@
 """Where a watch writes: the user's record, loggers, and a short memory for pages and printing."""
 
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,6 +12,8 @@ from numpy.typing import ArrayLike
 from steadygrad.loggers import Logger
 from steadygrad.record import Record
 
+COMMIT_EVERY = 1.0
+"""Seconds between two commits of a record, at least."""
 MOST = 2048
 """Training steps kept of each quantity; beyond that every second one is dropped, oldest first."""
 
@@ -115,8 +118,27 @@ class Sinks:
     def __init__(self, record: Record | None, loggers: Iterable[Logger] = ()) -> None:
         self.memory = Memory() if record is None else None
         first: Record | Memory | None = record if self.memory is None else self.memory
+        self.record = record
         self.loggers = list(loggers)
         self._all: list[Any] = [first, *self.loggers]
+        self._due = 0.0
+
+    def begin(self, path: Path, config: Mapping[str, Any]) -> Record:
+        """Go on in a record, begun with what is in memory."""
+        assert self.memory is not None  # or there is a record
+        self.memory.write(path, config)
+        self.record = self._all[0] = Record.open(path)
+        self.memory = None
+        return self.record
+
+    def commit_if_due(self) -> None:
+        """Let readers see what was written: about once a second, and a hundredth of the time."""
+        if self.record is None or time.monotonic() < self._due:
+            return
+        began = time.monotonic()
+        self.record.commit()
+        took = time.monotonic() - began
+        self._due = began + max(COMMIT_EVERY, 100 * took)
 
     def scalars(self, step: int, values: Mapping[str, Any]) -> None:
         """Numbers of one training step."""

@@ -1,7 +1,10 @@
 """The watch over a running training: measures, names, records, within a budget of time."""
 
 import math
+import shutil
+import tempfile
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,6 +18,7 @@ from steadygrad.diagnosis.budget import LOOK, Budget
 from steadygrad.diagnosis.clip_check import ClipCheck, MisplacedClip
 from steadygrad.diagnosis.judge import judge_history, judge_loss
 from steadygrad.diagnosis.lag import steps_of
+from steadygrad.diagnosis.plotting import new_axes, plot_flow
 from steadygrad.diagnosis.prescribe import chosen_remedy, told
 from steadygrad.diagnosis.scaled import Scaling
 from steadygrad.diagnosis.schedule import Turns
@@ -107,6 +111,8 @@ class Watch:
         self._look = Look(self._seen, self._capture, ranks, self._wires, self._depth)
         self._weights: list[Tensor] | None = None
         self._is_closed = False
+        self._served: _drawing.Served | None = None
+        self._owns_record = False
         self._check = ClipCheck(optimizer).__enter__() if options.check_clips else None
         self._handles = [
             optimizer.register_step_pre_hook(ReadyGradients(self._begin_step, self._judge_step)),
@@ -322,6 +328,8 @@ class Watch:
             self._check.close()
         self._write_notes()
         self._seen.sinks.close()
+        if self._owns_record and self.record is not None:
+            self.record.close()
 
     def scalars(self) -> dict[str, float]:
         """`latest` without its texts: numbers alone, for a logger of your own."""
@@ -338,14 +346,70 @@ class Watch:
         """
         if not self._is_closed:
             self._write_notes()
+        return _drawing.page(self._recorded, path)
+
+    def serve(self, port: int = 0) -> _drawing.Served:
+        """Serve a live page of this training on this machine, from now on, in a thread.
+
+        Without a record of the user's one is begun in a temporary folder, with what the watch has
+        kept so far. The page only reads; it ends with its own ``close()``, or with the program.
+
+        Args:
+            port: To listen on; 0 takes a free one. A second call returns the same page.
+
+        Returns:
+            The page: ``url``, its address with a secret token, and ``close()``.
+
+        Raises:
+            steadygrad.errors.InputError: starlette or uvicorn are not installed (the extra
+                ``live``), or the port is taken.
+        """
+        if self._served is None:
+            if self.record is None:
+                folder = tempfile.mkdtemp(prefix="steadygrad-")
+                weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+                self.record = self._seen.sinks.begin(Path(folder) / "run.db", {"lag": self.lag})
+                self._seen.record, self._owns_record = self.record, True
+            if not self._is_closed:
+                self._write_notes()
+                self.record.commit()
+            self._served = _drawing.serve([self.record.path], port)
+        return self._served
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw on matplotlib's axes: the gradient left by steps back, and the norms so far.
+
+        Args:
+            axes: Two to draw on; new ones if not given.
+
+        Returns:
+            Both axes.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        left, right = axes = new_axes(2) if axes is None else axes
+        plot_flow(left, self.flow, self.lag, self.thresholds.vanishing)
+        left.set_title(f"step {self.step}: {self.verdict}")
+        right.semilogy(list(self.norms))
+        right.set_xlabel("sampled steps, the latest at the right")
+        right.set_ylabel("gradient norm before clipping")
+        return axes
+
+    def _repr_html_(self) -> str:
+        if not self._is_closed:
+            self._write_notes()
+        return _drawing.fragment(self._recorded)
+
+    def _recorded(self, place: Path) -> Path:
+        """The record of this training: the user's, or one at ``place`` of what is in memory."""
         memory = self._seen.sinks.memory
         if memory is not None:
-            return _drawing.page(lambda at: memory.write(at, {"lag": self.lag}), path)
+            return memory.write(place, {"lag": self.lag})
         assert self.record is not None  # or there would be a memory
         if not self._is_closed:
             self.record.commit()
-        written = self.record.path
-        return _drawing.page(lambda _: written, path)
+        return self.record.path
 
     def __str__(self) -> str:
         numbers = "   ".join(f"{k} {v:.3g}" for k, v in self.scalars().items())
@@ -433,6 +497,7 @@ class Watch:
                 self._weights = None
                 self._see_update(ratio)
         self._end_step()
+        self._seen.sinks.commit_if_due()
         self._sample_next()
 
     def _see_update(self, ratio: float) -> None:

@@ -1,0 +1,67 @@
+"""Pieces of a report for a notebook's output cell: no script, no style that leaks out of it."""
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from steadygrad.record import Run
+from steadygrad.report import sentence
+from steadygrad.report.chapter import chapter
+from steadygrad.report.markup import Html, el, join
+from steadygrad.report.picture import drawn
+
+_TABLE = "border-collapse:collapse;margin:.5em 0;text-align:left"
+_CELL = "padding:.2em 1em .2em 0;text-align:left;vertical-align:top"
+
+
+def fragment(run: Run) -> str:
+    """Return the verdict, one figure, the layers and the findings of a record as HTML."""
+    told = chapter(run, "this run")
+    layers = [
+        [y.get("name"), y.get("cell"), _steps(y.get("time_steps")), _steps(y.get("horizon"))]
+        for y in told.layers
+    ]
+    picture = None
+    if told.main is not None:
+        words = f"Gradient by time step. {sentence.verdict(told)}"
+        picture = image(drawn([told]), words)
+    return join(
+        [
+            el("p", el("strong", sentence.verdict(told))),
+            picture,
+            plain_table(("layer", "cell", "time steps", "horizon"), layers) if layers else None,
+            *(_finding(f) for f in told.findings),
+        ]
+    )
+
+
+def image(svg: str, words: str) -> Html:
+    """Return a drawing as an image, whose style stays inside it."""
+    data = base64.b64encode(svg.encode()).decode("ascii")
+    source = f"data:image/svg+xml;base64,{data}"
+    return el("img", src=source, alt=words, style="max-width:100%;background:#fff")
+
+
+def plain_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Html:
+    """Return a table that brings its own style."""
+    top = el("tr", *(el("th", h, scope="col", style=_CELL) for h in head))
+    body = [
+        el("tr", *(el("td", str(c) if c is not None else "\u2013", style=_CELL) for c in row))
+        for row in rows
+    ]
+    return el("table", el("thead", top), el("tbody", *body), style=_TABLE)
+
+
+def _finding(found: Mapping[str, Any]) -> Html:
+    remedies, patch = found.get("remedies"), found.get("patch")
+    names = [el("code", str(r)) for r in remedies] if isinstance(remedies, list) else []
+    return el(
+        "div",
+        el("p", el("strong", str(found.get("fault") or "finding")), ": ", found.get("text")),
+        el("p", "Worth trying: ", join(names, ", ")) if names else None,
+        el("pre", el("code", str(patch))) if patch else None,
+    )
+
+
+def _steps(value: Any) -> str | None:
+    return f"{value:,}" if isinstance(value, int) else None
