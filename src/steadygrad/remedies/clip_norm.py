@@ -44,9 +44,16 @@ class ClipNorm(Remedy):
     claim: ClassVar[str] = (
         "The norm of the gradient over its scope is at most max_norm, its direction there kept"
     )
-    helps: ClassVar[tuple[str, ...]] = ("exploding", "clip-loose", "likelihood", "nonfinite")
+    helps: ClassVar[tuple[str, ...]] = (
+        "exploding",
+        "exploding-depth",
+        "clip-loose",
+        "likelihood",
+        "nonfinite",
+    )
     rank: ClassVar[Mapping[str, int]] = {
         "exploding": 20,
+        "exploding-depth": 20,
         "nonfinite": 30,
         "likelihood": 10,
         "clip-loose": 10,

@@ -43,7 +43,13 @@ class LayerNorm(Remedy):
 
     name: ClassVar[str] = "layer-norm"
     claim: ClassVar[str] = "Scaling all weights of the recurrence by any positive number is nothing"
-    helps: ClassVar[tuple[str, ...]] = ("exploding", "saturated")
+    helps: ClassVar[tuple[str, ...]] = (
+        "exploding",
+        "saturated",
+        "vanishing-depth",
+        "exploding-depth",
+    )
+    rank: ClassVar[Mapping[str, int]] = {"vanishing-depth": 20, "exploding-depth": 10}
     other: ClassVar[Mapping[str, Any]] = {"gain": 0.1}
 
     gain: float = 1.0

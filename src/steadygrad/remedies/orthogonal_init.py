@@ -46,9 +46,17 @@ class OrthogonalInit(Remedy):
 
     name: ClassVar[str] = "orthogonal-init"
     claim: ClassVar[str] = "Every singular value of every recurrent gate block is gain"
-    helps: ClassVar[tuple[str, ...]] = ("vanishing", "exploding", "saturated", "dead", "nonfinite")
+    helps: ClassVar[tuple[str, ...]] = (
+        "vanishing",
+        "vanishing-depth",
+        "exploding",
+        "saturated",
+        "dead",
+        "nonfinite",
+    )
     rank: ClassVar[Mapping[str, int]] = {
         "vanishing": 20,
+        "vanishing-depth": 30,
         "exploding": 10,
         "saturated": 30,
         "dead": 40,

@@ -1,6 +1,6 @@
 """Skip connections: a way for the gradient around each recurrent layer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from steadygrad.flow import recurrent_layers
+from steadygrad.nn import Recurrent
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, passes_without_weights
@@ -28,8 +29,8 @@ class Skip(Remedy):
     with :math:`P = I` where both have one width, and else a learned matrix. The gradient at a
     time step reaches the layer below past the recurrence: in a stack of layers it does not fade
     with depth, and an input close to the loss is heard at once. Along time nothing changes: a
-    lag is still travelled inside the layer. Layers stacked within one module share one way
-    around.
+    lag is still travelled inside the layer. Layers stacked within one module are taken apart, so
+    that each has its own way around.
 
     Args:
         scale: Factor on what is added.
@@ -43,7 +44,8 @@ class Skip(Remedy):
     claim: ClassVar[str] = (
         "A step's gradient reaches its input even where the layer itself passes nothing"
     )
-    helps: ClassVar[tuple[str, ...]] = ("vanishing",)
+    helps: ClassVar[tuple[str, ...]] = ("vanishing", "vanishing-depth")
+    rank: ClassVar[Mapping[str, int]] = {"vanishing-depth": 10}
     other: ClassVar[Mapping[str, Any]] = {"scale": 0.5}
 
     scale: float = 1.0
@@ -58,10 +60,13 @@ class Skip(Remedy):
 
     def change(self, model: nn.Module, applied: Applied) -> None:
         for path, layer in list(recurrent_layers(model)):
-            around = Around(layer, self.scale)
-            applied.replace(model, layer, around.train(layer.training))
-            how = "a learned matrix" if around.project is not None else "the identity"
-            applied.note(f"{path}: input added to the output of the layer, by {how}")
+            singles = taken_apart(layer)
+            each = [Around(single, self.scale) for single in singles]
+            whole = each[0] if len(each) == 1 else AroundEach(each, float(layer.dropout))
+            applied.replace(model, layer, whole.train(layer.training))
+            how = "a learned matrix" if each[0].project is not None else "the identity"
+            what = "the layer" if len(each) == 1 else f"each of {len(each)} layers"
+            applied.note(f"{path}: input added to the output of {what}, by {how}")
 
     def demonstrate(self) -> Demonstration:
         return passes_without_weights(self, "input")
@@ -99,3 +104,70 @@ class Around(nn.Module):
 
     def _added(self, x: Tensor) -> Tensor:
         return torch.mul(x if self.project is None else self.project(x), self.scale)
+
+
+@final
+class AroundEach(nn.Module):
+    """A stack taken apart, each layer with its own way around; interface as the stack's.
+
+    Args:
+        layers: The lowest first.
+        dropout: Between the layers, as in the stack.
+    """
+
+    def __init__(self, layers: Sequence[Around], dropout: float) -> None:
+        super().__init__()
+        self.layers, self.dropout = nn.ModuleList(layers), nn.Dropout(dropout)
+
+    def forward(self, input: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
+        given = () if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
+        parts = list(zip(*(s.chunk(len(self.layers)) for s in given), strict=True))
+        ends: list[tuple[Tensor, ...]] = []
+        is_bare, x = True, input
+        for index, layer in enumerate(self.layers):
+            if index:
+                x = self._dropped(x)
+            start = None if not parts else parts[index][0] if len(given) == 1 else parts[index]
+            x, last = layer(x, start)
+            is_bare = isinstance(last, Tensor)
+            ends.append((last,) if isinstance(last, Tensor) else tuple(last))
+        states = tuple(torch.cat(each) for each in zip(*ends, strict=True))
+        return x, states[0] if is_bare else states
+
+    def _dropped(self, x: Any) -> Any:
+        if isinstance(x, PackedSequence):
+            return x._replace(data=self.dropout(x.data))
+        return self.dropout(x)
+
+
+@torch.no_grad()
+def taken_apart(layer: nn.Module) -> list[nn.Module]:
+    """Layers of one each that compute what a stack does; the stack itself if it is one layer."""
+    facts: Any = layer
+    if facts.num_layers == 1:
+        return [layer]
+    like = next(layer.parameters())
+    options = {n: getattr(facts, n) for n in ("bias", "batch_first", "bidirectional", "proj_size")}
+    is_ours = isinstance(layer, Recurrent)
+    if is_ours:
+        options |= {"truncate": layer.truncate, "backend": layer.backend}
+        options |= {"checkpoint": layer.checkpoint}
+    elif isinstance(layer, nn.RNN):
+        del options["proj_size"]
+        options["nonlinearity"] = layer.nonlinearity
+    elif isinstance(layer, nn.GRU):
+        del options["proj_size"]
+    given = dict(layer.named_parameters())
+    singles: list[nn.Module] = []
+    width = facts.input_size
+    for index in range(facts.num_layers):
+        options |= {"device": like.device, "dtype": like.dtype}
+        sizes = (width, facts.hidden_size)
+        kind: Any = type(layer)
+        single = Recurrent(facts.cell, *sizes, **options) if is_ours else kind(*sizes, **options)
+        for name, parameter in single.named_parameters():
+            old = given[name.replace("_l0", f"_l{index}")]
+            parameter.copy_(old).requires_grad_(old.requires_grad)
+        singles.append(single.train(layer.training))
+        width = (facts.proj_size or facts.hidden_size) * (1 + facts.bidirectional)
+    return singles
