@@ -161,3 +161,56 @@ def test_what_is_kept_is_told_from_the_largest() -> None:
     hump = LagCurve(np.array([0.0, 2.0, 3.0, -1.0, -2.0]), 1, "total")
     assert hump.kept(1) == 0 and hump.kept(4) == -5 and hump.horizon() == 3
     assert LagCurve(np.array([0.0, np.inf, np.inf]), 1, "total").kept(2) == 0
+
+
+class PerCall(nn.Module):
+    """A layer called one step at a time, as policies and decoders do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.head = nn.RNN(4, 32), nn.Linear(32, 2)
+        nn.init.normal_(self.layer.weight_hh_l0, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, h = self.layer(x[:1])
+        for t in range(1, len(x)):
+            y, h = self.layer(x[t : t + 1], h)
+        return self.head(y[-1])
+
+
+def test_a_layer_called_step_by_step_has_lost_what_it_has_lost() -> None:
+    model, x = PerCall(), torch.randn(61, 16, 4)
+    target = (x[0, :, 0] > 0).long()
+
+    def loss() -> Tensor:
+        return nn.functional.cross_entropy(model(x), target)
+
+    found = sg.diagnose(model, loss, lag=60)
+    assert found.verdict == "vanishing" and found.log10_ratio < -40
+    assert "vanishing" in str(found)
+    flows, said = looked_at(model, loss, 60)
+    assert said == "vanishing" and len(flows) == 1
+
+
+def test_gates_that_only_flip_between_their_ends_are_out_of_reach() -> None:
+    """Inputs of a million: every gate is 0 or 1 by the sign of its argument, and has no slope."""
+    torch.manual_seed(0)
+    layer = nn.LSTM(5, 20)
+    x = 1e6 * torch.randn(30, 8, 5)
+    found = sg.diagnose(layer, lambda: layer(x)[0][-1].square().sum())
+    shut = {f.gate for f in found.findings if f.fault == "saturated"}
+    assert {"input", "output", "candidate"} <= shut
+    assert any("flip between their ends" in f.text for f in found.findings)
+
+
+def test_a_gate_that_keeps_for_as_long_as_the_task_needs_is_not_stuck() -> None:
+    """Where one gate keeps and writes, a small share is written at each step, as it has to be."""
+    torch.manual_seed(0)
+    layer, x = nn.GRU(3, 16), torch.randn(401, 4, 3)
+    with torch.no_grad():
+        layer.bias_ih_l0[16:32] = 6.5  # the update gate at 1 - 1/665
+    kept = sg.diagnose(layer, lambda: layer(x)[0][-1].sum(), lag=400)
+    assert kept.verdict == "healthy"
+    far = sg.diagnose(layer, lambda: layer(x[-21:])[0][-1].sum(), lag=20)
+    assert far.verdict == "saturated"
