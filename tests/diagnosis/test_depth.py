@@ -85,8 +85,8 @@ def test_a_few_layers_are_healthy_and_what_they_lose_is_told(layers: int, least:
     torch.manual_seed(layers)
     stack, x = nn.LSTM(8, 32, layers), torch.randn(8, 4, 8)
     found = sg.diagnose(stack, lambda: stack(x)[0][-1].sum())
-    assert found.verdict == "healthy" and least < found.depths[0].smallest[1] < 0
-    assert ("SGD" in str(found)) == (found.depths[0].smallest[1] < -3)
+    assert found.verdict == "healthy" and least < found.depths[0].lowest[1] < 0
+    assert ("SGD" in str(found)) == (found.depths[0].lowest[1] < -3)
 
 
 def test_the_same_network_is_judged_by_its_optimiser() -> None:
@@ -147,7 +147,7 @@ def test_a_network_without_recurrence_is_judged_in_depth(
         model(x).square().mean().backward()
         optimizer.step()
         assert watch.verdict == verdict
-        assert watch.latest["log10_share"] == pytest.approx(depth.smallest[1], abs=1e-3)
+        assert watch.latest["log10_share"] == pytest.approx(depth.lowest[1], abs=1e-3)
     with pytest.raises(ValueError, match="no way back through time"):
         sg.diagnose(model, lambda: model(x).sum(), lag=5)
 

@@ -240,7 +240,7 @@ class Diagnosis:
 
 def depth_lines(depth: DepthCurve) -> list[str]:
     """The gradient layer by layer, in a few lines."""
-    layer, share = depth.smallest
+    layer, share = depth.lowest
     top = depth.layers[-1]
     lines = [f"in depth, {len(depth.layers)} layers: at {layer} {times(share)} of that at {top}"]
     if -6 < share < -3:

@@ -13,7 +13,7 @@ from steadygrad.faults.thresholds import Thresholds
 
 @final
 class VanishingDepth(Fault):
-    """Less than the threshold of the gradient at the top reaches some layer below."""
+    """Less than the threshold of the gradient at the top reaches the lowest layer."""
 
     name: ClassVar[str] = "vanishing-depth"
     severity: ClassVar[int] = 35
@@ -24,8 +24,8 @@ class VanishingDepth(Fault):
     symptom: ClassVar[str] = "a deeper network learns worse than a flat one, or nothing"
     look_at: ClassVar[str] = "`print(sg.diagnose(model, loss_fn))`, the gradient layer by layer"
     measured: ClassVar[str] = (
-        "Norm of the gradient at each layer over that at the top one: of a recurrent layer at all "
-        "its states together, at the step where it is largest; of any other at its output. "
+        "Norm of the gradient at the lowest layer over that at the top one: of a recurrent layer "
+        "at all its states together, at the step where it is largest; of any other at its output. "
         "Adam and its like rescale what is small, as far as its epsilon lets them; plain SGD "
         "does not, and is held to a stricter bound where the optimiser is known."
     )
@@ -40,7 +40,7 @@ class VanishingDepth(Fault):
     thresholds: ClassVar[Mapping[str, Threshold]] = {
         "vanishing_depth": Threshold(
             1e-5,
-            "a ratio of the gradient at a layer to that at the top below this is a fault",
+            "a ratio of the gradient at the lowest layer to that at the top below this is a fault",
             below=1.0,
         ),
         "vanishing_depth_plain": Threshold(
@@ -54,7 +54,7 @@ class VanishingDepth(Fault):
     def in_depth(self, case: DepthCase) -> Iterable[Finding]:
         limits = case.limits
         bound = limits.vanishing_depth if case.rescales else limits.vanishing_depth_plain
-        layer, share = case.depth.smallest
+        layer, share = case.depth.lowest
         if not share < math.log10(bound):
             return
         count = len(case.depth.layers)

@@ -145,10 +145,10 @@ class ViewedCall(Recurrence):
 
     def sent(self, grad: OutputGradient, limit: int | None) -> Tensor:
         rows = rows_of(self.call, grad, limit)
-        output = rows.output.double().square().sum(1)
+        output = rows.output.abs().double().square().sum(1)
         total = Layout(rows.batch_sizes).pad(output, 0).sum(0)
         for state in rows.last:
-            total = total + state.double().square().sum((0, 2))
+            total = total + state.abs().double().square().sum((0, 2))
         return 0.5 * total.log10().cpu()
 
     def retrace(self, grad: OutputGradient, limit: int | None) -> Retrace:

@@ -22,10 +22,10 @@ QUANTITIES: tuple[Quantity, ...] = (
         Quantity(
             "log10_share",
             "log10",
-            "Gradient at the layer that it least reaches, over that at the top one.",
+            "Gradient at the lowest layer of a stack, over that at the top one.",
             title="Gradient in depth",
             at_look=lambda flows: min(
-                (f.depth.smallest[1] for f in flows.values() if f.depth is not None), default=None
+                (f.depth.lowest[1] for f in flows.values() if f.depth is not None), default=None
             ),
         )
     ),
@@ -52,10 +52,13 @@ class DepthCurve:
     log10_share: NDArray[np.float64]
 
     @property
-    def smallest(self) -> tuple[str, float]:
-        """The layer that least reaches, and how much that is."""
-        at = int(np.argmin(self.log10_share))
-        return self.layers[at], float(self.log10_share[at])
+    def lowest(self) -> tuple[str, float]:
+        """The first layer, and how much reaches it.
+
+        It is the one that tells what depth costs: on the way there a branch may get less by design,
+        as one that starts at zero beside a residual connection.
+        """
+        return self.layers[0], float(self.log10_share[0])
 
     @property
     def largest(self) -> tuple[str, float]:

@@ -313,7 +313,15 @@ def _walk(
     whole: OutputGradient,
     sent: Sequence[Tensor],
 ) -> _Walked:
-    """Walk one call back: once for the whole loss, then once for each source."""
+    """Walk one call back: once for the whole loss, then once for each source.
+
+    Args:
+        way: How the call is measured.
+        again: The call, run again.
+        parts: What each source sends to its results; none if the loss enters at one step.
+        whole: What the whole loss sends there.
+        sent: ``(B,)`` of each source, what it sends into the top of the stack.
+    """
     total = again.back()
     curves: dict[str, list[NDArray[np.float64]]] = {name: [] for name in total.taps}
     from_top: dict[str, list[NDArray[np.float64]]] = {name: [] for name in total.taps}
@@ -321,6 +329,8 @@ def _walk(
     for (step, part), size in zip((parts or {-1: whole}).items(), sent, strict=True):
         walk = again.back(part) if parts else total
         at = _source_of(again.entries(part), step, way.both_ways)
+        # A lower layer may be read past those above it; what enters there is no growth either.
+        size = torch.maximum(size, way.sent(part, again.rows))
         for name, tap in walk.taps.items():
             curves[name].append(curve(tap, at))
             from_top[name].append(curve(tap, at, size))

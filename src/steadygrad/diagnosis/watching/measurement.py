@@ -160,7 +160,7 @@ class Look:
         found = judge_depth(depth, thresholds, seen.history.optimizer)
         seen.find([*found, *judge_history(seen.history, thresholds)])
         seen.gaps = []
-        seen.scalars({"log10_share": depth.smallest[1]})
+        seen.scalars({"log10_share": depth.lowest[1]})
         seen.settle()
 
     def _note(self, calls: Sequence[Call]) -> None:
