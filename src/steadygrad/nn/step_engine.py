@@ -7,7 +7,7 @@ from torch import Tensor
 
 from steadygrad.cells import State
 from steadygrad.nn.recurrent import Recurrent
-from steadygrad.scan import Backend, Stepper
+from steadygrad.scan import Backend, Sensitivities, Stepper, is_codes
 
 
 class Steps(Protocol):
@@ -83,6 +83,41 @@ class LayerSteps:
 
     def clear(self) -> None:
         self._state = None
+
+
+@final
+class LearningSteps:
+    """One element-wise layer whose h carries the gradient of all steps so far to its weights."""
+
+    def __init__(self, layer: Recurrent) -> None:
+        self._layer = layer
+        self._state: State | None = None
+        self.sensitivities = Sensitivities(layer.cell)
+
+    def step(self, x: Tensor) -> Tensor:
+        layer = self._layer
+        (noise,) = layer.noise(len(x), len(x), None)
+        with torch.autocast(x.device.type, enabled=False):
+            weights = layer.weights(0, noise=noise)
+            if is_codes(x):
+                x = torch.nn.functional.one_hot(x.long(), layer.input_size).to(weights.weight_ih)
+            if self._state is None:
+                zero = x.new_zeros(len(x), layer.hidden_size)
+                self._state = (zero,) * len(layer.cell.states)
+            hidden, self._state = self.sensitivities.step(x, weights, self._state)
+        return hidden
+
+    def state(self) -> State:
+        assert self._state is not None  # asked for only after a step
+        return tuple(s.unsqueeze(0).clone() for s in self._state)
+
+    def hold(self, state: State) -> None:
+        self._state = tuple(s.squeeze(0).clone() for s in state)
+        self.sensitivities.reset()
+
+    def clear(self) -> None:
+        self._state = None
+        self.sensitivities.reset()
 
 
 def steps_of(layer: Recurrent, backend: Backend, batch: int) -> Steps:

@@ -1,15 +1,16 @@
 """A layer fed one sample at a time, its state held in between."""
 
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
 
 from steadygrad.cells import State
 from steadygrad.nn.checks import check_codes
-from steadygrad.nn.layer_view import twin_of, view
-from steadygrad.nn.step_engine import Steps, steps_of
-from steadygrad.scan import Layout, ScanCall, Weights, choose, is_codes
+from steadygrad.nn.layer_view import LayerView, twin_of, view
+from steadygrad.nn.recurrent import Recurrent
+from steadygrad.nn.step_engine import LearningSteps, Steps, steps_of
+from steadygrad.scan import Layout, ScanCall, Weights, choose, is_codes, is_elementwise
 from steadygrad.scan.backends.forks import when_forked
 
 
@@ -26,20 +27,34 @@ class Stream:
     ``layer.to(...)``) and then copies again; what torch does not count, writing through ``.data``
     or putting another parameter in a parameter's place, needs a call of `refresh`.
 
+    With ``learn="rtrl"`` what `push` returns carries the exact gradient of all steps so far
+    (real-time recurrent learning): after ``loss.backward()`` at every step the layer's weights
+    hold what backpropagation through the whole sequence would give them, with memory that does not
+    grow with time. Such a stream reads the layer's own weights, so an optimiser may step whenever
+    it likes; the gradient then is that of the weights as they were when each step was taken, as
+    always in online learning. That is possible where no unit of the cell sees another (ind-rnn,
+    lru, mingru, rg-lru and the like), in one layer; ``state = ...`` and `reset` begin anew.
+
     Args:
         layer: One of our layers, or a `torch.nn.RNN`, `LSTM` or `GRU`; stacked if you like.
+        learn: ``"rtrl"`` as above; None for no gradient.
 
     Raises:
         TypeError: Any other module.
-        ValueError: The layer is bidirectional: its second scan begins at the last sample.
+        ValueError: The layer is bidirectional: its second scan begins at the last sample. Or it
+            cannot learn as told; the message says why.
 
     Example:
         >>> stream = Stream(Recurrent("lstm", 3, 8, num_layers=2))
         >>> [stream.push(sample).shape for sample in torch.randn(2, 3)]
         [torch.Size([8]), torch.Size([8])]
+        >>> layer = Recurrent("mingru", 3, 8)
+        >>> stream = Stream(layer, learn="rtrl")
+        >>> for sample in torch.randn(5, 3):
+        ...     stream.push(sample).sum().backward()  # adds to layer.weight_ih_l0.grad
     """
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: nn.Module, learn: Literal["rtrl"] | None = None) -> None:
         self._view = view(layer)
         self._cell = self._view.cell
         if self._view.is_step:
@@ -54,6 +69,9 @@ class Stream:
                 "build the layer with bidirectional=False"
             )
         self._layer: Any = layer
+        self._learn = learn
+        if learn is not None and (reason := _why_not(self._view, learn)):
+            raise ValueError(f"Stream: learn={learn!r} {reason}")
         # Rows of a sample, while a state is held: (B,), or () without a batch axis. And what the
         # samples are: their shape and dtype, once there was one.
         self._rows: tuple[int, ...] | None = None
@@ -70,7 +88,7 @@ class Stream:
             x: One sample ``(I,)``, or one of each of ``B`` sequences ``(B, I)``; instead of
                 one-hot features also codes, whole numbers ``()`` or ``(B,)`` below ``I``. The same
                 shape and dtype until `reset`.
-            out: Where to put the result; a new tensor if not given.
+            out: Where to put the result; a new tensor if not given. Not where the stream learns.
 
         Returns:
             h of the top layer, ``(P,)`` or ``(B, P)``.
@@ -78,8 +96,19 @@ class Stream:
         Raises:
             TypeError: ``x`` is no tensor.
             ValueError: Shape or dtype of ``x`` or ``out`` is not what the stream expects, or there
-                is no such code.
+                is no such code. Or the stream learns, and ``x`` requires a gradient.
         """
+        if (
+            self._learn is not None
+            and isinstance(x, Tensor)
+            and (out is not None or x.requires_grad)
+        ):
+            what = "out" if out is not None else "x"
+            raise ValueError(
+                f"Stream.push: a stream that learns passes a gradient to the weights alone, got "
+                f"{'out=' if what == 'out' else 'x that requires a gradient'}; "
+                f"{'leave it out' if what == 'out' else 'use x.detach()'}"
+            )
         if self._counts() != self._counted:
             self.refresh()
         engine = self._engine
@@ -137,6 +166,8 @@ class Stream:
     def reset(self) -> None:
         """Forget the state: the next push begins at zeros, with any number of rows."""
         self._rows = self._kind = None
+        if self._learn is not None:
+            self._engine = None
 
     def refresh(self) -> None:
         """Copy the layer's weights again; the state stays."""
@@ -145,6 +176,8 @@ class Stream:
         self._parameters = list(self._layer.parameters())
         self._versioned = [p for p in self._parameters if not p.is_inference()]
         self._counted = self._counts()
+        if self._learn is not None:
+            return self._follow()
         self._twin = twin_of(self._layer).requires_grad_(False).eval()
         self._dtype = self._twin.weight_ih_l0.dtype
         self._twin.batch_first = False
@@ -156,6 +189,16 @@ class Stream:
             parts = (held,) if isinstance(held, Tensor) else held
             moved = tuple(p.to(weights.weight_ih) for p in parts)
             self.state = moved
+
+    def _follow(self) -> None:
+        """The same for a stream that learns, which reads the layer's weights at every push."""
+        self._twin, dtype = self._layer, self._view.dtype
+        if self._engine is not None and dtype != self._dtype:
+            raise ValueError(
+                f"Stream: the layer's weights became {dtype} while it learns, from {self._dtype}; "
+                "call reset() before the layer is converted"
+            )
+        self._dtype = dtype
 
     def _sample_call(self, weights: Weights) -> ScanCall:
         """A call of one step of one row, as the back end is to run it."""
@@ -219,14 +262,41 @@ class Stream:
     def _engine_for(self, rows: tuple[int, ...]) -> Steps:
         batch = rows[0] if rows else 1
         if self._engine is None or self._batch != batch:
-            self._engine = steps_of(self._twin, self._backend, batch)
+            learn = self._learn is not None
+            self._engine = (
+                LearningSteps(self._twin) if learn else steps_of(self._twin, self._backend, batch)
+            )
             self._batch = batch
         return self._engine
 
     def __getstate__(self) -> dict[str, Any]:
         # Engines hold addresses of their own buffers: a copy makes its own.
-        return {"layer": self._layer, "state": self.state}
+        held = {"layer": self._layer, "state": self.state, "learn": self._learn}
+        if isinstance(self._engine, LearningSteps):
+            held["sensitivities"] = self._engine.sensitivities
+        return held
 
     def __setstate__(self, saved: dict[str, Any]) -> None:
-        self.__init__(saved["layer"])
+        self.__init__(saved["layer"], saved["learn"])
         self.state = saved["state"]
+        if isinstance(self._engine, LearningSteps):
+            self._engine.sensitivities = saved["sensitivities"]
+
+
+def _why_not(seen: LayerView, learn: str) -> str | None:
+    """Why a layer cannot learn while it streams, as the end of a sentence."""
+    if learn != "rtrl":
+        return "is no way to learn; expected 'rtrl' or None"
+    if not isinstance(seen.module, Recurrent) or not is_elementwise(seen.cell):
+        return (
+            "is exact where no unit sees another, such as in ind-rnn, lru, mingru or rg-lru; those "
+            f"of {seen.cell.name} do"
+        )
+    if seen.num_layers > 1:
+        return (
+            f"is exact for one layer, got {seen.num_layers}; what reaches a lower one passes units "
+            "that mix in the upper: use num_layers=1"
+        )
+    if seen.clip is not None or seen.truncate is not None:
+        return "has no backward loop to clip or to cut; set loop_clip and truncate to None"
+    return None

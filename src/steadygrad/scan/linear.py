@@ -66,6 +66,11 @@ class StepJacobian:
         return self.apply(torch.eye(sum(self.widths)).to(like).expand(rows, -1, -1))
 
 
+def is_elementwise(cell: Cell) -> bool:
+    """Whether no unit of a cell sees another: it has no products, and its work is pointwise."""
+    return not cell.recurrent and all(_is_pointwise(s) for s in trace(cell).stages if s)
+
+
 class Linearised:
     """Run a cell over a dense batch, and hold every step's linear part ready.
 
@@ -109,6 +114,18 @@ class Linearised:
         like = self.hidden
         start = [{s: like.new_ones(1, width)} for s, width in enumerate(self.widths)]
         return StepJacobian(tuple(self._through(rows, start)), self.widths)
+
+    def diagonals(self) -> dict[tuple[str, str], Tensor]:
+        """Derivatives ``(N, H)`` of the new states of a cell that `is_elementwise`.
+
+        Keys are the name of a state and that of a value that its step reads, as a
+        `steadygrad.scan.ir.program.Program` calls it: ``s.<state>``, ``x.<gate>``, ``u.<unit>``.
+        What a state does not depend on is not there.
+        """
+        (stage,) = self._stages
+        assert stage is not None and stage.is_pointwise
+        results = dict(zip(self._program.results, self._cell.states, strict=True))
+        return {(results[output], name): d for (output, name), d in stage.diagonals.items()}
 
     def push(self, rows: slice, v: Tensor) -> Tensor:
         """``J v`` without J: cheaper than `jacobian` where ``v (M, N, k)`` has few columns."""
