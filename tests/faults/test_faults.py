@@ -108,9 +108,7 @@ def test_what_is_tuned_can_be_read_and_is_meant_for_the_fault(fault: Fault) -> N
 
 def card(fault: str) -> str:
     found = {"fault": fault, "layer": "rnn", "text": None, "evidence": {}}
-    told = SimpleNamespace(
-        label="run", verdict=fault, findings=[found], main=None, not_judged=[]
-    )
+    told = SimpleNamespace(label="run", verdict=fault, findings=[found], main=None, not_judged=[])
     return str(findings.findings([cast(Chapter, told)]))
 
 

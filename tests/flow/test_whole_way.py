@@ -170,7 +170,7 @@ class PerCall(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.layer, self.head = nn.RNN(4, 32), nn.Linear(32, 2)
-        nn.init.normal_(self.layer.weight_hh_l0, std=0.02)
+        nn.init.normal_(self.layer.get_parameter("weight_hh_l0"), std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
         y, h = self.layer(x[:1])
@@ -209,7 +209,7 @@ def test_a_gate_that_keeps_for_as_long_as_the_task_needs_is_not_stuck() -> None:
     torch.manual_seed(0)
     layer, x = nn.GRU(3, 16), torch.randn(401, 4, 3)
     with torch.no_grad():
-        layer.bias_ih_l0[16:32] = 6.5  # the update gate at 1 - 1/665
+        layer.get_parameter("bias_ih_l0")[16:32] = 6.5  # the update gate at 1 - 1/665
     kept = sg.diagnose(layer, lambda: layer(x)[0][-1].sum(), lag=400)
     assert kept.verdict == "healthy"
     far = sg.diagnose(layer, lambda: layer(x[-21:])[0][-1].sum(), lag=20)

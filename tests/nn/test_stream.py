@@ -36,10 +36,10 @@ def check(layer: Any, x: Tensor, got: Tensor, state: Any = None, begin: int = 0)
         plain.backend = "eager"
     with torch.no_grad():
         runs = [plain(x), layer_in_float64(plain)(x.double())]
-    wanted = [
+    wanted, exact = [
         [output[begin:], *(parts(last) if state is not None else ())] for output, last in runs
     ]
-    assert_as_near([got, *(parts(state) if state is not None else ())], *wanted)
+    assert_as_near([got, *(parts(state) if state is not None else ())], wanted, exact)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -96,8 +96,8 @@ def rows_of(name: str, dtype: torch.dtype, folder: Path) -> Iterator[Row]:
                 with _shared(count, columns):
                     arm = outcome(layer, given)
                 torch.set_num_threads(before)
-                errors = (largest_relative_error(found, exact) for found in (arm, eager))
-                yield Row(name, dtype, form, *errors, _fault(arm, eager, exact))
+                ours, theirs = (largest_relative_error(found, exact) for found in (arm, eager))
+                yield Row(name, dtype, form, ours, theirs, _fault(arm, eager, exact))
             assert sum(k.runs for k in kernels) == 4 * len(ways), "no emulated run"
     finally:
         torch.set_num_threads(before)
@@ -106,7 +106,12 @@ def rows_of(name: str, dtype: torch.dtype, folder: Path) -> Iterator[Row]:
 def _shared(count: int, columns: int) -> Any:
     """Threads even for a call as small as these, that split rows or columns."""
     large = 0 if columns else 1 << 40
-    limits = {"SMALL": 0 if count > 1 else 1 << 40, "MEETING": large, "LARGE": large, "ROWS": 1000}
+    limits: dict[str, Any] = {
+        "SMALL": 0 if count > 1 else 1 << 40,
+        "MEETING": large,
+        "LARGE": large,
+        "ROWS": 1000,
+    }
     return mock.patch.multiple(threads, cores=lambda: count * columns, **limits)
 
 

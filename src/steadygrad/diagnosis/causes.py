@@ -61,9 +61,7 @@ def causes(
     if history.loss and not history.rests():
         held |= {id(f) for f in kept if is_estimated(f)}
     open_ = withheld(kept, history, held)
-    return Reported(
-        [faults[f.fault].weighed(f, moment) for f in kept if id(f) not in held], open_
-    )
+    return Reported([faults[f.fault].weighed(f, moment) for f in kept if id(f) not in held], open_)
 
 
 def withheld(found: Sequence[Finding], history: History, held: Container[int]) -> list[Unjudged]:

@@ -229,10 +229,10 @@ class Diagnosis:
         Raises:
             ImportError: matplotlib is not installed.
         """
-        axes = new_axes() if axes is None else axes
-        plot_flow(axes, self.flow, self.lag, self.thresholds.vanishing)
-        axes.set_title(self.verdict)
-        return axes
+        drawn = new_axes() if axes is None else axes
+        plot_flow(drawn, self.flow, self.lag, self.thresholds.vanishing)
+        drawn.set_title(self.verdict)
+        return drawn
 
     def _repr_html_(self) -> str:
         return _drawing.fragment(self.record)

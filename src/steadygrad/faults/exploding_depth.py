@@ -23,8 +23,8 @@ class ExplodingDepth(Fault):
     symptom: ClassVar[str] = "a deep network jumps, or becomes NaN, where a flat one learns"
     look_at: ClassVar[str] = "`print(sg.diagnose(model, loss_fn))`, the gradient layer by layer"
     measured: ClassVar[str] = (
-        "As for vanishing-depth, at the layer where it is largest. Where the gradient explodes in time, that is reported alone: it "
-        "grows in depth, too, then."
+        "As for vanishing-depth, at the layer where it is largest. Where the gradient explodes in "
+        "time, that is reported alone: it grows in depth, too, then."
     )
     colour: ClassVar[str] = "#c8612f"
     advice: ClassVar[tuple[str, ...]] = (

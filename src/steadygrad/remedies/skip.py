@@ -62,7 +62,11 @@ class Skip(Remedy):
         for path, layer in list(recurrent_layers(model)):
             singles = taken_apart(layer)
             each = [Around(single, self.scale) for single in singles]
-            whole = each[0] if len(each) == 1 else AroundEach(each, float(layer.dropout))
+            whole = (
+                each[0]
+                if len(each) == 1
+                else AroundEach(each, float(getattr(layer, "dropout", 0.0)))
+            )
             applied.replace(model, layer, whole.train(layer.training))
             how = "a learned matrix" if each[0].project is not None else "the identity"
             what = "the layer" if len(each) == 1 else f"each of {len(each)} layers"

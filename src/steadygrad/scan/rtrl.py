@@ -112,7 +112,9 @@ class _Hidden(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grads: Tensor
+    ) -> tuple[Tensor | None, ...]:
         by_weight, by_unit = ctx.saved_tensors
         rows = torch.einsum("bh,bghi->ghi", grads[0], by_weight).flatten(0, 1)
         units = torch.einsum("bh,bph->ph", grads[0], by_unit)
