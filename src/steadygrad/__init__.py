@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from steadygrad.diagnosis import diagnose as diagnose
     from steadygrad.diagnosis import repair as repair
     from steadygrad.diagnosis import watch as watch
+    from steadygrad.flow import mark as mark
     from steadygrad.nn import GRU as GRU
     from steadygrad.nn import LSTM as LSTM
     from steadygrad.nn import RNN as RNN
@@ -42,6 +43,7 @@ else:
             for room in ("cells", "flow", "init", "learn", "nn", "remedies", "report", "tasks")
         },
         "load": "deploy",
+        "mark": "flow",
         **dict.fromkeys(("GRU", "LSTM", "RNN", "Recurrent", "Stream"), "nn"),
         **dict.fromkeys(("ClipAdvice", "Diagnosis", "Finding", "Thresholds", "Watch"), "diagnosis"),
         **dict.fromkeys(("clip_advice", "clip_check", "diagnose", "repair", "watch"), "diagnosis"),

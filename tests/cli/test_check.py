@@ -178,7 +178,7 @@ def test_diagnose_refuses_wrong_use(source: Path, capsys: pytest.CaptureFixture[
         (("mine.py:nobody",), "mine.py defines no 'nobody'; there are: dying"),
         (("mine.py:nothing",), "returns (model, loss_fn)"),
         (("mine.py:no_loss",), "cannot be called: 5"),
-        (("mine.py:no_layer",), "holds no recurrent layer"),
+        (("mine.py:no_layer",), "must return a scalar loss"),
         ((str(source.parent),), "holds no run.db"),
         (("mine.py:dying", "--lag", "0"), "--lag 0: expected at least 1"),
         (("mine.py:dying", "--rows", "0"), "--rows 0: expected at least 1"),

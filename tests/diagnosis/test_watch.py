@@ -229,6 +229,7 @@ def test_findings_say_since_when_and_go_when_they_are_gone(tmp_path: Path) -> No
                     for p in layer.parameters():
                         p.mul_(0.01 if p is not layer.weight_hh_l0 else 1.0)
                     nn.init.orthogonal_(layer.weight_hh_l0, 1.0)
+            optimizer.zero_grad()
             model(0.01 * torch.randn(40, 4, 3)).sum().backward()
             optimizer.step()
             if step == 2:
@@ -255,10 +256,13 @@ def test_a_resumed_watch_counts_on() -> None:
     assert watch.step == 105
 
 
-def test_a_model_without_recurrence_is_refused() -> None:
-    model = nn.Linear(2, 2)
-    with pytest.raises(ValueError, match="holds no recurrent layer"):
-        sg.watch(model, torch.optim.SGD(model.parameters(), 0.1))
+def test_a_model_without_recurrence_is_never_called_healthy_at_a_lag() -> None:
+    for model in (nn.Linear(2, 2), nn.ParameterList([nn.Parameter(torch.ones(2))])):
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        with sg.watch(model, optimizer, lag=5, every=1) as watch:
+            torch.cat([p.flatten() for p in model.parameters()]).sum().backward()
+            optimizer.step()
+            assert watch.verdict == "not judged"
 
 
 def test_packed_input_and_many_losses() -> None:
@@ -398,7 +402,7 @@ def test_a_training_that_calls_something_else_is_told(tmp_path: Path) -> None:
         with pytest.warns(UserWarning, match="no call of a recurrent layer was seen"):
             step()
         step()  # said once
-        assert watch.verdict == "not measured yet"
+        assert watch.verdict == "not judged"
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])

@@ -17,6 +17,7 @@ from steadygrad.flow.wiring import Wiring
 from steadygrad.tasks.lag_estimate import LagEstimate
 
 REVERSE = "_reverse"
+LOOP = 4  # calls of one layer in one step: twin networks call theirs two or three times
 
 
 class Placed(Protocol):
@@ -54,6 +55,24 @@ def gaps(
             )
         )
     return told
+
+
+def without_a_way_back(lag: Lag, calls: Mapping[str, int]) -> Iterator[Unjudged]:
+    """What depth alone says nothing of, in a model that has no recurrence we know.
+
+    Args:
+        lag: What the network is held to.
+        calls: How often each layer was called in one forward pass.
+    """
+    name = max(calls, key=lambda n: calls[n], default="")
+    if name and calls[name] >= LOOP:
+        why = f"{name} is called {calls[name]} times in one step, as in a loop over time"
+    elif lag is not None:
+        why = "the model holds no recurrent layer, and its loop marks no state"
+    else:
+        return
+    how = 'mark what one step hands to the next: h = sg.mark(h, "h")'
+    yield Unjudged("The gradient through time", why, how)
 
 
 def gaps_of_layers(wirings: Sequence[Wiring], ill: set[str]) -> Iterator[Unjudged]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from steadygrad import _drawing
 from steadygrad.diagnosis.caller import names_of
 from steadygrad.diagnosis.causes import withheld
-from steadygrad.diagnosis.coverage import gaps
+from steadygrad.diagnosis.coverage import LOOP, gaps, without_a_way_back
 from steadygrad.diagnosis.judge import judge_call, judge_depth, judge_loss, judge_wiring, once
 from steadygrad.diagnosis.lag import Lag, is_estimated, judge_flows, steps_of, to_record
 from steadygrad.diagnosis.plotting import new_axes, plot_flow
@@ -34,7 +34,8 @@ from steadygrad.faults.history import of_losses
 from steadygrad.faults.layer import times
 from steadygrad.flow import Measured, TimeFlow, gradient_through_time
 from steadygrad.flow.axes import axes
-from steadygrad.flow.capture import is_deep
+from steadygrad.flow.capture import is_deep, measurable_layers
+from steadygrad.flow.marked import Marks
 from steadygrad.flow.padding import padded_loss
 from steadygrad.flow.quantity import at_look
 from steadygrad.flow.quantity import to_record as quantities_noted
@@ -298,21 +299,23 @@ def diagnose(
     """
     steps, estimate = steps_of(lag), lag if isinstance(lag, LagEstimate) else None
     thresholds = thresholds or Thresholds()
-    with looking_alone(model):
-        if is_deep(model):
-            measured = _measured_in_depth(model, loss_fn, lag)
+    marks, gap = Marks(steps, sources), []
+    with looking_alone(model), marks:
+        if next(measurable_layers(model), None) is None:
+            measured, gap = _without_recurrence(model, loss_fn, lag, marks)
         else:
             measured = gradient_through_time(model, loss_fn, lag=steps, sources=sources, rows=rows)
+    measured = replace(measured, flows=marks.flows() | measured.flows)
     depths = [flow.depth for flow in measured.flows.values()]
     depths = tuple(d for d in [*depths, measured.depth] if d is not None)
     found = judge_flows(measured.flows, lag, thresholds)
     if measured.depth is not None:
         found += judge_depth(measured.depth, thresholds)
     history = of_losses(losses)
-    unjudged: list[Unjudged] = []
+    unjudged: list[Unjudged] = gap
     if losses and not history.rests():
         held = {id(f) for f in found if is_estimated(f)}
-        unjudged = withheld(found, history, held)
+        unjudged += withheld(found, history, held)
         found = [f for f in found if id(f) not in held]
     for call, gradient in measured.borders:
         facts = CallFacts(call.name, padded_loss(call, gradient), axes=axes(call, gradient))
@@ -345,12 +348,33 @@ def diagnose(
     )
 
 
-def _measured_in_depth(model: nn.Module, loss_fn: Callable[[], Tensor], lag: Lag) -> Measured:
-    if lag is not None:
+def _without_recurrence(
+    model: nn.Module, loss_fn: Callable[[], Tensor], lag: Lag, marks: Marks
+) -> tuple[Measured, list[Unjudged]]:
+    """Of a model without recurrent layers: the states that its loop marks, or else its depth."""
+    if not is_deep(model):
+        with torch.enable_grad():
+            loss = loss_fn()
+        trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        if marks and trained and loss.requires_grad:
+            grads = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+            norms = [None if g is None else float(g.norm()) for g in grads]
+            return Measured(float(loss.detach()), {}, dict(zip(trained, norms, strict=True))), []
+        raise ValueError(
+            f"{type(model).__name__} holds no recurrent layer: no torch.nn.RNN, LSTM or GRU, no "
+            "cell of torch's, no steadygrad layer, and nothing else to look at. Where it runs a "
+            'loop of its own, mark what one step hands to the next: h = sg.mark(h, "h")'
+        )
+    seen = measured_through_depth(model, loss_fn)
+    if marks:
+        return Measured(seen.loss, {}, seen.parameter_norms), []
+    gap = list(without_a_way_back(lag, seen.calls))
+    if lag is not None and max(seen.calls.values()) < LOOP:
         raise ValueError(
             f"{type(model).__name__} holds no recurrent layer (no torch.nn.RNN, LSTM or GRU, no "
             "cell of torch's, and no steadygrad layer), so that there is no way back through time "
-            f"to hold to a lag: got lag={lag!r}. Leave it out to have the layers judged in depth"
+            f"to hold to a lag: got lag={lag!r}. Leave it out to have the layers judged in depth, "
+            'or mark the states of a loop of its own: h = sg.mark(h, "h")'
         )
-    loss, log10_norm, parameter_norms = measured_through_depth(model, loss_fn)
-    return Measured(loss, {}, parameter_norms, depth=of_norms(log10_norm))
+    depth = of_norms(seen.log10_norm)
+    return Measured(seen.loss, {}, seen.parameter_norms, depth=depth), gap

@@ -26,6 +26,7 @@ from steadygrad.flow.lyapunov import LyapunovChain as LyapunovChain
 from steadygrad.flow.lyapunov import advance as advance
 from steadygrad.flow.lyapunov import lyapunov_exponents as lyapunov_exponents
 from steadygrad.flow.lyapunov import lyapunov_of_jacobians as lyapunov_of_jacobians
+from steadygrad.flow.marked import mark as mark
 from steadygrad.flow.padding import PaddedLoss as PaddedLoss
 from steadygrad.flow.padding import padded_loss as padded_loss
 from steadygrad.flow.parameter_norms import gradient_norm as gradient_norm

@@ -1,6 +1,7 @@
 """The gradient layer by layer in a running training of a network without recurrence."""
 
 import time
+from collections import Counter
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ class LiveDepth:
 
     Attributes:
         is_on: Whether the next calls are looked at.
+        calls: Calls of each layer in one forward pass, the most since `clear`.
         seconds: Time that was spent on this; whoever asks sets it to zero.
 
     Raises:
@@ -28,6 +30,8 @@ class LiveDepth:
 
     def __init__(self, model: nn.Module) -> None:
         self.is_on, self.seconds = False, 0.0
+        self.calls: Counter[str] = Counter()
+        self._since_backward: Counter[str] = Counter()
         self._squares: dict[str, Tensor | None] = {}
         layers = list(deep_layers(model))
         if not layers:
@@ -50,6 +54,8 @@ class LiveDepth:
     def clear(self) -> None:
         """Forget the step."""
         self._squares.clear()
+        self.calls.clear()
+        self._since_backward.clear()
 
     def close(self) -> None:
         """Take the hooks off."""
@@ -61,11 +67,15 @@ class LiveDepth:
         def see(module: nn.Module, args: Any, output: Any) -> None:
             is_asked = self.is_on and torch.is_grad_enabled()
             if is_asked and isinstance(output, Tensor) and output.requires_grad:
+                self._since_backward[name] += 1
                 self._squares.setdefault(name, None)  # in the order of the forward pass
                 output.register_hook(keep)
 
         def keep(grad: Tensor) -> None:
             began = time.perf_counter()
+            if self._since_backward:  # micro-batches of one step are forward passes of their own
+                self.calls |= self._since_backward
+                self._since_backward.clear()
             size = torch.linalg.vector_norm(grad.detach(), dtype=torch.float64).square()
             before = self._squares.get(name)
             self._squares[name] = size if before is None else before + size

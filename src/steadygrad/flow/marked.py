@@ -12,10 +12,13 @@ graph that the backward pass has not reached yet:
 with :math:`g_s` the gradient that entered since the last chosen step.
 """
 
+import math
+import time
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Self
 
 import numpy as np
 import torch
@@ -112,12 +115,14 @@ class Marks:
 
     Attributes:
         is_looking: Whether states are taken up; turned off between two looks.
+        seconds: Time that was spent on this; whoever asks sets it to zero.
     """
 
     def __init__(self, lag: int | None = None, sources: int = 5) -> None:
         self._lag, self._count = lag, sources
         self.is_looking = True
-        self._went_back = self._is_inside = False
+        self.seconds = 0.0
+        self._went_back = self._is_inside = self._is_over = False
         self._sequences: dict[str, _Sequence] = {}
         self._latest: dict[str, str] = {}
 
@@ -126,14 +131,26 @@ class Marks:
         _open.add(self)
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Take up no more, and let go of the graph; what was measured stays."""
         _open.discard(self)
-        self.clear()
+        self._release()
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def clear(self) -> None:
         """Forget the step."""
         self._sequences, self._latest = {}, {}
-        self._went_back = False
+        self._went_back = self._is_over = False
+
+    @property
+    def has_seen(self) -> bool:
+        """Whether a gradient has come back to a marked state since `clear`."""
+        return self._went_back
 
     def __bool__(self) -> bool:
         return bool(self._sequences)
@@ -142,6 +159,7 @@ class Marks:
         """Take up one state; see `mark`."""
         if not self.is_looking or self._is_inside:
             return
+        began = time.perf_counter()
         if self._went_back or sum(len(s.edges) for s in self._sequences.values()) >= MOST_STATES:
             self.clear()
         sequence = self._sequence(state, name, step)
@@ -151,6 +169,7 @@ class Marks:
         sequence.sizes.append(0.5 * squares.log10())
         if state.requires_grad:
             state.register_hook(partial(self._arrived, sequence, number))
+        self.seconds += time.perf_counter() - began
 
     def _sequence(self, state: Tensor, name: str, step: int | None) -> _Sequence:
         key = self._latest.get(name)
@@ -167,8 +186,9 @@ class Marks:
 
     def _arrived(self, sequence: _Sequence, step: int, grad: Tensor) -> None:
         """In the backward pass: the whole gradient at one state."""
-        if self._is_inside:
+        if self._is_inside or self._is_over:  # of several backward passes the first counts
             return
+        began = time.perf_counter()
         if not self._went_back:
             self._went_back = True
             after_backward(self._release)
@@ -181,6 +201,7 @@ class Marks:
             sequence.chosen = spread(list(range(depth, step + 1)), self._count)[::-1]
         if step in sequence.chosen:
             self._measure(sequence, step, grad)
+        self.seconds += time.perf_counter() - began
 
     def _measure(self, sequence: _Sequence, step: int, grad: Tensor) -> None:
         """Walk back what entered at a step since the chosen step after it."""
@@ -234,13 +255,18 @@ class Marks:
 
     def _release(self) -> None:
         """Let go of the graph when the backward pass is over."""
+        self._is_over = self._went_back
         for sequence in self._sequences.values():
             sequence.edges = [None] * len(sequence.edges)
             sequence.sent = {}
 
-    def flows(self) -> dict[str, TimeFlow]:
-        """What the last backward pass said, by name; nothing of states that it did not reach."""
-        return {name: _flow(name, s) for name, s in self._reached()}
+    def flows(self, scale: float = 1.0) -> dict[str, TimeFlow]:
+        """What the backward pass said, by name; nothing of states that it did not reach.
+
+        Args:
+            scale: What the loss was multiplied by.
+        """
+        return {name: _flow(name, s, scale) for name, s in self._reached()}
 
     def _reached(self) -> Iterator[tuple[str, _Sequence]]:
         for name, sequence in self._sequences.items():
@@ -248,9 +274,9 @@ class Marks:
                 yield name, sequence
 
 
-def _flow(name: str, sequence: _Sequence) -> TimeFlow:
+def _flow(name: str, sequence: _Sequence, scale: float) -> TimeFlow:
     steps = len(sequence.edges)
-    norms = np.array([sequence.norms.get(t, -np.inf) for t in range(steps)])
+    norms = np.array([sequence.norms.get(t, -np.inf) for t in range(steps)]) - math.log10(scale)
     mode = "per source" if len(sequence.curves) > 1 else "total"
     least = torch.finfo(sequence.dtype).tiny
     return TimeFlow(

@@ -105,13 +105,30 @@ def gradient_through_depth(
     Raises:
         ValueError: No such layer was called, or the loss is no scalar with a gradient.
     """
-    return measured_through_depth(model, loss_fn, kinds)[1]
+    return measured_through_depth(model, loss_fn, kinds).log10_norm
+
+
+@dataclass(frozen=True)
+class InDepth:
+    """What one loss says about the layers of a model.
+
+    Attributes:
+        loss: Its value.
+        log10_norm: By layer, log10 of the norm of the gradient at its output.
+        parameter_norms: Norm of the gradient of each parameter by name; None where unused.
+        calls: How often each layer was called.
+    """
+
+    loss: float
+    log10_norm: dict[str, float]
+    parameter_norms: dict[str, float | None]
+    calls: dict[str, int]
 
 
 def measured_through_depth(
     model: nn.Module, loss_fn: Callable[[], Tensor], kinds: tuple[type[nn.Module], ...] = ()
-) -> tuple[float, dict[str, float], dict[str, float | None]]:
-    """As `gradient_through_depth`, with the loss before and the norms at the parameters after."""
+) -> InDepth:
+    """As `gradient_through_depth`, with what else was seen."""
     kinds = kinds or DEEP
     seen: dict[str, list[Tensor]] = {}
     handles = [
@@ -124,8 +141,12 @@ def measured_through_depth(
     finally:
         for handle in handles:
             handle.remove()
-    if loss.numel() != 1 or not loss.requires_grad:
-        raise ValueError("gradient_through_depth: loss_fn must return a scalar with a gradient")
+    if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
+        shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+        raise ValueError(
+            "gradient_through_depth: loss_fn must return a scalar loss with a gradient, got "
+            f"{shape}"
+        )
     flat = [(name, value) for name, values in seen.items() for value in values]
     if not flat:
         names = ", ".join(kind.__name__ for kind in kinds)
@@ -145,7 +166,8 @@ def measured_through_depth(
     }
     # What the loss does not read at all, as a target network, is no layer that it misses.
     found = {n: float(torch.tensor(s).sqrt().log10()) for n, s in squares.items() if n in used}
-    return float(loss.detach()), found, norms
+    calls = {name: len(values) for name, values in seen.items()}
+    return InDepth(float(loss.detach()), found, norms, calls)
 
 
 def deep_layers(

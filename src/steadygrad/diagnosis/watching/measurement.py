@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from steadygrad.diagnosis.coverage import gaps, gaps_of_layers
+from steadygrad.diagnosis.coverage import gaps, gaps_of_layers, without_a_way_back
 from steadygrad.diagnosis.judge import (
     judge_call,
     judge_depth,
@@ -24,6 +24,7 @@ from steadygrad.flow.axes import axes
 from steadygrad.flow.live import LiveCapture
 from steadygrad.flow.live_depth import LiveDepth
 from steadygrad.flow.live_exponents import LiveExponents
+from steadygrad.flow.marked import Marks
 from steadygrad.flow.padding import padded_loss
 from steadygrad.flow.quantity import at_look
 from steadygrad.flow.replay import OutputGradient
@@ -50,10 +51,11 @@ class Look:
         capture: LiveCapture,
         ranks: Ranks,
         wires: Wires,
-        depth: LiveDepth | None = None,
+        depth: LiveDepth | None,
+        marks: Marks,
     ) -> None:
         self._seen, self._capture, self._ranks = seen, capture, ranks
-        self._wires, self._depth = wires, depth
+        self._wires, self._depth, self._marks = wires, depth, marks
         options = seen.options
         self._exponents = None
         if options.exponents:
@@ -82,6 +84,7 @@ class Look:
                 _unscaled(gradients, scale * ranks.size),
                 [f for each in of_calls.values() for f in each],
                 of_loss,
+                scale * ranks.size,
             )
         if not ranks.is_alone:
             told = on_host(seen.flow), seen.register.found, seen.latest, seen.gaps, seen.withheld
@@ -119,12 +122,16 @@ class Look:
         gradients: list[OutputGradient],
         of_calls: list[Finding],
         of_loss: LossFacts,
+        scale: float,
     ) -> None:
         seen, options = self._seen, self._seen.options
-        if self._depth is not None:
+        marked = self._marks.flows(scale)
+        if self._depth is not None and not marked:
             self._judge_depth(self._depth)
             return
-        flows = flows_of(calls, gradients, steps_of(options.lag), 3, options.rows, graph=False)
+        flows = marked | flows_of(
+            calls, gradients, steps_of(options.lag), 3, options.rows, graph=False
+        )
         seen.flow = flows or seen.flow
         for flow in flows.values():
             write_flow(seen.sinks, seen.step, flow)
@@ -159,7 +166,7 @@ class Look:
         seen.depth = depth
         found = judge_depth(depth, thresholds, seen.history.optimizer)
         seen.find([*found, *judge_history(seen.history, thresholds)])
-        seen.gaps = []
+        seen.gaps = list(without_a_way_back(seen.options.lag, live.calls))
         seen.scalars({"log10_share": depth.lowest[1]})
         seen.settle()
 

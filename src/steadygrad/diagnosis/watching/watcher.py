@@ -39,6 +39,7 @@ from steadygrad.faults.no_zero_grad import ROW
 from steadygrad.flow.capture import is_deep
 from steadygrad.flow.live import LiveCapture
 from steadygrad.flow.live_depth import LiveDepth
+from steadygrad.flow.marked import Marks
 from steadygrad.flow.parameter_norms import (
     NormBeforeClip,
     gradient_norm,
@@ -86,16 +87,10 @@ class Watch:
         self._parameters = [p for g in optimizer.param_groups for p in g["params"]]
         self._seen.weight_norm = weight_norm(self._parameters)
         self._depth = LiveDepth(model) if is_deep(model) else None
-        if self._depth is not None and options.lag is not None:
-            raise ValueError(
-                f"{type(model).__name__} holds no recurrent layer (no torch.nn.RNN, LSTM or GRU, "
-                "no cell of torch's, and no steadygrad layer): there is no way back through time "
-                f"to hold to a lag, got lag={options.lag!r}. Leave it out to have it watched in "
-                "depth"
-            )
-        self._capture = LiveCapture(
-            model, rows_here(ranks, options.rows), may_be_empty=self._depth is not None
-        )
+        self._marks = Marks(self.lag, 3)
+        self._marks.open()
+        # Without any layer that we know there may still be a loop that marks its states.
+        self._capture = LiveCapture(model, rows_here(ranks, options.rows), may_be_empty=True)
         self._capture.__enter__()
         self._is_probed = options.input_probe and ranks.is_alone
         self._probes = Probes(self._capture.layers if self._is_probed else {}, self._seen)
@@ -108,7 +103,7 @@ class Watch:
         self._calls = Calls(options.start_step, options.thresholds)
         self._loss = LossWatch(unwrapped(model), self._parameters)
         self._wires = Wires(model, optimizer, self._capture)
-        self._look = Look(self._seen, self._capture, ranks, self._wires, self._depth)
+        self._look = Look(self._seen, self._capture, ranks, self._wires, self._depth, self._marks)
         self._weights: list[Tensor] | None = None
         self._is_closed = False
         self._served: _drawing.Served | None = None
@@ -320,6 +315,7 @@ class Watch:
         self._probes.close()
         self._clipping.before.close()
         self._capture.close()
+        self._marks.close()
         if self._depth is not None:
             self._depth.close()
         self._breakage.box.close()
@@ -434,6 +430,7 @@ class Watch:
         is_on = self.budget.allows("sample")
         self._clipping.before.is_on = is_on
         self._capture.is_keeping = self._turns.is_asked(self.step + 1)
+        self._marks.is_looking = self._capture.is_keeping
         if self._depth is not None:
             self._depth.is_on = self._capture.is_keeping
         self._probes.turn(is_on)
@@ -445,8 +442,10 @@ class Watch:
         if self._scaling.skips:
             return
         self._seen.step += 1
-        self.budget.add("hooks", self._capture.seconds + self._breakage.box.seconds)
-        self._capture.seconds = self._breakage.box.seconds = 0.0
+        hooks = (self._capture, self._breakage.box, self._marks)
+        self.budget.add("hooks", sum(each.seconds for each in hooks))
+        for each in hooks:
+            each.seconds = 0.0
         with self.budget.spend("step"):
             norm, left = gradient_norm(self._parameters), self._scaling.left
             norm = norm if left == 1 else norm / left
@@ -484,6 +483,8 @@ class Watch:
         # With others, that this process saw none must not keep it from taking part.
         if not self.ranks.is_alone:
             return True
+        if self._marks.has_seen:
+            return True
         if self._depth is not None:
             return self._depth.has_seen
         return bool(self._capture.calls) and self._capture.can_be_measured
@@ -512,6 +513,7 @@ class Watch:
         self._loss.end_step(self._turns.is_asked(self.step + 1))
         self._clipping.end_step()
         self._capture.clear()
+        self._marks.clear()
         if self._depth is not None:
             self.budget.add("hooks", self._depth.seconds)
             self._depth.seconds = 0.0
