@@ -173,3 +173,13 @@ def test_where_it_explodes_in_time_depth_is_not_accused_as_well() -> None:
     assert not any("depth" in f.fault for f in found.findings)
     top = next(f for f in found.findings if f.layer == "rnn.l2")
     assert top.evidence["log10_ratio"] == pytest.approx(19 * math.log10(2.0), rel=0.1)
+
+
+def test_a_layer_that_is_shut_is_told_and_not_what_it_does_to_those_below() -> None:
+    torch.manual_seed(0)
+    stack, x = nn.LSTM(4, 16, 2), torch.randn(12, 4, 4)
+    with torch.no_grad():
+        stack.get_parameter("bias_ih_l1")[32:48] = 14.0  # the candidate of the upper layer
+    found = sg.diagnose(stack, lambda: stack(x)[0][-1].sum())
+    assert found.depths[0].lowest[1] < -5
+    assert [(f.fault, f.layer) for f in found.findings] == [("saturated", "lstm.l1")]

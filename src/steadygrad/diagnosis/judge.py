@@ -51,7 +51,7 @@ def judge_depth(
     depth: DepthCurve,
     thresholds: Thresholds,
     optimizer: str | None = None,
-    explodes: bool = False,
+    found: frozenset[str] = frozenset(),
 ) -> list[Finding]:
     """Name what is wrong with the gradient's way down the layers of a deep network.
 
@@ -59,9 +59,9 @@ def judge_depth(
         depth: What reaches each layer.
         thresholds: What decides.
         optimizer: Name of its class, if known.
-        explodes: Whether the gradient explodes in time.
+        found: Faults that were found in the layers themselves.
     """
-    case = DepthCase(depth, thresholds, optimizer, explodes)
+    case = DepthCase(depth, thresholds, optimizer, found)
     return [f for fault in known().values() for f in fault.in_depth(case)]
 
 

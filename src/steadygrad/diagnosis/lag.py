@@ -53,9 +53,9 @@ def judge_flows(
 ) -> list[Finding]:
     """Name what is wrong with all layers of a model, in time and in depth."""
     found = [f for flow in flows.values() for f in judge_at(flow, lag, thresholds)]
-    explodes = any(f.fault == Exploding.name for f in found)
+    names = frozenset(f.fault for f in found)
     depths = [flow.depth for flow in flows.values() if flow.depth is not None]
-    return found + [f for d in depths for f in judge_depth(d, thresholds, optimizer, explodes)]
+    return found + [f for d in depths for f in judge_depth(d, thresholds, optimizer, names)]
 
 
 def _marked(finding: Finding, lag: LagEstimate) -> Finding:

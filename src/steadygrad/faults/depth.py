@@ -21,13 +21,14 @@ class DepthCase:
         depth: What was measured.
         limits: The thresholds.
         optimizer: Name of its class, if it is known.
-        explodes: Whether the gradient was found to explode in time, which grows in depth, too.
+        found: Faults that were found in the layers themselves: what explodes in time grows in
+            depth, too, and what is shut passes nothing down.
     """
 
     depth: "DepthCurve"
     limits: Thresholds
     optimizer: str | None = None
-    explodes: bool = False
+    found: frozenset[str] = frozenset()
 
     @property
     def rescales(self) -> bool:

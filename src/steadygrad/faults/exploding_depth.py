@@ -6,6 +6,7 @@ from typing import ClassVar, final
 
 from steadygrad.faults.base import Fault, Threshold
 from steadygrad.faults.depth import DepthCase
+from steadygrad.faults.exploding import Exploding
 from steadygrad.faults.finding import Finding, confidence
 from steadygrad.faults.layer import times
 
@@ -44,7 +45,7 @@ class ExplodingDepth(Fault):
     def in_depth(self, case: DepthCase) -> Iterable[Finding]:
         layer, share = case.depth.largest
         beyond = share - math.log10(case.limits.exploding_depth)
-        if case.explodes or not beyond > 0:
+        if Exploding.name in case.found or not beyond > 0:
             return
         yield self.finding(
             layer,

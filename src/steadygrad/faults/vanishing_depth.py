@@ -5,9 +5,11 @@ from collections.abc import Iterable, Mapping
 from typing import ClassVar, final
 
 from steadygrad.faults.base import Fault, Threshold
+from steadygrad.faults.dead import Dead
 from steadygrad.faults.depth import DepthCase
 from steadygrad.faults.finding import Finding, confidence
 from steadygrad.faults.layer import times
+from steadygrad.faults.saturated import Saturated
 from steadygrad.faults.thresholds import Thresholds
 
 
@@ -55,7 +57,8 @@ class VanishingDepth(Fault):
         limits = case.limits
         bound = limits.vanishing_depth if case.rescales else limits.vanishing_depth_plain
         layer, share = case.depth.lowest
-        if not share < math.log10(bound):
+        # Units that are shut explain that nothing passes, and are reported in its place.
+        if not share < math.log10(bound) or case.found & {Saturated.name, Dead.name}:
             return
         count = len(case.depth.layers)
         yield self.finding(
