@@ -76,7 +76,7 @@ def test_a_way_around_each_layer_is_the_cure() -> None:
     for residual, verdict in ((False, "vanishing-depth"), (True, "healthy")):
         torch.manual_seed(1)
         model = Deep(14, residual)
-        found = sg.diagnose(model, lambda model=model: model(x)[-1].square().mean())
+        found = sg.diagnose(model, lambda model=model: model(x)[-1].square().mean(), lag=1)
         assert found.verdict == verdict
 
 
@@ -84,7 +84,7 @@ def test_a_way_around_each_layer_is_the_cure() -> None:
 def test_a_few_layers_are_healthy_and_what_they_lose_is_told(layers: int, least: float) -> None:
     torch.manual_seed(layers)
     stack, x = nn.LSTM(8, 32, layers), torch.randn(8, 4, 8)
-    found = sg.diagnose(stack, lambda: stack(x)[0][-1].sum())
+    found = sg.diagnose(stack, lambda: stack(x)[0][-1].sum(), lag=3)
     assert found.verdict == "healthy" and least < found.depths[0].lowest[1] < 0
     assert ("SGD" in str(found)) == (found.depths[0].lowest[1] < -3)
 
@@ -97,7 +97,7 @@ def test_the_same_network_is_judged_by_its_optimiser() -> None:
         torch.manual_seed(8)
         stack = nn.LSTM(8, 32, 8)
         optimizer = kind(stack.parameters(), 1e-4)
-        with sg.watch(stack, optimizer, every=1) as watch:
+        with sg.watch(stack, optimizer, lag=1, every=1) as watch:
             stack(x)[0][-1].sum().backward()
             optimizer.step()
             said[kind.__name__] = watch.verdict

@@ -1,6 +1,7 @@
 """Findings beside the gradient's way: each on a fault made on purpose, and silent on its twin."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -300,6 +301,15 @@ def test_a_gradient_that_is_small_waits_for_the_loss_and_a_lost_one_does_not() -
     assert after([lost], loss=[2.0] * 30) == {"vanishing"}
     learned = list(np.geomspace(2, 0.01, 300))
     assert after([lost, found("exploding", log10_ratio=9.0)], loss=learned) == set()
+
+
+def test_a_network_that_has_not_been_trained_yet_is_accused_half_as_surely() -> None:
+    lost = replace(found("vanishing", log10_ratio=-20.0), confidence=1.0)
+    at_first, later = (
+        causes([lost], {}, History(), Thresholds(), steps=steps).findings[0] for steps in (1, 50)
+    )
+    assert at_first.confidence == 0.5 and "how the network starts" in at_first.text
+    assert later == lost
 
 
 def test_of_a_long_training_the_losses_are_thinned_from_their_start() -> None:

@@ -14,10 +14,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from steadygrad.diagnosis.lag import Lag, judge_at, steps_of
+from steadygrad.diagnosis.lag import Lag, judge_flows, steps_of
 from steadygrad.diagnosis.shared import unwrapped
 from steadygrad.faults import Thresholds, known
+from steadygrad.faults.exploding_depth import ExplodingDepth
 from steadygrad.faults.layer import times
+from steadygrad.faults.vanishing_depth import VanishingDepth
 from steadygrad.flow import Call, TimeFlow
 from steadygrad.flow.replay import OutputGradient
 from steadygrad.flow.through_time import flows_of
@@ -25,6 +27,7 @@ from steadygrad.remedies import Remedy
 
 ROWS, SOURCES = 4, 1  # of the batch, of a loss at many steps: a trial has to be quick
 RESOLVED, UNSEEN, BETTER, USELESS = range(4)
+DEPTH = (VanishingDepth.name, ExplodingDepth.name)
 
 
 @dataclass(frozen=True)
@@ -107,14 +110,20 @@ class Trial:
         self, before: Mapping[str, TimeFlow], after: Mapping[str, TimeFlow], fault: str
     ) -> Effect:
         lag, limits = self._batch.lag, self._batch.thresholds
-        found = {f.fault for flow in after.values() for f in judge_at(flow, lag, limits)}
+        found = {f.fault for f in judge_flows(after, lag, limits)}
         there = known()
         is_resolved = not any(there[f].severity <= there[fault].severity for f in found)
-        was, now = (max(map(self._decades, flows.values())) for flows in (before, after))
+        decades = _in_depth if fault in DEPTH else self._in_time
+        was, now = decades(before), decades(after)
         group = RESOLVED if is_resolved and not found else BETTER if now < was else USELESS
         if is_resolved and found:
             group = BETTER
-        return Effect(group, now, self._text(before, after))
+        text = _depth_text(before, after) if fault in DEPTH else self._text(before, after)
+        return Effect(group, now, text)
+
+    def _in_time(self, flows: Mapping[str, TimeFlow]) -> float:
+        """How far the gradient at the lag is from the one it came from, on the worst way."""
+        return max((self._decades(f) for f in flows.values() if f.is_lowest), default=math.inf)
 
     def _decades(self, flow: TimeFlow) -> float:
         ratio = self._ratio(flow)
@@ -122,15 +131,15 @@ class Trial:
 
     def _at(self, flow: TimeFlow) -> int:
         lag = steps_of(self._batch.lag)
-        reach = flow.by_lag.max_lag
+        reach = flow.left.max_lag
         return reach if lag is None else min(lag, reach)
 
     def _ratio(self, flow: TimeFlow) -> float:
-        return float(flow.by_lag.at(self._at(flow))) if flow.by_lag.max_lag > 0 else 0.0
+        return float(flow.left.at(self._at(flow))) if flow.left.max_lag > 0 else 0.0
 
     def _text(self, before: Mapping[str, TimeFlow], after: Mapping[str, TimeFlow]) -> str:
         """Of the layer in which most is left to mend."""
-        shared = [name for name in before if name in after]
+        shared = [name for name in before if name in after and before[name].is_lowest]
         if not shared:
             return ""
         name = max(shared, key=lambda n: self._decades(before[n]))
@@ -140,6 +149,25 @@ class Trial:
             f"{name}: {times(self._ratio(old))} of the gradient left after {at} steps becomes "
             f"{times(self._ratio(new))}, the horizon {old.horizon or 0} becomes {new.horizon or 0}"
         )
+
+
+def _lowest(flows: Mapping[str, TimeFlow]) -> dict[str, float]:
+    """What reaches the lowest layer of each stack."""
+    depths = [flow.depth for flow in flows.values() if flow.depth is not None]
+    return dict(depth.lowest for depth in depths)
+
+
+def _in_depth(flows: Mapping[str, TimeFlow]) -> float:
+    return max(map(abs, _lowest(flows).values()), default=math.inf)
+
+
+def _depth_text(before: Mapping[str, TimeFlow], after: Mapping[str, TimeFlow]) -> str:
+    was, now = _lowest(before), _lowest(after)
+    shared = [name for name in was if name in now]
+    if not shared:
+        return ""
+    name = max(shared, key=lambda n: abs(was[n]))
+    return f"{name}: {times(was[name])} of the gradient at the top becomes {times(now[name])} of it"
 
 
 @contextmanager

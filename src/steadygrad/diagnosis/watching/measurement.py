@@ -127,7 +127,7 @@ class Look:
         seen, options = self._seen, self._seen.options
         marked = self._marks.flows(scale)
         if self._depth is not None and not marked:
-            self._judge_depth(self._depth)
+            self._judge_depth(self._depth, of_loss)
             return
         flows = marked | flows_of(
             calls, gradients, steps_of(options.lag), 3, options.rows, graph=False
@@ -157,7 +157,7 @@ class Look:
             self._note(calls)
         seen.settle()
 
-    def _judge_depth(self, live: LiveDepth) -> None:
+    def _judge_depth(self, live: LiveDepth, of_loss: LossFacts) -> None:
         """Of a model without recurrence: the shares of this process's rows, all of them."""
         seen, thresholds = self._seen, self._seen.options.thresholds
         depth = live.curve()
@@ -165,7 +165,8 @@ class Look:
             return
         seen.depth = depth
         found = judge_depth(depth, thresholds, seen.history.optimizer)
-        seen.find([*found, *judge_history(seen.history, thresholds)])
+        found += judge_history(seen.history, thresholds) + judge_loss(of_loss, thresholds)
+        seen.find(once(found))
         seen.gaps = list(without_a_way_back(seen.options.lag, live.calls))
         seen.scalars({"log10_share": depth.lowest[1]})
         seen.settle()
