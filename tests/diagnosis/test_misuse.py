@@ -91,7 +91,7 @@ HEALTHY = {
         loss=lambda p, x: F.binary_cross_entropy(p[:, 0], sign(x).float()),
     ),
     "targets of 100": Case(out=1, loss=error(20.0, 100.0)),
-    "inputs of 100": Case(data=lambda: 100 * noise()),
+    "inputs of 10": Case(data=lambda: 10 * noise()),
     "masked padding": Case(data=padded, pick=lambda y: y, loss=masked(False)),
     "waves": Case(data=waves, pick=lambda y: y, out=1, loss=next_wave(0)),
 }

@@ -27,6 +27,7 @@ QUANTITIES: tuple[Quantity, ...] = (
     ),
 )
 
+MOST = 2**22  # values of an output: of more, finding out would cost too much of a look
 CLOSE = 1e-3  # relative: what float32 leaves of sums of many squares
 
 
@@ -132,6 +133,8 @@ def _first_tensor(result: Any) -> Tensor | None:
 def answers_of(output: Tensor, gradient: Tensor, loss: float, head: str = "") -> Answers | None:
     """Tell targets from the gradient of a loss at an output; None if the loss is not recognised."""
     if not math.isfinite(loss) or not loss > 0 or output.dim() < 1 or output.is_complex():
+        return None
+    if output.numel() > MOST:
         return None
     o, g = output.double(), gradient.double()
     if not bool(g.isfinite().all()) or not bool(g.any()):
