@@ -69,7 +69,7 @@ def test_the_verdict_follows_the_lag_that_the_task_needs(
     layer = orthogonal_rnn(gain)
     found = sg.diagnose(layer, reader(layer), lag=lag)
     assert found.verdict == verdict
-    if verdict != "healthy":
+    if verdict not in ("healthy", "not judged"):
         (finding,) = found.findings
         assert finding.layer == "rnn" and finding.evidence["threshold"] in (1e-4, 100.0)
         assert finding.evidence["log10_ratio"] == pytest.approx(59 * math.log10(gain), rel=0.02)
@@ -78,8 +78,10 @@ def test_the_verdict_follows_the_lag_that_the_task_needs(
 def test_without_a_lag_the_horizon_is_stated() -> None:
     layer = orthogonal_rnn(0.5)
     found = sg.diagnose(layer, reader(layer))
-    assert found.flow["rnn"].horizon == 13
-    assert "vanishing was not checked" in str(found) and " 13 " in str(found)
+    flow = found.flow["rnn"]
+    # At the states it is 13; at the input it depends on what W makes of it.
+    assert flow.by_lag.horizon() == 13 and flow.horizon in (10, 11, 12, 13)
+    assert "vanishing was not checked" in str(found) and f" {flow.horizon} " in str(found)
 
 
 def test_thresholds_decide_and_stand_in_the_evidence() -> None:

@@ -15,7 +15,7 @@ class MaskInverted(Fault):
     """As `Padding`, where the loss reads next to nothing else."""
 
     name: ClassVar[str] = "mask-inverted"
-    severity: ClassVar[int] = 25
+    severity: ClassVar[int] = 28
     meaning: ClassVar[str] = (
         "The mask is inverted: the loss is of the padded steps, and of no real one."
     )
