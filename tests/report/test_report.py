@@ -554,7 +554,8 @@ def test_the_page_loads_nothing_and_runs_only_its_own_script(tmp_path: Path) -> 
             if name == "href" and value.startswith("#"):
                 continue  # to a place on the same page
             if name in ("src", "href", "srcset", "action"):
-                assert value.startswith("data:image/png;base64,")
+                is_inside = tag == "a" and value.startswith("#")
+                assert is_inside or value.startswith("data:image/png;base64,")
     assert "url(" not in text and "@import" not in text and "://" not in text
     (script,) = [code for code in page.inside("script") if code.strip()]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

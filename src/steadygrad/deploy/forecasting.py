@@ -23,6 +23,8 @@ from steadygrad.train.model import SequenceModel
 from steadygrad.train.model_file import ModelFacts
 from steadygrad.train.showing import predictor
 
+FAR = 0.05  # between coverage and level, beyond which it is told in words
+
 
 @dataclass(frozen=True)
 class Forecasts:
@@ -107,7 +109,9 @@ class Forecasts:
         told = f"{self.target}, with intervals of {self.level:.0%}"
         if self.coverage is None:
             return f"{told}; their coverage was not measured".replace("%", " %")
-        return f"{told}, which held {self.coverage:.1%} of the test part".replace("%", " %")
+        off = self.coverage - self.level
+        size = "" if abs(off) <= FAR else f": too {'narrow' if off < 0 else 'wide'} there"
+        return f"{told}, which held {self.coverage:.1%} of the test part{size}".replace("%", " %")
 
 
 def _shown(value: object) -> str:

@@ -13,6 +13,7 @@ from steadygrad.report.sections import Section, link, section
 
 PIXELS = 300_000  # over all maps of a page: bounds its size
 MAPS = 12
+BETWEEN = 2  # lines of the first layer between those of the first and last training step
 
 
 def journey(chapters: list[Chapter]) -> Section:
@@ -24,7 +25,7 @@ def journey(chapters: list[Chapter]) -> Section:
     keys = _keys(told)
     maps = [(c, t) for key in keys for c in told if (t := _track(c, key)) is not None]
     pixels = PIXELS // max(1, min(len(maps), MAPS))
-    drawn = [_layer(told, key, pixels) for key in _drawn(told)]
+    drawn = [_layer(told, key, pixels, BETWEEN if key == keys[0] else 0) for key in _drawn(told)]
     rest = join(drawn[1:])
     more = len(keys) - len(drawn)
     left_out = el("p", f"{more} more are in the record.", class_="quiet") if more > 0 else None
@@ -76,7 +77,7 @@ def _intro(chapters: list[Chapter]) -> str:
     )
 
 
-def _layer(chapters: list[Chapter], key: Key, pixels: int) -> Html:
+def _layer(chapters: list[Chapter], key: Key, pixels: int, between: int) -> Html:
     tracks = [(c, t) for c in chapters if (t := _track(c, key)) is not None]
     shared = limits_of(*(t.grid for _, t in tracks))
     maps = [
@@ -94,7 +95,7 @@ def _layer(chapters: list[Chapter], key: Key, pixels: int) -> Html:
     return join(
         [
             el("h3", name, link(anchor, name), id=anchor),
-            curve(tracks).html(),
+            curve(tracks, between).html(),
             el("div", *maps, class_="pair" if len(maps) > 1 else None),
         ]
     )
@@ -116,10 +117,15 @@ def _by_time(chapter: Chapter, track: Track) -> Html:
     ).html()
 
 
-def curve(tracks: list[tuple[Chapter, Track]]) -> Plot:
-    """Chart what is left by distance: one line a run, or first and last training step of one."""
+def curve(tracks: list[tuple[Chapter, Track]], between: int = 0) -> Plot:
+    """Chart what is left by distance: one line a run, or several training steps of one.
+
+    Args:
+        tracks: Of each run.
+        between: Of a single run: how many training steps between the first and the last.
+    """
     comparable = all(t.is_share for _, t in tracks)
-    lines = _lines(tracks)
+    lines = _lines(tracks, between)
     last = tracks[-1][0]
     rules = []
     if comparable:
@@ -143,15 +149,16 @@ def curve(tracks: list[tuple[Chapter, Track]]) -> Plot:
     )
 
 
-def _lines(tracks: list[tuple[Chapter, Track]]) -> list[Line]:
-    """One line a run; of a single run its first and last training step, and two between them."""
+def _lines(tracks: list[tuple[Chapter, Track]], between: int) -> list[Line]:
+    """One line a run; of a single run its first and last training step, and some between them."""
     styles = ["before", *("second", "third", "fourth") * len(tracks)]
     styles[len(tracks) - 1 :] = ["main"]
     if len(tracks) > 1:
         return [_line(c.label, t, -1, s) for (c, t), s in zip(tracks, styles, strict=True)]
     ((_, track),) = tracks
     names = [f"training step {figures.plain(int(s))}" for s in track.steps]
-    rows = sorted({round(k * (len(names) - 1) / 3) for k in range(3)} - {len(names) - 1})
+    last = len(names) - 1
+    rows = sorted({round(k * last / (between + 1)) for k in range(between + 1)} - {last})
     earlier = [
         _line(names[row], track, row, style)
         for row, style in zip(rows, ("before", "second", "third"), strict=False)

@@ -13,6 +13,7 @@ from steadygrad.report.markup import Html, el, join
 from steadygrad.report.plot import Band, Line, Plot, Rule
 from steadygrad.report.sections import Section, section
 
+FAR = 0.05  # between coverage and level, beyond which it is told in words
 Floats = NDArray[np.float64]
 
 
@@ -65,8 +66,17 @@ def _coverage(note: Mapping[str, Any], share: str) -> str:
     return (
         f"An interval is as wide as the errors on {figures.plain(windows)} windows of the"
         f" validation part ask for, so that it should hold {share} of the truth. In the test part"
-        f" it held {100 * measured:.1f} %."
+        f" it held {100 * measured:.1f} %{_far(measured, note.get('level'))}."
     )
+
+
+def _far(measured: float, level: object) -> str:
+    """Say in words where the coverage is far from what was asked for."""
+    off = measured - level if isinstance(level, int | float) else 0.0
+    if abs(off) <= FAR:
+        return ""
+    way = "narrow" if off < 0 else "wide"
+    return f": the series has changed since, and the intervals are too {way}"
 
 
 def _named(title: str, ahead: Mapping[str, Any]) -> str:

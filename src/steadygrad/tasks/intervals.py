@@ -90,17 +90,18 @@ class Residuals:
     origins: np.ndarray
 
 
-def residuals(task: Forecast, predict: Predict, split: Split) -> Residuals:
-    """Return the errors of at most `MOST` windows of a part, evenly spread.
+def residuals(task: Forecast, predict: Predict, split: Split, most: int = MOST) -> Residuals:
+    """Return the errors of at most ``most`` windows of a part, evenly spread.
 
     Args:
         task: The data.
         predict: From windows ``(T, B, I)`` to the model's outputs ``(B, K)``.
         split: The part.
+        most: Windows.
     """
     origins = task.origins(split)
-    if len(origins) > MOST:
-        origins = origins[np.linspace(0, len(origins) - 1, MOST).astype(np.int64)]
+    if len(origins) > most:
+        origins = origins[np.linspace(0, len(origins) - 1, most).astype(np.int64)]
     errors: list[Tensor] = []
     for part in torch.from_numpy(origins).split(AT_ONCE):
         wanted = task.targets(part)

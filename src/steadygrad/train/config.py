@@ -45,7 +45,7 @@ class TrainConfig:
         output_lags: Of narx: rows back of the target; 1,2 if not given.
         free_run: Of narx: train with the loop closed over the whole horizon, the other columns
             taken as known ahead; else one row ahead, from true rows.
-        hidden: Hidden features; 64 for a forecast, 128 for a text if not given.
+        hidden: Hidden features; 64 for a forecast (narx: 10), 128 for a text if not given.
         layers: Recurrent layers.
         dropout: Share of features dropped in training, before, between and after the layers.
         remedies: Remedies applied, with their options: forget_bias orthogonal_init:gain=0.9.
@@ -56,7 +56,7 @@ class TrainConfig:
         validate_every: Training steps between two validations.
         batch_size: Windows, or rows of text, in one batch.
         learning_rate: Step size of Adam at the start, halved when validation stalls; 0.001 for a
-            forecast, 0.002 for a text if not given.
+            forecast (narx: 0.01), 0.002 for a text if not given.
         budget: Share of the time that measuring the gradient at every time step may take.
         lag: Time steps that the gradient has to travel; only with it can vanishing be a fault. If
             not given, estimated from the training data before training; none: no lag.
@@ -106,10 +106,10 @@ class TrainConfig:
 
     def settled(self, input_kind: Literal["values", "symbols"]) -> "Settled":
         """Return the sizes that were left open, as they suit the data."""
-        is_text = input_kind == "symbols"
+        is_text, is_narx = input_kind == "symbols", self.cell == "narx"
         return Settled(
-            hidden=self.hidden or (128 if is_text else 64),
-            learning_rate=self.learning_rate or (2e-3 if is_text else 1e-3),
+            hidden=self.hidden or (128 if is_text else 10 if is_narx else 64),
+            learning_rate=self.learning_rate or (2e-3 if is_text else 1e-2 if is_narx else 1e-3),
         )
 
     @property

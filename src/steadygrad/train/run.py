@@ -15,6 +15,7 @@ from steadygrad.plain import Misfit, fit
 from steadygrad.ranks import LostProcess, Ranks, joined
 from steadygrad.record import Record
 from steadygrad.tasks import Batch, Score, Task, understood
+from steadygrad.tasks.intervals import MOST
 from steadygrad.train import checkpoint
 from steadygrad.train.build_model import Remedied, remedied_model
 from steadygrad.train.checkpoint import Checkpoint, check_fits
@@ -31,6 +32,8 @@ from steadygrad.train.model import Carried, Ends, SequenceModel, describe
 from steadygrad.train.model_file import facts_about, write_model
 from steadygrad.train.saved import facts_of
 from steadygrad.train.showing import show
+
+FEW = 500  # windows that are looked at after an interruption
 
 
 def ignore(event: Event) -> None:
@@ -191,7 +194,9 @@ def _keep_model(loop: Loop, end: End) -> None:
     present = {name: t.detach().clone() for name, t in loop.model.state_dict().items()}
     loop.model.load_state_dict(loop.best)
     with evaluating(loop.model):
-        shown = show(loop.task, loop.model, loop.device)
+        # Whoever has pressed Ctrl-C is not to wait.
+        most = FEW if end == "interrupted" else MOST
+        shown = show(loop.task, loop.model, loop.device, most)
     loop.model.load_state_dict(present)
     if shown.note is not None:
         loop.record.note("shown", shown.note)

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steadygrad.tasks import Forecast, Task, Text
+from steadygrad.tasks import Forecast, Split, Task, Text
 from steadygrad.tasks.ahead import LEVEL, Ahead, forecast_from
-from steadygrad.tasks.intervals import Intervals, Residuals, make_intervals, residuals
+from steadygrad.tasks.intervals import MOST, Intervals, Residuals, make_intervals, residuals
 from steadygrad.tasks.text_spec import TextSpec
 from steadygrad.train.model import SequenceModel
 from steadygrad.train.sampling import sample, start_of
 
+SCORED: tuple[Split, ...] = ("val", "test")
 TEMPERATURES = (0.0, 0.5, 0.8, 1.0)
 LENGTHS = {"char": 240, "word": 60}  # symbols of a sample
 BINS = 41  # of the histogram of residuals
@@ -46,17 +47,24 @@ def predictor(model: SequenceModel, device: torch.device) -> Callable[[Tensor], 
     return predict
 
 
-def show(task: Task, model: SequenceModel, device: torch.device) -> Shown:
-    """Let a model, in evaluation mode, do what it was trained for."""
+def show(task: Task, model: SequenceModel, device: torch.device, most: int = MOST) -> Shown:
+    """Let a model, in evaluation mode, do what it was trained for.
+
+    Args:
+        task: Its data.
+        model: On its device.
+        device: That.
+        most: Windows of a part that are looked at, of a forecast.
+    """
     if isinstance(task, Forecast):
-        return _forecast(task, predictor(model, device))
+        return _forecast(task, predictor(model, device), most)
     if isinstance(task, Text):
         return Shown(_text(TextSpec(task.vocabulary, task.symbol, task.window), model))
     return Shown(None)
 
 
-def _forecast(task: Forecast, predict: Callable[[Tensor], Tensor]) -> Shown:
-    val, test = residuals(task, predict, "val"), residuals(task, predict, "test")
+def _forecast(task: Forecast, predict: Callable[[Tensor], Tensor], most: int) -> Shown:
+    val, test = (residuals(task, predict, split, most) for split in SCORED)
     intervals = make_intervals(val, test)
     note: dict[str, Any] = {
         "kind": "forecast",
