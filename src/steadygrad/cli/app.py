@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "forecast": "Forecast the rows after the end of a file with a trained model, with intervals.",
     "generate": "Let a trained language model go on with a text, symbol by symbol.",
     "stream": "Answer each line of the standard input with one line, as it comes.",
+    "export": "Write a trained model as ONNX or for torch.export, checked in that run time.",
     "bench": "Train every combination of cells, remedies, lengths and seeds on a task, and compare"
     " them.",
     "diagnose": "Measure the gradient at every time step of a model, name what is wrong, and what"

@@ -1,10 +1,12 @@
-"""Trained models at work: forecasts, text and streams, from the folder of a run alone."""
+"""Trained models at work: forecasts, text, streams and export, from a run's folder alone."""
 
 from typing import TYPE_CHECKING
 
 from steadygrad._room import on_first_use
 
 if TYPE_CHECKING:
+    from steadygrad.deploy.exporting import Exported as Exported
+    from steadygrad.deploy.exporting import export as export
     from steadygrad.deploy.forecasting import ForecastModel as ForecastModel
     from steadygrad.deploy.forecasting import Forecasts as Forecasts
     from steadygrad.deploy.forecasting import ForecastStream as ForecastStream
@@ -15,6 +17,7 @@ else:
     # The help of the command line must not wait for torch.
     _HOMES = {
         **dict.fromkeys(("ForecastModel", "ForecastStream", "Forecasts"), "forecasting"),
+        **dict.fromkeys(("Exported", "export"), "exporting"),
         "load": "loading",
         **dict.fromkeys(("TextModel", "TextStream"), "writing"),
     }

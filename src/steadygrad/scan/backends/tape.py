@@ -58,7 +58,7 @@ def replay(call: ScanCall) -> tuple[Tensor, tuple[Tensor, ...]]:
         x_t = {n: (v[here] if v.dim() == 2 else v.expand(rows, size)) for n, v in rows_read.items()}
         cell_state = cell.step(
             Named("gate", x_t),
-            Named("recurrent product", _products(cell, blocks, biases, preactivation)),
+            Named("recurrent product", products(cell, blocks, biases, preactivation)),
             tuple(before),
             Named("per-unit parameter", {n: u.expand(rows, size) for n, u in units_read.items()}),
         )
@@ -110,7 +110,7 @@ def gradient(
     return tuple(next(found) if need else None for need in needed)
 
 
-def _products(
+def products(
     cell: Cell,
     blocks: dict[str, Tensor],
     biases: dict[str, Tensor] | dict[str, None],
