@@ -11,7 +11,7 @@ from steadygrad.report.markup import Html, el, join
 from steadygrad.report.plot import Line, Plot, Rule
 from steadygrad.report.sections import Section, link, section
 
-PIXELS = 300_000  # over all maps of a page: bounds its size
+PIXELS = 270_000  # over all maps of a page: bounds its size
 MAPS = 12
 BETWEEN = 2  # lines of the first layer between those of the first and last training step
 
