@@ -52,3 +52,8 @@ def test_reversal_gains_on_copying_and_costs_on_reversing() -> None:
         if "gain" in line
     ]
     assert gains[0] > 0.1 and gains[1] < -0.1
+
+
+def test_a_stream_teaches_what_to_keep_for_a_later_question() -> None:
+    alone, recurrent = run("online_learning", "--steps", "1500").splitlines()[1:]
+    assert min(numbers(alone)) > 0.25 and numbers(recurrent)[-1] < 0.1
