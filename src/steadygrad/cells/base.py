@@ -178,7 +178,7 @@ class Cell(ABC):
         return None
 
     def read(self, x: Gates, memories: State, unit: PerUnit) -> Tensor:
-        """H of a step from the states behind it, for a `linear` cell that reads it off them.
+        """Compute h from the memories after a step, for a `linear` cell whose h is none of them.
 
         Such a cell's `states` are h and then those of its memories, and `step` does not look at
         the h that it is given.

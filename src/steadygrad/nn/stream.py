@@ -98,17 +98,8 @@ class Stream:
             ValueError: Shape or dtype of ``x`` or ``out`` is not what the stream expects, or there
                 is no such code. Or the stream learns, and ``x`` requires a gradient.
         """
-        if (
-            self._learn is not None
-            and isinstance(x, Tensor)
-            and (out is not None or x.requires_grad)
-        ):
-            what = "out" if out is not None else "x"
-            raise ValueError(
-                f"Stream.push: a stream that learns passes a gradient to the weights alone, got "
-                f"{'out=' if what == 'out' else 'x that requires a gradient'}; "
-                f"{'leave it out' if what == 'out' else 'use x.detach()'}"
-            )
+        if self._learn is not None:
+            self._check_learning(x, out)
         if self._counts() != self._counted:
             self.refresh()
         engine = self._engine
@@ -171,7 +162,7 @@ class Stream:
 
     def refresh(self) -> None:
         """Copy the layer's weights again; the state stays."""
-        held = self.state
+        held = None if self._learn is not None else self.state
         # A parameter made under inference mode counts no changes; its address is all there is.
         self._parameters = list(self._layer.parameters())
         self._versioned = [p for p in self._parameters if not p.is_inference()]
@@ -250,6 +241,19 @@ class Stream:
             engine.clear()
         self._rows, self._kind = rows, (x.shape, x.dtype)
         return engine
+
+    @staticmethod
+    def _check_learning(x: Any, out: Tensor | None) -> None:
+        if out is not None:
+            raise ValueError(
+                "Stream.push: expected no out, which could not carry the gradient of a stream that "
+                "learns; use the tensor that push returns"
+            )
+        if isinstance(x, Tensor) and x.requires_grad:
+            raise ValueError(
+                "Stream.push: a stream that learns passes a gradient to the weights alone, got x "
+                "that requires a gradient; use x.detach()"
+            )
 
     def _check_out(self, out: Tensor) -> None:
         wanted = (*(self._rows or ()), self._twin.output_size)

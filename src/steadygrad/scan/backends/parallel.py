@@ -67,7 +67,7 @@ class Parallel(Backend):
         at_hidden = grads.hidden
         if _reads(call.cell):
             if grads.final[0] is not None:
-                at_hidden = at_hidden.index_add(0, _last_rows(layout), grads.final[0])
+                at_hidden = at_hidden.index_add(0, _last_rows(call), grads.final[0])
             reading = _through_reading(call, kept, at_hidden)
             read_off, pre, units = _in_order(layout.pad(reading[0], 0.0), layout), *reading[1:]
         else:
@@ -155,7 +155,7 @@ def _results(
         return _rows(_parts(memories)[0], layout), _parts(memories[-1])
     x, unit = _named(call, projected, units)
     hidden = call.cell.read(x, _parts(_rows(memories, layout)), unit)
-    return hidden, (hidden[_last_rows(layout)], *_parts(memories[-1]))
+    return hidden, (hidden[_last_rows(call)], *_parts(memories[-1]))
 
 
 def _at_end(call: ScanCall, final: tuple[Tensor | None, ...], like: Tensor) -> Tensor:
@@ -225,14 +225,15 @@ def _steps(layout: Layout, padded: Tensor) -> list[Tensor]:
     return [padded[t, :rows] for t, (_, rows) in reversed(list(enumerate(layout.steps())))]
 
 
-def _last_rows(layout: Layout) -> Tensor:
+def _last_rows(call: ScanCall) -> Tensor:
     """``(B,)``: where, in memory order, the last step of each row is."""
+    layout = call.layout
     if layout.reverse:
-        return torch.arange(layout.batch)
+        return torch.arange(layout.batch, device=call.device)
     ends = [0] * layout.batch
     for offset, rows in zip(layout.offsets, layout.batch_sizes, strict=True):
         ends[:rows] = range(offset, offset + rows)
-    return torch.tensor(ends)
+    return torch.tensor(ends, device=call.device)
 
 
 def _in_order(padded: Tensor, layout: Layout) -> Tensor:
