@@ -79,7 +79,7 @@ def test_layers_with_lengths_and_states(tmp_path: Path, layer: Any, nodes: dict[
     lengths = torch.tensor([3, 6, 1, 4, 6])
     rows = made.num_layers * made.num_directions
     widths = [made.hidden_size if k else made.output_size for k in range(len(made.cell.states))]
-    states = tuple(torch.randn(rows, 5, n) for n in widths)
+    states: Any = tuple(torch.randn(rows, 5, n) for n in widths)
     with torch.no_grad():
         output, last = made(x, states if len(states) > 1 else states[0], lengths)
     parts = last if isinstance(last, tuple) else (last,)
