@@ -143,7 +143,11 @@ def mutated(cell: Cell, old: str, new: str) -> Cell:
 
 @pytest.mark.parametrize(
     ("cell", "old", "new"),
-    [(cell, old, new) for cell, pairs in MUTATIONS.items() for old, new in pairs],
+    [
+        pytest.param(cell, old, new, marks=[pytest.mark.slow] * (k > 0))  # one of each by default
+        for cell, pairs in MUTATIONS.items()
+        for k, (old, new) in enumerate(pairs)
+    ],
     ids=lambda v: repr(v) if isinstance(v, Cell) else str(v),
 )
 def test_a_broken_step_is_caught(cell: Cell, old: str, new: str) -> None:
