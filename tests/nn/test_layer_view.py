@@ -14,6 +14,7 @@ from steadygrad.flow import Capture, Replay, linearise, rows_of
 from steadygrad.nn import view
 from steadygrad.nn.layer_view import Drive, Key
 from steadygrad.scan import Layout, ScanCall, Weights, scan
+from tests.helpers.few import FEW
 from tests.helpers.small_cells import ODD
 
 F64 = torch.float64
@@ -94,8 +95,17 @@ def check(layer: nn.Module, call: str) -> None:
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        # All options of a few cells, the richest of each; the others read nothing of the cell.
+        pytest.param(
+            n, o, marks=[pytest.mark.slow] * (n not in FEW and o != "two ways"), id=f"{n}-{o}"
+        )
+        for n in CELLS
+        for o in OPTIONS
+    ],
+)
 def test_a_replay_through_the_view_is_the_layer(name: str, options: str) -> None:
     if (name, options) == ("lstm-chrono", "no bias"):
         return  # it starts at its biases, and says so
