@@ -332,7 +332,18 @@ def test_apply_and_undo_leave_no_trace(name: str, family: str, kind: str, x: Ten
 PAIRED = [name for name in REMEDIES if name not in UNCHANGING or name in ("omega", "clip-norm")]
 
 
-@pytest.mark.parametrize(("first", "second"), list(itertools.product(PAIRED, PAIRED)))
+def is_sampled(first: str, second: str) -> bool:
+    """Whether a pair is tried by default: each remedy before and after itself and two others."""
+    return (PAIRED.index(second) - PAIRED.index(first)) % len(PAIRED) in (0, 1, 7)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param(a, b, marks=[] if is_sampled(a, b) else pytest.mark.slow)
+        for a, b in itertools.product(PAIRED, PAIRED)
+    ],
+)
 def test_two_remedies_are_undone_in_reverse(first: str, second: str, x: Tensor) -> None:
     model = build(suitable(first)[0])
     before = snapshot(model)
