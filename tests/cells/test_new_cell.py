@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from docs import cells
-from tests.helpers.walk import blocks, run, walked
+from tests.helpers.walk import ask, blocks, run, walked
 
 
 @pytest.fixture(scope="module")
@@ -35,20 +35,19 @@ def test_it_has_every_property_and_compiles_and_diagnoses(source: Path) -> None:
     assert passed and int(passed.group(1)) >= 15
 
 
-def test_it_appears_in_the_command_line(source: Path, tmp_path: Path) -> None:
+def test_it_appears_in_the_command_line_and_the_page(source: Path, tmp_path: Path) -> None:
     data = tmp_path / "data.csv"
     data.write_text("a,b\n" + "".join(f"{i % 7},{i % 5}\n" for i in range(300)))
-    done = run(source, "-m", "steadygrad.cli", "train", str(data), "--cell", "nonsense")
-    assert done.returncode == 2 and "leaky" in done.stderr
     short = ("--max-steps", "1", "--window", "8", "--horizon", "1", "--hidden", "4")
-    out = ("--out", str(tmp_path / "run"))
-    done = run(source, "-m", "steadygrad.cli", "train", str(data), "--cell", "leaky", *short, *out)
-    assert done.returncode == 0, done.stderr
-
-
-def test_it_appears_in_the_page_of_cells(source: Path) -> None:
-    done = run(source, "-c", "from docs.cells import page; print(page())")
-    assert "\n## leaky\n" in done.stdout and "Leaky integrator units." in done.stdout
+    wrong, right, page = ask(
+        source,
+        ("train", str(data), "--cell", "nonsense"),
+        ("train", str(data), "--cell", "leaky", *short, "--out", str(tmp_path / "run")),
+        ("docs", "cells"),
+    )
+    assert wrong.code == 2 and "leaky" in wrong.errors
+    assert right.code == 0, right.errors
+    assert "\n## leaky\n" in page.output and "Leaky integrator units." in page.output
 
 
 def test_the_page_of_cells_is_what_the_code_says() -> None:

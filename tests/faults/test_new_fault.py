@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.walk import run, walked
+from tests.helpers.walk import ask, run, walked
 
 RECORD = """
 import sys
@@ -37,23 +37,30 @@ def test_it_has_every_property(source: Path) -> None:
     assert passed and int(passed.group(1)) >= 7
 
 
-def test_it_is_found_and_appears_in_the_command_line(source: Path, tmp_path: Path) -> None:
+def test_it_is_found_and_appears_in_the_command_line_and_the_pages(
+    source: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "run.db"
     done = run(source, "-c", RECORD, str(path))
     assert done.returncode == 0, done.stderr
-    command = ("-m", "steadygrad.cli", "check", str(path), "--json", "--fail-on")
-    found = json.loads(run(source, *command, "frozen").stdout)
+    check = ("check", str(path), "--json", "--fail-on")
+    frozen, exploding, listed, told, *pages = ask(
+        source,
+        (*check, "frozen"),
+        (*check, "exploding"),
+        ("explain", "--json"),
+        ("explain", "frozen"),
+        ("docs", "faults"),
+        ("docs", "choose"),
+    )
+    found = json.loads(frozen.output)
     assert found["failed"] and found["findings"][0]["fault"] == "frozen"
-    assert not json.loads(run(source, *command, "exploding").stdout)["failed"]
-    told = json.loads(run(source, "-m", "steadygrad.cli", "explain", "--json").stdout)
-    assert list(told).index("frozen") == list(told).index("truncated") + 1  # severity 45
-    told = run(source, "-m", "steadygrad.cli", "explain", "frozen").stdout
-    assert "No step has changed a weight" in told and "parameters of this model" in told
+    assert not json.loads(exploding.output)["failed"]
+    names = list(json.loads(listed.output))
+    assert names.index("frozen") == names.index("truncated") + 1  # severity 45
+    assert "No step has changed a weight" in told.output
+    assert "parameters of this model" in told.output
+    for page in pages:
+        assert "frozen" in page.output and "give the optimiser the parameters" in page.output
     page = path.with_suffix(".html").read_text(encoding="utf-8")
     assert "--fault:#4b7fa8" in page and "No step has changed a weight" in page
-
-
-def test_it_appears_in_the_pages(source: Path) -> None:
-    for name in ("faults", "choose"):
-        page = run(source, "-c", f"from docs.{name} import page; print(page())").stdout
-        assert "frozen" in page and "give the optimiser the parameters" in page

@@ -10,7 +10,7 @@ from docs import quantities
 from steadygrad import flow
 from steadygrad.flow import QUANTITIES, Quantity
 from steadygrad.flow.quantity import at_look
-from tests.helpers.walk import run, walked
+from tests.helpers.walk import ask, walked
 
 MODEL = """
 import torch
@@ -60,22 +60,24 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return walked("Add a quantity", "flow", tmp_path_factory.mktemp("walk"))
 
 
-def test_it_is_measured_recorded_and_drawn(source: Path, tmp_path: Path) -> None:
+def test_it_is_measured_drawn_explained_and_on_the_page(source: Path, tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(MODEL)
-    page = tmp_path / "look.html"
-    target = (f"{tmp_path / 'model.py'}:make", "--lag", "29", "--out", str(page), "--json")
-    done = run(source, "-m", "steadygrad.cli", "diagnose", *target)
-    assert done.returncode in (0, 1), done.stderr
-    found = json.loads(done.stdout)
+    drawn = tmp_path / "look.html"
+    target = (f"{tmp_path / 'model.py'}:make", "--lag", "29", "--out", str(drawn), "--json")
+    measured, told, recorded, page = ask(
+        source,
+        ("diagnose", *target),
+        ("explain", "reach"),
+        ("explain", "reach", "--json"),
+        ("docs", "quantities"),
+    )
+    assert measured.code in (0, 1), measured.errors
+    found = json.loads(measured.output)
     assert found["quantities"]["reach"] == pytest.approx(found["quantities"]["horizon"] / 29)
-    text = page.read_text(encoding="utf-8")
+    text = drawn.read_text(encoding="utf-8")
     assert "Share of the measured steps that the gradient reaches." in text and ">reach<" in text
-
-
-def test_it_appears_in_the_command_line_and_the_page(source: Path) -> None:
-    told = run(source, "-m", "steadygrad.cli", "explain", "reach").stdout
-    assert told.startswith("reach (1): Share of the measured steps")
-    told = json.loads(run(source, "-m", "steadygrad.cli", "explain", "reach", "--json").stdout)
-    assert told["unit"] == "1" and told["title"] == "Reach"
-    page = run(source, "-c", "from docs.quantities import page; print(page())").stdout
-    assert "| `reach` | 1 | Share of the measured steps that the gradient reaches. | yes |" in page
+    assert told.output.startswith("reach (1): Share of the measured steps")
+    assert json.loads(recorded.output)["unit"] == "1"
+    assert json.loads(recorded.output)["title"] == "Reach"
+    line = "| `reach` | 1 | Share of the measured steps that the gradient reaches. | yes |"
+    assert line in page.output

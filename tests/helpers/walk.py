@@ -1,14 +1,30 @@
 """A walk of CONTRIBUTING, taken to the letter in a copy of the package."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import textwrap
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+ASK = """
+import contextlib, importlib, io, json, sys
+from steadygrad.cli import main
+answers = []
+for name, *rest in json.loads(sys.argv[1]):
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        if name == "docs":
+            code = print(importlib.import_module(f"docs.{rest[0]}").page())
+        else:
+            code = main([name, *rest])
+    answers.append([code, output.getvalue(), errors.getvalue()])
+print(json.dumps(answers))
+"""
 
 
 def blocks(chapter: str) -> tuple[str, str]:
@@ -39,6 +55,22 @@ def walked(chapter: str, room: str, folder: Path) -> Path:
     lines.insert(last + 1, line)
     listing.write_text("".join(lines), encoding="utf-8")
     return copy
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command line ended with and wrote."""
+
+    code: int | None
+    output: str
+    errors: str
+
+
+def ask(source: Path, *commands: tuple[str, ...]) -> list[Answer]:
+    """Run command lines on the copy, one after another in one process; ``("docs", page)`` too."""
+    done = run(source, "-c", ASK, json.dumps(commands))
+    assert done.returncode == 0, done.stderr
+    return [Answer(*answer) for answer in json.loads(done.stdout)]
 
 
 def run(source: Path, *command: str) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.walk import run, walked
+from tests.helpers.walk import ask, run, walked
 
 TABLE = """
 import json
@@ -41,21 +41,25 @@ def test_it_has_every_property(source: Path) -> None:
 
 
 def test_it_is_prescribed_at_its_rank_and_stands_in_the_table(source: Path) -> None:
-    found = run(source, "-c", FOUND).stdout.strip().split(",")
-    assert found[-1] == "unit-length" and found[-2] == "clip-value"  # ranks 45 and 40
-    done = run(source, "-c", TABLE)
-    claim, measured = json.loads(done.stdout)["unit-length"]
+    done = run(source, "-c", FOUND + TABLE)
+    assert done.returncode == 0, done.stderr
+    names, table = done.stdout.splitlines()
+    assert names.split(",")[-2:] == ["clip-value", "unit-length"]  # ranks 40 and 45
+    claim, measured = json.loads(table)["unit-length"]
     assert "is length" in claim and re.fullmatch(r"a spike of norm \S+ becomes 1", measured)
 
 
 def test_it_appears_in_the_command_line_and_the_page(source: Path, tmp_path: Path) -> None:
-    done = run(source, "-m", "steadygrad.cli", "explain", "exploding", "--json")
-    assert "unit-length" in json.loads(done.stdout)["remedies"], done.stderr
     data = tmp_path / "data.csv"
     data.write_text("a,b\n" + "".join(f"{i % 7},{i % 5}\n" for i in range(300)))
     short = ("--max-steps", "1", "--window", "8", "--horizon", "1", "--hidden", "4")
     remedy = ("--remedies", "unit_length:length=0.5", "--out", str(tmp_path / "run"))
-    done = run(source, "-m", "steadygrad.cli", "train", str(data), *short, *remedy)
-    assert done.returncode in (0, 1), done.stderr
-    page = run(source, "-c", "from docs.choose import page; print(page())").stdout
-    assert "| `unit-length` | `length=1.0` | The norm of every gradient" in page
+    told, trained, page = ask(
+        source,
+        ("explain", "exploding", "--json"),
+        ("train", str(data), *short, *remedy),
+        ("docs", "choose"),
+    )
+    assert "unit-length" in json.loads(told.output)["remedies"], told.errors
+    assert trained.code in (0, 1), trained.errors
+    assert "| `unit-length` | `length=1.0` | The norm of every gradient" in page.output
