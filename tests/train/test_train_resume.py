@@ -186,13 +186,11 @@ def wait_for_write(process: "subprocess.Popen[str]", path: Path) -> None:
 CHECKPOINT = "checkpoint.safetensors"
 
 
-def test_killed_three_times(file: Path, whole: Path, tmp_path: Path) -> None:
+def test_killed_while_it_writes_a_checkpoint(file: Path, whole: Path, tmp_path: Path) -> None:
     if file.stem == "text":
         pytest.skip("the slow test kills both kinds; the default suite keeps to one")
     out = tmp_path / "run"
-    steps = kill_until_done(
-        file, out, [("run.db", 1, 0.0), (CHECKPOINT, 4, 0.0), (CHECKPOINT, 9, 0.003)]
-    )
+    steps = kill_until_done(file, out, [(CHECKPOINT, 4, 0.0)])  # each kill starts a process
     assert any(0 < step < STEPS for step in steps), steps  # or the test has tested nothing
     assert_same_run(out, whole)
 
