@@ -9,6 +9,7 @@ import torch
 from hypothesis import settings
 
 from steadygrad.scan.backends.c import build, kernel
+from tests.helpers import builds
 
 # Many tests are many small operations; threads would only wait for each other.
 torch.set_num_threads(1)
@@ -37,14 +38,22 @@ def same_draws() -> None:
 
 @pytest.fixture
 def quick_builds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Kernels built in half the time, and gone after the test: their last bits are their own.
+    """Kernels built in a sixth of the time, and gone after the test: their bits are their own.
 
-    No back end is asked for from outside, and the number of threads is put back.
+    For tests of many cells: how a step is printed does not depend on how well gcc makes it fast.
+    What is shipped is built by `tests.scan.test_backends`, by most other tests and, over all cells
+    and options, by `make test-slow`. No back end is asked for from outside, and the number of
+    threads is put back.
     """
     monkeypatch.delenv("STEADYGRAD_BACKEND", raising=False)
     threads = torch.get_num_threads()
-    monkeypatch.setattr(build, "FLAGS", tuple(f.replace("-O2", "-O1") for f in build.FLAGS))
+    monkeypatch.setattr(build, "FLAGS", tuple(f.replace("-O2", builds.QUICK) for f in build.FLAGS))
+    _forget_kernels()
     yield
     torch.set_num_threads(threads)
+    _forget_kernels()
+
+
+def _forget_kernels() -> None:
     kernel.loaded.cache_clear()
     build._load.cache_clear()

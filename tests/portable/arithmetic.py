@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from steadygrad.scan.backends.c import build, threads
+from tests.helpers import builds
 
 MARCH, THREADS = "STEADYGRAD_TEST_MARCH", "STEADYGRAD_TEST_THREADS"
 
@@ -22,6 +23,7 @@ MARCH, THREADS = "STEADYGRAD_TEST_MARCH", "STEADYGRAD_TEST_THREADS"
 def pytest_sessionstart() -> None:
     march = os.environ.get(MARCH, "native")
     build.FLAGS = tuple(f"-march={march}" if f == "-march=native" else f for f in build.FLAGS)
+    builds.QUICK = "-O2"
     count = int(os.environ.get(THREADS, "1"))
     torch.set_num_threads(count)
     if count > 1:
