@@ -76,8 +76,8 @@ class History:
         return told >= max(LONG, MOST * (self.planned or 0)) and not self.falls()
 
     def is_slow(self) -> bool:
-        """Whether enough losses were told to see that they have not fallen at the start."""
-        return len(self.loss) * self._stride >= ENOUGH and not self.falls()
+        """Whether enough losses were told to see that they have not come down to a half."""
+        return len(self.loss) * self._stride >= ENOUGH and not falls_to(self.loss, 0.5)
 
     def rests(self) -> bool:
         """Whether the loss has been told for long, unmoved, whatever is planned."""
