@@ -43,8 +43,9 @@ class Vanishing(Fault):
         "unlikely": Threshold(
             1e-12,
             "in a training that is told its losses, a ratio below this is reported once the first "
-            "losses have not come down to a half; one between this and vanishing only after the loss "
-            "has stood still for long, as optimisers that rescale the gradient often repair it themselves",
+            "losses have not come down to a half; one between this and vanishing only after the "
+            "loss has stood still for long, as optimisers that rescale the gradient often repair "
+            "it themselves",
         ),
     }
     caused_by: ClassVar[tuple[str, ...]] = ("lr-high", "input-scale")
