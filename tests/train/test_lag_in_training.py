@@ -80,9 +80,9 @@ def test_an_estimate_does_not_hide_where_a_gradient_grows() -> None:
 @pytest.mark.parametrize(
     ("lag", "losses", "verdict"),
     [
-        (FAR, FALLING, "healthy"),  # it learns: what the far past is worth to it is not known
+        (FAR, FALLING, "not judged"),  # it learns: what the far past is worth to it is not known
         (FAR, RESTING, "vanishing"),
-        (FAR, RESTING[:100], "healthy"),  # too soon to say that it rests
+        (FAR, RESTING[:100], "not judged"),  # too soon to say that it rests
         (FAR, [], "vanishing"),
         (30, FALLING, "vanishing"),
     ],
@@ -94,7 +94,7 @@ def test_an_estimate_waits_until_the_loss_rests(lag: Lag, losses: Any, verdict: 
 def test_a_watch_that_is_told_the_losses_waits_too() -> None:
     model, loss_fn = dying(0.1)  # 1e-30 at the lag: with a given lag there is no waiting
     for lag, losses, verdict in (
-        (FAR, FALLING, "healthy"),
+        (FAR, FALLING, "not judged"),
         (FAR, RESTING, "vanishing"),
         (30, FALLING, "vanishing"),
     ):
