@@ -9,7 +9,7 @@ import torch
 
 from steadygrad.remedies import Names
 
-OURS = "steadygrad"
+OURS, THEIRS = "steadygrad", "torch"  # an optimiser's hook is called from torch
 _DEEPEST = 50  # frames
 
 
@@ -26,7 +26,7 @@ def names_of(model: object, optimizer: object = None) -> Names:
     plain = Names()
     return Names(
         _name(model, scopes) or plain.model,
-        (None if optimizer is None else _name(optimizer, scopes)) or plain.optimizer,
+        _name(optimizer, scopes) or plain.optimizer,
         plain.loss,
         {
             short: name
@@ -42,13 +42,15 @@ def _outside() -> FrameType | None:
         if frame is None:
             return None
         home = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if home != OURS:
+        if home not in (OURS, THEIRS):
             return frame
         frame = frame.f_back
     return None
 
 
 def _name(thing: object, scopes: tuple[Mapping[str, Any], ...]) -> str | None:
+    if thing is None:
+        return None
     for scope in scopes:
         for name, value in list(scope.items()):
             if value is thing and name.isidentifier() and not name.startswith("_"):

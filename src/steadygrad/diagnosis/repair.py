@@ -1,5 +1,6 @@
 """Repair: from a fault to a remedy that is proven on the task, or to nothing at all."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -7,16 +8,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steadygrad.diagnosis.diagnose import diagnose
-from steadygrad.diagnosis.forks import Better, Choice, Fork, choose, first_to_reach, sign_of
-from steadygrad.diagnosis.lag import steps_of
+from steadygrad.diagnosis.caller import names_of
+from steadygrad.diagnosis.forks import (
+    LEAST_SEEDS,
+    Better,
+    Choice,
+    Fork,
+    choose,
+    first_to_reach,
+    sign_of,
+)
+from steadygrad.diagnosis.lag import Lag, steps_of
+from steadygrad.diagnosis.trainings import (
+    DEFAULT_STEPS,
+    CourseTrainings,
+    LoopTrainings,
+    Trainings,
+    needed_arguments,
+)
 from steadygrad.errors import check_count
 from steadygrad.faults import Finding, verdict, worst_first
 from steadygrad.record import Record
-from steadygrad.remedies import Course, Remedy, parse
-
-Trainer = Callable[[nn.Module, Course], float]
-"""Trains a model for a fixed budget, on a course of remedies, and returns its validation score."""
+from steadygrad.remedies import Attached, Course, Remedy, parse
 
 
 @dataclass(frozen=True)
@@ -28,12 +41,14 @@ class Repair:
         findings: Worst first.
         plan: Remedies to try, the most promising first, as `steadygrad.remedies.parse` reads them.
         choice: What the trainings said; None after a dry run, or where nothing is wrong.
+        patch: The lines to paste for the remedy that was kept; empty if none was.
     """
 
     verdict: str
     findings: tuple[Finding, ...]
     plan: tuple[str, ...]
     choice: Choice | None
+    patch: str = ""
 
     @property
     def remedy(self) -> Remedy | None:
@@ -44,6 +59,18 @@ class Repair:
         """Treat a new model with what was kept; it is left as it is if nothing was."""
         return Course(() if self.remedy is None else (self.remedy,), model)
 
+    def attach(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer | None = None
+    ) -> Attached | None:
+        """Put what was kept to work in a live model and its optimiser; None if nothing was.
+
+        Raises:
+            ValueError: As `steadygrad.remedies.Attached`.
+        """
+        if self.remedy is None:
+            return None
+        return Attached(self.remedy, model, optimizer, names=names_of(model, optimizer))
+
     def __str__(self) -> str:
         lines = [f"verdict: {self.verdict}"]
         lines += [f"{f.fault}: {f.text}" for f in self.findings]
@@ -52,6 +79,8 @@ class Repair:
         if self.choice is not None:
             kept = self.choice.kept or "nothing"
             lines += [f"kept: {kept} ({self.choice.why})", f"cost: {self.choice.seconds:.1f} s"]
+        if self.patch:
+            lines += ["to paste:", *(f"  {line}" for line in self.patch.split("\n"))]
         return "\n".join(lines)
 
     def to_record(self) -> dict[str, Any]:
@@ -61,26 +90,30 @@ class Repair:
             "findings": [f.to_record() for f in self.findings],
             "plan": list(self.plan),
             "choice": None if self.choice is None else asdict(self.choice),
+            "patch": self.patch,
         }
 
 
-def plan_of(findings: Sequence[Finding], most: int) -> tuple[str, ...]:
+def plan_of(
+    findings: Sequence[Finding], most: int, allows: Callable[[Remedy], bool] = lambda _: True
+) -> tuple[str, ...]:
     """The remedies of the findings, of the worst first, each once, at most so many."""
-    ranked = [name for f in worst_first(list(findings)) for name in f.remedies]
-    return tuple(dict.fromkeys(ranked))[:most]
+    ranked = [spec for f in worst_first(list(findings)) for spec in f.remedies]
+    return tuple(spec for spec in dict.fromkeys(ranked) if allows(parse(spec)))[:most]
 
 
 def repair(
-    model_factory: Callable[[], nn.Module],
-    trainer: Trainer,
-    loss_fn: Callable[[nn.Module], Tensor],
+    model: nn.Module | Callable[[], nn.Module],
+    train: Callable[..., Any],
+    loss_fn: Callable[[nn.Module], Tensor] | None = None,
     *,
-    lag: int | None = None,
-    better: Better = "higher",
+    lag: Lag = None,
+    better: Better | None = None,
     remedies: Sequence[str] | None = None,
     most: int = 4,
-    seeds: int = 4,
+    seeds: int = LEAST_SEEDS,
     seed: int = 0,
+    steps: int = DEFAULT_STEPS,
     dry_run: bool = False,
     findings: Sequence[Finding] | None = None,
     target: float | None = None,
@@ -89,26 +122,43 @@ def repair(
 ) -> Repair:
     """Find a remedy for a model, and prove it on the task.
 
-    The model is diagnosed as it is made and, if it is healthy then, after a training. If nothing
-    is wrong, nothing is tried. Else the remedies that suit the findings are tried against nothing
-    in short trainings of equal budget (`steadygrad.diagnosis.forks.choose`): judged by the task's
-    validation score, under fresh seeds, and kept only if better beyond noise. Every training has a
-    model of its own, so what was not kept leaves no trace.
+    If nothing is wrong with the model, nothing is tried. Else the remedies that suit the findings
+    are tried against nothing in short trainings of equal budget
+    (`steadygrad.diagnosis.forks.choose`): judged by the score at the end, under fresh seeds, and
+    kept only if better beyond noise. A training that ends with a score that is not finite, or no
+    better than the network was before it, has failed, whatever it was in between.
+
+    In the simplest form ``train`` is what every loop has: a function that does one step of the
+    optimiser and returns its loss, or that does a whole training and returns its score; which of
+    the two is found out by counting.
+
+    - ``train()`` trains ``model`` in place. Weights and optimiser are put back after every
+      training; a schedule of the learning rate is not.
+    - ``train(model)`` trains what it is given, and makes its optimiser itself. It is given copies
+      of ``model``, or what ``model()`` makes.
+    - ``train(model, course)`` follows a course of remedies: it calls ``course.begin(optimizer)``,
+      adds ``course.penalty(loss)`` to the loss, and calls ``course.gradients()`` after
+      ``backward``; see `steadygrad.remedies.Course`. Remedies that add to the loss need this form.
+
+    In the first two the untreated training is watched to find out what is wrong; in the third the
+    model is diagnosed as it is made and, if it is healthy then, after a training.
 
     Args:
-        model_factory: Makes a new model; random draws follow torch's generator, which is seeded.
-        trainer: Trains a model for a fixed budget and returns its validation score. It calls
-            ``course.begin(optimizer)``, adds ``course.penalty(loss)`` to the loss, and calls
-            ``course.gradients()`` after ``backward``; see `steadygrad.remedies.Course`.
-        loss_fn: Loss of one batch with a model, to look at its gradient.
+        model: The model, or a function that makes a new one. Of a model that is given, every
+            training starts with its weights; random draws follow torch's, numpy's and Python's
+            generators, which are seeded, and put back.
+        train: As above.
+        loss_fn: Loss of one batch with a model, for the form with a course.
         lag: Steps back that the task needs; without it vanishing is not checked.
-        better: Which way a score is better.
-        remedies: To try, as text; those that suit the findings if not given.
+        better: Which way a score is better. If not given: higher, but lower for a function that
+            does one step, which returns a loss.
+        remedies: To try, as text, whatever was found; those that suit the findings if not given.
         most: How many to try at most.
-        seeds: Fresh seeds that a remedy has to prove itself under.
+        seeds: Fresh seeds that a remedy has to prove itself under, at least three.
         seed: Of the first training; the fresh ones follow it.
-        dry_run: Diagnose and plan; train nothing.
-        findings: Of a watch over a training that fails; nothing is diagnosed anew then.
+        steps: Calls in a training of a function that does one step.
+        dry_run: Find out what is wrong, and plan; try nothing.
+        findings: Of a watch over a training that fails; nothing is looked at anew then.
         target: The score that counts as solved, if that is known. The remedies are then tried one
             after the other, and the first that reaches it under enough fresh seeds is kept
             (`steadygrad.diagnosis.forks.first_to_reach`).
@@ -117,94 +167,83 @@ def repair(
 
     Raises:
         ValueError: As `steadygrad.diagnose`; a remedy's text that cannot be read; ``better`` is
-            neither way.
+            neither way; a function that steps no optimiser of the model.
 
     Example:
         >>> import torch
         >>> from torch.nn.functional import mse_loss
-        >>> x, y = torch.randn(30, 8, 2), torch.randn(8, 8)
-        >>> def trainer(model, course):
-        ...     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-        ...     course.begin(optimizer)
-        ...     for _ in range(3):
-        ...         optimizer.zero_grad()
-        ...         loss = mse_loss(model(x)[0][-1], y)
-        ...         (loss + course.penalty(loss)).backward()
-        ...         course.gradients()
-        ...         optimizer.step()
-        ...     return -mse_loss(model(x)[0][-1], y).item()
-        >>> found = repair(
-        ...     lambda: torch.nn.LSTM(2, 8),
-        ...     trainer,
-        ...     lambda model: mse_loss(model(x)[0][-1], y),
-        ...     lag=29,
-        ...     dry_run=True,
-        ... )
-        >>> found.verdict, found.plan[0]
-        ('vanishing', 'forget-bias:value=3.37')
+        >>> torch.manual_seed(0)  # doctest: +ELLIPSIS
+        <torch._C.Generator object at ...>
+        >>> x, y = torch.randn(50, 8, 2), torch.randn(8, 8)
+        >>> model = torch.nn.LSTM(2, 8)
+        >>> optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        >>> def train_step():
+        ...     optimizer.zero_grad()
+        ...     loss = mse_loss(model(x)[0][-1], y)
+        ...     loss.backward()
+        ...     optimizer.step()
+        ...     return loss
+        >>> found = repair(model, train_step, lag=49, steps=30, dry_run=True)
+        >>> found.verdict, found.plan[0].partition(":")[0]
+        ('vanishing', 'forget-bias')
     """
-    sign_of(better)  # wrong before the first training
+    if better is not None:
+        sign_of(better)  # wrong before the first training
     check_count("most", most)
-    check_count("seeds", seeds, 2)
+    check_count("seeds", seeds, LEAST_SEEDS)
     check_count("seed", seed, 0)
+    check_count("steps", steps)
     steps_of(lag)
     for text in remedies or ():
         parse(text)
-    run = _Trainings(model_factory, trainer)
-    if findings is None:
-        findings = diagnose_all(run.made(seed), loss_fn, lag)
-        if not findings and not dry_run:
-            findings = diagnose_all(run.trained(seed), loss_fn, lag)
-    plan = tuple(remedies) if remedies is not None else plan_of(findings, most)
-    choice = None
-    if findings and plan and not dry_run and target is not None:
-        choice = first_to_reach(
-            plan, run.score, target, better=better, first_seed=seed + 1, tell=tell
-        )
-    elif findings and plan and not dry_run:
-        choice = choose(plan, run.score, better=better, seeds=seeds, first_seed=seed, tell=tell)
-    result = Repair(verdict(list(findings)), tuple(findings), plan, choice)
+    trainings = _trainings(model, train, loss_fn, lag, better, steps)
+    try:
+        found = verdict(list(findings or ()))
+        if findings is None:
+            looked = trainings.look(seed, dry_run)
+            found, findings = looked.verdict, looked.findings
+        plan = tuple(remedies or plan_of(findings, most, trainings.allows))
+        choice = None
+        is_wanted = bool(findings) or remedies is not None
+        sign = better or trainings.better
+        if is_wanted and plan and not dry_run and target is not None:
+            choice = first_to_reach(
+                plan,
+                trainings.score,
+                target,
+                better=sign,
+                seeds=seeds,
+                first_seed=seed + 1,
+                tell=tell,
+            )
+        elif is_wanted and plan and not dry_run:
+            choice = choose(
+                plan, trainings.score, better=sign, seeds=seeds, first_seed=seed, tell=tell
+            )
+    finally:
+        trainings.close()
+    kept = None if choice is None or choice.kept is None else parse(choice.kept)
+    patch = ""
+    if kept is not None:
+        names = names_of(model if isinstance(model, nn.Module) else None)
+        with torch.random.fork_rng():
+            shown = model if isinstance(model, nn.Module) else model()
+        patch = kept.patch(shown, names).text(names)
+    result = Repair(found, tuple(findings), plan, choice, patch)
     if record is not None:
         record.note("repair", result.to_record())
     return result
 
 
-def diagnose_all(
-    model: nn.Module, loss_fn: Callable[[nn.Module], Tensor], lag: int | None
-) -> list[Finding]:
-    """Findings of one look."""
-    return diagnose(model, lambda: loss_fn(model), lag).findings
-
-
-class _Trainings:
-    """Models made and trained under a seed; the random state of the caller stays as it is."""
-
-    def __init__(self, factory: Callable[[], nn.Module], trainer: Trainer) -> None:
-        self._factory, self._trainer = factory, trainer
-        self._plain: dict[int, tuple[nn.Module, float]] = {}
-
-    def made(self, seed: int) -> nn.Module:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            return self._factory()
-
-    def trained(self, seed: int) -> nn.Module:
-        """The model after a training without any remedy; its score is kept for later."""
-        if seed not in self._plain:
-            self._train(None, seed)
-        return self._plain[seed][0]
-
-    def score(self, name: str | None, seed: int) -> float:
-        if name is None and seed in self._plain:
-            return self._plain[seed][1]
-        return self._train(name, seed)
-
-    def _train(self, name: str | None, seed: int) -> float:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            model = self._factory()
-            course = Course(() if name is None else (parse(name),), model)
-            value = float(self._trainer(model, course))
-        if name is None:
-            self._plain[seed] = model, value
-        return value
+def _trainings(
+    model: nn.Module | Callable[[], nn.Module],
+    train: Callable[..., Any],
+    loss_fn: Callable[[nn.Module], Tensor] | None,
+    lag: Lag,
+    better: Better | None,
+    steps: int,
+) -> Trainings:
+    if needed_arguments(train) < 2:
+        return LoopTrainings(model, train, lag, steps, better)
+    factory = (lambda: copy.deepcopy(model)) if isinstance(model, nn.Module) else model
+    return CourseTrainings(factory, train, loss_fn, lag)

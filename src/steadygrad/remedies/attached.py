@@ -98,7 +98,7 @@ class Attached:
             return
         treatment = self.remedy.begin(model, optimizer, scaler)
         self._undo.append(treatment.close)
-        self._undo.append(_at_gradients(optimizer, treatment).remove)
+        self._undo.append(at_gradients(optimizer, treatment).remove)
         is_alone = self.changed == "nothing before training"
         acts = "acts at every step of the optimiser"
         self.changed = acts if is_alone else f"{self.changed}; {acts}"
@@ -184,7 +184,7 @@ def _common(one: str, other: str) -> float:
     return next((i for i, (a, b) in enumerate(pairs) if a != b), math.inf)
 
 
-def _at_gradients(optimizer: torch.optim.Optimizer, act: Callable[[], object]) -> RemovableHandle:
+def at_gradients(optimizer: torch.optim.Optimizer, act: Callable[[], object]) -> RemovableHandle:
     """Call ``act`` whenever the optimiser is about to use gradients."""
 
     def hook(
