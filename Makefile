@@ -42,6 +42,7 @@ docs: $(READY)
 	$(BIN)/python -m docs.choose
 	$(BIN)/python -m docs.faults
 	$(BIN)/python -m docs.papers
+	$(BIN)/python -m docs.pytorch
 	$(BIN)/python -m docs.quantities
 	$(BIN)/python -m docs.architecture
 
