@@ -190,6 +190,30 @@ def test_quantisation_by_torch_never_passes_over_a_layer_in_silence(spec: Any) -
         torch.ao.quantization.quantize_dynamic(model, {sg.LSTM}, dtype=torch.qint8)
 
 
+def test_autocast_is_no_less_exact_than_that_of_torchs_layer() -> None:
+    ours = sg.LSTM(3, 8)
+    theirs, x = ours.to_torch(), torch.randn(6, 2, 3)
+
+    def results(layer: Any) -> tuple[Tensor, Tensor]:
+        layer.zero_grad()
+        output = layer(x)[0]
+        output.float().sum().backward()
+        return output.detach().float(), layer.weight_hh_l0.grad.clone()
+
+    exact = results(theirs)
+    with torch.autocast("cpu", torch.bfloat16):
+        own = results(ours)
+        for a, c in zip(own, exact, strict=True):
+            assert float((a - c).abs().max()) <= 0.01 * float(c.abs().max())
+        try:
+            torchs = results(theirs)
+        except RuntimeError:
+            pytest.skip("torch has no LSTM in bfloat16 on this processor")
+    for a, b, c in zip(own, torchs, exact, strict=True):
+        tolerance = 2 * float((b - c).abs().max()) + 1e-3 * float(c.abs().max())
+        assert float((a - c).abs().max()) <= tolerance
+
+
 def test_autocast_gives_its_dtype_and_double_stays_double() -> None:
     x = torch.randn(6, 2, 4)
     for layer in (sg.LSTM(4, 5), sg.GRU(4, 5, 2), sg.Recurrent("lem", 4, 5)):
