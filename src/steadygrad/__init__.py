@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from steadygrad.nn import RNN as RNN
     from steadygrad.nn import Recurrent as Recurrent
     from steadygrad.nn import Stream as Stream
+    from steadygrad.report.parting import compare as compare
 else:
     # The same names once more, by home: importing torch and all rooms takes seconds, which
     # `steadygrad --version`, or a program that only reads a record, need not spend.
@@ -44,6 +45,7 @@ else:
         },
         "load": "deploy",
         "mark": "flow",
+        "compare": "report.parting",
         **dict.fromkeys(("GRU", "LSTM", "RNN", "Recurrent", "Stream"), "nn"),
         **dict.fromkeys(("ClipAdvice", "Diagnosis", "Finding", "Thresholds", "Watch"), "diagnosis"),
         **dict.fromkeys(("clip_advice", "clip_check", "diagnose", "repair", "watch"), "diagnosis"),

@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     " may help.",
     "live": "Show runs on a local page that redraws while they train.",
     "check": "Look for faults in the record of a run: exit code 0 none, 1 found, 2 wrong use.",
+    "compare": "Find the first training step, layer, gate and time step at which two runs part.",
     "explain": "Explain a fault, a quantity, a run or a symptom.",
     "learn": "List the lessons, or compute one, with your own numbers.",
     "replay": "Run a saved step again: the same batch, weights and random state.",
