@@ -243,6 +243,14 @@ def browser() -> Iterator[Any]:
         yield started
 
 
+def until(page: Any, condition: str, seconds: float = 60.0) -> None:
+    """Wait in Python: the page's policy refuses Playwright's own waiting, which uses eval."""
+    last = time.monotonic() + seconds
+    while not page.evaluate(condition):
+        assert time.monotonic() < last, condition
+        time.sleep(0.1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "scheme"), [(1100, "light"), (390, "dark")])
 def test_the_page_draws_updates_takes_keys_and_reconnects(
@@ -263,7 +271,7 @@ def test_the_page_draws_updates_takes_keys_and_reconnects(
     rec.finding(7, {"fault": "vanishing", "layer": "lstm", "text": ATTACK, "patch": "x = 1"})
     write(rec, 7, 0.25)
     rec.commit()
-    page.wait_for_function("document.querySelector('#runs').innerText.includes('step 7')")
+    until(page, "document.querySelector('#runs').innerText.includes('step 7')")
     assert ATTACK in page.inner_text("#findings") and "x = 1" in page.inner_text("#findings pre")
     assert page.query_selector("#findings img") is None
     page.focus("#charts .area")
@@ -276,9 +284,9 @@ def test_the_page_draws_updates_takes_keys_and_reconnects(
     assert "time step" in page.inner_text("#heat .readout")
     page.focus("#runs input")
     page.keyboard.press("Space")
-    page.wait_for_function("document.querySelector('#s-charts').hidden")
+    until(page, "document.querySelector('#s-charts').hidden")
     page.keyboard.press("Space")
-    page.wait_for_function("!document.querySelector('#s-charts').hidden")
+    until(page, "!document.querySelector('#s-charts').hidden")
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
     assert axe_findings(page) == []
     assert troubles == []
@@ -287,11 +295,11 @@ def test_the_page_draws_updates_takes_keys_and_reconnects(
     }
     port, token = int(board.url.split(":")[2].split("/")[0]), board.url.split("/")[3]
     board.close()
-    page.wait_for_function("document.querySelector('#link').innerText.startsWith('reconnecting')")
+    until(page, "document.querySelector('#link').innerText.startsWith('reconnecting')")
     write(rec, 8)
     rec.commit()
     again = Board([tmp_path], port, token=token).start()
-    page.wait_for_function("document.querySelector('#runs').innerText.includes('step 8')")
+    until(page, "document.querySelector('#runs').innerText.includes('step 8')")
     assert page.inner_text("#link") == "connected"
     context.close()
     again.close()
