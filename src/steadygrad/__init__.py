@@ -1,5 +1,6 @@
 """Gradients through time in recurrent networks: measured, named, repaired."""
 
+from collections.abc import Iterable as _Iterable
 from collections.abc import Sequence as _Sequence
 from pathlib import Path as _Path
 from typing import TYPE_CHECKING
@@ -69,10 +70,22 @@ def _fragment(record: _Path) -> str:
         return fragment(run)
 
 
+def _grid(results: _Path) -> str:
+    from steadygrad.report.notebook import grid
+
+    return grid(results)
+
+
+def _table(head: _Sequence[str], rows: _Iterable[_Sequence[object]]) -> str:
+    from steadygrad.report.notebook import plain_table
+
+    return plain_table(head, rows)
+
+
 def _serve(records: _Sequence[_Path], port: int) -> _drawing.Served:
     from steadygrad.board import Board
 
     return Board(records, port).start()
 
 
-_drawing.use(_drawing.Tools(_draw, _fragment, _serve))
+_drawing.use(_drawing.Tools(_draw, _fragment, _grid, _table, _serve))

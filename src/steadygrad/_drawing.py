@@ -5,7 +5,7 @@ hands their functions down when it is imported.
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -28,11 +28,15 @@ class Tools:
     Attributes:
         page: ``(record, page) -> page``: draws a record into a file.
         fragment: ``record -> HTML``: draws a record for a notebook.
+        grid: ``results -> HTML``: draws the table of a grid for a notebook.
+        table: ``(head, rows) -> HTML``: draws a table for a notebook.
         serve: ``(records, port) -> page``: serves records while they grow.
     """
 
     page: Callable[[Path, Path], Path]
     fragment: Callable[[Path], str]
+    grid: Callable[[Path], str]
+    table: Callable[[Sequence[str], Iterable[Sequence[object]]], str]
     serve: Callable[[Sequence[Path], int], Served]
 
 
@@ -58,6 +62,16 @@ def fragment(record: Callable[[Path], Path]) -> str:
     """Write a record to a temporary place and draw it for a notebook."""
     with tempfile.TemporaryDirectory() as folder:
         return _handed().fragment(record(Path(folder) / "record.db"))
+
+
+def grid(results: Path) -> str:
+    """Draw the finished runs of a grid for a notebook."""
+    return _handed().grid(results)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Draw a table for a notebook."""
+    return _handed().table(head, rows)
 
 
 def serve(records: Sequence[Path], port: int) -> Served:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from steadygrad import _drawing
 from steadygrad.diagnosis.caller import names_of
 from steadygrad.diagnosis.forks import (
     LEAST_SEEDS,
@@ -82,6 +83,18 @@ class Repair:
         if self.patch:
             lines += ["to paste:", *(f"  {line}" for line in self.patch.split("\n"))]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        facts = [("verdict", self.verdict), *((f.fault, f.text) for f in self.findings)]
+        facts += [("plan", ", ".join(self.plan))] if self.plan else []
+        if self.choice is None:
+            return _drawing.table(("", ""), facts)
+        facts.append(("kept", f"{self.choice.kept or 'nothing'} ({self.choice.why})"))
+        forks = [
+            (f.candidate, f.seed, f"{f.score:.4g}", f"{f.seconds:.1f}") for f in self.choice.forks
+        ]
+        tried = _drawing.table(("tried", "seed", "score", "seconds"), forks)
+        return _drawing.table(("", ""), facts) + tried
 
     def to_record(self) -> dict[str, Any]:
         """Everything as plain values."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, final
 
+from steadygrad import _drawing
 from steadygrad.record import codec
 from steadygrad.record.errors import RecordError, explained
 from steadygrad.record.filesystem import is_network
@@ -92,6 +93,9 @@ class Results:
         with explained(self.path):
             found = self._db.execute("SELECT trial, result FROM result ORDER BY id").fetchall()
         return ((codec.from_json(t), codec.from_json(r)) for t, r in found)
+
+    def _repr_html_(self) -> str:
+        return _drawing.grid(self.path)
 
     def close(self) -> None:
         """Close the file."""

@@ -2,11 +2,14 @@
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from steadygrad.record import Run
+from steadygrad.record import Results, Run
 from steadygrad.report import sentence
 from steadygrad.report.chapter import chapter
+from steadygrad.report.grid_picture import grid_svg
+from steadygrad.report.grid_table import PAGE_HEAD, page_cells, rows
 from steadygrad.report.markup import Html, el, join
 from steadygrad.report.picture import drawn
 
@@ -35,6 +38,21 @@ def fragment(run: Run) -> str:
     )
 
 
+def grid(results: Path) -> str:
+    """Return the table of the finished runs of a grid, and its figure, as HTML."""
+    with Results(results) as found:
+        table = rows(found.rows())
+    if not table:
+        return el("p", "No run of this grid has finished yet.")
+    body = [[row.task, *page_cells(row)] for row in table]
+    return join(
+        [
+            plain_table(("Task", *PAGE_HEAD), body),
+            image(grid_svg(table), "Learning curves, and the scores of every seed."),
+        ]
+    )
+
+
 def image(svg: str, words: str) -> Html:
     """Return a drawing as an image, whose style stays inside it."""
     data = base64.b64encode(svg.encode()).decode("ascii")
@@ -42,14 +60,14 @@ def image(svg: str, words: str) -> Html:
     return el("img", src=source, alt=words, style="max-width:100%;background:#fff")
 
 
-def plain_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Html:
+def plain_table(head: Sequence[str], body: Iterable[Sequence[object]]) -> Html:
     """Return a table that brings its own style."""
     top = el("tr", *(el("th", h, scope="col", style=_CELL) for h in head))
-    body = [
+    lines = [
         el("tr", *(el("td", str(c) if c is not None else "\u2013", style=_CELL) for c in row))
-        for row in rows
+        for row in body
     ]
-    return el("table", el("thead", top), el("tbody", *body), style=_TABLE)
+    return el("table", el("thead", top), el("tbody", *lines), style=_TABLE)
 
 
 def _finding(found: Mapping[str, Any]) -> Html:
