@@ -88,13 +88,13 @@ class Repair:
         facts = [("verdict", self.verdict), *((f.fault, f.text) for f in self.findings)]
         facts += [("plan", ", ".join(self.plan))] if self.plan else []
         if self.choice is None:
-            return _drawing.table(("", ""), facts)
+            return _drawing.table(("part", "result"), facts)
         facts.append(("kept", f"{self.choice.kept or 'nothing'} ({self.choice.why})"))
         forks = [
             (f.candidate, f.seed, f"{f.score:.4g}", f"{f.seconds:.1f}") for f in self.choice.forks
         ]
         tried = _drawing.table(("tried", "seed", "score", "seconds"), forks)
-        return _drawing.table(("", ""), facts) + tried
+        return _drawing.table(("part", "result"), facts) + tried
 
     def to_record(self) -> dict[str, Any]:
         """Everything as plain values."""
