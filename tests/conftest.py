@@ -41,9 +41,9 @@ def quick_builds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Kernels built in a sixth of the time, and gone after the test: their bits are their own.
 
     For tests of many cells: how a step is printed does not depend on how well gcc makes it fast.
-    What is shipped is built by `tests.scan.test_backends`, by most other tests and, over all cells
-    and options, by `make test-slow`. No back end is asked for from outside, and the number of
-    threads is put back.
+    What is shipped is built by `tests.scan.test_backends`, by most other tests and by
+    `make test-portable`. No back end is asked for from outside, and the number of threads is put
+    back.
     """
     monkeypatch.delenv("STEADYGRAD_BACKEND", raising=False)
     threads = torch.get_num_threads()
