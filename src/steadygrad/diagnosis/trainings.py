@@ -25,13 +25,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from steadygrad.diagnosis.diagnose import diagnose
+from steadygrad.diagnosis.diagnose import Diagnosis, diagnose
 from steadygrad.diagnosis.forks import Better, Scored
 from steadygrad.diagnosis.lag import Lag
 from steadygrad.diagnosis.watch import watch
 from steadygrad.diagnosis.watching.watcher import Watch
 from steadygrad.errors import InputError
-from steadygrad.faults import Finding, verdict
+from steadygrad.faults import Finding
 from steadygrad.remedies import Attached, Course, Remedy, parse
 from steadygrad.remedies.attached import at_gradients
 
@@ -131,20 +131,20 @@ class CourseTrainings(Trainings):
     def look(self, seed: int, is_dry: bool) -> Looked:
         with seeded(seed):
             model = self._factory()
-        findings = self._findings(model)
-        if not findings and not is_dry:
+        found = self._diagnosed(model)
+        if not found.findings and not is_dry:
             self.score(None, seed)
-            findings = self._findings(self._plain[seed][0])
-        return Looked(verdict(findings), tuple(findings))
+            found = self._diagnosed(self._plain[seed][0])
+        return Looked(found.verdict, tuple(found.findings))
 
-    def _findings(self, model: nn.Module) -> list[Finding]:
+    def _diagnosed(self, model: nn.Module) -> Diagnosis:
         if self._loss_fn is None:
             raise InputError(
                 "repair: expected loss_fn, the loss of one batch with a model, to look at its "
                 "gradient; or findings, of a watch over a training"
             )
         loss_fn = self._loss_fn
-        return diagnose(model, lambda: loss_fn(model), self._lag).findings
+        return diagnose(model, lambda: loss_fn(model), self._lag)
 
     def score(self, name: str | None, seed: int) -> Scored:
         if name is None and seed in self._plain:
