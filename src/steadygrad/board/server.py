@@ -1,5 +1,6 @@
 """Serve the page on the loopback interface, in a thread or until Ctrl-C."""
 
+import os
 import secrets
 import socket
 import threading
@@ -96,6 +97,8 @@ class Board:
 
 def _listen(port: int) -> socket.socket:
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    if os.name == "posix":  # a page that was served just before may leave its port half closed
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((LOOPBACK, port))
         listening.listen(128)
