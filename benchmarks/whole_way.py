@@ -147,7 +147,7 @@ class Recurrent(nn.Module):
                 _start(setting, name, parameter)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = None
+        h: Any = None
         for layer in self.layers:
             y, h = layer(x)
             x = x + y if self.residual and x.shape == y.shape else y
@@ -163,7 +163,7 @@ def _start(setting: Setting, name: str, parameter: nn.Parameter) -> None:
     if name.startswith("weight_hh"):
         if setting.orthogonal:
             nn.init.orthogonal_(parameter)
-        parameter *= setting.gain
+        parameter.mul_(setting.gain)
     gates = {"lstm": ("", "forget", "", "output"), "gru": ("", "forget", ""), "rnn": ("",)}
     if name.startswith("bias_ih"):
         for index, gate in enumerate(gates[setting.kind]):
@@ -191,7 +191,7 @@ class FeedForward(nn.Module):
         self.head = nn.Linear(channels * 8 if self.is_conv else hidden, 1)
         with torch.no_grad():
             for layer in self.layers:
-                layer.weight *= setting.gain
+                layer.get_parameter("weight").mul_(setting.gain)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.unsqueeze(1) if self.is_conv else x

@@ -123,7 +123,7 @@ def _jacrev(layer: Layer) -> float:
 
 def _jvp(layer: Layer) -> float:
     step = 1e-6
-    _, found = jvp(lambda v: layer(v)[0], (_x(),), (_x(),))
+    found = jvp(lambda v: layer(v)[0], (_x(),), (_x(),))[1]
     ends = [layer(_x() * (1 + sign * step))[0] for sign in (1, -1)]
     return float((found - (ends[0] - ends[1]) / (2 * step)).abs().max())
 
@@ -274,7 +274,7 @@ def tried(what: str, kind: type[nn.Module]) -> str:
         except Exception as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             return f"refused: {lines[0][:110]}".replace("|", "/")
-    return f"{found:.0e}" if isinstance(found, float) else found
+    return found if isinstance(found, str) else f"{found:.0e}"
 
 
 def page() -> str:

@@ -11,6 +11,7 @@ from steadygrad._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from steadygrad import cells as cells
+    from steadygrad import deploy as deploy
     from steadygrad import flow as flow
     from steadygrad import init as init
     from steadygrad import learn as learn
@@ -42,7 +43,17 @@ else:
     _HOMES = {
         **{
             room: room
-            for room in ("cells", "flow", "init", "learn", "nn", "remedies", "report", "tasks")
+            for room in (
+                "cells",
+                "deploy",
+                "flow",
+                "init",
+                "learn",
+                "nn",
+                "remedies",
+                "report",
+                "tasks",
+            )
         },
         "load": "deploy",
         "mark": "flow",

@@ -29,7 +29,7 @@ def test_a_diagnosis_shows_its_verdict_figure_and_findings_and_plots_its_curve()
     axes = d.plot()
     (curve, *_) = axes.get_lines()
     (flow,) = d.flow.values()
-    np.testing.assert_allclose(curve.get_ydata(), flow.by_lag.log10_ratio)
+    np.testing.assert_allclose(np.asarray(curve.get_ydata(), dtype=float), flow.by_lag.log10_ratio)
     assert axes.get_title() == "vanishing"
     pyplot.close("all")
 
