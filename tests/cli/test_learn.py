@@ -75,7 +75,7 @@ def test_a_question_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
     assert "nonfinite" in output and "lr-high" in output and "sg.watch(model, optimizer)" in output
     assert main(["explain", *asked, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert {"nonfinite", "exploding", "lr-high"} == {
+    assert {"nonfinite", "exploding", "exploding-depth", "lr-high"} == {
         s["fault"]["fault"] for s in answer["suspects"]
     }
 

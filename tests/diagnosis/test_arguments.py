@@ -35,7 +35,7 @@ def looked(**options: Any) -> None:
 CASES: list[tuple[Callable[..., None], dict[str, Any], str]] = [
     (repaired, {"better": "up"}, "'higher'"),
     (repaired, {"most": 0}, "most: expected a whole number, at least 1, got 0"),
-    (repaired, {"seeds": 1}, "seeds: expected a whole number, at least 2, got 1"),
+    (repaired, {"seeds": 1}, "seeds: expected a whole number, at least 3, got 1"),
     (repaired, {"seed": -1}, "seed: expected a whole number, at least 0"),
     (repaired, {"lag": "auto"}, "lag counts steps back and must be at least 1, got 'auto'"),
     (repaired, {"remedies": ["clipnorm"]}, "no remedy 'clipnorm'.*did you mean 'clip-norm'"),

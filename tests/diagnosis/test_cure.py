@@ -76,7 +76,6 @@ class Trainer:
         loss = loss_of(self.core)
         self.opt.zero_grad()
         loss.backward()
-        self.w.loss(loss)
         self.opt.step()
 
 

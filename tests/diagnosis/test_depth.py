@@ -181,5 +181,4 @@ def test_a_layer_that_is_shut_is_told_and_not_what_it_does_to_those_below() -> N
     with torch.no_grad():
         stack.get_parameter("bias_ih_l1")[32:48] = 14.0  # the candidate of the upper layer
     found = sg.diagnose(stack, lambda: stack(x)[0][-1].sum())
-    assert found.depths[0].lowest[1] < -5
     assert [(f.fault, f.layer) for f in found.findings] == [("saturated", "lstm.l1")]

@@ -200,12 +200,11 @@ def test_every_option_is_explained() -> None:
     assert all(f"        {f.name}: " in told for f in fields(TrainConfig))
 
 
-def test_a_lag_makes_vanishing_a_fault(wave: Path, tmp_path: Path) -> None:
+def test_with_a_lag_that_is_not_reached_nothing_is_healthy(wave: Path, tmp_path: Path) -> None:
     config = replace(quick(wave, tmp_path), window=64, cell="rnn", learning_rate=1e-4, max_steps=3)
     assert train(config).verdict == "healthy"
-    found = train(replace(config, lag=63, overwrite=True))
-    assert found.verdict == "vanishing"
-    assert found.findings[0]["layer"] == "recurrent"
+    # While the loss falls a vanishing gradient is no verdict yet, and no health either.
+    assert train(replace(config, lag=63, overwrite=True)).verdict == "not judged"
 
 
 def test_any_cell_of_the_house_trains(wave: Path, tmp_path: Path) -> None:

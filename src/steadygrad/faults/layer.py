@@ -173,6 +173,8 @@ def _is_number(curve: "LagCurve") -> bool:
 
 def times(log10: float) -> str:
     """Write a power of ten so that it survives any size."""
+    if math.isnan(log10):
+        return "not a number"
     if math.isinf(log10):
         return "nothing" if log10 < 0 else "infinitely many"
     if abs(log10) < 6:

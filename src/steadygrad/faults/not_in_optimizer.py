@@ -21,7 +21,9 @@ class NotInOptimizer(Fault):
         "The optimiser does not hold the weights of a recurrent layer: they get a gradient, and "
         "nothing moves them."
     )
-    symptom: ClassVar[str] = "the loss falls a little, and what needs memory is never learned"
+    symptom: ClassVar[str] = (
+        "some weights keep their first values, what needs memory is not learned"
+    )
     look_at: ClassVar[str] = "wiring of the layers, in `sg.watch`"
     measured: ClassVar[str] = (
         "The parameters of the layer against the groups of the optimiser, and whether any of their "
@@ -31,7 +33,7 @@ class NotInOptimizer(Fault):
     colour: ClassVar[str] = "#9a5bd0"
     advice: ClassVar[tuple[str, ...]] = (
         "make the optimiser from all parameters: torch.optim.Adam(model.parameters(), lr), or "
-        "optimizer.add_param_group({'params': layer.parameters()})",
+        "optimizer.add_param_group(dict(params=layer.parameters()))",
     )
 
     def in_wiring(self, wiring: "Wiring", limits: Thresholds) -> Iterable[Finding]:

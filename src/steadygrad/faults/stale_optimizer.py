@@ -21,7 +21,7 @@ class StaleOptimizer(Fault):
         "The optimiser was made before a recurrent layer was replaced: it moves the weights of the "
         "old layer, and nothing moves those of the new one."
     )
-    symptom: ClassVar[str] = "the loss stands from the moment a layer was replaced or moved"
+    symptom: ClassVar[str] = "nothing is learned from the moment a layer was replaced or moved"
     look_at: ClassVar[str] = "wiring of the layers, in `sg.watch`"
     measured: ClassVar[str] = (
         "Weights of the layer that no group of the optimiser holds and that do not change, while "

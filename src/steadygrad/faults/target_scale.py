@@ -23,7 +23,7 @@ class TargetScale(Fault):
         "The targets are far larger than the outputs: the head has to travel there first, and the "
         "loss is of that distance alone."
     )
-    symptom: ClassVar[str] = "a huge loss that hardly moves, or breaks down at once"
+    symptom: ClassVar[str] = "a huge loss from the first step on"
     look_at: ClassVar[str] = "size of outputs and targets, in `sg.diagnose` and `w.loss(loss)`"
     measured: ClassVar[str] = (
         "A squared error gives its targets away by its value and its gradient at the output. Their "

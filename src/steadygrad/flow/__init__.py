@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING
 
 from steadygrad._room import public
+from steadygrad.flow.answers import Answers as Answers
+from steadygrad.flow.axes import Axes as Axes
 from steadygrad.flow.by_lag import LagCurve as LagCurve
 from steadygrad.flow.by_source import BySource as BySource
 from steadygrad.flow.by_source import gradient_by_source as gradient_by_source
@@ -52,6 +54,8 @@ from steadygrad.flow.transition import Transition as Transition
 from steadygrad.flow.transition import product as product
 from steadygrad.flow.transition import transition as transition
 from steadygrad.flow.weight_gradient import weight_gradient_by_step as weight_gradient_by_step
+from steadygrad.flow.whole_way import joined as joined
+from steadygrad.flow.wiring import Wiring as Wiring
 
 QUANTITIES: dict[str, Quantity] = _declared()
 """Every quantity of the house, by its name in records."""

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence
 
 from steadygrad.flow import recurrent_layers
@@ -56,6 +57,9 @@ class Skip(Remedy):
     def unsuitable(self, model: nn.Module) -> str | None:
         if any(True for _, m in recurrent_layers(model) if m is model):
             return "it is itself the layer to go around; put it inside a module"
+        for path, layer in recurrent_layers(model):
+            if int(getattr(layer, "num_layers", 1)) > 1 and is_parametrized(layer):
+                return f"the weights of {path} are parametrised, and its layers are not told apart"
         return no_layer_to_see(model)
 
     def change(self, model: nn.Module, applied: Applied) -> None:

@@ -100,7 +100,12 @@ STATE: Mapping[type, Declared] = {
     Treatment: Declared(
         saved={"memory": "remedy/<n>/", "_counts": "remedy/<n>/counts"},
         derived=dict.fromkeys(("remedy", "parameters", "optimizer", "scaler"), OPTIONS)
-        | {"report": OF_A_STEP, "_yes": "a constant", "_no": "a constant"},
+        | {
+            "report": OF_A_STEP,
+            "_yes": "a constant",
+            "_no": "a constant",
+            "_handles": "hooks, made anew",
+        },
     ),
     Applied: Declared(
         saved={"memory": "applied/<n>/"},
@@ -109,17 +114,24 @@ STATE: Mapping[type, Declared] = {
             "_changed": "made again when the remedy is applied again",
             "_is_undone": "a training does not undo",
             "_penalty": "made again when the remedy is applied again",
+            "kept": "made again when the remedy is applied again",
         },
     ),
     Watch: Declared(
         saved=dict.fromkeys(("_seen", "_clipping", "_calls", "_turns"), PART),
         derived=dict.fromkeys(
-            ("model", "ranks", "record", "lag", "rows", "thresholds", "_parameters"), OPTIONS
+            ("model", "ranks", "record", "lag", "rows", "thresholds", "_parameters", "_optimizer"),
+            OPTIONS,
         )
         | {
             "budget": "time spent by this process; a new one has its own",
             "_capture": OF_A_STEP,
             "_probes": OF_A_STEP,
+            "_is_probed": OPTIONS,
+            "_depth": OF_A_STEP,
+            "_marks": OF_A_STEP,
+            "_served": "a page of this process",
+            "_owns_record": "whether the page of this process began the record",
             "_scaling": "no scaler in a training of ours",
             "_breakage": OF_A_STEP,
             "_look": "options; what it finds is in _seen",
@@ -145,6 +157,8 @@ STATE: Mapping[type, Declared] = {
         derived={
             "options": OPTIONS,
             "sinks": OPTIONS,
+            "depth": "of the last look; found again at the next",
+            "prescriber": OPTIONS,
             "record": OPTIONS,
             "step": "progress.step",
             "flow": "measured again at the first step; that there was one is watch.measured",
@@ -157,7 +171,7 @@ STATE: Mapping[type, Declared] = {
             "_raised": "watch.raised",
             "_looks": "watch.looks",
         },
-        derived={"_model": OPTIONS, "_sinks": OPTIONS},
+        derived={"_prescriber": OPTIONS, "_sinks": OPTIONS},
     ),
     History: Declared(
         saved={
