@@ -74,12 +74,25 @@ def sealed(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> bytes:
     """Return tensors and facts as safetensors with a checksum over all of it."""
     # safetensors refuses tensors that share memory; one that is not contiguous it cannot lay out.
     own = {k: t.detach().cpu().clone().contiguous() for k, t in tensors.items()}
-    data = bytearray(save(own, metadata={KEY: json.dumps(facts), DIGEST: _NONE}))
+    data = _in_order(save(own, metadata={KEY: json.dumps(facts), DIGEST: _NONE}))
     place = _place(data)
     assert place is not None
     digest = hashlib.sha256(data).hexdigest()
     data[slice(*place)] = digest.encode()
     return bytes(data)
+
+
+def _in_order(data: bytes) -> bytearray:
+    """Sort the texts of the header: safetensors writes them in an order that is new every time.
+
+    So the same training writes the same bytes, and two of its files can be compared.
+    """
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes
+    return bytearray(len(text).to_bytes(8, "little") + text + data[end:])
 
 
 def check_fits(path: Path, checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> None:
