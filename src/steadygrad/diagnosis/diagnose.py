@@ -320,7 +320,7 @@ def diagnose(
     for call, gradient in measured.borders:
         facts = CallFacts(call.name, padded_loss(call, gradient), axes=axes(call, gradient))
         found += judge_call(facts, thresholds)
-    found += judge_loss(LossFacts(history, measured.answers, measured.twice), thresholds)
+    found += judge_loss(LossFacts(history, measured.answers, measured.slips), thresholds)
     found += [f for w in measured.wirings for f in judge_wiring(w, thresholds)]
     prescriber = Prescriber(model, names_of(model))
     prescriber.batch = Batch(

@@ -41,6 +41,7 @@ from steadygrad.faults.padding import Padding as Padding
 from steadygrad.faults.recurrence_ignored import RecurrenceIgnored as RecurrenceIgnored
 from steadygrad.faults.saturated import Saturated as Saturated
 from steadygrad.faults.stale_optimizer import StaleOptimizer as StaleOptimizer
+from steadygrad.faults.target_broadcast import TargetBroadcast as TargetBroadcast
 from steadygrad.faults.target_scale import TargetScale as TargetScale
 from steadygrad.faults.thresholds import Thresholds as Thresholds
 from steadygrad.faults.truncated import Truncated as Truncated

@@ -19,6 +19,9 @@ LOSSES = {
     ),
 }
 
+RAW = {"cross-entropy": "softmax", "binary-logits": "sigmoid"}
+"""Losses that take raw scores, and what they apply themselves."""
+
 
 @final
 class AppliedTwice(Fault):
@@ -34,17 +37,17 @@ class AppliedTwice(Fault):
     look_at: ClassVar[str] = "the graph of the loss, in `sg.diagnose`, and `w.loss(loss)`"
     measured: ClassVar[str] = (
         "The names of the functions next to the loss in the autograd graph; or, where the loss is "
-        "told by value, that the model's last function is one of these and that the gradient at "
-        "its output is that of a cross-entropy of it."
+        "told by value, that the gradient at the model's output is that of a loss which is "
+        "given what one of these has made, in the model or behind it."
     )
     colour: ClassVar[str] = "#b0477a"
     advice: ClassVar[tuple[str, ...]] = tuple(how for _, how in LOSSES.values())
 
     def in_loss(self, facts: LossFacts, limits: Thresholds) -> Iterable[Finding]:
         answers = facts.answers
-        found = facts.twice
-        if not found and answers and answers.loss == "cross-entropy" and answers.head == "softmax":
-            found = "softmax"
+        found = in_graph = facts.slips.twice if facts.slips else ""
+        if not found and answers and RAW.get(answers.loss) == answers.head:
+            found = answers.head
         if not found:
             return
         loss, how = LOSSES[found]
@@ -52,7 +55,7 @@ class AppliedTwice(Fault):
             "loss",
             f"Not a gradient problem: the {loss} applies {found} itself, and is given what "
             f"{found} has made.",
-            evidence={"function": found, "seen": "in the graph" if facts.twice else "by value"},
+            evidence={"function": found, "seen": "in the graph" if in_graph else "by value"},
             confidence=1.0,
             advice=(how,),
         )

@@ -51,6 +51,7 @@ class ConstantPrediction(Fault):
         "dead",
         "clip-tight",
         "applied-twice",
+        "target-broadcast",
         "target-scale",
         "input-scale",
         "axes-swapped",

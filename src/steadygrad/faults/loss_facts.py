@@ -7,6 +7,7 @@ from steadygrad.faults.history import History
 
 if TYPE_CHECKING:
     from steadygrad.flow.answers import Answers
+    from steadygrad.flow.loss_graph import Slips
 
 
 @final
@@ -17,12 +18,12 @@ class LossFacts:
     Attributes:
         history: Of the training, with the losses told so far.
         answers: Outputs and targets; None where the loss does not give them away.
-        twice: ``"softmax"`` or ``"sigmoid"`` if a loss that applies it is given its results; "".
+        slips: What its graph shows; None if no loss with a graph was told.
         kept_gradients: Steps in a row whose backward pass began with the gradients of the step
             before.
     """
 
     history: History = field(default_factory=History)
     answers: "Answers | None" = None
-    twice: str = ""
+    slips: "Slips | None" = None
     kept_gradients: int = 0

@@ -2,19 +2,23 @@ r"""Answers: what a model puts out, and what its loss asks of it, told from one 
 
 A squared error :math:`L = c \sum_i (o_i - y_i)^2` has the gradient :math:`2 c (o - y)` at the
 output, so that :math:`c = |g|^2 / 4L` and :math:`y = o - g / 2c`. A cross-entropy of R rows has
-:math:`(\mathrm{softmax}(o) - \mathrm{onehot}) / R`. Both are recognised by their own arithmetic, or
-not at all: ``c`` has to be one of the usual factors, and what is left of the softmax a one-hot row.
+:math:`(\mathrm{softmax}(o) - \mathrm{onehot}) / R`, one of two classes
+:math:`(\sigma(o) - y) / R`.
+Where a softmax or sigmoid stands between output and loss, its derivative is a further factor. If
+every output is held to every target, :math:`L = c \sum_{ij} (o_i - y_j)^2`, the gradient at n
+outputs is :math:`2 c n (o - \bar y)`: that of one target, under a loss larger by the spread of the
+targets. All are recognised by their own arithmetic, or not at all: ``c`` has to be one of the usual
+factors, and what is left of the softmax a one-hot row.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy
 
-from steadygrad.flow.hooks import Hook
-from steadygrad.flow.loss_graph import head_of
 from steadygrad.flow.quantity import Quantity, declare
 
 QUANTITIES: tuple[Quantity, ...] = (
@@ -27,7 +31,9 @@ QUANTITIES: tuple[Quantity, ...] = (
     ),
 )
 
+Loss = Literal["squared", "all-pairs", "cross-entropy", "binary", "binary-logits"]
 MOST = 2**22  # values of an output: of more, finding out would cost too much of a look
+FEWEST = 4  # answers, of which a spread is taken
 CLOSE = 1e-3  # relative: what float32 leaves of sums of many squares
 
 
@@ -37,7 +43,9 @@ class Answers:
     """Outputs of one batch, and its targets as far as the loss gives them away.
 
     Attributes:
-        loss: ``"squared"`` or ``"cross-entropy"``.
+        loss: ``"squared"``, or ``"all-pairs"`` where every output is held to every target;
+            ``"cross-entropy"`` of classes; of two classes ``"binary"``, or ``"binary-logits"``
+            where it takes raw scores.
         rows: Answers in the batch.
         output_size: Root mean square of the outputs.
         target_size: The same of the targets; of classes 1.
@@ -45,11 +53,11 @@ class Answers:
         output_spread: Standard deviation over the rows, in the mean of all outputs; of classes, of
             their probabilities.
         target_spread: The same of the targets.
-        head: Name of the function that made the outputs, if it is one that loses are applied to
-            by mistake (``"softmax"``, ``"sigmoid"``); else "".
+        head: Name of the function between raw scores and the loss, in the model or behind it, if
+            it is one that losses are given by mistake (``"softmax"``, ``"sigmoid"``); else "".
     """
 
-    loss: Literal["squared", "cross-entropy"]
+    loss: Loss
     rows: int
     output_size: float
     target_size: float
@@ -57,76 +65,6 @@ class Answers:
     output_spread: float
     target_spread: float
     head: str = ""
-
-
-class OutputProbe:
-    """Keeps the last output of a model, and the gradient of the loss at it.
-
-    Args:
-        model: The model; what it returns is looked through for its first tensor with a gradient.
-
-    Attributes:
-        is_on: Whether the next calls are of interest.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self.is_on = True
-        self.clear()
-        self._handle = model.register_forward_hook(Hook(self._see))
-
-    def clear(self) -> None:
-        """Forget the output."""
-        self._output: Tensor | None = None
-        self._gradient: Tensor | None = None
-        self._head = ""
-        self._count = 0
-
-    def close_hook(self) -> None:
-        """Take the hook off; what was seen stays."""
-        self._handle.remove()
-
-    def close(self) -> None:
-        """Take the hook off and forget the output."""
-        self.close_hook()
-        self.clear()
-
-    def answers(self, loss: float, scale: float = 1.0) -> Answers | None:
-        """What the last output answers.
-
-        Args:
-            loss: Of the step.
-            scale: What the gradients were multiplied by.
-
-        Returns:
-            None if the model was not called exactly once, or its loss is none that is recognised.
-        """
-        if self._output is None or self._gradient is None or self._count != 1:
-            return None
-        return answers_of(self._output, self._gradient / scale, loss, self._head)
-
-    def _see(self, module: nn.Module, args: Any, result: Any) -> None:
-        if not self.is_on or not torch.is_grad_enabled():
-            return
-        output = _first_tensor(result)
-        if output is None:
-            return
-        self._count += 1
-        self._output, self._gradient = output.detach(), None
-        self._head = head_of(output)
-
-        def keep(gradient: Tensor) -> None:
-            self._gradient = gradient.detach()
-
-        output.register_hook(keep)
-
-
-def _first_tensor(result: Any) -> Tensor | None:
-    if isinstance(result, Tensor):
-        return result if result.requires_grad else None
-    parts: Any = result.values() if isinstance(result, dict) else result
-    if not isinstance(parts, tuple | list) and not isinstance(result, dict):
-        return None
-    return next((f for part in parts if (f := _first_tensor(part)) is not None), None)
 
 
 @torch.no_grad()
@@ -139,7 +77,12 @@ def answers_of(output: Tensor, gradient: Tensor, loss: float, head: str = "") ->
     o, g = output.double(), gradient.double()
     if not bool(g.isfinite().all()) or not bool(g.any()):
         return None
-    return _classes(o, g, loss, head) or _squares(o, g, loss, head)
+    return (
+        _classes(o, g, loss, head)
+        or _binary(o, g, loss, head)
+        or _squares(o, g, loss, head)
+        or _all_pairs(o, g, loss, head)
+    )
 
 
 def _squares(o: Tensor, g: Tensor, loss: float, head: str) -> Answers | None:
@@ -156,6 +99,34 @@ def _squares(o: Tensor, g: Tensor, loss: float, head: str) -> Answers | None:
     )
 
 
+def _all_pairs(o: Tensor, g: Tensor, loss: float, head: str) -> Answers | None:
+    """Outputs ``(n, 1)`` less targets ``(n,)`` are ``(n, n)``: a slip, and no error to torch."""
+    n = len(o)
+    if o.numel() != n or n < FEWEST:
+        return None
+    o, g = o.flatten(), g.flatten()
+    spread = float(o.std(correction=0))
+    if not spread > CLOSE * math.sqrt(loss):  # too little to tell a slope from
+        return None
+    slope = float(((o - o.mean()) * (g - g.mean())).mean()) / spread**2
+    off = g - g.mean() - slope * (o - o.mean())
+    if not slope > 0 or bool(off.abs().max() > CLOSE * slope * spread):
+        return None
+    mean = float(o.mean()) - float(g.mean()) / slope
+    for whole in (2.0, 1.0):  # of (o - y)^2, or of half of it
+        for factor in (1 / n**2, 1.0):  # a mean, or a sum
+            if math.isclose(slope, whole * n * factor, rel_tol=CLOSE):
+                per_pair = 2 * loss / (whole * factor * n**2)
+                variance = per_pair - float((o - mean).square().mean())
+                if variance > CLOSE * per_pair:
+                    gap = math.sqrt(float((o - mean).square().mean()) + 2 * variance)
+                    size = math.hypot(mean, math.sqrt(variance))
+                    return Answers(
+                        "all-pairs", n, _size(o), size, gap, spread, math.sqrt(variance), head
+                    )
+    return None
+
+
 def _classes(o: Tensor, g: Tensor, loss: float, head: str) -> Answers | None:
     for axis in {o.dim() - 1, 1} if o.dim() > 1 else ():
         rows, back = (t.movedim(axis, -1).reshape(-1, o.shape[axis]) for t in (o, g))
@@ -167,8 +138,19 @@ def _classes(o: Tensor, g: Tensor, loss: float, head: str) -> Answers | None:
         wanted = chances - back * len(rows)
         places = wanted.argmax(-1)
         onehot = nn.functional.one_hot(places, rows.shape[1]).to(wanted)
+        if not bool((wanted - onehot).abs().max() < CLOSE):
+            if not 2 < rows.shape[1] ** 2 * len(rows) <= MOST:
+                continue
+            # A softmax behind the model: the gradient is known up to the class, so try each.
+            given, chances = chances, chances.softmax(-1)
+            each = (chances[:, None] - torch.eye(rows.shape[1]).to(rows)) / len(rows)
+            at_rows = given[:, None] * (each - (given[:, None] * each).sum(-1, keepdim=True))
+            off, places = (at_rows - back[:, None]).abs().amax(-1).min(-1)
+            if not bool(off.max() < CLOSE * back.abs().max()):
+                continue
+            head, onehot = "softmax", nn.functional.one_hot(places, rows.shape[1]).to(rows)
         told = float(-chances.gather(1, places[:, None]).log().mean())
-        if bool((wanted - onehot).abs().max() < CLOSE) and math.isclose(told, loss, rel_tol=CLOSE):
+        if math.isclose(told, loss, rel_tol=CLOSE):
             return Answers(
                 "cross-entropy",
                 len(rows),
@@ -179,6 +161,37 @@ def _classes(o: Tensor, g: Tensor, loss: float, head: str) -> Answers | None:
                 _spread(onehot),
                 head,
             )
+    return None
+
+
+def _binary(o: Tensor, g: Tensor, loss: float, head: str) -> Answers | None:
+    is_read = g != 0
+    o, g = o[is_read], g[is_read]
+    once = o.sigmoid()
+    ways: list[tuple[Loss, str, Tensor, Tensor | float]] = [
+        ("binary-logits", head, once, 1.0),
+        ("binary-logits", "sigmoid", once.sigmoid(), once * (1 - once)),
+    ]
+    if bool(((o > 0) & (o < 1)).all()):
+        ways.append(("binary", head, o, 1 / (o * (1 - o))))
+    for name, before, chances, slope in ways:
+        for count in {len(o), 1}:
+            y = chances - g * count / slope
+            classes = y.round().clamp(0, 1)
+            if bool((y - classes).abs().max() > 10 * CLOSE):
+                continue
+            told = float(binary_cross_entropy(chances, classes)) * len(o) / count
+            if math.isclose(told, loss, rel_tol=CLOSE):
+                return Answers(
+                    name,
+                    len(o),
+                    _size(o),
+                    1.0,
+                    math.nan,
+                    _spread(chances),
+                    _spread(classes),
+                    before,
+                )
     return None
 
 

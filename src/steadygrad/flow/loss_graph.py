@@ -1,6 +1,7 @@
 """The graph next to a loss: which functions made what the loss is computed from."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, final
 
 from torch import Tensor
 
@@ -16,6 +17,7 @@ TWICE = {
     "BinaryCrossEntropyWithLogits": "sigmoid",
 }
 """Functions that expect raw scores or their logarithm, and what must not come before them."""
+ERRORS = ("MseLoss", "L1Loss", "SmoothL1Loss", "HuberLoss")
 FARTHEST = 256  # nodes
 
 
@@ -24,13 +26,29 @@ def head_of(output: Tensor) -> str:
     return _head(output.grad_fn)
 
 
-def applied_twice(loss: Tensor) -> str:
-    """``"softmax"`` or ``"sigmoid"`` if a loss that applies it is given its results; or "".
+@final
+@dataclass(frozen=True)
+class Slips:
+    """What goes wrong between a model's output and its loss without an error.
 
-    Only names of nodes are read, so that it works after the backward pass, too.
+    Attributes:
+        twice: ``"softmax"`` or ``"sigmoid"`` if a loss that applies it is given its results; or "".
+        pairs: n if n outputs ``(n, 1)`` are held to n targets ``(n,)``, all to all, by
+            broadcasting to ``(n, n)``; 0 else.
+    """
+
+    twice: str = ""
+    pairs: int = 0
+
+
+def slips_in(loss: Tensor) -> Slips:
+    """Read the graph of a loss.
+
+    Only names and shapes of nodes are read, so that it works after the backward pass, too.
     """
     todo: list[Any] = [loss.grad_fn]
     seen: set[Any] = set()
+    twice, pairs = "", 0
     while todo and len(seen) < FARTHEST:
         node = todo.pop(0)
         if node is None or node in seen:
@@ -39,9 +57,30 @@ def applied_twice(loss: Tensor) -> str:
         wrong = next((head for name, head in TWICE.items() if _is(node, name)), "")
         below = [n for n, _ in node.next_functions]
         if wrong and below and _head(below[0]) == wrong:
-            return wrong
+            twice = twice or wrong
+        pairs = pairs or _pairs(node, below)
         todo += below
-    return ""
+    return Slips(twice, pairs)
+
+
+def _pairs(node: Any, below: list[Any]) -> int:
+    """n, if this node takes targets from outputs, and n outputs were stretched to ``(n, n)``."""
+    if len(below) != 2 or sum(n is None for n in below) != 1:  # targets have no graph
+        return 0
+    side = below[0] or below[1]
+    stretched = _shape(side) if _is(side, "Expand") else _shape(node) if _is(node, "Sub") else ()
+    if not (_is(node, "Sub") or any(_is(node, name) for name in ERRORS)):
+        return 0
+    if _is(side, "Expand"):
+        side = side.next_functions[0][0]
+    n = stretched[0] if len(stretched) == 2 else 0
+    return n if n > 1 and stretched == (n, n) and _shape(side) in ((n, 1), (n,)) else 0
+
+
+def _shape(node: Any) -> tuple[int, ...]:
+    """Of what a node has put out; () if it does not tell."""
+    told = getattr(node, "_input_metadata", None)  # what its backward takes is what it put out
+    return tuple(told[0].shape) if told else ()
 
 
 def _head(node: Any) -> str:

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from steadygrad.errors import check_count
-from steadygrad.flow.answers import Answers, OutputProbe
+from steadygrad.flow.answers import Answers
 from steadygrad.flow.by_lag import LagCurve, curve, curve_of, median_curve
 from steadygrad.flow.capture import Call, Capture, recurrent_layers
 from steadygrad.flow.gate_health import GateHealth
-from steadygrad.flow.loss_graph import applied_twice
+from steadygrad.flow.loss_graph import Slips, slips_in
 from steadygrad.flow.output_gradients import joined_gradients
+from steadygrad.flow.output_probe import OutputProbe
 from steadygrad.flow.quantity import Quantity, declare
 from steadygrad.flow.recurrence import Recurrence, Retrace, Walk, recurrence_of
 from steadygrad.flow.replay import OutputGradient
@@ -118,7 +119,7 @@ class Measured:
         borders: The calls of the layers and the gradients at their results, without a graph.
         depth: Of a model without recurrence, what reaches each of its layers.
         answers: The model's outputs and targets, where the loss gives them away.
-        twice: ``"softmax"`` or ``"sigmoid"`` if the loss applies it to its results; or "".
+        slips: What the graph of the loss shows.
         wirings: How each recurrent layer of the model hangs together with the loss.
     """
 
@@ -129,7 +130,7 @@ class Measured:
     depth: DepthCurve | None = None
     wirings: list[Wiring] = field(default_factory=list)
     answers: Answers | None = None
-    twice: str = ""
+    slips: Slips | None = None
 
 
 def gradient_through_time(
@@ -176,7 +177,7 @@ def gradient_through_time(
         _check(model, loss, capture)
         calls, grads, of_parameters = joined_gradients(loss, capture.calls, parameters)
         # Before further passes reach the same output.
-        answers, twice = probe.answers(float(loss.detach())), applied_twice(loss)
+        answers, slips = probe.answers(float(loss.detach())), slips_in(loss)
         flows = flows_of(calls, grads, lag, sources, rows)
         pairs = zip(calls, grads, strict=True)
         reached = {call.name.partition("#")[0] for call, grad in pairs if is_reached(grad)}
@@ -184,7 +185,7 @@ def gradient_through_time(
     norms = [None if g is None else float(g.norm()) for g in of_parameters]
     borders = [(call.detached(), grad) for call, grad in zip(calls, grads, strict=True)]
     by_name = dict(zip(names, norms, strict=True))
-    return Measured(float(loss.detach()), flows, by_name, borders, None, held, answers, twice)
+    return Measured(float(loss.detach()), flows, by_name, borders, None, held, answers, slips)
 
 
 @contextmanager

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from steadygrad.faults import History
 from steadygrad.faults.loss_facts import LossFacts
-from steadygrad.flow.answers import OutputProbe
-from steadygrad.flow.loss_graph import applied_twice
+from steadygrad.flow.loss_graph import Slips, slips_in
+from steadygrad.flow.output_probe import OutputProbe
 
-CLEAN = 3  # steps that began without gradients, after which nobody looks any more
+CLEAN = 3  # steps that began without gradients, after which it is not looked at any more
 
 
 class KeptGradients:
@@ -75,12 +75,12 @@ class LossWatch:
         self.output = OutputProbe(model)
         self.gradients = KeptGradients(parameters)
         self._value: float | None = None
-        self._twice = ""
+        self._slips: Slips | None = None
 
     def tell(self, loss: float | Tensor) -> float:
         """Take the loss of a step; return it as a number."""
         if self.output.is_on and isinstance(loss, Tensor) and loss.grad_fn is not None:
-            self._twice = applied_twice(loss)
+            self._slips = slips_in(loss)
         self._value = float(loss.detach() if isinstance(loss, Tensor) else loss)
         return self._value
 
@@ -88,7 +88,7 @@ class LossWatch:
         """What is known of the loss of this step, whose gradients were multiplied by ``scale``."""
         value = self._value
         answers = None if value is None else self.output.answers(value, scale)
-        return LossFacts(history, answers, self._twice, self.gradients.row)
+        return LossFacts(history, answers, self._slips, self.gradients.row)
 
     def end_step(self, is_next_looked_at: bool) -> None:
         """Forget the step; say whether the next one may be looked at."""

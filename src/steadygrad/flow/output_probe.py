@@ -1,0 +1,79 @@
+"""The last output of a model, and the gradient of the loss at it."""
+
+from typing import Any
+
+from torch import Tensor, is_grad_enabled, nn
+
+from steadygrad.flow.answers import Answers, answers_of
+from steadygrad.flow.hooks import Hook
+from steadygrad.flow.loss_graph import head_of
+
+
+class OutputProbe:
+    """Keeps the last output of a model, and the gradient of the loss at it.
+
+    Args:
+        model: The model; what it returns is looked through for its first tensor with a gradient.
+
+    Attributes:
+        is_on: Whether the next calls are of interest.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.is_on = True
+        self.clear()
+        self._handle = model.register_forward_hook(Hook(self._see))
+
+    def clear(self) -> None:
+        """Forget the output."""
+        self._output: Tensor | None = None
+        self._gradient: Tensor | None = None
+        self._head = ""
+        self._count = 0
+
+    def close_hook(self) -> None:
+        """Take the hook off; what was seen stays."""
+        self._handle.remove()
+
+    def close(self) -> None:
+        """Take the hook off and forget the output."""
+        self.close_hook()
+        self.clear()
+
+    def answers(self, loss: float, scale: float = 1.0) -> Answers | None:
+        """What the last output answers.
+
+        Args:
+            loss: Of the step.
+            scale: What the gradients were multiplied by.
+
+        Returns:
+            None if the model was not called exactly once, or its loss is none that is recognised.
+        """
+        if self._output is None or self._gradient is None or self._count != 1:
+            return None
+        return answers_of(self._output, self._gradient / scale, loss, self._head)
+
+    def _see(self, module: nn.Module, args: Any, result: Any) -> None:
+        if not self.is_on or not is_grad_enabled():
+            return
+        output = _first_tensor(result)
+        if output is None:
+            return
+        self._count += 1
+        self._output, self._gradient = output.detach(), None
+        self._head = head_of(output)
+
+        def keep(gradient: Tensor) -> None:
+            self._gradient = gradient.detach()
+
+        output.register_hook(keep)
+
+
+def _first_tensor(result: Any) -> Tensor | None:
+    if isinstance(result, Tensor):
+        return result if result.requires_grad else None
+    parts: Any = result.values() if isinstance(result, dict) else result
+    if not isinstance(parts, tuple | list) and not isinstance(result, dict):
+        return None
+    return next((f for part in parts if (f := _first_tensor(part)) is not None), None)
