@@ -16,13 +16,14 @@ from torch.nn.utils.rnn import pack_sequence
 
 from steadygrad.cells import Cell
 from steadygrad.nn import Recurrent
-from steadygrad.scan import BACKENDS, BackendError, Layout, LoopClip, ScanCall, Tap, Weights, scan
+from steadygrad.scan import BACKENDS, Layout, LoopClip, ScanCall, Tap, Weights, scan
 from tests.helpers.tolerance import assert_as_near
 
 I = 4
 SHAPES = [(1, 3, 5), (7, 1, 5), (3, 2, 1), (4, 5, 33)]
 """T, B, H: one step, one row, one unit, and units that no vector divides."""
-FORMS = ("dense", "packed", "codes", "no bias", "projected")
+FORMS = ("dense", "packed", "resets", "codes", "no bias", "projected")
+"""Of the calls. ``resets`` is packed, and begins anew within rows, at learnt states."""
 CLIPS = [
     LoopClip(0.1, by, place)  # type: ignore[arg-type]
     for by in ("value", "norm")
@@ -34,16 +35,20 @@ TAPPED = ("log10_norm", "log10_gate", "nonfinite", "present")
 def layer_of(cell: Cell, hidden: int, form: str) -> Recurrent:
     torch.manual_seed(0)
     size = max(1, hidden // 2) if form == "projected" else 0
-    return Recurrent(
+    layer = Recurrent(
         cell, I, hidden, 2, bidirectional=True, bias=form != "no bias", proj_size=size,
-        dtype=torch.float64,
+        dtype=torch.float64, learn_initial_state=form == "resets",
     )  # fmt: skip
+    with torch.no_grad():
+        for start in layer.initial_state(1) or ():
+            start.uniform_()
+    return layer
 
 
 def input_of(steps: int, batch: int, form: str) -> Any:
     if form == "codes":
         return torch.randint(I, (steps, batch))
-    if form == "packed":
+    if form in ("packed", "resets"):
         rows = [torch.randn(1 + i % steps, I, dtype=torch.float64) for i in range(batch)]
         return pack_sequence(rows, enforce_sorted=False)
     return torch.randn(steps, batch, I, dtype=torch.float64)
@@ -66,7 +71,10 @@ def outcome(layer: Recurrent, given: Any, dtype: torch.dtype, taped: bool = Fals
         return torch.rand(shape, generator=generator, dtype=torch.float64).to(dtype)
 
     start = [draw(count, batch, width).requires_grad_() for width in widths]
-    output, last = layer(source, tuple(start) if len(start) > 1 else start[0])
+    flags = draw(len(data)) < 0.3
+    resets = given._replace(data=flags) if layer.learn_initial_state else None
+    hx = tuple(start) if len(start) > 1 else start[0]
+    output, last = layer(source, hx, resets=resets)
     values = [output.data if packed else output, *(last if isinstance(last, tuple) else (last,))]
     loss = torch.stack([(v * draw(*v.shape)).sum() for v in values]).sum()
     inputs = [*([data] if data.is_floating_point() else []), *start, *layer.parameters()]
@@ -133,7 +141,7 @@ class BackendSuite:
             assert_as_near(ours, eager, exact)
 
     def test_taps_and_clips(self, cell: Cell) -> None:
-        for form, clip in product(("dense", "packed"), (None, *self.clips)):
+        for form, clip in product(("dense", "resets"), (None, *self.clips)):
             layer, x = layer_of(cell, 6, form), input_of(9, 3, form)
             layer.loop_clip = clip
             wanted = self.wanted(layer, x)
@@ -149,7 +157,7 @@ class BackendSuite:
                 torch.testing.assert_close(ours, theirs)
 
     def test_the_gradient_of_the_gradient(self, cell: Cell) -> None:
-        for form in ("dense", "packed"):
+        for form in ("dense", "resets"):
             layer, x = layer_of(cell, 3, form), input_of(4, 2, form)
             results = []
             for name in ("eager", self.name):
@@ -182,14 +190,25 @@ class BackendSuite:
         )
         torch.testing.assert_close(scan(other), scan(call))
 
-    def test_what_it_does_not_do_it_refuses(self, cell: Cell) -> None:
+    def test_nothing_passes_a_reset(self, cell: Cell) -> None:
+        # What lies before is not finite, and neither is its gradient.
         call = call_of(cell, self.name)
-        assert BACKENDS[self.name].refuses(call) is None
-        resets = replace(call, resets=torch.zeros(4, 3, dtype=torch.bool))
-        with pytest.raises(BackendError, match=f"back end '{self.name}' cannot run.*reset"):
-            scan(resets)
-        with pytest.raises(BackendError, match=r"no back end can run.*reset"):
-            scan(replace(resets, backend="auto"))
+        call.x[:6] = torch.nan
+        taps: list[Tap] = []
+        zeros = tuple(torch.zeros_like(s) for s in call.state)
+        two = Layout.dense(2, 3)
+        results: list[Any] = []
+        for part in (
+            replace(call, resets=torch.arange(12) // 3 == 2),
+            replace(call, x=call.x[6:], state=zeros, layout=two),
+        ):
+            x = part.x.clone().requires_grad_()
+            hidden, final = scan(replace(part, x=x, on_tap=taps.append))
+            total = hidden[-6:].sum() + torch.stack([f.sum() for f in final]).sum()
+            (grad,) = torch.autograd.grad(total, x)
+            results.append((hidden[-6:], *final, grad[-6:], taps[-1].log10_norm[:, -2:]))
+        torch.testing.assert_close(results[0], results[1])
+        assert torch.isneginf(taps[0].log10_norm[:, 1]).all()  # no gradient came that far
 
     def test_a_stepper_takes_the_steps_of_a_sequence(self, cell: Cell) -> None:
         call = call_of(cell, "eager")

@@ -39,7 +39,7 @@ class TestC(BackendSuite):
 class TestParallel(BackendSuite):
     name = "parallel"
     cells: ClassVar[list[Cell]] = [kind() for kind in CELLS.values() if is_linear(kind)]
-    forms: ClassVar[tuple[str, ...]] = ("dense", "packed", "codes", "no bias")
+    forms: ClassVar[tuple[str, ...]] = ("dense", "packed", "resets", "codes", "no bias")
     clips: ClassVar[list[LoopClip]] = []
 
 

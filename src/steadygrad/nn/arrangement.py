@@ -32,6 +32,8 @@ class Arrangement:
         places: Place of each row of all time steps in the flattened input, of a padded batch.
         open_sizes: Rows at each time step of a padded batch as a tensor, while torch traces.
         is_traced: Whether a graph is being made: sizes may be symbols, and stay free.
+        resets: Where a new segment of a row begins, bool, laid out as the input without its
+            features; None if each row is one segment.
         order: Row of the caller's batch that comes first, second, ... here; None if as given.
         back: The inverse of ``order``.
     """
@@ -49,6 +51,7 @@ class Arrangement:
     places: Tensor | None = None
     open_sizes: Tensor | None = None
     is_traced: bool = False
+    resets: Any = None
 
     @classmethod
     def of(
@@ -147,6 +150,34 @@ class Arrangement:
             return value.flatten(0, 1).index_select(0, self.places)
         value = value.transpose(0, 1) if self.batch_first else value
         return value.reshape(value.shape[0] * value.shape[1], *value.shape[2:])
+
+    def begins(self, reverse: bool) -> Tensor | None:
+        """``(N,)``: before which rows a scan in one direction sets the state to its start.
+
+        A flag of `resets` at step t says that a segment of the row begins there. The forward scan
+        begins anew before step t; the reverse scan before step t - 1, the last of the segment
+        before, which it comes to first. A flag at the first step cuts off what came before the
+        call, which the reverse scan does not read.
+        """
+        if self.resets is None:
+            return None
+        if self.packed_sizes is not None:
+            flags, sizes = self.resets.data, self.packed_sizes
+            if not reverse:
+                return flags
+            moved = torch.zeros_like(flags)
+            later = torch.arange(self.batch, len(flags))  # rows that have a step before them
+            moved[later - sizes[:-1].repeat_interleave(sizes[1:])] = flags[self.batch :]
+            return moved
+        flags = self.resets
+        if reverse:
+            axis = 1 if self.batch_first and self.is_batched else 0
+            after = flags.narrow(axis, 1, flags.shape[axis] - 1)
+            flags = torch.cat([after, torch.zeros_like(flags.narrow(axis, 0, 1))], axis)
+            if self.lengths is not None:  # what lies beyond the end of a row is no segment
+                inside = torch.arange(1, self.steps + 1)[:, None] < self.lengths
+                flags = flags & (inside.t() if axis else inside).to(flags.device)
+        return self.rows(flags)
 
     def laid(self, rows: Tensor) -> Any:
         """The inverse of `rows`: ``(N, ·)`` laid out as the call has it; beyond lengths zeros."""

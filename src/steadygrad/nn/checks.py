@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from steadygrad.cells import State
 from steadygrad.errors import did_you_mean
@@ -106,6 +107,44 @@ def check_lengths(layer: Recurrent, lengths: Any, batch: int, steps: int) -> Ten
             f"{int(found.min())} to {int(found.max())}"
         )
     return found.long()
+
+
+def check_resets(layer: Recurrent, resets: Any, input: Any) -> Any:
+    """Where segments begin, on the device of the input; or refuse it."""
+    name = type(layer).__name__
+    if isinstance(input, PackedSequence):
+        fits = isinstance(resets, PackedSequence) and (
+            torch.equal(resets.batch_sizes, input.batch_sizes)
+            and _same(resets.sorted_indices, input.sorted_indices)
+        )
+        if not fits or resets.data.dtype != torch.bool or resets.data.dim() != 1:
+            raise ValueError(
+                f"{name}: with a packed input, resets has to be packed in the same way: bool, "
+                f"of as many steps in each row; got {type(resets).__name__}. Use "
+                "pack_padded_sequence(resets, lengths, ...) with a bool tensor (T, B) and the "
+                "arguments that the input was packed with"
+            )
+        return resets.to(input.data.device)
+    shape = input.shape if is_codes(input) and input.dim() < 3 else input.shape[:-1]
+    if not isinstance(resets, Tensor) or resets.dtype != torch.bool or resets.shape != shape:
+        got = (
+            f"{resets.dtype} of shape {tuple(resets.shape)}"
+            if isinstance(resets, Tensor)
+            else type(resets).__name__
+        )
+        raise ValueError(
+            f"{name}: expected resets of torch.bool and shape {tuple(shape)}, that of the input "
+            f"without its features, True where a new segment begins; got {got}"
+        )
+    return resets.to(input.device)
+
+
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    """Whether two orders of rows are one; None is the order as given."""
+    if one is None or other is None:
+        given = other if one is None else one
+        return given is None or torch.equal(given, torch.arange(len(given)).to(given))
+    return torch.equal(one, other)
 
 
 def check_input(layer: Recurrent, x: Tensor, dims: int) -> None:

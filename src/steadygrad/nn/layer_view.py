@@ -88,6 +88,11 @@ class LayerView:
         return self.module.truncate if isinstance(self.module, Recurrent) else None
 
     @property
+    def burn_in(self) -> int:
+        """Steps at the beginning of each call that the layer runs without a gradient."""
+        return self.module.burn_in if isinstance(self.module, Recurrent) else 0
+
+    @property
     def clip(self) -> LoopClip | None:
         """What bounds the gradient inside the layer's backward loop."""
         return self.module.loop_clip if isinstance(self.module, Recurrent) else None
@@ -222,8 +227,15 @@ class LayerView:
             noise = self.noise(len(x), arranged.batch, noise_seed)
         return Drive(x=x, batch_sizes=arranged.batch_sizes, state=states, noise=noise)
 
-    def zeros(self, like: Tensor, batch: int) -> tuple[Tensor, ...]:
-        """The state that a call begins with if it is given none, each ``(L*D, B, ·)``."""
+    def start(self, like: Tensor, batch: int) -> tuple[Tensor, ...]:
+        """The state that a call begins with if it is given none, each ``(L*D, B, ·)``.
+
+        Learnt or zeros; without a graph, in the dtype and on the device of ``like``.
+        """
+        if isinstance(self.module, Recurrent) and self.module.learn_initial_state:
+            learnt = [self.module.initial_state(*key) or () for key in self.keys]
+            each = (torch.stack(parts).detach() for parts in zip(*learnt, strict=True))
+            return tuple(s.to(like)[:, None].expand(-1, batch, -1) for s in each)
         return tuple(like.new_zeros(len(self.keys), batch, width) for width in self.widths)
 
     def run(
@@ -247,7 +259,7 @@ class LayerView:
         """
         dtype = self.dtype if dtype is None else dtype
         x = drive.x.to(dtype)
-        start = drive.state or self.zeros(x, Layout(drive.batch_sizes).batch)
+        start = drive.state or self.start(x, Layout(drive.batch_sizes).batch)
         found: dict[Key, R] = {}
         made: list[Tensor] = []
         for place, key in enumerate(self.keys):
@@ -355,6 +367,7 @@ def twin_of(layer: nn.Module, dtype: torch.dtype | None = None) -> Recurrent:
         batch_first=seen.batch_first,
         bidirectional=seen.num_directions == 2,
         proj_size=seen.output_size if seen.output_size != seen.hidden_size else 0,
+        learn_initial_state=getattr(layer, "learn_initial_state", False),
         device=weight.device,
         dtype=dtype or weight.dtype,
     )
@@ -365,6 +378,6 @@ def twin_of(layer: nn.Module, dtype: torch.dtype | None = None) -> Recurrent:
         for name, value in twin.named_buffers():  # constants of the cell
             value.copy_(getattr(layer, name))
     # What bounds or cuts its gradient is part of what it does.
-    twin.truncate, twin.loop_clip = seen.truncate, seen.clip
+    twin.truncate, twin.loop_clip, twin.burn_in = seen.truncate, seen.clip, seen.burn_in
     twin.train(layer.training)
     return twin

@@ -20,6 +20,7 @@ from steadygrad.nn.checks import (
     check_input,
     check_lengths,
     check_options,
+    check_resets,
     check_state,
     is_autocast,
     refuse_unknown,
@@ -67,14 +68,26 @@ class Recurrent(nn.Module):
         checkpoint: Keep about every sqrt(T)-th state instead of all that a step computes, and
             compute the steps in between again in the backward pass: same gradients, one forward
             pass more.
+        learn_initial_state: Whether the state before the first step, where none is given, and
+            after a reset, is learnt: one parameter per state, layer and direction, ``h0_l0``,
+            ``c0_l0``, ``h0_l0_reverse``..., the same for all rows; they start at zero.
+        burn_in: The first so many steps of each call only warm the state up: their output is there,
+            and no gradient enters it, nor passes to what came before. For layers that run forward
+            in time. Values stay.
 
     Shapes:
         Input ``(T, B, I)``, ``(B, T, I)``, unbatched ``(T, I)``, or a `PackedSequence`; instead of
         one-hot features also the codes themselves, whole numbers ``(T, B)``, ``(B, T)`` or
         ``(T,)`` below ``I``: no product is formed then. ``lengths (B,)`` says how long each row of
         a padded batch is, in any order: beyond it nothing is computed, the output is zero, and
-        the last state is the one at the row's own last step. The initial state is
-        ``(L*D, B, H)`` per state of the cell (a tuple if it has more than one); zeros if not given.
+        the last state is the one at the row's own last step. ``resets``, bool, of the shape of the
+        input without its features (packed if that is packed), is True where a new segment of a row
+        begins, such as an episode: all is as if the layer had been called for each segment by
+        itself. Before such a step the forward scan's state is set to the start (zeros, or what is
+        learnt), and so is that of the reverse scan where it enters the segment before, at its last
+        step. The initial state is ``(L*D, B, H)`` per state of the cell (a tuple if it has more
+        than one); zeros if not given; it belongs to the segment that a row's scan meets first, and
+        is not read where the first step resets.
         Output ``(T, B, D*P)`` and the last state, with ``D`` directions and
         ``P = proj_size or hidden_size``. Under autocast both have its dtype, as those of torch's
         layers; inside, everything is computed in the dtype of the weights.
@@ -84,7 +97,7 @@ class Recurrent(nn.Module):
             through time, or None.
         on_tap: Called in every backward pass, per layer and direction, with the norm of the
             gradient at each time step; or None. A step that no gradient reaches counts as zero.
-        truncate, checkpoint: As given; may be set at any time.
+        truncate, checkpoint, burn_in: As given; may be set at any time.
         noise_seed: Where the draws of the latest call began; None if it drew nothing.
         fixed_noise: What to read instead of drawing, one entry per layer and direction; or None.
 
@@ -115,12 +128,26 @@ class Recurrent(nn.Module):
         backend: str | None = None,
         truncate: int | None = None,
         checkpoint: bool = False,
+        learn_initial_state: bool = False,
+        burn_in: int = 0,
     ) -> None:
         nn.Module.__init__(self)  # not super(): the drop-in layers have torch.nn.RNNBase next
-        cuts = Cuts(truncate, checkpoint)
+        cuts = Cuts(truncate, checkpoint, burn_in)
+        if burn_in and bidirectional:
+            raise ValueError(
+                f"burn_in: expected 0 for a bidirectional layer, got {burn_in}: the scan that runs "
+                "from the last step to the first ends in the steps that would be cut off"
+            )
+        if not isinstance(learn_initial_state, bool):
+            raise TypeError(
+                "learn_initial_state should be of type bool, got: "
+                f"{type(learn_initial_state).__name__}"
+            )
         self.backend = backend
         self.truncate = cuts.truncate
         self.checkpoint = cuts.checkpoint
+        self.burn_in = cuts.burn_in
+        self.learn_initial_state = learn_initial_state
         self.cell = _cell(cell)
         self._cell_text = operator_text(self.cell)
         check_options(input_size, hidden_size, num_layers, bias, batch_first, dropout, proj_size)
@@ -154,6 +181,9 @@ class Recurrent(nn.Module):
                 for name, shape in self._shapes(layer).items():
                     value = torch.empty(shape, device=device, dtype=dtype)
                     self.register_parameter(name + suffix, nn.Parameter(value))
+                for name, width in zip(self._start_names(suffix), self._widths, strict=True):
+                    value = torch.empty(width, device=device, dtype=dtype)
+                    self.register_parameter(name, nn.Parameter(value))
         for name, value in _constants(self.cell, hidden_size).items():
             value = value.to(device=device, dtype=dtype or torch.get_default_dtype())
             self.register_buffer(f"constant_{name}", value, persistent=False)
@@ -237,11 +267,34 @@ class Recurrent(nn.Module):
             shapes["weight_hr"] = (self.proj_size, self.hidden_size)
         return shapes | dict.fromkeys(self.cell.per_unit, (self.hidden_size,))
 
+    @property
+    def _widths(self) -> tuple[int, ...]:
+        """Features of each state where initial states are learnt; empty where they are not."""
+        if not self.learn_initial_state:
+            return ()
+        return (self.output_size, *[self.hidden_size] * (len(self.cell.states) - 1))
+
+    def _start_names(self, suffix: str) -> list[str]:
+        """Names of the learnt initial states of one direction of one layer."""
+        return [f"{s}0{suffix}" for s in self.cell.states] if self.learn_initial_state else []
+
+    def initial_state(self, layer: int, reverse: bool = False) -> State | None:
+        """The state that one direction of one layer begins with, ``(·,)`` each; None for zeros."""
+        if not self.learn_initial_state:
+            return None
+        return tuple(self._own(n) for n in self._start_names(self._suffixes(layer)[reverse]))
+
     def reset_parameters(self) -> None:
-        r"""Draw all weights from U(-1/√H, 1/√H), as torch does; then the cell has its say."""
+        r"""Draw all weights from U(-1/√H, 1/√H), as torch does; then the cell has its say.
+
+        Learnt initial states start at zero.
+        """
         bound = 1 / math.sqrt(self.hidden_size)
+        starts = {n for k in range(self.num_layers) for s in self._suffixes(k)
+                  for n in self._start_names(s)}  # fmt: skip
         for name, parameter in self.named_parameters(recurse=False):
             start = self.cell.per_unit.get(name.partition("_l")[0])
+            start = 0.0 if name in starts else start
             if start is None:
                 nn.init.uniform_(parameter, -bound, bound)
             else:
@@ -342,12 +395,12 @@ class Recurrent(nn.Module):
         return self.noise(rows, batch, self.noise_seed)
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, input: Any, hx: Any = None, lengths: Any = None
+        self, input: Any, hx: Any = None, lengths: Any = None, resets: Any = None
     ) -> tuple[Any, Any]:
         """Run the layers; see the class for shapes."""
         if torch.compiler.is_dynamo_compiling() and not self._fits_a_graph(input, lengths):
-            return self._uncompiled(input, hx, lengths)
-        return self._run(input, hx, lengths)
+            return self._uncompiled(input, hx, lengths, resets)
+        return self._run(input, hx, lengths, resets)
 
     def _fits_a_graph(self, input: Any, lengths: Any) -> bool:
         """Whether torch.compile can take a call as one operator a layer; else the graph breaks."""
@@ -364,11 +417,13 @@ class Recurrent(nn.Module):
     # A graph break, said aloud: a loop unrolled compiles for minutes. torch.compiler.disable would
     # import all of Dynamo with this file, seconds of every start; this is torch's own lazy form.
     @_disable_dynamo
-    def _uncompiled(self, input: Any, hx: Any, lengths: Any) -> tuple[Any, Any]:
-        return self._run(input, hx, lengths)
+    def _uncompiled(self, input: Any, hx: Any, lengths: Any, resets: Any) -> tuple[Any, Any]:
+        return self._run(input, hx, lengths, resets)
 
-    def _run(self, input: Any, hx: Any, lengths: Any) -> tuple[Any, Any]:
+    def _run(self, input: Any, hx: Any, lengths: Any, resets: Any) -> tuple[Any, Any]:
         arranged = self._arranged(input, hx, lengths)
+        if resets is not None:
+            arranged.resets = check_resets(self, resets, input)
         rows = arranged.rows(input)
         if not arranged.is_traced and not arranged.steps:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
@@ -409,6 +464,10 @@ class Recurrent(nn.Module):
     def _starts(self, x: Tensor, arranged: Arrangement, hx: Tensor | State | None) -> list[State]:
         """The state before the first step, per layer and direction: as given, or zeros."""
         count = self.num_layers * self.num_directions
+        if hx is None and self.learn_initial_state:
+            keys = [(k, r) for k in range(self.num_layers) for r in (False, True)]
+            learnt = [self.initial_state(k, r) or () for k, r in keys[:: 3 - self.num_directions]]
+            return [tuple(s.expand(arranged.batch, -1) for s in start) for start in learnt]
         if hx is None:
             like = next(self.parameters()) if is_codes(x) else x
             # Nothing writes into them.
@@ -446,13 +505,15 @@ class Recurrent(nn.Module):
         last: list[State] = []
         run = self._in_graph if arranged.is_traced else self._now
         noise = self._draws(x, arranged)
+        ways = (False, True)[: self.num_directions]
+        begins = [arranged.begins(reverse) for reverse in ways]
         for layer in range(self.num_layers):
             if layer:
                 x = F.dropout(x, self.dropout, self.training)
             directions = []
-            for reverse in (False, True)[: self.num_directions]:
-                weights = self.weights(layer, reverse, next(noise))
-                hidden, final = run(x, weights, starts[len(last)], arranged, layer, reverse)
+            for reverse in ways:
+                weights, own = self.weights(layer, reverse, next(noise)), starts[len(last)]
+                hidden, final = run(x, weights, own, arranged, layer, reverse, begins[reverse])
                 directions.append(hidden)
                 last.append(final)
             x = torch.cat(directions, -1) if self.bidirectional else directions[0]
@@ -466,6 +527,7 @@ class Recurrent(nn.Module):
         arranged: Arrangement,
         layer: int,
         reverse: bool,
+        begins: Tensor | None,
     ) -> tuple[Tensor, State]:
         """One layer in one direction."""
         call = ScanCall(
@@ -474,11 +536,13 @@ class Recurrent(nn.Module):
             weights,
             state,
             Layout(arranged.batch_sizes, reverse),
+            begins,
+            None if begins is None else self.initial_state(layer, reverse),
             clip=self.loop_clip,
             on_tap=self._tap_of(layer, reverse),
             backend=self.backend,
         )
-        return scan_in_segments(call, Cuts(self.truncate, self.checkpoint))
+        return scan_in_segments(call, Cuts(self.truncate, self.checkpoint, self.burn_in))
 
     def _in_graph(
         self,
@@ -488,6 +552,7 @@ class Recurrent(nn.Module):
         arranged: Arrangement,
         layer: int,
         reverse: bool,
+        begins: Tensor | None,
     ) -> tuple[Tensor, State]:
         """The same as one operator of a graph that torch makes, every size free."""
         if self.truncate is not None and self.training:
@@ -501,7 +566,9 @@ class Recurrent(nn.Module):
         else:
             text = self._cell_text
             text += f' {{"backend": "{self.backend}"}}' if self.backend else ""
-        return scan_in_graph(text, x, weights, state, reverse, arranged.open_sizes)
+        start = None if begins is None else self.initial_state(layer, reverse)
+        sizes = arranged.open_sizes
+        return scan_in_graph(text, x, weights, state, reverse, sizes, begins, start)
 
     def _without_values(self, x: Tensor, starts: list[State]) -> tuple[Tensor, State]:
         """Output and state where there is nothing to compute: no rows, or the meta device."""
@@ -525,7 +592,8 @@ class Recurrent(nn.Module):
         return self.__dict__ | {"on_tap": None, "fixed_noise": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        nn.Module.__setstate__(self, state)
+        # What was pickled before there were such options has them not.
+        nn.Module.__setstate__(self, {"learn_initial_state": False, "burn_in": 0} | state)
         self._cell_text = operator_text(self.cell)  # which may hold in one process alone
 
     def extra_repr(self) -> str:
@@ -541,6 +609,8 @@ class Recurrent(nn.Module):
             "bidirectional": False,
             "truncate": None,
             "checkpoint": False,
+            "learn_initial_state": False,
+            "burn_in": 0,
         }
         parts += [f"{n}={getattr(self, n)}" for n, d in defaults.items() if getattr(self, n) != d]
         return ", ".join(parts)

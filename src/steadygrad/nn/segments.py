@@ -21,20 +21,27 @@ class Cuts:
             from there to the steps before. None for never.
         checkpoint: Whether to keep only about every sqrt(T)-th state and run the steps in
             between once more in the backward pass.
+        burn_in: Steps at the beginning that are run without a gradient.
 
     Raises:
-        ValueError: ``truncate`` is neither None nor a whole number of at least one step.
+        ValueError: ``truncate`` is neither None nor a whole number of at least one step, or
+            ``burn_in`` is not a whole number of at least none.
         TypeError: ``checkpoint`` is not a bool.
     """
 
     truncate: int | None = None
     checkpoint: bool = False
+    burn_in: int = 0
 
     def __post_init__(self) -> None:
         steps = self.truncate
         if steps is not None and (type(steps) is not int or steps < 1):
             raise ValueError(
                 f"truncate: expected None or a whole number of steps, at least 1, got {steps!r}"
+            )
+        if type(self.burn_in) is not int or self.burn_in < 0:
+            raise ValueError(
+                f"burn_in: expected a whole number of steps, at least 0, got {self.burn_in!r}"
             )
         if not isinstance(self.checkpoint, bool):
             raise TypeError(
@@ -48,11 +55,15 @@ class Cuts:
             found.update(range(0, steps, self.truncate))
         if self.checkpoint:
             found.update(range(0, steps, isqrt(steps)))
+        if self.burn_in:
+            found.add(self.burn_in)
         return sorted(found)
 
     def sever(self, start: int) -> bool:
         """Whether the gradient is cut where a piece begins; never before the first."""
-        return self.truncate is not None and start > 0 and start % self.truncate == 0
+        if start == 0:
+            return False
+        return start == self.burn_in or (self.truncate is not None and not start % self.truncate)
 
 
 def scan_in_segments(call: ScanCall, cuts: Cuts) -> tuple[Tensor, State]:
@@ -66,11 +77,19 @@ def scan_in_segments(call: ScanCall, cuts: Cuts) -> tuple[Tensor, State]:
         cuts, call = replace(cuts, checkpoint=False), replace(call, on_tap=None)
     x, weights, state, layout, on_tap = call.x, call.weights, call.state, call.layout, call.on_tap
     steps = len(layout.batch_sizes)
-    starts = cuts.starts(steps) if torch.is_grad_enabled() else [0]
+    is_trained = torch.is_grad_enabled()
+    if is_trained and cuts.burn_in >= steps:
+        raise ValueError(
+            f"burn_in: expected sequences longer than the {cuts.burn_in} steps that are run "
+            f"without a gradient, got {steps}; run shorter ones under torch.no_grad(), or set "
+            "layer.burn_in = 0"
+        )
+    starts = cuts.starts(steps) if is_trained else [0]
     if len(starts) == 1 and not cuts.checkpoint:
         return scan(call)
     noise = weights.noise
     names, flat = (list(part) for part in zip(*replace(weights, noise={}).flat(), strict=True))
+    flat += call.start or ()
     joint = JointTap(layout, on_tap) if on_tap else None
     if joint:
         x, *rest = joint.gathered(x, *flat, *state)
@@ -81,7 +100,11 @@ def scan_in_segments(call: ScanCall, cuts: Cuts) -> tuple[Tensor, State]:
     whole = state[0].new_empty(len(x), state[0].shape[1]) if cuts.checkpoint else None
     ran = 0
     # One split instead of many slices: each slice would send back a gradient of the whole length.
-    rows = dict(zip(sorted(p for p, _ in pieces), _split(x, pieces), strict=True))
+    order = sorted(p for p, _ in pieces)
+    rows = dict(zip(order, _split(x, pieces), strict=True))
+    none = [None] * len(pieces)
+    begins = none if call.resets is None else _split(call.resets, pieces)
+    resets = dict(zip(order, begins, strict=True))
     for start, (begin, piece) in zip(starts, pieces, strict=True):
         observer = joint.piece(begin) if joint else None
         heard = {name: _noise_of(value, layout, begin, piece) for name, value in noise.items()}
@@ -92,16 +115,30 @@ def scan_in_segments(call: ScanCall, cuts: Cuts) -> tuple[Tensor, State]:
             piece: Layout = piece,
             observer: OnTap | None = observer,
             heard: dict[str, Tensor] = heard,
+            resets: Tensor | None = resets[begin],
         ) -> tuple[Tensor, ...]:
-            own, before = Weights.from_flat(names, rest[: len(names)]), rest[len(names) :]
-            own = replace(own, noise=heard)
-            part = replace(call, x=x, weights=own, state=before, layout=piece, on_tap=observer)
+            own = replace(Weights.from_flat(names, rest[: len(names)]), noise=heard)
+            part = replace(
+                call,
+                x=x,
+                weights=own,
+                state=rest[len(flat) :],
+                layout=piece,
+                resets=resets,
+                start=rest[len(names) : len(flat)] or None,
+                on_tap=observer,
+            )
             out, after = scan(part)
             return out, *after
 
         severed = min(ran, piece.batch) if cuts.sever(start) else 0
         given = (rows[begin], *flat, *(_entering(s, piece.batch, severed) for s in state))
-        if whole is None:
+        if start < cuts.burn_in:
+            with torch.no_grad():
+                out, *after = run(*given)
+                if whole is not None:
+                    out = whole.narrow(0, layout.offsets[begin], piece.rows).copy_(out)
+        elif whole is None:
             out, *after = run(*given)
         else:
             place = whole.narrow(0, layout.offsets[begin], piece.rows)

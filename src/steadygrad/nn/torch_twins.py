@@ -15,7 +15,7 @@ from steadygrad.nn.checks import refuse_unknown
 from steadygrad.nn.recurrent import Recurrent
 
 Lengths = Tensor | Sequence[int] | None
-
+Resets = PackedSequence | None
 
 Pair = tuple[Tensor, Tensor]
 
@@ -65,12 +65,20 @@ class _DropIn(Recurrent, nn.RNNBase):
     def to_torch(self) -> Any:
         """Build torch's layer of the same name with copies of the weights.
 
-        What bounds or cuts the gradient here (``loop_clip``, ``truncate``, ``checkpoint``) torch's
-        layers do not have: the values are the same, the gradient then is the whole one.
+        What bounds or cuts the gradient here (``loop_clip``, ``truncate``, ``checkpoint``,
+        ``burn_in``) torch's layers do not have: the values are the same, the gradient then is the
+        whole one.
 
         Raises:
-            ValueError: torch has no such layer: an RNN with the sigmoid.
+            ValueError: torch has no such layer: an RNN with the sigmoid, or an initial state that
+                is learnt.
         """
+        if self.learn_initial_state:
+            raise ValueError(
+                f"torch.nn.{type(self).__name__} has no learnt initial state: it would begin at "
+                "zeros and compute something else. Copy the weights into a layer without "
+                "learn_initial_state, and hand the states in as hx"
+            )
         if self.mode not in _TORCH_MODES:
             raise ValueError(f"torch.nn.RNN has no {self.mode.removeprefix('RNN_').lower()}")
         named: dict[str, Any] = {}
@@ -125,13 +133,13 @@ class RNN(_DropIn):
         bidirectional: Whether a second scan runs from the last time step to the first.
         device: Where the weights are made.
         dtype: Of the weights.
-        backend, truncate, checkpoint: As `steadygrad.Recurrent`.
+        backend, truncate, checkpoint, learn_initial_state, burn_in: As `steadygrad.Recurrent`.
 
     Shapes:
         Input ``(T, B, I)``, with ``batch_first`` ``(B, T, I)``, unbatched ``(T, I)``, or a
         `PackedSequence`; ``hx`` ``(L*D, B, H)``, zeros if not given. Output ``(T, B, D*H)`` and the
         last state ``(L*D, B, H)``, with ``D`` directions. See `steadygrad.Recurrent` for codes of
-        symbols, ``lengths`` and autocast.
+        symbols, ``lengths``, ``resets`` and autocast.
     """
 
     @refuse_unknown
@@ -151,6 +159,8 @@ class RNN(_DropIn):
         backend: str | None = None,
         truncate: int | None = None,
         checkpoint: bool = False,
+        learn_initial_state: bool = False,
+        burn_in: int = 0,
     ) -> None:
         super().__init__(
             Elman(nonlinearity),
@@ -166,6 +176,8 @@ class RNN(_DropIn):
             backend=backend,
             truncate=truncate,
             checkpoint=checkpoint,
+            learn_initial_state=learn_initial_state,
+            burn_in=burn_in,
         )
         self.mode = f"RNN_{nonlinearity.upper()}"
 
@@ -177,15 +189,17 @@ class RNN(_DropIn):
 
     @overload
     def forward(
-        self, input: Tensor, hx: Tensor | None = None, lengths: Lengths = None
+        self, input: Tensor, hx: Tensor | None = None, lengths: Lengths = None, resets: Tensor | None = None
     ) -> tuple[Tensor, Tensor]: ...
     @overload
     def forward(
-        self, input: PackedSequence, hx: Tensor | None = None, lengths: None = None
+        self, input: PackedSequence, hx: Tensor | None = None, lengths: None = None, resets: Resets = None
     ) -> tuple[PackedSequence, Tensor]: ...
-    def forward(self, input: Any, hx: Any = None, lengths: Any = None) -> tuple[Any, Any]:
+    def forward(
+        self, input: Any, hx: Any = None, lengths: Any = None, resets: Any = None
+    ) -> tuple[Any, Any]:
         """Run the layers; see the class for shapes."""
-        return super().forward(input, hx, lengths)
+        return super().forward(input, hx, lengths, resets)
 
 
 @final
@@ -213,14 +227,14 @@ class LSTM(_DropIn):
         proj_size: If positive, h is projected to so many features.
         device: Where the weights are made.
         dtype: Of the weights.
-        backend, truncate, checkpoint: As `steadygrad.Recurrent`.
+        backend, truncate, checkpoint, learn_initial_state, burn_in: As `steadygrad.Recurrent`.
 
     Shapes:
         Input ``(T, B, I)``, with ``batch_first`` ``(B, T, I)``, unbatched ``(T, I)``, or a
         `PackedSequence`; ``hx`` is ``(h, c)``, ``(L*D, B, P)`` and ``(L*D, B, H)``, zeros if not
         given. Output ``(T, B, D*P)`` and the last ``(h, c)``, with ``D`` directions and
         ``P = proj_size or hidden_size``. See `steadygrad.Recurrent` for codes of symbols,
-        ``lengths`` and autocast.
+        ``lengths``, ``resets`` and autocast.
 
     Example:
         >>> output, (h, c) = LSTM(3, 8, batch_first=True)(torch.randn(4, 20, 3))
@@ -249,6 +263,8 @@ class LSTM(_DropIn):
         backend: str | None = None,
         truncate: int | None = None,
         checkpoint: bool = False,
+        learn_initial_state: bool = False,
+        burn_in: int = 0,
     ) -> None:
         super().__init__(
             LSTMCell(),
@@ -265,20 +281,24 @@ class LSTM(_DropIn):
             backend,
             truncate,
             checkpoint,
+            learn_initial_state,
+            burn_in,
         )
         self.mode = "LSTM"
 
     @overload
     def forward(
-        self, input: Tensor, hx: Pair | None = None, lengths: Lengths = None
+        self, input: Tensor, hx: Pair | None = None, lengths: Lengths = None, resets: Tensor | None = None
     ) -> tuple[Tensor, Pair]: ...
     @overload
     def forward(
-        self, input: PackedSequence, hx: Pair | None = None, lengths: None = None
+        self, input: PackedSequence, hx: Pair | None = None, lengths: None = None, resets: Resets = None
     ) -> tuple[PackedSequence, Pair]: ...
-    def forward(self, input: Any, hx: Any = None, lengths: Any = None) -> tuple[Any, Any]:
+    def forward(
+        self, input: Any, hx: Any = None, lengths: Any = None, resets: Any = None
+    ) -> tuple[Any, Any]:
         """Run the layers; see the class for shapes."""
-        return super().forward(input, hx, lengths)
+        return super().forward(input, hx, lengths, resets)
 
 
 @final
@@ -305,13 +325,13 @@ class GRU(_DropIn):
         bidirectional: Whether a second scan runs from the last time step to the first.
         device: Where the weights are made.
         dtype: Of the weights.
-        backend, truncate, checkpoint: As `steadygrad.Recurrent`.
+        backend, truncate, checkpoint, learn_initial_state, burn_in: As `steadygrad.Recurrent`.
 
     Shapes:
         Input ``(T, B, I)``, with ``batch_first`` ``(B, T, I)``, unbatched ``(T, I)``, or a
         `PackedSequence`; ``hx`` ``(L*D, B, H)``, zeros if not given. Output ``(T, B, D*H)`` and the
         last state ``(L*D, B, H)``, with ``D`` directions. See `steadygrad.Recurrent` for codes of
-        symbols, ``lengths`` and autocast.
+        symbols, ``lengths``, ``resets`` and autocast.
     """
 
     @refuse_unknown
@@ -330,6 +350,8 @@ class GRU(_DropIn):
         backend: str | None = None,
         truncate: int | None = None,
         checkpoint: bool = False,
+        learn_initial_state: bool = False,
+        burn_in: int = 0,
     ) -> None:
         super().__init__(
             GRUCell(),
@@ -345,17 +367,21 @@ class GRU(_DropIn):
             backend=backend,
             truncate=truncate,
             checkpoint=checkpoint,
+            learn_initial_state=learn_initial_state,
+            burn_in=burn_in,
         )
         self.mode = "GRU"
 
     @overload
     def forward(
-        self, input: Tensor, hx: Tensor | None = None, lengths: Lengths = None
+        self, input: Tensor, hx: Tensor | None = None, lengths: Lengths = None, resets: Tensor | None = None
     ) -> tuple[Tensor, Tensor]: ...
     @overload
     def forward(
-        self, input: PackedSequence, hx: Tensor | None = None, lengths: None = None
+        self, input: PackedSequence, hx: Tensor | None = None, lengths: None = None, resets: Resets = None
     ) -> tuple[PackedSequence, Tensor]: ...
-    def forward(self, input: Any, hx: Any = None, lengths: Any = None) -> tuple[Any, Any]:
+    def forward(
+        self, input: Any, hx: Any = None, lengths: Any = None, resets: Any = None
+    ) -> tuple[Any, Any]:
         """Run the layers; see the class for shapes."""
-        return super().forward(input, hx, lengths)
+        return super().forward(input, hx, lengths, resets)

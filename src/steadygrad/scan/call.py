@@ -25,8 +25,10 @@ class ScanCall:
         weights: Weights of this direction.
         state: State before the first step, one ``(B, ·)`` tensor per name in ``cell.states``.
         layout: Which rows take part at which time step, and the direction.
-        resets: ``(T, B)`` bool: before step t the state of row b is set to its start. No back end
-            does this yet, and each refuses it.
+        resets: ``(N,)`` bool, in the order of `layout`, or None: before such a step the state of
+            its row is set to `start`. No gradient passes to the steps before.
+        start: The state that a reset sets, one ``(·,)`` tensor per name in ``cell.states``; None
+            for zeros.
         clip: A bound on the gradient inside the backward loop.
         on_tap: Called in every backward pass with the norms of the gradient at each time step.
         backend: A back end by name, or ``"auto"``; None for the variable ``STEADYGRAD_BACKEND``
@@ -39,6 +41,7 @@ class ScanCall:
     state: State
     layout: Layout
     resets: Tensor | None = None
+    start: State | None = None
     clip: LoopClip | None = None
     on_tap: OnTap | None = None
     backend: str | None = None
@@ -76,11 +79,18 @@ class ScanCall:
         """What the steps read beside gates and states; see `Weights.per_step`."""
         return self.weights.per_step(self.cell, self.layout)
 
+    def reset_state(self) -> State:
+        """What a reset sets, one ``(·,)`` tensor a state."""
+        return self.start or tuple(s.new_zeros(s.shape[1:]) for s in self.state)
+
     def split(self) -> "tuple[Frame, tuple[Tensor, ...]]":
         """The tensors, and all the rest, which puts them together again."""
-        pairs = [("x", self.x), *self.weights.flat(), *(("state", s) for s in self.state)]
+        pairs = [("x", self.x), *self.weights.flat()]
+        if self.resets is not None:
+            pairs += [("resets", self.resets), *(("start", s) for s in self.start or ())]
+        pairs += [("state", s) for s in self.state]
         names, tensors = zip(*pairs, strict=True)
-        kept = (self.cell, self.layout, self.resets, self.clip, self.on_tap, self.backend)
+        kept = (self.cell, self.layout, self.clip, self.on_tap, self.backend)
         return Frame(*kept, names), tensors
 
 
@@ -90,15 +100,15 @@ class Frame:
 
     Autograd has to be given the tensors one by one, and hands them back one by one: only what goes
     through its hands is seen by hooks on saved tensors (checkpointing, offloading) and by the check
-    against changes in place. `resets` is no part of what is differentiated.
+    against changes in place.
 
     Attributes:
-        names: Which weight each tensor is: ``x`` first, ``state`` for each initial state last.
+        names: What each tensor is: ``x`` first, then the weights, ``resets`` and ``start`` where
+            there are any, and ``state`` for each initial state last.
     """
 
     cell: Cell
     layout: Layout
-    resets: Tensor | None
     clip: LoopClip | None
     on_tap: OnTap | None
     backend: str | None
@@ -107,14 +117,19 @@ class Frame:
     def call(self, tensors: Sequence[Tensor]) -> ScanCall:
         """Undo `ScanCall.split`."""
         last = len(self.names) - len(self.cell.states)
-        weights = Weights.from_flat(self.names[1:last], tensors[1:last])
+        resets, start, end = None, None, last
+        if "resets" in self.names:
+            end = self.names.index("resets")
+            resets, start = tensors[end], tuple(tensors[end + 1 : last]) or None
+        weights = Weights.from_flat(self.names[1:end], tensors[1:end])
         return ScanCall(
             self.cell,
             tensors[0],
             weights,
             tuple(tensors[last:]),
             self.layout,
-            self.resets,
+            resets,
+            start,
             self.clip,
             self.on_tap,
             self.backend,

@@ -57,6 +57,13 @@ class Rescaler:
         self.exponents[:rows] += move
         return [scale(g, move) for g in grads]
 
+    def forget(self, rows: Tensor) -> None:
+        """Bring the first rows, where the mask says so, back to scale one: they became zero.
+
+        At the scale of a gradient that is gone, what comes from outside could be flushed to zero.
+        """
+        self.exponents[: len(rows)].masked_fill_(rows, 0)
+
     def true(self, grad: Tensor) -> Tensor:
         """Bring a scaled gradient, ``(rows, ·)``, to its true size: 0 or inf if out of range."""
         return scale(grad, -self.exponents[: grad.shape[0]]) if self.used else grad

@@ -70,15 +70,21 @@ class Gradients:
         by_name: Of ``x`` and of the weights, by the names of `Weights`.
         per_unit: Of the per-unit parameters, in the order of ``cell.per_unit``.
         state: Of the state before the first step.
+        start: Of the state that resets set, summed over all of them.
     """
 
     by_name: dict[str, Tensor]
     per_unit: tuple[Tensor, ...]
     state: tuple[Tensor, ...]
+    start: tuple[Tensor, ...] = ()
 
     def in_order(self, names: Sequence[str], needed: Sequence[bool]) -> tuple[Tensor | None, ...]:
         """One gradient for each tensor that needs one, in the order of the tensors."""
-        several = {"state": iter(self.state), "unit": iter(self.per_unit)}
+        several = {
+            "state": iter(self.state),
+            "start": iter(self.start),
+            "unit": iter(self.per_unit),
+        }
         placed: list[Tensor | None] = []
         for name, need in zip(names, needed, strict=True):
             own = several.get(name)
@@ -142,7 +148,8 @@ class Backend(ABC):
             call: As in `forward`.
             saved: What `forward` saved.
             grads: What arrives from outside.
-            wanted: Whose gradients are asked for: names of `Weights.flat`, ``x`` and ``state``.
+            wanted: Whose gradients are asked for: names of `Weights.flat`, ``x``, ``start`` and
+                ``state``.
         """
 
     def saved_shapes(self, call: ScanCall) -> Mapping[str, tuple[int, ...]] | None:
@@ -163,7 +170,3 @@ class Backend(ABC):
     def stepper(self, cell: Cell, weights: Weights, batch: int) -> Stepper | None:
         """A faster way than `forward` to take single steps of ``batch`` rows, if there is one."""
         return None
-
-
-RESETS = "it cannot reset the state within a sequence"
-"""What a back end says that does not know `ScanCall.resets`."""

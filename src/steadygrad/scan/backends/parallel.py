@@ -9,7 +9,6 @@ from torch import Tensor
 from steadygrad.cells import Cell, Gates, Named, PerUnit, State
 from steadygrad.scan.backends import weight_gradients
 from steadygrad.scan.backends.base import (
-    RESETS,
     Backend,
     ForwardPass,
     Gradients,
@@ -46,12 +45,12 @@ class Parallel(Backend):
             return "it does not project h"
         if len(call.cell.states) > 1 and call.dtype not in (torch.float32, torch.float64):
             return "memories that may be complex need float32 or float64"
-        return RESETS if call.resets is not None else None
+        return None
 
     def forward(self, call: ScanCall, keep: bool) -> ForwardPass:
         projected = call.projected()
         decay, drive = _terms(call, projected, call.weights.per_unit)
-        memories = linear_recurrence(decay, drive, _start(call, decay))
+        memories = _solved(call, decay, drive)
         hidden, final = _results(call, projected, call.weights.per_unit, memories)
         # Of their own: each may be a view of all the memories.
         final = tuple(part.clone() for part in final)
@@ -75,30 +74,36 @@ class Parallel(Backend):
             read_off[:, :, 0] = _in_order(layout.pad(at_hidden, 0.0), layout)
             pre, units = None, None
         outside = torch.cat([read_off[:-1], (read_off[-1] + at_end).unsqueeze(0)])
-        total = total_gradient(decay, outside)
-        before = torch.cat([_start(call, decay).unsqueeze(0), memories[:-1]])
+        begins = _begins(call)
+        total = total_gradient(decay, outside, begins)
+        before = torch.cat([_memories(call.state, call, decay).unsqueeze(0), memories[:-1]])
+        if begins is not None:
+            before = torch.where(begins, _memories(call.reset_state(), call, decay), before)
         through = _through_terms(call, kept["projected"], total * before.conj(), total)
         pre = through[0] if pre is None else pre + through[0]
         units = through[1] if units is None else _sums(units, through[1])
         if call.on_tap:
             # What reaches a memory through the h read off it counts at h.
-            shown = total if not _reads(call.cell) else _handed_on(decay, total, at_end)
+            shown = total if not _reads(call.cell) else _handed_on(decay, total, at_end, begins)
             seen = [_steps(layout, part) for part in _parts(shown)]
             if _reads(call.cell):
                 seen.insert(0, _steps(layout, _in_order(layout.pad(at_hidden, 0.0), layout)))
             call.on_tap(tap(layout, call.cell.states, call.cell.gates, seen, pre, None))
-        start = _parts(decay[0].conj() * total[0])
-        if _reads(call.cell):
-            start = (torch.zeros_like(call.state[0]), *start)
+        back = decay.conj() * total
+        if begins is None:
+            at_state, at_start = back[0], None
+        else:
+            at_state = back[0].masked_fill(begins[0], 0)
+            at_start = back.masked_fill(~begins, 0).sum((0, 1))
         by_name = weight_gradients.of_input(call, pre, wanted)
         by_name |= weight_gradients.of_recurrence(call, {}, {}, wanted)  # it has no products
-        return Gradients(by_name, units, start)
+        start = () if at_start is None else _of_states(call, _parts(at_start))
+        return Gradients(by_name, units, _of_states(call, _parts(at_state)), start)
 
     def differentiable(self, call: ScanCall) -> tuple[Tensor, State]:
         projected, units = call.projected(), call.weights.per_unit
         decay, drive = _terms(call, projected, units)
-        memories = linear_recurrence(decay, drive, _start(call, decay))
-        return _results(call, projected, units, memories)
+        return _results(call, projected, units, _solved(call, decay, drive))
 
 
 def _reads(cell: Cell) -> bool:
@@ -131,12 +136,35 @@ def _terms(call: ScanCall, projected: Tensor, units: Sequence[Tensor]) -> tuple[
     return _in_order(layout.pad(decay, 1.0), layout), _in_order(layout.pad(drive, 0.0), layout)
 
 
-def _start(call: ScanCall, like: Tensor) -> Tensor:
-    """The memories before the first step, ``(B, M, H)``."""
-    held = call.state[1:] if _reads(call.cell) else call.state
+def _solved(call: ScanCall, decay: Tensor, drive: Tensor) -> Tensor:
+    """The memories after every step."""
+    begins = _begins(call)
+    if begins is not None:
+        anew = decay * _memories(call.reset_state(), call, decay)
+        drive = torch.where(begins, drive + anew, drive)
+    return linear_recurrence(decay, drive, _memories(call.state, call, decay), begins)
+
+
+def _begins(call: ScanCall) -> Tensor | None:
+    """``(T, B, 1, 1)``: where the memories begin anew, in the order of the scan."""
+    if call.resets is None:
+        return None
+    return _in_order(call.layout.pad(call.resets, False), call.layout)[..., None, None]
+
+
+def _memories(state: State, call: ScanCall, like: Tensor) -> Tensor:
+    """The memories ``(..., M, H)`` of a state, each ``(..., H)``."""
+    held = state[1:] if _reads(call.cell) else state
     if not like.is_complex():
-        return torch.stack(held, 1)
-    return torch.complex(torch.stack(held[::2], 1), torch.stack(held[1::2], 1))
+        return torch.stack(held, -2)
+    return torch.complex(torch.stack(held[::2], -2), torch.stack(held[1::2], -2))
+
+
+def _of_states(call: ScanCall, memories: State) -> State:
+    """Gradients at all states from those at the memories: at an h that is read off, none."""
+    if not _reads(call.cell):
+        return memories
+    return (torch.zeros_like(memories[0]), *memories)
 
 
 def _parts(memories: Tensor) -> State:
@@ -170,9 +198,14 @@ def _at_end(call: ScanCall, final: tuple[Tensor | None, ...], like: Tensor) -> T
     return torch.complex(torch.stack(parts[::2], 1), torch.stack(parts[1::2], 1))
 
 
-def _handed_on(decay: Tensor, total: Tensor, at_end: Tensor) -> Tensor:
+def _handed_on(
+    decay: Tensor, total: Tensor, at_end: Tensor, begins: Tensor | None
+) -> Tensor:
     """The gradient at the memories that comes from the next step, or from behind the last."""
-    return torch.cat([decay[1:].conj() * total[1:], at_end.unsqueeze(0)])
+    back = decay[1:].conj() * total[1:]
+    if begins is not None:
+        back = back.masked_fill(begins[1:], 0)
+    return torch.cat([back, at_end.unsqueeze(0)])
 
 
 def _through_reading(

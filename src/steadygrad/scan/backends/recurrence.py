@@ -13,6 +13,7 @@ def linear_recurrence(
     decay: Tensor,
     drive: Tensor,
     initial: Tensor | None = None,
+    begins: Tensor | None = None,
 ) -> Tensor:
     r"""Solve :math:`s_t = a_t \odot s_{t-1} + b_t` for all t in about :math:`2 \log_2 T` steps.
 
@@ -25,6 +26,8 @@ def linear_recurrence(
         decay: :math:`a_t`, ``(T, ...)``, real or complex.
         drive: :math:`b_t`, of the same shape and dtype.
         initial: :math:`s_0`, of the shape of one step; zeros if not given.
+        begins: ``(T, ...)`` bool, of as many axes as ``decay``, broadcast to it: where
+            :math:`s_t = b_t`, whatever came before, and be it infinite or NaN.
 
     Returns:
         :math:`s_1, \dots, s_T`, ``(T, ...)``.
@@ -47,48 +50,66 @@ def linear_recurrence(
             f"linear_recurrence: expected an initial state {tuple(drive.shape[1:])}, got "
             f"{tuple(initial.shape)}"
         )
-    solved: Any = _Recurrence.apply(decay, drive, initial)
+    solved: Any = _Recurrence.apply(decay, drive, initial, begins)
     return solved
 
 
-def total_gradient(decay: Tensor, outside: Tensor) -> Tensor:
+def total_gradient(decay: Tensor, outside: Tensor, begins: Tensor | None = None) -> Tensor:
     r"""Gradient at every :math:`s_t`, given the part ``(T, ...)`` that does not come from s_{t+1}.
 
     :math:`g_t = o_t + \bar a_{t+1} g_{t+1}`: the recurrence itself, in reverse.
     """
     passing = torch.cat([decay[1:], torch.zeros_like(decay[:1])]).conj().resolve_conj()
-    return linear_recurrence(passing.flip(0), outside.flip(0)).flip(0)
+    if begins is not None:  # nothing comes from a step that begins anew
+        begins = torch.cat([begins[1:], torch.zeros_like(begins[:1])]).flip(0)
+    return linear_recurrence(passing.flip(0), outside.flip(0), begins=begins).flip(0)
 
 
 class _Recurrence(torch.autograd.Function):
-    """``(decay, drive, initial) -> states``; differentiable again and again."""
+    """``(decay, drive, initial, begins) -> states``; differentiable again and again."""
 
     @staticmethod
-    def forward(ctx: Any, decay: Tensor, drive: Tensor, initial: Tensor) -> Tensor:
-        states = _solve(decay, torch.cat([(decay[0] * initial + drive[0]).unsqueeze(0), drive[1:]]))
-        ctx.save_for_backward(decay, initial, states)
+    def forward(
+        ctx: Any, decay: Tensor, drive: Tensor, initial: Tensor, begins: Tensor | None
+    ) -> Tensor:
+        first = _onto(drive[0], decay[0], initial, None if begins is None else begins[0])
+        states = _solve(decay, torch.cat([first.unsqueeze(0), drive[1:]]), begins)
+        ctx.save_for_backward(decay, initial, states, begins)
         return states
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        decay, initial, states = ctx.saved_tensors
-        total = total_gradient(decay, grads[0])
+        decay, initial, states, begins = ctx.saved_tensors
+        total = total_gradient(decay, grads[0], begins)
         before = torch.cat([initial.unsqueeze(0), states[:-1]])
-        return total * before.conj(), total, decay[0].conj() * total[0]
+        at_decay, at_initial = total * before.conj(), decay[0].conj() * total[0]
+        if begins is not None:
+            at_decay = at_decay.masked_fill(begins, 0)
+            at_initial = at_initial.masked_fill(begins[0], 0)
+        return at_decay, total, at_initial, None
 
 
-def _solve(decay: Tensor, drive: Tensor) -> Tensor:
+def _onto(drive: Tensor, decay: Tensor, before: Tensor, begins: Tensor | None) -> Tensor:
+    """One step further; where it begins anew, the drive alone."""
+    after = torch.addcmul(drive, decay, before)
+    return after if begins is None else torch.where(begins, drive, after)
+
+
+def _solve(decay: Tensor, drive: Tensor, begins: Tensor | None) -> Tensor:
     """The states that begin at ``drive[0]``; ``decay[0]`` is not used."""
     steps = len(drive)
+    at = (lambda s: None) if begins is None else begins.__getitem__
     if steps <= SHORT:
         states = [drive[0]]
         for t in range(1, steps):
-            states.append(torch.addcmul(drive[t], decay[t], states[-1]))
+            states.append(_onto(drive[t], decay[t], states[-1], at(t)))
         return torch.stack(states)
-    first, second = decay[0 : steps - 1 : 2], decay[1::2]
-    odd = _solve(second * first, torch.addcmul(drive[1::2], second, drive[0 : steps - 1 : 2]))
+    even, after, uneven = slice(0, steps - 1, 2), slice(2, None, 2), slice(1, None, 2)
+    pairs = None if begins is None else begins[even] | begins[uneven]
+    joined = _onto(drive[uneven], decay[uneven], drive[even], at(uneven))
+    odd = _solve(decay[uneven] * decay[even], joined, pairs)
     states = torch.empty_like(drive)
     states[1::2] = odd
     states[0] = drive[0]
-    states[2::2] = torch.addcmul(drive[2::2], decay[2::2], odd[: (steps - 1) // 2])
+    states[2::2] = _onto(drive[after], decay[after], odd[: (steps - 1) // 2], at(after))
     return states

@@ -52,9 +52,14 @@ def replay(call: ScanCall) -> tuple[Tensor, tuple[Tensor, ...]]:
         (rows_read if name.startswith("n.") else units_read)[name[2:]] = value
     hidden: list[Tensor] = []
     current = list(call.state)
+    anew = () if call.resets is None else call.reset_state()
     for offset, rows in layout.steps():
-        before = [_clipped(c[:rows], recurrent) for c in current]
         here = slice(offset, offset + rows)
+        before = [c[:rows] for c in current]
+        if call.resets is not None:
+            begins = call.resets[here, None]
+            before = [torch.where(begins, a, c) for a, c in zip(anew, before, strict=True)]
+        before = [_clipped(c, recurrent) for c in before]
         x_t = {n: (v[here] if v.dim() == 2 else v.expand(rows, size)) for n, v in rows_read.items()}
         cell_state = cell.step(
             Named("gate", x_t),

@@ -10,7 +10,7 @@ from steadygrad.scan.operators.kernels import OPERATORS
 from steadygrad.scan.operators.schema import LIBRARY, names_of, states_in
 
 Dim = int | None
-OF_ROWS = ("x", "state")
+OF_ROWS = ("x", "resets", "state")
 
 
 def _folds(names: str, sizes: Tensor | None, dims: Sequence[Dim]) -> bool:
@@ -66,6 +66,7 @@ def _folded(
 ) -> list[Tensor]:
     fold: dict[str, Callable[[Tensor, Dim], Tensor]] = {
         "x": lambda v, d: _fold_rows(v, d, count, batch),
+        "resets": lambda v, d: _fold_rows(v, d, count, batch),
         "state": lambda v, d: _fold_states(v, d, count),
     }
     triples = zip(names_of(names), tensors, dims, strict=True)

@@ -46,6 +46,8 @@ def scan_in_graph(
     state: State,
     reverse: bool = False,
     sizes: Tensor | None = None,
+    resets: Tensor | None = None,
+    start: State | None = None,
 ) -> tuple[Tensor, State]:
     """Run a cell over time by the operator.
 
@@ -56,6 +58,8 @@ def scan_in_graph(
         state: State before the first step, ``(B, ·)`` each.
         reverse: Whether the steps are taken from the last to the first.
         sizes: Rows at each time step, int64 on the CPU; None if all rows take part in all steps.
+        resets: As of `ScanCall.resets`.
+        start: As of `ScanCall.start`.
 
     Returns:
         h after every step, ``(N, P)``, and the last state of each row.
@@ -69,7 +73,10 @@ def scan_in_graph(
             "has to stand at the top of a module that can be imported, as a frozen dataclass "
             "whose options are numbers, texts, true or false"
         )
-    pairs = [("x", x), *weights.flat(), *[("state", s) for s in state]]
+    pairs = [("x", x), *weights.flat()]
+    if resets is not None:
+        pairs += [("resets", resets), *[("start", s) for s in start or ()]]
+    pairs += [("state", s) for s in state]
     names = ",".join([name for name, _ in pairs])
     hidden, *final = OPERATORS.scan(text, names, reverse, sizes, [value for _, value in pairs])
     return hidden, tuple(final)
@@ -79,7 +86,16 @@ def run_call(call: ScanCall) -> tuple[Tensor, State]:
     """Run a call of known sizes by the operator; taps are not called."""
     layout = call.layout
     text = operator_text(call.cell, call.clip, call.backend)
-    return scan_in_graph(text, call.x, call.weights, call.state, layout.reverse, _sizes(layout))
+    return scan_in_graph(
+        text,
+        call.x,
+        call.weights,
+        call.state,
+        layout.reverse,
+        _sizes(layout),
+        call.resets,
+        call.start,
+    )
 
 
 def back(

@@ -113,7 +113,7 @@ def call_of(
                     f"steadygrad::scan: expected {layout.rows} rows and {layout.batch} states, "
                     f"which sizes asks for, got {rows} and {batch}"
                 )
-    call = Frame(cell, layout, None, clip, None, backend, names_of(names)).call(tensors)
+    call = Frame(cell, layout, clip, None, backend, names_of(names)).call(tensors)
     if steps:
         _check(call)
     return call
@@ -135,6 +135,8 @@ def _check(call: ScanCall) -> None:
         ("weight_hr", weights.weight_hr, (width, size)),
         *(("unit", value, (size,)) for value in weights.per_unit),
         *(("constant", value, (size,)) for value in weights.constants.values()),
+        ("resets", call.resets, (layout.rows,)),
+        *(("start", v, (size if k else width,)) for k, v in enumerate(call.start or ())),
         *(
             ("state", value, (layout.batch, size if k else width))
             for k, value in enumerate(call.state)
@@ -146,6 +148,8 @@ def _check(call: ScanCall) -> None:
                 f"steadygrad::scan: expected {name} of shape {shape} for "
                 f"{type(call.cell).__name__}, got {tuple(value.shape)}"
             )
+    if call.resets is not None and call.resets.dtype != torch.bool:
+        raise InputError(f"steadygrad::scan: expected resets of bool, got {call.resets.dtype}")
     if len(weights.per_unit) != units:
         raise InputError(
             f"steadygrad::scan: {type(call.cell).__name__} has {units} parameters per unit, got "

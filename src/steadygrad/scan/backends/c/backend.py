@@ -8,7 +8,6 @@ import torch
 
 from steadygrad.cells import Cell
 from steadygrad.scan.backends.base import (
-    RESETS,
     Backend,
     ForwardPass,
     Gradients,
@@ -65,7 +64,7 @@ def _unfit(call: ScanCall) -> str | None:
         return f"it runs on the CPU, the input is on {call.device}"
     if call.dtype not in (torch.float32, torch.float64):
         return f"it computes in float32 and float64, the input is {call.dtype}"
-    return RESETS if call.resets is not None else None
+    return None
 
 
 @lru_cache(maxsize=256)

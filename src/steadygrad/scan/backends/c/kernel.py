@@ -97,6 +97,10 @@ def forward(call: ScanCall, keep: bool) -> ForwardPass:
     for k, value in enumerate(call.state):
         words.tensor(f"s{k}", value)
     final = tuple(words.filled(f"e{k}", value) for k, value in enumerate(call.state))
+    if call.resets is not None:
+        words.tensor("resets", call.resets)
+        for k, value in enumerate(call.reset_state()):
+            words.tensor(f"start{k}", value)
     matrix, bias = weights.weight_hh, weights.bias_hh
     words.stacked("r", matrix, file, call.cell, size)
     bias = matrix.new_zeros(len(matrix)) if bias is None else bias
@@ -156,6 +160,14 @@ def backward(call: ScanCall, saved: Saved, outside: OutputGradients, wanted: Set
             words.tensor(f"g{k}", value)
     states = call.state if "state" in wanted else ()
     grads = [words.filled(f"d{k}", value) for k, value in enumerate(states)]
+    starts: list[Tensor] = []
+    if call.resets is not None:
+        words.tensor("resets", call.resets)
+        anew = call.reset_state()
+        words.tensor("start0", anew[0])
+        for k, value in enumerate(anew if "start" in wanted else ()):
+            sums = value.new_zeros(words.threads, len(value))
+            starts.append(words.tensor(f"dstart{k}", sums))
     words.stacked("r", weights.weight_hh, file, call.cell, size)
     units = []
     for k, unit in enumerate(weights.per_unit):
@@ -172,7 +184,8 @@ def backward(call: ScanCall, saved: Saved, outside: OutputGradients, wanted: Set
     if "pre" in found:
         found["weight_ih"] = weight_gradient(found.pop("pre"), x, weights.weight_ih)
     by_name = _by_gate(found, file, call, wanted)
-    return Gradients(by_name, tuple(u.sum(0) for u in units), tuple(grads))
+    of_units, of_starts = (tuple(part.sum(0) for part in parts) for parts in (units, starts))
+    return Gradients(by_name, of_units, tuple(grads), of_starts)
 
 
 def _outputs(

@@ -8,7 +8,6 @@ from typing import ClassVar, final
 
 from steadygrad.scan.backends import weight_gradients
 from steadygrad.scan.backends.base import (
-    RESETS,
     Backend,
     ForwardPass,
     Gradients,
@@ -28,7 +27,7 @@ class Eager(Backend):
     name: ClassVar[str] = "eager"
 
     def refuses(self, call: ScanCall) -> str | None:
-        return RESETS if call.resets is not None else None
+        return None
 
     def forward(self, call: ScanCall, keep: bool) -> ForwardPass:
         return run(call, keep)
@@ -41,4 +40,4 @@ class Eager(Backend):
         by_name |= weight_gradients.of_recurrence(call, found.products, found.arguments, wanted)
         if "weight_hr" in wanted and found.projected_h is not None:
             by_name["weight_hr"] = found.projected_h.t() @ saved.tensors["unprojected"]
-        return Gradients(by_name, found.per_unit, found.state)
+        return Gradients(by_name, found.per_unit, found.state, found.start)

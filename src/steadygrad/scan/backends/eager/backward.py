@@ -33,6 +33,7 @@ class LoopGradients:
         projected_h: ``(N, P)``, gradient at h after the projection, or None without one.
         per_unit: Per per-unit parameter its gradient, ``(H,)``.
         state: Gradient of the initial state, each ``(B, ·)``.
+        start: Gradient of the state that resets set, each ``(·,)``; empty without resets.
     """
 
     pre: Tensor
@@ -41,6 +42,7 @@ class LoopGradients:
     projected_h: Tensor | None
     per_unit: tuple[Tensor, ...]
     state: tuple[Tensor, ...]
+    start: tuple[Tensor, ...]
 
 
 def carry_back(
@@ -83,6 +85,7 @@ def carry_back(
         torch.zeros_like(s) if g is None else g
         for g, s in zip(grads.final, call.state, strict=True)
     ]
+    at_start = () if call.resets is None else tuple(map(torch.zeros_like, call.reset_state()))
     for offset, rows in reversed(list(layout.steps())):
         at = slice(offset, offset + rows)
         here = [g[:rows] for g in grad]
@@ -116,6 +119,13 @@ def carry_back(
             _put(cot.get(f"s.{name}"), old, rows, recurrent)
             for name, old in zip(cell.states, grad, strict=True)
         ]
+        if call.resets is not None:
+            begins = call.resets[at]
+            for sums, g in zip(at_start, grad, strict=True):
+                sums += true(g[:rows])[begins].sum(0)
+            grad = [_ended(g, begins) for g in grad]
+            if rescaler:
+                rescaler.forget(begins)
     if on_tap:
         scales = rescaler.history if rescaler and rescaler.used else None
         gates = layout.join(list(reversed(at_gates)))
@@ -125,7 +135,7 @@ def carry_back(
     grad = [true(g) for g in grad]
     units = tuple(torch.stack(parts).sum(0) for parts in unit_parts.values())
     arguments = {item: saved[item.argument] for item in own}
-    return LoopGradients(pre, own, arguments, projected_h, units, tuple(grad))
+    return LoopGradients(pre, own, arguments, projected_h, units, tuple(grad), at_start)
 
 
 def _as_it_is(grad: Tensor) -> Tensor:
@@ -137,6 +147,13 @@ def _put(new: Tensor | None, old: Tensor, rows: int, clip: LoopClip | None) -> T
     new = torch.zeros_like(old[:rows]) if new is None else new
     new = clip(new) if clip else new
     return new if rows == old.shape[0] else torch.cat([new, old[rows:]])
+
+
+def _ended(grad: Tensor, begins: Tensor) -> Tensor:
+    """The carried gradient, zero in those of the first rows that begin anew here."""
+    rows = len(begins)
+    here = grad[:rows].masked_fill(begins[:, None], 0)
+    return here if rows == len(grad) else torch.cat([here, grad[rows:]])
 
 
 class _StepVjp:

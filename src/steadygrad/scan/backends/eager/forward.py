@@ -37,6 +37,8 @@ def run(call: ScanCall, keep: bool) -> ForwardPass:
     unprojected: list[Tensor] = []
     hidden: list[Tensor] = []
     current = list(call.state)
+    resets = None if call.resets is None else call.resets[:, None]
+    anew = () if resets is None else call.reset_state()
     for offset, rows in layout.steps():
         whole = rows == layout.batch
         env = {name: value[offset : offset + rows] for name, value in x_gates.items()}
@@ -46,6 +48,10 @@ def run(call: ScanCall, keep: bool) -> ForwardPass:
             )
         for name, value in zip(cell.states, current, strict=True):
             env[f"s.{name}"] = value if whole else value[:rows]
+        if resets is not None:
+            begins = resets[offset : offset + rows]
+            for name, value in zip(cell.states, anew, strict=True):
+                env[f"s.{name}"] = torch.where(begins, value, env[f"s.{name}"])
         for stage, products in zip_longest(program.stages, program.products, fillvalue=()):
             if stage:
                 made = stage.forward(*[env[name] for name in stage.inputs])

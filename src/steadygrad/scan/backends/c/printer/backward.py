@@ -49,6 +49,7 @@ class BackwardPrinter:
             f"    const word wide_as[] = {{{', '.join([*plan.widths, *['H'] * G])}}};",
             f"    const word leads[] = {{{', '.join([*plan.widths, *[f'LEAD({G} * H)'] * G])}}};",
             *weights.sums(),
+            f"    const uint8_t* const resets = (const uint8_t*){b['resets']};",
             "    int scaled = 0;",
             "    const double* last = 0;  /* records of the step before */",
             "    word last_rows = 0, last_fours = 0;",
@@ -265,8 +266,8 @@ class BackwardPrinter:
             f"            x_rows[here + i] = {b.pointer('x')} + (at + i) * I;",
             f"            if ({b['dx']})",
             f"                dx_rows[here + i] = {b.pointer('dx', False)} + (at + i) * I;",
-            f"            h_rows[here + i] = state_before(&sp, t, i, P, {b.pointer('hidden')}, "
-            f"{b.pointer('h0')});",
+            f"            h_rows[here + i] = resets && resets[at + i] ? {b.pointer('start0')} : "
+            f"state_before(&sp, t, i, P, {b.pointer('hidden')}, {b.pointer('h0')});",
         ]
         for i in alone:
             n = len(plan.products[i].gates)
@@ -289,6 +290,19 @@ class BackwardPrinter:
                 f"            clip(new{k} + i * {width}, {width}, {b['by']}, {self._bound});",
                 f"        memcpy(cur{k}, new{k}, m * {width} * sizeof(real));",
             ]
+        # A row that began anew: its gradient is that of the state it was set to, and ends here.
+        # So does its scale, at which what comes next from outside could be flushed to zero.
+        lines.append("        for (word i = 0; resets && i < m; i++) if (resets[at + i]) {")
+        for k, width in enumerate(plan.widths):
+            lines.append(
+                f"            end_row({width}, scaled ? now[i] : 0, cur{k} + i * {width}, "
+                f"{b[f'dstart{k}']} ? {b.pointer(f'dstart{k}', False)} + thread * {width} : 0);"
+            )
+        lines += [
+            "            if (now) now[i] = 0;",
+            "            factor[i] = 1;",
+            "        }",
+        ]
         return lines
 
     @property

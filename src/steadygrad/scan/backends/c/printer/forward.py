@@ -66,9 +66,17 @@ class ForwardPrinter:
                 f"rows * {width} * sizeof(real));"
                 for k, width in enumerate(plan.widths)
             ),
+            f"    const uint8_t* const resets = (const uint8_t*){f['resets']};",
             "    for (word step = 0; step < T; step++) {",
             "        const word t = step_of(&sp, step), m = rows_at(&sp, t);",
             "        const word at = place_of(&sp, t);",
+            "        for (word i = 0; resets && i < m; i++) if (resets[at + i]) {",
+            *(
+                f"            memcpy(cur{k} + i * {width}, {f.pointer(f'start{k}')}, "
+                f"{width} * sizeof(real));"
+                for k, width in enumerate(plan.widths)
+            ),
+            "        }",
             "        team.rows = rows_at(&everybody, t);",
             "        if (step == until) {",
             f"            until = project(&team, &everybody, step, I, {G} * H, input, wp, "

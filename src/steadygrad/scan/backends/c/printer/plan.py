@@ -54,6 +54,7 @@ class Plan:
         self.forward_words = Slots(
             *HEAD, "keep", "packed", "x", "w", "bias", "xp", "hidden", "saved", "hr", "wide",
             *(f"s{k}" for k in states), *(f"e{k}" for k in states),
+            "resets", *(f"start{k}" for k in states),
             *(f"r{i}" for i in range(count)), *(f"b{i}" for i in range(count)),
             *(f"k{i}" for i in range(count)),
             *(f"u{k}" for k in units), *beside, *TOOLS,
@@ -62,6 +63,7 @@ class Plan:
             *HEAD, "x", "w", "xp", "saved", "hidden", "h0", "grad", "pre", "dx", "dw", "db",
             "hr", "wide", "dhr",
             *(f"g{k}" for k in states), *(f"d{k}" for k in states),
+            "resets", "start0", *(f"dstart{k}" for k in states),
             *(f"r{i}" for i in range(count)), *(f"k{i}" for i in range(count)),
             *(f"dr{i}" for i in range(count)), *(f"dbr{i}" for i in range(count)),
             *(f"u{k}" for k in units), *(f"du{k}" for k in units), *beside,

@@ -64,6 +64,13 @@ static void load_gradient(word n, const real* grad, word at, real* to) {
     else memset(to, 0, n * sizeof(real));
 }
 
+/* the gradient of a row that began anew at this step: added to that of the state it was set to, if
+   that is wanted, and zero from here on */
+static inline void end_row(word n, int e, real* g, real* to) {
+    for (word u = 0; to && u < n; u++) to[u] += e ? times_power(g[u], -e) : g[u];
+    memset(g, 0, n * sizeof(real));
+}
+
 /* Bound one row: by value (0), or by its norm. The sum is in double: in float the squares of what
    is above 1e19 are infinite, and the row would become zero. */
 static void clip(real* g, word n, word by, real bound) {
