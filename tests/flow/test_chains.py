@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 import steadygrad as sg
-from steadygrad.flow import gradient_by_source
+from steadygrad.flow import Measured, gradient_by_source, gradient_through_time
 
 F64 = torch.float64
 T, B, I, H = 12, 4, 3, 5
@@ -262,3 +263,79 @@ def test_a_watch_holds_no_graph_and_forgets_loops_that_no_backward_follows() -> 
     assert len(calls) <= 65 * T
     assert not any(t.requires_grad for c in calls for t in (c.output, *c.last, *c.state))
     w.close()
+
+
+class Whole(nn.Module):
+    """One call of a layer; ``given`` are its other arguments."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Any, **given: Any) -> Tensor:
+        y = self.layer(x, **given)[0]
+        return y.data if isinstance(y, PackedSequence) else y
+
+
+def all_same(ours: Measured, theirs: Measured) -> None:
+    assert list(ours.flows) == list(theirs.flows)
+    for name, flow in ours.flows.items():
+        same(flow, theirs.flows[name])
+
+
+@pytest.mark.parametrize("read", READ)
+def test_resets_within_a_call_are_those_between_calls(read: str) -> None:
+    layer = sg.LSTM(I, H, 2, dtype=F64, learn_initial_state=True)
+    x, resets = torch.randn(T, B, I, dtype=F64), torch.zeros(T, B, dtype=torch.bool)
+    resets[4, :3], resets[7, 1], resets[0, 2] = True, True, True
+
+    def emptied(state: Tensor, t: int) -> Tensor:
+        return state * ~resets[t][None, :, None]
+
+    def measured(model: nn.Module, **given: Any) -> Measured:
+        return gradient_through_time(model, lambda: READ[read](model(x, **given)), lag=3)
+
+    all_same(measured(Whole(layer), resets=resets), measured(Loop(layer), between=emptied))
+    model, resets[8, 3] = Whole(layer), True
+    cut = sg.diagnose(model, lambda: READ[read](model(x, resets=resets)), lag=9)
+    assert cut.verdict != "healthy"
+    assert [f for f in cut.findings if "between two resets has 8 steps" in f.text]
+
+
+def test_segments_of_a_bidirectional_call_are_rows() -> None:
+    layer = sg.GRU(I, H, bidirectional=True, dtype=F64)
+    x, lengths = torch.randn(T, 2, I, dtype=F64), [12, 9]
+    resets = torch.zeros(T, 2, dtype=torch.bool)
+    resets[5, 0] = resets[2, 1] = resets[10, 1] = True  # the last one beyond the end of its row
+    segments = pack_sequence([x[5:, 0], x[2:9, 1], x[:5, 0], x[:2, 1]])
+    model = Whole(layer)
+
+    def whole() -> Tensor:
+        return model(x, lengths=torch.tensor(lengths), resets=resets).square().sum()
+
+    def apart() -> Tensor:
+        return model(segments).square().sum()
+
+    all_same(*(gradient_through_time(model, loss, lag=2) for loss in (whole, apart)))
+
+
+@pytest.mark.parametrize("with_resets", [False, True])
+def test_steps_that_warm_up_are_behind_the_end_of_the_way(with_resets: bool) -> None:
+    layer, plain = sg.LSTM(I, H, dtype=F64, burn_in=4), sg.LSTM(I, H, dtype=F64)
+    plain.load_state_dict(layer.state_dict())
+    x, resets = torch.randn(T, B, I, dtype=F64), torch.zeros(T, B, dtype=torch.bool)
+    resets[8, 0] = resets[2, 1] = resets[4, 2] = with_resets
+    model, by_hand = Whole(layer), Whole(plain)
+    with torch.no_grad():
+        _, state = plain(x[:4], resets=resets[:4])
+
+    def loss() -> Tensor:
+        return model(x, resets=resets if with_resets else None).square().sum()
+
+    def loss_by_hand() -> Tensor:
+        return by_hand(x[4:], hx=state, resets=resets[4:]).square().sum()
+
+    ours = gradient_through_time(model, loss, lag=2)
+    all_same(ours, gradient_through_time(by_hand, loss_by_hand, lag=2))
+    found = sg.diagnose(model, loss, lag=9).findings
+    assert [f for f in found if f.fault == "truncated" and "burn_in) after 8 steps" in f.text]

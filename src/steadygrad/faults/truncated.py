@@ -40,7 +40,12 @@ class Truncated(Fault):
         if by_layer:
             why = f"it is truncated every {flow.truncate} steps"
         elif flow.severed:
-            why = f"its state is handed on by value alone (detached) after {flow.severed} steps"
+            why = (
+                f"its state is handed on by value alone (detached, or burn_in) after {flow.severed}"
+                " steps"
+            )
+        elif flow.is_reset:
+            why = f"the longest stretch between two resets has {flow.time_steps} steps"
         else:
             why = f"one call of the layer has {flow.time_steps} steps"
         yield self.finding(

@@ -51,6 +51,7 @@ class Call:
         severed: Steps after which a chain hands its state on by value alone; None for never.
         fed: Numbers of the earlier calls, among those caught, whose results the input was made of.
         below: Names of the calls that feed this one, chains as one; the call itself not among them.
+        resets: Where segments of its rows begin, as the layer was given it; None if nowhere.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Call:
     severed: int | None = None
     fed: tuple[int, ...] = ()
     below: tuple[str, ...] = ()
+    resets: Any = None
 
     @property
     def is_viewed(self) -> bool:
@@ -141,6 +143,7 @@ class Call:
             self.severed,
             self.fed,
             self.below,
+            self.resets,
         )
 
 
@@ -303,6 +306,7 @@ class Capture:
                     number=len(self.calls),
                     handed=self._made_by(layer, state),
                     fed=self._fed_by(x),
+                    resets=given.get("resets"),
                 )
             )
             self._sign(self.calls[-1])
@@ -371,10 +375,10 @@ def _metadata(node: Any) -> dict[str, Any]:
 
 
 def _arguments(layer: nn.Module) -> tuple[str, ...]:
-    """Names of what a layer is called with: input, state, lengths."""
+    """Names of what a layer is called with: input, state, lengths, resets."""
     if isinstance(layer, Looped):
         return tuple(inspect.signature(layer.forward).parameters)
-    return ("input", "hx", "lengths")
+    return ("input", "hx", "lengths", "resets")
 
 
 def _as_tuple(state: Any) -> tuple[Tensor, ...]:

@@ -14,7 +14,7 @@ from steadygrad.nn import BatchNormLSTM, cell_of, view
 from steadygrad.nn.arrangement import time_axis
 from steadygrad.nn.layer_view import Key
 from steadygrad.nn.quantise import RowNorm, unit_rows
-from steadygrad.scan import Layout, Observed, Weights, observe
+from steadygrad.scan import Layout, Observed, ScanCall, Weights, observe
 
 QUANTITIES: tuple[Quantity, ...] = (
     declare(
@@ -146,7 +146,7 @@ def _states(layer: nn.Module, x: Tensor, state: Any) -> tuple[Tensor, dict[str, 
     def look(
         _: Key, x: Tensor, weights: Weights, start: tuple[Tensor, ...], layout: Layout
     ) -> tuple[Tensor, Observed]:
-        found = observe(seen.cell, x, weights, start, layout)
+        found = observe(ScanCall(seen.cell, x, weights, start, layout))
         return found.hidden, found
 
     drive = seen.read(x, state)

@@ -40,6 +40,7 @@ class Strand:
         growth: Size of every state over time.
         truncate: Steps after which the layer cuts the gradient.
         severed: Steps after which a loop around it hands the state on by value alone.
+        is_reset: Whether its rows are reset within the call.
     """
 
     cell: str
@@ -49,6 +50,7 @@ class Strand:
     growth: dict[str, StateGrowth] = field(default_factory=dict)
     truncate: int | None = None
     severed: int | None = None
+    is_reset: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,7 @@ class _Replayed(Retrace):
                 state_growth(seen, Layout(sizes, key[1])),
                 view.truncate,
                 call.severed,
+                call.chain is not None and call.chain.is_reset,
             )
             for key, seen in replay.observe().items()
         }

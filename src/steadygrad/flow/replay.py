@@ -28,10 +28,14 @@ class Rows(Drive):
     Attributes:
         output: Gradient at the output, ``(N, D*P)``.
         last: Gradient at each final state, ``(L*D, B, ·)``.
+        begins: Per direction, before which rows ``(N,)`` the state is reset; empty if nowhere.
+        burn_in: Steps at the beginning that pass no gradient on.
     """
 
     output: Tensor
     last: tuple[Tensor, ...]
+    begins: tuple[Tensor, ...] = ()
+    burn_in: int = 0
 
 
 def rows_of(call: Call, grad: OutputGradient, limit: int | Tensor | None = None) -> Rows:
@@ -50,6 +54,11 @@ def rows_of(call: Call, grad: OutputGradient, limit: int | Tensor | None = None)
     ]
     arranged = call.arranged
     drive = call.view.read(call.input, call.state, call.lengths, call.noise_seed, arranged)
+    begins: tuple[Tensor, ...] = ()
+    if call.chain is None and call.resets is not None:  # a chain's rows are segments already
+        flags = replace(arranged, resets=call.resets.to(output.device))
+        ways = (False, True)[: call.view.num_directions]
+        begins = tuple(f for f in map(flags.begins, ways) if f is not None)
     rows = Rows(
         x=drive.x.detach(),
         batch_sizes=drive.batch_sizes,
@@ -57,6 +66,8 @@ def rows_of(call: Call, grad: OutputGradient, limit: int | Tensor | None = None)
         noise=drive.noise if call.noise is None else call.noise,
         output=arranged.rows(output).detach(),
         last=arranged.states(last),
+        begins=begins,
+        burn_in=call.view.burn_in if call.chain is None else 0,
     )
     chosen = _read(rows, limit) if isinstance(limit, int) else limit
     return rows if chosen is None else _taken(rows, chosen)
@@ -99,6 +110,8 @@ def _taken(rows: Rows, chosen: Tensor) -> Rows:
         noise=rows.noise and tuple(_noise(drawn, kept, chosen, rows) for drawn in rows.noise),
         output=rows.output[kept],
         last=tuple(g[:, chosen] for g in rows.last),
+        begins=tuple(flags[kept] for flags in rows.begins),
+        burn_in=rows.burn_in,
     )
 
 
@@ -149,10 +162,18 @@ class Replay:
             _detached(weights),  # no gradient of theirs is wanted: none is computed
             tuple(state),
             layout,
+            *self._anew(key),
             clip=self.view.clip,
             on_tap=_keeper(self._taps, key),
         )
-        return scan_in_segments(call, Cuts(self.view.truncate))
+        return scan_in_segments(call, Cuts(self.view.truncate, burn_in=self.rows.burn_in))
+
+    def _anew(self, key: Key) -> tuple[Tensor | None, tuple[Tensor, ...] | None]:
+        """Where the rows of one direction begin anew, and with which state."""
+        if not self.rows.begins:
+            return None, None
+        start = self.view.start(self._x.detach(), 1)
+        return self.rows.begins[key[1]], tuple(s[self.view.keys.index(key), 0] for s in start)
 
     @property
     def x(self) -> Tensor:
@@ -192,7 +213,7 @@ class Replay:
         def look(
             key: Key, x: Tensor, weights: Weights, state: tuple[Tensor, ...], layout: Layout
         ) -> tuple[Tensor, Observed]:
-            seen = observe(cell, x, weights, state, layout)
+            seen = observe(ScanCall(cell, x, weights, state, layout, *self._anew(key)))
             return seen.hidden, seen
 
         return self.view.run(self.rows, look, self._dtype)[1]

@@ -62,6 +62,9 @@ class TimeFlow:
         exactness: How exact that is, in words.
         truncate: Steps after which the layer cuts the gradient, or None.
         goes_on: Whether the gradient passes on to what made the initial state.
+        severed: Steps after which the state is handed on by value alone, or None.
+        is_reset: Whether its rows are reset within the call: its steps are those of the longest
+            stretch between two resets.
     """
 
     name: str
@@ -80,6 +83,7 @@ class TimeFlow:
     truncate: int | None = None
     goes_on: bool = False
     severed: int | None = None
+    is_reset: bool = False
     way: LagCurve | None = None
     is_lowest: bool = True
     from_top: LagCurve | None = None
@@ -365,6 +369,7 @@ def _walk(
             truncate=strand.truncate,
             goes_on=way.call.goes_on,
             severed=strand.severed,
+            is_reset=strand.is_reset,
             from_top=median_curve(from_top[name], mode),
         )
         seen = median_curve(at_input[name], mode)

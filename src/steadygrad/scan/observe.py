@@ -6,13 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from steadygrad.cells import Cell, State
 from steadygrad.scan.backends import eager
 from steadygrad.scan.call import ScanCall
 from steadygrad.scan.ir.step_graph import product
 from steadygrad.scan.ir.trace import trace
-from steadygrad.scan.layout import Layout
-from steadygrad.scan.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -31,9 +28,9 @@ class Observed:
 
 
 @torch.no_grad()
-def observe(cell: Cell, x: Tensor, weights: Weights, state: State, layout: Layout) -> Observed:
-    """Run ``cell`` over rows ``(N, I)`` and read every gate's pre-activation."""
-    call = ScanCall(cell, x, weights, state, layout)
+def observe(call: ScanCall) -> Observed:
+    """Run a call over rows ``(N, I)`` and read every gate's pre-activation."""
+    cell, x = call.cell, call.x
     done = eager.run(call, keep=True)
     saved = done.saved.tensors
     beside = {name: value.expand(len(x), call.size) for name, value in call.per_step().items()}
