@@ -34,6 +34,14 @@ def run(path: Path, *given: Tensor) -> list[Tensor]:
     return [torch.as_tensor(value) for value in session.run(None, fed)]
 
 
+def reset(layer: Any) -> Any:
+    """A layer that is to be exported with resets."""
+    layer.is_reset = True
+    if layer.learn_initial_state:
+        nn.init.uniform_(layer.h0_l0)
+    return layer
+
+
 def close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -68,12 +76,15 @@ def test_a_model_with_states_runs_piece_by_piece(tmp_path: Path) -> None:
         (lambda: sg.LSTM(3, 4, proj_size=2), {"Scan": 1}),
         (lambda: sg.Recurrent("lstm-peephole", 3, 4, bidirectional=True), {"Scan": 2}),
         (lambda: sg.Recurrent("lstm-layer-norm", 3, 4), {"Scan": 1}),
+        (lambda: reset(sg.LSTM(3, 4, bidirectional=True)), {"Scan": 2}),
+        (lambda: reset(sg.Recurrent("gru", 3, 4, learn_initial_state=True)), {"Scan": 1}),
     ),
 )
 def test_layers_with_lengths_and_states(tmp_path: Path, layer: Any, nodes: dict[str, int]) -> None:
     pytest.importorskip("onnxruntime")
     made = layer()
-    done = export(made, tmp_path / "layer.onnx", states=True, lengths=True)
+    anew = getattr(made, "is_reset", False)
+    done = export(made, tmp_path / "layer.onnx", states=True, lengths=True, resets=anew)
     assert dict(done.nodes) == nodes
     x = torch.randn(*((5, 6) if made.batch_first else (6, 5)), 3)
     lengths = torch.tensor([3, 6, 1, 4, 6])
@@ -81,9 +92,11 @@ def test_layers_with_lengths_and_states(tmp_path: Path, layer: Any, nodes: dict[
     widths = [made.hidden_size if k else made.output_size for k in range(len(made.cell.states))]
     states: Any = tuple(torch.randn(rows, 5, n) for n in widths)
     with torch.no_grad():
-        output, last = made(x, states if len(states) > 1 else states[0], lengths)
+        resets = torch.rand(6, 5) < 0.4 if anew else None
+        output, last = made(x, states if len(states) > 1 else states[0], lengths, resets)
     parts = last if isinstance(last, tuple) else (last,)
-    for a, b in zip(run(done.path, x, lengths, *states), (output, *parts), strict=True):
+    given = [x, lengths, *([] if resets is None else [resets]), *states]
+    for a, b in zip(run(done.path, *given), (output, *parts), strict=True):
         close(a, b)
 
 

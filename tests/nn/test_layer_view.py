@@ -228,7 +228,7 @@ def test_omega_is_that_of_an_unrolled_loop(name: str) -> None:
     x, state, states = torch.randn(T, B, I, dtype=F64), None, []
     target = torch.randn(B, H, dtype=F64)
     seen = view(layer)
-    state = seen.zeros(x, B)
+    state = seen.start(x, B)
     for x_t in x:
         leaf = tuple(s.clone() for s in state)
         states.append(leaf)

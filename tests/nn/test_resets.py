@@ -1,15 +1,15 @@
 """Resets within a sequence, learnt initial states, and steps that only warm up."""
 
+import itertools
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-import steadygrad as sg
-from steadygrad.nn import Recurrent, Stream
-from steadygrad.scan import BACKENDS, Tap
+from steadygrad.nn import Recurrent
+from steadygrad.scan import Tap
 from tests.helpers.marks import needs_compiler
 
 T, B, I, H = 9, 4, 3, 5
@@ -58,7 +58,7 @@ def apart(
     for b, length in enumerate(lengths.tolist()):
         cuts = [0, *(t for t in range(1, length) if resets[t, b]), length]
         outputs, lasts = [], []
-        for first, last in zip(cuts, cuts[1:], strict=False):
+        for first, last in itertools.pairwise(cuts):
             given = []
             for s in range(len(layer.cell.states)):
                 parts = []
@@ -127,7 +127,7 @@ def test_a_scan_in_pieces_resets_alike(option: str) -> None:
     resets, state = masked(), states(layer)
     borders = {"checkpoint": [0, T], "truncate": [0, 4, 8, T], "burn_in": [0, 4, T]}[option]
     outputs, hx = [], as_hx(state)
-    for begin, end in zip(borders, borders[1:], strict=False):
+    for begin, end in itertools.pairwise(borders):
         output, hx = layer(x[begin:end], hx, resets=resets[begin:end])
         outputs.append(output)
         if end < T:  # handed on by value
@@ -148,7 +148,7 @@ def test_a_small_gradient_is_seen_behind_a_large_one(backend: str) -> None:
         taps: list[Tap] = []
         layer.on_tap = lambda _, __, tap, taps=taps: taps.append(tap)
         with torch.no_grad():
-            layer.weight_hh_l0.fill_(100.0)
+            torch.nn.init.constant_(layer.get_parameter("weight_hh_l0"), 100.0)
         resets = torch.zeros(40, 1, dtype=torch.bool)
         resets[5] = True
         output, _ = layer(torch.zeros(40, 1, 1, dtype=dtype), resets=resets)

@@ -9,14 +9,16 @@ from torch import Tensor, nn
 
 from steadygrad.errors import InputError
 from steadygrad.nn import Recurrent
-from steadygrad.nn.layer_view import twin_of
+from steadygrad.nn.layer_view import twin_of, view
 
 _TORCH = (nn.RNN, nn.LSTM, nn.GRU)
 
 
 @final
 class Explicit(nn.Module):
-    """A copy of a model for export: ``(*inputs, lengths?, *states?) -> (*outputs, *last states?)``.
+    """A copy of a model for export.
+
+    ``(*inputs, lengths?, resets?, *states?) -> (*outputs, *last states?)``.
 
     Layers of `torch.nn` become ours with the same weights, so that all take one way out.
 
@@ -24,25 +26,27 @@ class Explicit(nn.Module):
         model: A recurrent layer, or a model with such layers in it; in evaluation mode afterwards.
         states: Whether states go in and come out.
         lengths: Whether the lengths of the rows go in; for a recurrent layer alone.
+        resets: Whether it goes in where segments of the rows begin; for a recurrent layer alone.
 
     Attributes:
         is_layer: Whether the model is a recurrent layer itself.
         state_names: Names of the states, in order.
 
     Raises:
-        InputError: States or lengths are asked of a model that has no place for them.
+        InputError: States, lengths or resets are asked of a model that has no place for them.
     """
 
-    def __init__(self, model: nn.Module, states: bool, lengths: bool) -> None:
+    def __init__(self, model: nn.Module, states: bool, lengths: bool, resets: bool = False) -> None:
         super().__init__()
         self.model = _with_our_layers(copy.deepcopy(model)).eval()
         self.is_layer = isinstance(self.model, Recurrent)
-        self.has_lengths = lengths
-        if lengths and not self.is_layer:
-            raise InputError(
-                "export: lengths belong to a recurrent layer; "
-                f"{type(model).__name__} is a model around one"
-            )
+        self.has_lengths, self.has_resets = lengths, resets
+        for name, is_asked in (("lengths", lengths), ("resets", resets)):
+            if is_asked and not self.is_layer:
+                raise InputError(
+                    f"export: {name} belong to a recurrent layer; "
+                    f"{type(model).__name__} is a model around one"
+                )
         self._layers = {n: m for n, m in self.model.named_modules() if isinstance(m, Recurrent)}
         if states and not self._layers:
             raise InputError(f"export: {type(model).__name__} has no recurrent layer with a state")
@@ -53,14 +57,12 @@ class Explicit(nn.Module):
         )
         self.state_names = [f"{n}.{s}" if n else s for n, _, s in self._places]
 
-    def zeros(self, batch: int) -> list[Tensor]:
-        """The states that a sequence begins with."""
+    def start(self, batch: int) -> list[Tensor]:
+        """The states that a sequence begins with: zeros, or what is learnt."""
         found: list[Tensor] = []
         for name, index, _ in self._places:
             layer = self._layers[name]
-            width = layer.hidden_size if index else layer.output_size
-            rows = layer.num_layers * layer.num_directions
-            found.append(next(layer.parameters()).new_zeros(rows, batch, width))
+            found.append(view(layer).start(next(layer.parameters()), batch)[index].contiguous())
         return found
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
@@ -68,9 +70,10 @@ class Explicit(nn.Module):
         count = len(given) - len(self._places)
         inputs, states = list(given[:count]), list(given[count:])
         if self.is_layer:
+            resets = inputs.pop() if self.has_resets else None
             lengths = inputs.pop() if self.has_lengths else None
             before: Any = (tuple(states) if len(states) > 1 else states[0]) if states else None
-            output, last = self.model(*inputs, before, lengths)
+            output, last = self.model(*inputs, before, lengths, resets)
             parts = last if isinstance(last, tuple) else (last,)
             return (output, *parts) if states else (output,)
         handed: dict[str, tuple[Tensor, ...]] = {}

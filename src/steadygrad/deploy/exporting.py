@@ -92,6 +92,7 @@ def export(
     *,
     states: bool = False,
     lengths: bool = False,
+    resets: bool = False,
     opset: int = OPSET,
     tolerance: float = TOLERANCE,
 ) -> Exported:
@@ -112,6 +113,9 @@ def export(
         states: Whether the state before the first step is an input and the last one an output.
         lengths: Whether the steps of each row ``(B,)`` are an input; for a layer alone. They are at
             least one; what lies beyond them is ignored, and zero in the output.
+        resets: Whether it is an input where segments of the rows begin, bool ``(T, B)`` or
+            ``(B, T)``; for a layer alone. ONNX's own operators cannot do that, so every cell
+            becomes a Scan then.
         opset: Version of ONNX's operators.
         tolerance: What the check accepts.
 
@@ -138,7 +142,7 @@ def export(
         facts = model.facts
         example = _inputs_of_run(model) if example is None else example
         model = model.module
-    explicit = Explicit(model, states, lengths)
+    explicit = Explicit(model, states, lengths, resets)
     kinds = {p.dtype for p in explicit.parameters()} | {b.dtype for b in explicit.buffers()}
     if any(kind.is_complex or kind == torch.float64 for kind in kinds):
         raise InputError(f"export: expected a model in float32, got {_told(kinds)}; model.float()")
@@ -146,7 +150,8 @@ def export(
     given = [
         *inputs,
         *([torch.tensor([3, 2])] if lengths else []),
-        *explicit.zeros(_rows(explicit, inputs)),
+        *([_flags(inputs[0])] if resets else []),
+        *explicit.start(_rows(explicit, inputs)),
     ]
     program = _program(explicit, given)
     ports = _ports(program, explicit, len(inputs))
@@ -201,6 +206,12 @@ def _inputs(explicit: Explicit, example: Tensor | Sequence[Tensor] | None) -> li
     return [torch.randn(*shape, layer.input_size)]
 
 
+def _flags(example: Tensor) -> Tensor:
+    """Resets for an example: some, and not the same in all rows."""
+    shape = example.shape[:2]
+    return (torch.arange(shape.numel()) % 3 == 1).view(shape)
+
+
 def _rows(explicit: Explicit, inputs: Sequence[Tensor]) -> int:
     """Rows of the batch of the example."""
     layers = [m for m in explicit.modules() if isinstance(m, Recurrent)]
@@ -238,6 +249,7 @@ def _ports(
     values = {node.name: node.meta["val"] for node in program.graph.nodes if "val" in node.meta}
     names = ["input"] if inputs == 1 else [f"input_{k}" for k in range(inputs)]
     names += ["lengths"] if explicit.has_lengths else []
+    names += ["resets"] if explicit.has_resets else []
     names += [f"{name}_0" for name in explicit.state_names]
     own = [values[name] for name in signature.user_inputs]
     layers = [m for m in explicit.modules() if isinstance(m, Recurrent)]

@@ -52,16 +52,20 @@ def _lowered(
     cell, own = read(text)[0], names_of(names)
     first = len(own) - len(cell.states)
     x, state = tensors[0], tensors[first:]
-    weights = Weights.from_flat(own[1:first], tensors[1:first])
+    end = own.index("resets") if "resets" in own else first
+    weights = Weights.from_flat(own[1:end], tensors[1:end])
     batch = state[0].shape[0]
     wide, mask = _padded(x, sizes, batch)
-    kind = _operator(cell, weights)
+    begins = None if end == first else _padded(tensors[end], sizes, batch)[0].unsqueeze(2)
+    # ONNX's own operators cannot reset the state within a sequence.
+    kind = None if begins is not None else _operator(cell, weights)
     if kind is not None:
         hidden, last = _by_operator(kind, cell, weights, wide, mask, state, reverse, opset)
     else:
         projected = project(wide.flatten(0, 1), weights.weight_ih, weights.bias_ih)
         projected = projected.view(wide.shape[0], batch, projected.shape[-1])
-        given = [projected, *([] if mask is None else [mask]), *tensors[1:]]
+        given = [projected, *(v for v in (mask, begins) if v is not None)]
+        given += [*tensors[1:end], *tensors[end + (begins is not None) :]]
         steps = wide.shape[0]
         hidden, *last = torch.onnx.ops.symbolic_multi_out(
             f"{DOMAIN}::{NODE}",
@@ -71,6 +75,7 @@ def _lowered(
                 "names": names,
                 "reverse": int(reverse),
                 "masked": int(mask is not None),
+                "reset": int(begins is not None),
             },
             dtypes=[state[0].dtype] * (1 + len(state)),
             shapes=[(steps, batch, state[0].shape[1]), *(s.shape for s in state)],

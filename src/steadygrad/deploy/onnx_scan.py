@@ -19,18 +19,26 @@ ROWS = 3  # of the example that a step is exported with
 
 
 class _Step(nn.Module):
-    """``(*states, projected, mask?, *weights) -> (*states, h)``: one time step."""
+    """``(*states, projected, mask?, begins?, *weights, *start) -> (*states, h)``: one time step."""
 
-    def __init__(self, cell: Cell, names: Sequence[str], masked: bool) -> None:
+    def __init__(self, cell: Cell, names: Sequence[str], masked: bool, reset: bool) -> None:
         super().__init__()
-        self.cell, self.names, self.masked = cell, tuple(names), masked
+        self.cell, self.masked, self.reset = cell, masked, reset
+        self.names = tuple(name for name in names if name != "start")
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
         cell, count = self.cell, len(self.cell.states)
         state, projected = given[:count], given[count]
         rest = given[count + 1 :]
         mask, rest = (rest[0], rest[1:]) if self.masked else (None, rest)
-        weights = Weights.from_flat(self.names, rest)
+        held = state
+        if self.reset:
+            begins, rest = rest[0], rest[1:]
+            start = rest[len(self.names) :] or tuple(s.new_zeros(s.shape[1]) for s in state)
+            held = state = tuple(
+                torch.where(begins, a, s) for a, s in zip(start, state, strict=True)
+            )
+        weights = Weights.from_flat(self.names, rest[: len(self.names)])
         size = weights.weight_ih.shape[0] // len(cell.gates)
         blocks = by_gate(cell, weights.weight_hh, size)
         biases: Any = (
@@ -52,7 +60,7 @@ class _Step(nn.Module):
         if weights.weight_hr is not None:
             new[0] = F.linear(new[0], weights.weight_hr)
         if mask is not None:
-            new = [torch.where(mask, n, s) for n, s in zip(new, state, strict=True)]
+            new = [torch.where(mask, n, s) for n, s in zip(new, held, strict=True)]
         # An output must be a value of its own: ONNX has no graph that hands an input through.
         return *(n.clone() for n in new), new[0].clone()
 
@@ -70,29 +78,27 @@ def _fill(graph: ir.Graph, node: ir.Node, prefix: str, opset: int) -> None:
     attributes = node.attributes
     cell = read(attributes["cell"].as_string())[0]
     names = names_of(attributes["names"].as_string())
-    masked, reverse = (attributes[n].as_int() for n in ("masked", "reverse"))
-    count = len(cell.states)
-    projected, *others = node.inputs
-    mask, others = (others[:1], others[1:]) if masked else ([], others)
+    masked, reset, reverse = (attributes[n].as_int() for n in ("masked", "reset", "reverse"))
+    count, inputs = len(cell.states), 1 + masked + reset
+    scanned, others = node.inputs[:inputs], node.inputs[inputs:]
     weights, states = others[: len(others) - count], others[len(others) - count :]
-    own = names[1 : len(names) - count]
-    body = _body(cell, own, node, bool(masked), opset)
-    for value, outer in zip(body.inputs[count + 1 + masked :], weights, strict=True):
+    own = [name for name in names[1 : len(names) - count] if name != "resets"]
+    body = _body(_Step(cell, own, bool(masked), bool(reset)), node, opset)
+    for value, outer in zip(body.inputs[count + inputs :], weights, strict=True):
         assert outer is not None
         # A body may read the values of the graph around it.
         ir.convenience.replace_all_uses_with(value, outer)
-    del body.inputs[count + 1 + masked :]
+    del body.inputs[count + inputs :]
     for part in body:
         part.name = prefix + (part.name or "")
         for value in part.outputs:
             value.name = prefix + (value.name or "")
     for value in (*body.inputs, *body.initializers.values()):
         value.name = prefix + (value.name or "")
-    inputs = 1 + masked
     scan = ir.Node(
         "",
         "Scan",
-        [*states, projected, *mask],
+        [*states, *scanned],
         [
             ir.AttrGraph("body", body),
             ir.AttrInt64("num_scan_inputs", inputs),
@@ -110,25 +116,24 @@ def _fill(graph: ir.Graph, node: ir.Node, prefix: str, opset: int) -> None:
     )
 
 
-def _body(cell: Cell, names: Sequence[str], node: ir.Node, masked: bool, opset: int) -> ir.Graph:
+def _body(step: _Step, node: ir.Node, opset: int) -> ir.Graph:
     """The graph of one step, with the weights as inputs of their own."""
-    count = len(cell.states)
-    shapes = [[int(n) for n in v.shape] for v in node.inputs[1 + masked : -count] if v is not None]  # type: ignore[union-attr]
+    count, flags = len(step.cell.states), step.masked + step.reset
+    shapes = [[int(n) for n in v.shape] for v in node.inputs[1 + flags : -count] if v is not None]  # type: ignore[union-attr]
     widths = [int(v.shape[1]) for v in node.inputs[-count:] if v is not None]  # type: ignore[union-attr, index]
     weights = [torch.zeros(shape) for shape in shapes]
     gates = weights[0].shape[0]
     example = [torch.zeros(ROWS, width) for width in widths]
     example += [torch.zeros(ROWS, gates)]
-    example += [torch.ones(ROWS, 1, dtype=torch.bool)] if masked else []
+    example += [torch.ones(ROWS, 1, dtype=torch.bool)] * flags
     rows = torch.export.Dim("batch", min=1)
     shared: list[Any] = [{0: rows}] * len(example) + [{}] * len(weights)
-    step = _Step(cell, names, masked).eval()
     program = torch.export.export(
-        step, (*example, *weights), dynamic_shapes={"given": tuple(shared)}
+        step.eval(), (*example, *weights), dynamic_shapes={"given": tuple(shared)}
     )
     made = torch.onnx.export(program, opset_version=opset, verbose=False, optimize=True)
     assert made is not None
     graph = made.model.graph
     if made.model.functions:
-        raise RuntimeError(f"a step of {type(cell).__name__} needs functions of its own")
+        raise RuntimeError(f"a step of {type(step.cell).__name__} needs functions of its own")
     return graph

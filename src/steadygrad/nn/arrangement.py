@@ -84,7 +84,7 @@ class Arrangement:
         if lengths is None:
             return cls(steps, batch, batch_first=batch_first, is_traced=traced)
         lengths = torch.as_tensor(lengths).detach().cpu().long()
-        order = lengths.argsort(descending=True, stable=True)
+        order = lengths.sort(descending=True, stable=True).indices  # ONNX knows no argsort
         is_there = lengths[order] > torch.arange(steps)[:, None]  # (T, B)
         sizes = is_there.sum(1)
         step_of, row_of = torch.arange(steps)[:, None], order[None, :]
@@ -97,7 +97,7 @@ class Arrangement:
             batch_first,
             lengths=lengths,
             order=at,
-            back=at.argsort(),
+            back=at.sort().indices,
             places=places.to(input.device),
             open_sizes=sizes,
             is_traced=traced,

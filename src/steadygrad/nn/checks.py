@@ -124,7 +124,7 @@ def check_resets(layer: Recurrent, resets: Any, input: Any) -> Any:
                 "pack_padded_sequence(resets, lengths, ...) with a bool tensor (T, B) and the "
                 "arguments that the input was packed with"
             )
-        return resets.to(input.data.device)
+        return resets.to(input.data.device)  # pyright: ignore[reportArgumentType]
     shape = input.shape if is_codes(input) and input.dim() < 3 else input.shape[:-1]
     if not isinstance(resets, Tensor) or resets.dtype != torch.bool or resets.shape != shape:
         got = (

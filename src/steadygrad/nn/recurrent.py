@@ -32,10 +32,12 @@ from steadygrad.scan import (
     ScanCall,
     Tap,
     Weights,
+    clip_text,
     is_codes,
     is_plain,
     operator_text,
     scan_in_graph,
+    with_options,
 )
 
 NO_NOISE: Mapping[str, Tensor] = {}
@@ -171,7 +173,7 @@ class Recurrent(nn.Module):
         self.dropout = float(dropout)
         self.bidirectional = bidirectional
         self.proj_size = proj_size
-        self.loop_clip: LoopClip | None = None
+        self.loop_clip = None
         self.on_tap: LayerTap | None = None
         self.noise_seed: int | None = None
         self.fixed_noise: Sequence[dict[str, Tensor]] | None = None
@@ -188,6 +190,15 @@ class Recurrent(nn.Module):
             value = value.to(device=device, dtype=dtype or torch.get_default_dtype())
             self.register_buffer(f"constant_{name}", value, persistent=False)
         self.reset_parameters()
+
+    @property
+    def loop_clip(self) -> LoopClip | None:
+        """What bounds the gradient inside backpropagation through time."""
+        return self._loop_clip
+
+    @loop_clip.setter
+    def loop_clip(self, clip: LoopClip | None) -> None:
+        self._loop_clip, self._clip_text = clip, clip_text(clip)
 
     def _fill_constants(self) -> None:
         """Write the cell's constants into their buffers, which `to_empty` leaves without values."""
@@ -407,8 +418,8 @@ class Recurrent(nn.Module):
         return (
             isinstance(input, Tensor)
             and (lengths is None or torch.compiler.is_exporting())
-            and self.loop_clip is None
             and self.on_tap is None
+            and not (self.burn_in and self.cell.noise)
             and self.fixed_noise is None
             and self.truncate is None
             and not self.checkpoint
@@ -517,6 +528,11 @@ class Recurrent(nn.Module):
                 directions.append(hidden)
                 last.append(final)
             x = torch.cat(directions, -1) if self.bidirectional else directions[0]
+        # The backward pass reads h. What the caller gets is its own, to be changed in place; joined
+        # directions and padded rows are copies already, and a graph sees to it by itself.
+        is_shared = not (self.bidirectional or self.checkpoint or arranged.is_traced)
+        if is_shared and arranged.places is None and x.requires_grad:
+            x = x.clone()
         return x, tuple(torch.stack(states) for states in zip(*last, strict=True))
 
     def _now(
@@ -561,14 +577,21 @@ class Recurrent(nn.Module):
                 "graph cannot; set layer.truncate = None, or call layer.eval() if the graph is "
                 "not to be trained"
             )
-        if self.loop_clip is not None:
-            text = operator_text(self.cell, self.loop_clip, self.backend)
-        else:
-            text = self._cell_text
-            text += f' {{"backend": "{self.backend}"}}' if self.backend else ""
+        text = with_options(self._cell_text, self._clip_text, self.backend)
         start = None if begins is None else self.initial_state(layer, reverse)
-        sizes = arranged.open_sizes
-        return scan_in_graph(text, x, weights, state, reverse, sizes, begins, start)
+        sizes, rows = arranged.open_sizes, self.burn_in * arranged.batch
+        if not rows or not torch.is_grad_enabled():
+            return scan_in_graph(text, x, weights, state, reverse, sizes, begins, start)
+        if sizes is not None:
+            raise ValueError(
+                f"{type(self).__name__}: burn_in with lengths cuts between rows that a traced "
+                "graph does not know; set layer.burn_in = 0, or trace under torch.no_grad()"
+            )
+        early, late = (None, None) if begins is None else (begins[:rows], begins[rows:])
+        with torch.no_grad():
+            warm, state = scan_in_graph(text, x[:rows], weights, state, reverse, None, early, start)
+        after, last = scan_in_graph(text, x[rows:], weights, state, reverse, None, late, start)
+        return torch.cat([warm, after]), last
 
     def _without_values(self, x: Tensor, starts: list[State]) -> tuple[Tensor, State]:
         """Output and state where there is nothing to compute: no rows, or the meta device."""
@@ -593,7 +616,11 @@ class Recurrent(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # What was pickled before there were such options has them not.
-        nn.Module.__setstate__(self, {"learn_initial_state": False, "burn_in": 0} | state)
+        before = {"learn_initial_state": False, "burn_in": 0}
+        clip = state.get("loop_clip", state.get("_loop_clip"))
+        state = {name: value for name, value in state.items() if name != "loop_clip"}
+        nn.Module.__setstate__(self, before | state)
+        self.loop_clip = clip
         self._cell_text = operator_text(self.cell)  # which may hold in one process alone
 
     def extra_repr(self) -> str:

@@ -189,11 +189,19 @@ class RNN(_DropIn):
 
     @overload
     def forward(
-        self, input: Tensor, hx: Tensor | None = None, lengths: Lengths = None, resets: Tensor | None = None
+        self,
+        input: Tensor,
+        hx: Tensor | None = None,
+        lengths: Lengths = None,
+        resets: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]: ...
     @overload
     def forward(
-        self, input: PackedSequence, hx: Tensor | None = None, lengths: None = None, resets: Resets = None
+        self,
+        input: PackedSequence,
+        hx: Tensor | None = None,
+        lengths: None = None,
+        resets: Resets = None,
     ) -> tuple[PackedSequence, Tensor]: ...
     def forward(
         self, input: Any, hx: Any = None, lengths: Any = None, resets: Any = None
@@ -288,11 +296,19 @@ class LSTM(_DropIn):
 
     @overload
     def forward(
-        self, input: Tensor, hx: Pair | None = None, lengths: Lengths = None, resets: Tensor | None = None
+        self,
+        input: Tensor,
+        hx: Pair | None = None,
+        lengths: Lengths = None,
+        resets: Tensor | None = None,
     ) -> tuple[Tensor, Pair]: ...
     @overload
     def forward(
-        self, input: PackedSequence, hx: Pair | None = None, lengths: None = None, resets: Resets = None
+        self,
+        input: PackedSequence,
+        hx: Pair | None = None,
+        lengths: None = None,
+        resets: Resets = None,
     ) -> tuple[PackedSequence, Pair]: ...
     def forward(
         self, input: Any, hx: Any = None, lengths: Any = None, resets: Any = None
@@ -374,11 +390,19 @@ class GRU(_DropIn):
 
     @overload
     def forward(
-        self, input: Tensor, hx: Tensor | None = None, lengths: Lengths = None, resets: Tensor | None = None
+        self,
+        input: Tensor,
+        hx: Tensor | None = None,
+        lengths: Lengths = None,
+        resets: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]: ...
     @overload
     def forward(
-        self, input: PackedSequence, hx: Tensor | None = None, lengths: None = None, resets: Resets = None
+        self,
+        input: PackedSequence,
+        hx: Tensor | None = None,
+        lengths: None = None,
+        resets: Resets = None,
     ) -> tuple[PackedSequence, Tensor]: ...
     def forward(
         self, input: Any, hx: Any = None, lengths: Any = None, resets: Any = None

@@ -20,9 +20,11 @@ from steadygrad.scan.linear import StepJacobian as StepJacobian
 from steadygrad.scan.linear import is_elementwise as is_elementwise
 from steadygrad.scan.observe import Observed as Observed
 from steadygrad.scan.observe import observe as observe
+from steadygrad.scan.operators import clip_text as clip_text
 from steadygrad.scan.operators import is_plain as is_plain
 from steadygrad.scan.operators import operator_text as operator_text
 from steadygrad.scan.operators import scan_in_graph as scan_in_graph
+from steadygrad.scan.operators import with_options as with_options
 from steadygrad.scan.projection import is_codes as is_codes
 from steadygrad.scan.rtrl import Sensitivities as Sensitivities
 from steadygrad.scan.taps import OnTap as OnTap

@@ -198,9 +198,7 @@ def _at_end(call: ScanCall, final: tuple[Tensor | None, ...], like: Tensor) -> T
     return torch.complex(torch.stack(parts[::2], 1), torch.stack(parts[1::2], 1))
 
 
-def _handed_on(
-    decay: Tensor, total: Tensor, at_end: Tensor, begins: Tensor | None
-) -> Tensor:
+def _handed_on(decay: Tensor, total: Tensor, at_end: Tensor, begins: Tensor | None) -> Tensor:
     """The gradient at the memories that comes from the next step, or from behind the last."""
     back = decay[1:].conj() * total[1:]
     if begins is not None:

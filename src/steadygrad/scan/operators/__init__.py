@@ -21,4 +21,6 @@ from steadygrad.scan.operators.run import is_plain as is_plain
 from steadygrad.scan.operators.run import is_plain_gradient as is_plain_gradient
 from steadygrad.scan.operators.run import run_call as run_call
 from steadygrad.scan.operators.run import scan_in_graph as scan_in_graph
+from steadygrad.scan.operators.schema import clip_text as clip_text
 from steadygrad.scan.operators.schema import operator_text as operator_text
+from steadygrad.scan.operators.schema import with_options as with_options

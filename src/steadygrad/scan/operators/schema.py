@@ -54,16 +54,32 @@ def read(text: str) -> tuple[Cell, LoopClip | None, str | None]:
     """
     found = _known.get(text)
     if found is None:
-        if text.startswith("here "):
+        name, brace, rest = text.partition(" {")
+        known = _known.get(name)
+        if known is None and name.startswith("here "):
             raise InputError(
                 f"cell {text.split()[1]}: it lived in the process that exported it; define it at "
                 "the top of a module that can be imported, a frozen dataclass, and export again"
             )
-        name, brace, rest = text.partition(" {")
         options = json.loads("{" + rest) if brace else {}
         clip = LoopClip(**options["clip"]) if "clip" in options else None
-        found = _known[text] = (parse(name), clip, options.get("backend"))
+        cell = parse(name) if known is None else known[0]
+        found = _known[text] = (cell, clip, options.get("backend"))
     return found
+
+
+def with_options(text: str, clip: str, backend: str | None) -> str:
+    """Add a clip, as of `clip_text`, and a back end to the text of a cell.
+
+    Without a look-up, which torch.compile could not follow.
+    """
+    options = [f'"clip": {clip}'] * bool(clip) + [f'"backend": "{backend}"'] * bool(backend)
+    return text + (" {" + ", ".join(options) + "}" if options else "")
+
+
+def clip_text(clip: LoopClip | None) -> str:
+    """A clip as `with_options` takes it; empty for none."""
+    return "" if clip is None else json.dumps(asdict(clip))
 
 
 def is_portable(text: str) -> bool:
