@@ -33,9 +33,9 @@ direction; it runs the compiled kernel, and its numbers of time steps and rows s
 program of `torch.export` in a new process, import `steadygrad.scan` first. A cell of your own goes
 along if its class stands at the top of a module that can be imported.
 
-- `torch.compile`: one graph, unless the layer has `truncate`, `checkpoint`, a `loop_clip` or a
-  watch on it, or the call has `lengths` or a `PackedSequence`: then the graph breaks at the layer
-  (`fullgraph=True` says so).
+- `torch.compile`: one graph, with `resets`, `burn_in` and a `loop_clip` in it. The graph breaks at
+  the layer (`fullgraph=True` says so) if that has `truncate`, `checkpoint` or a watch on it, or the
+  call has `lengths` or a `PackedSequence`: pieces and rows whose number only values tell.
 - Functional transforms, batches of gradients, fake tensors and traces do not report to a watch: a
   backward pass under them is not seen, and counts as not measured.
 - `torch.func.vmap` over inputs folds into the batch. Over weights, and for gradients of weights by
@@ -58,8 +58,9 @@ print(done)  # inputs, outputs, which sizes are free, and the error that was mea
 `.onnx` and `.pt2`, of a layer (also of `torch.nn`), a model around layers, or the folder of a run
 (`steadygrad export RUN model.onnx`). LSTM, GRU and RNN become ONNX's operators of these names;
 every other cell becomes a Scan whose body is made from the cell's equations. `states=True` makes
-the state an input and an output, for streams; `lengths=True` takes rows of several lengths. The
-file is run in ONNX Runtime at two sizes before it is put in its place, and refused above an error
+the state an input and an output, for streams; `lengths=True` takes rows of several lengths;
+`resets=True` takes where segments of the rows begin, and makes every cell a Scan, as ONNX's own
+operators cannot do that. The file is run in ONNX Runtime at two sizes before it is put in its place, and refused above an error
 of 1e-5. ONNX needs `pip install steadygrad[onnx]`.
 """
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from steadygrad.nn import Recurrent
+import steadygrad as sg
+from steadygrad.nn import Recurrent, Stream
 from steadygrad.scan import Tap
 from tests.helpers.marks import needs_compiler
 
@@ -158,3 +159,80 @@ def test_a_small_gradient_is_seen_behind_a_large_one(backend: str) -> None:
         norms.append(taps[0].log10_norm)
     assert norms[1].max() > 60 and norms[1].min() < -25
     torch.testing.assert_close(norms[0], norms[1], rtol=0, atol=1e-4)
+
+
+def test_a_profiler_shows_the_cell_the_layer_and_the_direction() -> None:
+    layer = Recurrent("gru", I, H, 2, bidirectional=True)
+    with torch.profiler.profile() as profile:
+        layer(torch.randn(T, B, I))
+    names = {event.key for event in profile.key_averages()}
+    assert {"steadygrad gru l0", "steadygrad gru l1_reverse"} <= names
+
+
+def test_learnt_initial_states_are_parameters_like_others() -> None:
+    layer = sg.LSTM(I, H, proj_size=2, learn_initial_state=True)
+    own = {n: tuple(p.shape) for n, p in layer.named_parameters() if "0_l" in n}
+    h, c = layer.initial_state(0) or ()
+    assert own == {"h0_l0": (2,), "c0_l0": (H,)} and not h.any()
+    assert sorted(nn.LSTM(I, H, proj_size=2).state_dict()) == sorted(
+        sg.LSTM(I, H, proj_size=2).state_dict()
+    )
+    with pytest.raises(ValueError, match="no learnt initial state"):
+        layer.to_torch()
+    nn.init.uniform_(c)
+    x = torch.randn(T, B, I)
+    wanted = layer(x)[0]
+    given = (h.expand(1, B, -1), c.expand(1, B, -1))
+    torch.testing.assert_close(layer(x, given)[0], wanted)
+    unbatched = layer(x[:, 0])[0]
+    torch.testing.assert_close(unbatched, wanted[:, 0])
+    again = sg.LSTM(I, H, proj_size=2, learn_initial_state=True)
+    again.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(again(x)[0], wanted)
+
+
+def test_a_stream_begins_at_the_learnt_state() -> None:
+    layer = Recurrent("gru", I, H, 2, learn_initial_state=True)
+    nn.init.uniform_(layer.get_parameter("h0_l1"))
+    x, stream = torch.randn(T, I), Stream(layer)
+    for _ in range(2):
+        pushed = torch.stack([stream.push(sample) for sample in x])
+        torch.testing.assert_close(pushed, layer(x)[0])
+        stream.reset()
+
+
+def test_what_is_returned_may_be_changed_in_place() -> None:
+    layer, x = sg.GRU(I, H, 2), torch.randn(T, B, I)
+    torch.autograd.grad(layer(x)[0].sum(), list(layer.parameters()))
+    changed = layer(x)[0].mul_(3)
+    found = torch.autograd.grad(changed.sum(), list(layer.parameters()))
+    wanted = torch.autograd.grad(3 * layer(x)[0].sum(), list(layer.parameters()))
+    torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (torch.zeros(T, B), "expected resets of torch.bool"),
+        (torch.zeros(B, T, dtype=torch.bool), r"shape \(9, 4\)"),
+        ([True] * T, "got list"),
+    ],
+)
+def test_what_are_no_resets_is_refused(given: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        sg.LSTM(I, H)(torch.randn(T, B, I), resets=given)
+
+
+def test_options_that_do_not_go_together_are_refused() -> None:
+    layer = sg.LSTM(I, H, burn_in=3)
+    with pytest.raises(ValueError, match="longer than the 3 steps"):
+        layer(torch.randn(3, B, I))
+    with torch.no_grad():
+        layer(torch.randn(3, B, I))
+    with pytest.raises(ValueError, match="0 for a bidirectional layer"):
+        sg.LSTM(I, H, bidirectional=True, burn_in=3)
+    with pytest.raises(ValueError, match="at least 0"):
+        sg.GRU(I, H, burn_in=-1)
+    packed = pack_padded_sequence(torch.randn(T, B, I), LENGTHS, enforce_sorted=False)
+    with pytest.raises(ValueError, match="packed in the same way"):
+        sg.GRU(I, H)(packed, resets=torch.zeros(T, B, dtype=torch.bool))

@@ -31,13 +31,11 @@ class _Step(nn.Module):
         state, projected = given[:count], given[count]
         rest = given[count + 1 :]
         mask, rest = (rest[0], rest[1:]) if self.masked else (None, rest)
-        held = state
+        held = state  # what a row keeps that is not there at this step, whatever its flag
         if self.reset:
             begins, rest = rest[0], rest[1:]
             start = rest[len(self.names) :] or tuple(s.new_zeros(s.shape[1]) for s in state)
-            held = state = tuple(
-                torch.where(begins, a, s) for a, s in zip(start, state, strict=True)
-            )
+            state = tuple(torch.where(begins, a, s) for a, s in zip(start, state, strict=True))
         weights = Weights.from_flat(self.names, rest[: len(self.names)])
         size = weights.weight_ih.shape[0] // len(cell.gates)
         blocks = by_gate(cell, weights.weight_hh, size)
@@ -125,7 +123,8 @@ def _body(step: _Step, node: ir.Node, opset: int) -> ir.Graph:
     gates = weights[0].shape[0]
     example = [torch.zeros(ROWS, width) for width in widths]
     example += [torch.zeros(ROWS, gates)]
-    example += [torch.ones(ROWS, 1, dtype=torch.bool)] * flags
+    # Each a tensor of its own: of one given twice, the export makes one input.
+    example += [torch.ones(ROWS, 1, dtype=torch.bool) for _ in range(flags)]
     rows = torch.export.Dim("batch", min=1)
     shared: list[Any] = [{0: rows}] * len(example) + [{}] * len(weights)
     program = torch.export.export(

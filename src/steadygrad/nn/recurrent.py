@@ -558,7 +558,15 @@ class Recurrent(nn.Module):
             on_tap=self._tap_of(layer, reverse),
             backend=self.backend,
         )
-        return scan_in_segments(call, Cuts(self.truncate, self.checkpoint, self.burn_in))
+        cuts = Cuts(self.truncate, self.checkpoint, self.burn_in)
+        if not torch.autograd._profiler_enabled():
+            return scan_in_segments(call, cuts)
+        with torch.autograd.profiler.record_function(self._region(layer, reverse)):
+            return scan_in_segments(call, cuts)
+
+    def _region(self, layer: int, reverse: bool) -> str:
+        """What a profiler calls one direction of one layer."""
+        return f"steadygrad {self.cell.name} l{layer}{'_reverse' * reverse}"
 
     def _in_graph(
         self,

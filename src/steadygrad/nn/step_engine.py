@@ -26,7 +26,7 @@ class Steps(Protocol):
         ...
 
     def clear(self) -> None:
-        """Go on from zeros."""
+        """Go on from the start: zeros, or what is learnt."""
         ...
 
 
@@ -34,8 +34,8 @@ class Steps(Protocol):
 class StepperSteps:
     """Every layer a stepper with its own buffers; all rows of the batch at once."""
 
-    def __init__(self, steppers: list[Stepper]) -> None:
-        self._steppers = steppers
+    def __init__(self, steppers: list[Stepper], start: list[State | None]) -> None:
+        self._steppers, self._start = steppers, start
 
     def step(self, x: Tensor) -> Tensor:
         for stepper in self._steppers:
@@ -52,9 +52,9 @@ class StepperSteps:
                 own.copy_(value[index])
 
     def clear(self) -> None:
-        for stepper in self._steppers:
-            for own in stepper.state:
-                own.zero_()
+        for stepper, start in zip(self._steppers, self._start, strict=True):
+            for k, own in enumerate(stepper.state):
+                own.zero_() if start is None else own.copy_(start[k])
 
 
 @final
@@ -128,4 +128,6 @@ def steps_of(layer: Recurrent, backend: Backend, batch: int) -> Steps:
         for i, noise in enumerate(quiet)
     ]
     able = [stepper for stepper in steppers if stepper is not None]
-    return StepperSteps(able) if len(able) == len(steppers) else LayerSteps(layer)
+    if len(able) < len(steppers):
+        return LayerSteps(layer)
+    return StepperSteps(able, [layer.initial_state(i) for i in range(len(able))])

@@ -155,7 +155,7 @@ class Stream:
         self._rows, self._kind = tuple(rows), None
 
     def reset(self) -> None:
-        """Forget the state: the next push begins at zeros, with any number of rows."""
+        """Forget the state: the next push begins anew, with any number of rows."""
         self._rows = self._kind = None
         if self._learn is not None:
             self._engine = None
@@ -301,6 +301,8 @@ def _why_not(seen: LayerView, learn: str) -> str | None:
             f"is exact for one layer, got {seen.num_layers}; what reaches a lower one passes units "
             "that mix in the upper: use num_layers=1"
         )
+    if seen.module.learn_initial_state:
+        return "does not reach the initial state; use learn_initial_state=False"
     if seen.clip is not None or seen.truncate is not None:
         return "has no backward loop to clip or to cut; set loop_clip and truncate to None"
     return None
