@@ -60,8 +60,8 @@ print(done)  # inputs, outputs, which sizes are free, and the error that was mea
 every other cell becomes a Scan whose body is made from the cell's equations. `states=True` makes
 the state an input and an output, for streams; `lengths=True` takes rows of several lengths;
 `resets=True` takes where segments of the rows begin, and makes every cell a Scan, as ONNX's own
-operators cannot do that. The file is run in ONNX Runtime at two sizes before it is put in its place, and refused above an error
-of 1e-5. ONNX needs `pip install steadygrad[onnx]`.
+operators cannot do that. The file is run in ONNX Runtime at two sizes before it is put in its
+place, and refused above an error of 1e-5. ONNX needs `pip install steadygrad[onnx]`.
 """
 
 Layer = Any

@@ -98,6 +98,8 @@ class Gated(Remedy):
             for name in ("num_layers", "bias", "batch_first", "dropout", "bidirectional")
         }
         sizes: Any = (old.input_size, old.hidden_size)
+        if isinstance(old, Recurrent):
+            options |= {"learn_initial_state": old.learn_initial_state, "burn_in": old.burn_in}
         new = kind(*sizes, **options, device=weight.device, dtype=weight.dtype)
         new.train(old.training)
         if isinstance(old, Recurrent):  # what bounds or cuts its gradient is part of what it does

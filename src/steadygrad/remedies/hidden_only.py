@@ -1,6 +1,6 @@
 """An LSTM behind the interface of a plain recurrence."""
 
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,8 @@ class HiddenOnly(nn.Module):
             recurrent layers finds it.
 
     Shapes:
-        As `torch.nn.RNN`: ``(x, h_0) -> (y, h_n)``, ``h_0`` zeros if not given.
+        As `torch.nn.RNN`: ``(x, h_0) -> (y, h_n)``, ``h_0`` zeros if not given; what else is given
+        (``lengths``, ``resets``) is the layer's.
     """
 
     def __init__(self, lstm: nn.LSTM | LSTM) -> None:
@@ -28,8 +29,8 @@ class HiddenOnly(nn.Module):
         self.lstm = lstm
 
     def forward(
-        self, x: Tensor | PackedSequence, h_0: Tensor | None = None
+        self, x: Tensor | PackedSequence, h_0: Tensor | None = None, *args: Any, **given: Any
     ) -> tuple[Tensor | PackedSequence, Tensor]:
         state = None if h_0 is None else (h_0, torch.zeros_like(h_0))
-        y, (h_n, _) = self.lstm(x, state)
+        y, (h_n, _) = self.lstm(x, state, *args, **given)
         return y, h_n

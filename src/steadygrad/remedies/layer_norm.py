@@ -78,7 +78,12 @@ class LayerNorm(Remedy):
         options: dict[str, Any] = {name: getattr(old, name) for name in names}
         weight: Any = old.weight_hh_l0
         sizes: Any = (old.input_size, old.hidden_size)
+        if isinstance(old, Recurrent):  # what bounds or cuts its gradient is part of what it does
+            names = ("truncate", "checkpoint", "burn_in", "learn_initial_state")
+            options |= {name: getattr(old, name) for name in names}
         new = Recurrent(cell, *sizes, **options, device=weight.device, dtype=weight.dtype)
+        if isinstance(old, Recurrent):
+            new.loop_clip = old.loop_clip
         carried = dict(old.named_parameters())
         for name, parameter in new.named_parameters():
             if name in carried:

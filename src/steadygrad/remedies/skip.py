@@ -102,8 +102,10 @@ class Around(nn.Module):
                 facts.input_size, output_size, bias=False, device=like.device, dtype=like.dtype
             )
 
-    def forward(self, input: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
-        output, last = self.layer(input, hx)
+    def forward(
+        self, input: Tensor | PackedSequence, hx: Any = None, *args: Any, **named: Any
+    ) -> tuple[Any, Any]:
+        output, last = self.layer(input, hx, *args, **named)
         if isinstance(output, PackedSequence):
             assert isinstance(input, PackedSequence)
             return output._replace(data=output.data + self._added(input.data)), last
@@ -127,7 +129,9 @@ class AroundEach(nn.Module):
         super().__init__()
         self.layers, self.dropout = nn.ModuleList(layers), nn.Dropout(dropout)
 
-    def forward(self, input: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
+    def forward(
+        self, input: Tensor | PackedSequence, hx: Any = None, *args: Any, **named: Any
+    ) -> tuple[Any, Any]:
         given = () if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
         parts = list(zip(*(s.chunk(len(self.layers)) for s in given), strict=True))
         ends: list[tuple[Tensor, ...]] = []
@@ -136,7 +140,7 @@ class AroundEach(nn.Module):
             if index:
                 x = self._dropped(x)
             start = None if not parts else parts[index][0] if len(given) == 1 else parts[index]
-            x, last = layer(x, start)
+            x, last = layer(x, start, *args, **named)
             is_bare = isinstance(last, Tensor)
             ends.append((last,) if isinstance(last, Tensor) else tuple(last))
         states = tuple(torch.cat(each) for each in zip(*ends, strict=True))
@@ -159,7 +163,8 @@ def taken_apart(layer: nn.Module) -> list[nn.Module]:
     is_ours = isinstance(layer, Recurrent)
     if is_ours:
         options |= {"truncate": layer.truncate, "backend": layer.backend}
-        options |= {"checkpoint": layer.checkpoint}
+        options |= {"checkpoint": layer.checkpoint, "burn_in": layer.burn_in}
+        options |= {"learn_initial_state": layer.learn_initial_state}
     elif isinstance(layer, nn.RNN):
         del options["proj_size"]
         options["nonlinearity"] = layer.nonlinearity
