@@ -93,11 +93,9 @@ def outcomes(path: Path, which: str, in_place: bool) -> dict[str, str]:
             "PYTORCH_TESTING_DEVICE_ONLY_FOR": "cpu",
         }
         environment |= {"STEADYGRAD_IN_PLACE": "1"} if in_place else {}
-        command = [
-            sys.executable, "-m", "pytest", "-q", "-p", "steadygrad_in_place",
-            "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(path.parent), f"--junitxml={report}", "-k", which,
-            str(path),
-        ]  # fmt: skip
+        pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        pytest += ["-p", "steadygrad_in_place", "-c", os.devnull, "--rootdir", str(path.parent)]
+        command = [*pytest, f"--junitxml={report}", "-k", which, str(path)]
         done = subprocess.run(
             command, env=environment, cwd=path.parent, capture_output=True, text=True
         )
