@@ -5,7 +5,7 @@ READY  := $(VENV)/.ready
 # Each test computes on one thread, so a process per core shares them out.
 PARALLEL ?= -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-slow test-frameworks test-portable check bench docs clean
+.PHONY: demo test test-slow test-frameworks test-portable test-reliability check bench docs clean
 
 demo: $(READY)
 	$(BIN)/steadygrad demo
@@ -15,6 +15,10 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# A fault at every file operation, power cuts, fuzzed files, forks: what docs/reliability.md lists.
+test-reliability: $(READY)
+	$(BIN)/python -m pytest $(PARALLEL) -m "slow or not slow" tests/reliability
 
 # Back ends under other arithmetic: narrower and wider vectors, other compilers, 64-bit Arm emulated.
 test-portable: $(READY)
