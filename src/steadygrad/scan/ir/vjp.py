@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from steadygrad.scan.ir.decompose import as_real, simplified, unknown
 from steadygrad.scan.ir.operations import to_real
 from steadygrad.scan.ir.program import Stage, Values
+from steadygrad.scan.ir.record import NotSimple, record
 from steadygrad.scan.ir.step_graph import PLAIN
 
 SIZE = torch.ops.aten.sym_size.int
@@ -61,6 +61,16 @@ def _traced(forward: fx.GraphModule, num_inputs: int, num_outputs: int) -> fx.Gr
 
     What has no name in our table of operations is taken apart, if that leaves nothing unknown.
     """
+    try:
+        graph = record(forward.forward, num_inputs, num_outputs)
+    except NotSimple:
+        return _traced_by_torch(forward, num_inputs, num_outputs)
+    return graph if not unknown(graph) else _traced_by_torch(forward, num_inputs, num_outputs)
+
+
+def _traced_by_torch(forward: fx.GraphModule, num_inputs: int, num_outputs: int) -> fx.Graph:
+    """The same by torch's tracer, with symbols for sizes and tables that take operations apart."""
+    from torch.fx.experimental.proxy_tensor import make_fx
 
     def both(*args: Tensor) -> tuple[Tensor, ...]:
         # Not the module itself: hooks that a user has on every module would be called.
