@@ -101,6 +101,32 @@ class Stepper(Protocol):
         ...
 
 
+class Prepared(Protocol):
+    """A forward pass of one layer in one direction, for one set of shapes; keeps nothing."""
+
+    def run(
+        self,
+        x: Tensor,
+        shape: tuple[int, ...],
+        weights: Sequence[int],
+        starts: Sequence[int],
+        ends: Sequence[int],
+    ) -> Tensor:
+        """Run a call; several threads may at the same time. All memory is contiguous.
+
+        Args:
+            x: Inputs, ``(N, I)`` or any other shape of as many values.
+            shape: Of the result; as many values as ``(N, P)``.
+            weights: Addresses, in the order of `Weights.flat`.
+            starts: Addresses of the states before the first step.
+            ends: Where the last states are to be written.
+
+        Returns:
+            h after every step.
+        """
+        ...
+
+
 class Backend(ABC):
     """A way to run a scan.
 
@@ -159,6 +185,13 @@ class Backend(ABC):
         Slow is fine here; what counts is that it can be differentiated as often as one likes.
         """
         return tape.replay(call)
+
+    def prepared(self, call: ScanCall) -> Prepared | None:
+        """`forward` for tensors of the shapes of ``call``, nothing kept, as often as one likes.
+
+        None if there is nothing to be gained.
+        """
+        return None
 
     def stepper(self, cell: Cell, weights: Weights, batch: int) -> Stepper | None:
         """A faster way than `forward` to take single steps of ``batch`` rows, if there is one."""

@@ -15,7 +15,7 @@ from steadygrad.scan.backends.c.printer.backward import BackwardPrinter
 from steadygrad.scan.backends.c.printer.entry import entry, prepare, room_function
 from steadygrad.scan.backends.c.printer.forward import ForwardPrinter
 from steadygrad.scan.backends.c.printer.plan import Plan
-from steadygrad.scan.backends.c.printer.tiles import tiles
+from steadygrad.scan.backends.c.printer.tiles import names, tiles
 from steadygrad.scan.backends.c.runtime import inlined
 from steadygrad.scan.backends.c.slots import Slots
 from steadygrad.scan.ir.products import fills, first_gate
@@ -27,7 +27,8 @@ class Printed:
     """A file, and how to call it.
 
     Attributes:
-        text: The C source.
+        text: The C source, whole; with APART defined, without the tiles.
+        tiles: The C source of the tiles, which is the same for all cells.
         forward: Argument words of ``steadygrad_forward``.
         backward: Argument words of ``steadygrad_backward``.
         kept: What the forward loop keeps for the backward loop, by the names of the words, as
@@ -43,6 +44,7 @@ class Printed:
     """
 
     text: str
+    tiles: str
     forward: Slots
     backward: Slots
     kept: Mapping[str, int]
@@ -78,7 +80,7 @@ def print_cell(
         *forward.part(),
         *prepare("forward", f.words(), forward.rooms().shared, forward.packs()),
         *room_function("forward", f.words(), forward.rooms()),
-        *entry("forward", f.words(), f"!{f['packed']}"),
+        *entry("forward", f.words(), f"!{forward.no_packs()}"),
         "#endif",
         "#if HALF != 1",
         *backward.part(),
@@ -92,6 +94,7 @@ def print_cell(
     kept |= {f"k{i}": 1 for i in plan.other_arguments}
     return Printed(
         "\n".join([head(dtype, exact), *loops, ""]),
+        tile_text(dtype),
         f,
         b,
         kept,
@@ -107,5 +110,19 @@ def print_cell(
 @lru_cache(maxsize=4)
 def head(dtype: str, exact: bool) -> str:
     """What stands before every cell: the runtime, for ``"float"`` or ``"double"``."""
-    parameters = f"#define BYTES {4 if dtype == 'float' else 8}\n#define EXACT {int(exact)}\n"
-    return parameters + inlined({"printed_tiles.h": "\n".join(tiles())})
+    return _parameters(dtype, exact) + inlined(_printed())
+
+
+@lru_cache(maxsize=2)
+def tile_text(dtype: str) -> str:
+    """The tiles alone: what cells that are compiled without them are linked with."""
+    return f"#define TILES\n{_parameters(dtype, exact=False)}{inlined(_printed(), 'tiles.h')}"
+
+
+def _parameters(dtype: str, exact: bool) -> str:
+    return f"#define BYTES {4 if dtype == 'float' else 8}\n#define EXACT {int(exact)}\n"
+
+
+def _printed() -> dict[str, str]:
+    """Headers that are no files."""
+    return {"printed_tiles.h": "\n".join(tiles()), "tile_names.h": "\n".join(names())}

@@ -4,12 +4,16 @@ A tile is a few rows times a few vectors of columns. Held in an array it would b
 back, through memory: for a hundred terms of a sum that costs as much as five of them.
 """
 
+DOTS = "dots_of_several(word k, const real* a, const real* b, const real* start, real* to)"
+SEVERAL = 8
+"""Rows of a right factor that is read as it is stored, at once: a register for each."""
+
 
 def _tile(name: str, rows: int, vectors: int, transposed: bool) -> list[str]:
     """One function: ``rows`` of a left factor times ``vectors`` of a packed right one."""
     own = [[f"s{i}_{v}" for v in range(vectors)] for i in range(rows)]
     lines = [
-        f"ALONE {name}(TERMS, PLACE{', word rows' if transposed else ''}) {{",
+        f"TILE {name}(TERMS, PLACE{', word rows' if transposed else ''}) {{",
         *(f"    vec {', '.join(f'{s} = {{0}}' for s in row)};" for row in own),
     ]
     if transposed:  # the result is far away: on its way while the sum is formed
@@ -65,15 +69,38 @@ def _tile(name: str, rows: int, vectors: int, transposed: bool) -> list[str]:
     return [*lines, "    (void)lead; (void)panel;", "}"]
 
 
-def _choice(name: str, most: int, vectors: int) -> list[str]:
-    """Tiles of 1 to ``most`` rows (half as many where the registers are half as many), chosen."""
+def names() -> list[str]:
+    """What is known of them where they are not, as ``tile_names.h``, and how one is chosen."""
+    terms = "TERMS, PLACE"
+    rows = [
+        f"{name}{i}" for name, most in (("broad", 6), ("narrow", 12)) for i in range(1, most + 1)
+    ]
+    return [
+        "#ifdef APART",
+        *(f"TILE {name}({terms});" for name in ("wide", *rows)),
+        f"TILE outer_tile({terms}, word rows);",
+        f"TILE {DOTS};",
+        "#endif",
+        f"#define SEVERAL {SEVERAL}",
+        *_choice("broad", 6),
+        *_choice("narrow", 12),
+    ]
+
+
+def _heights(name: str, most: int, vectors: int) -> list[str]:
+    """Tiles of 1 to ``most`` rows; half as many where the registers are half as many."""
     lines: list[str] = []
     for half, (low, high) in enumerate(((1, most // 2), (most // 2 + 1, most))):
         lines += ["#if MR > 6"] if half else []
         for rows in range(low, high + 1):
             lines += _tile(f"{name}{rows}", rows, vectors, transposed=False)
         lines += ["#endif"] if half else []
-    lines += [f"INLINE void {name}(word mr, TERMS, PLACE) {{", "    switch (mr) {"]
+    return lines
+
+
+def _choice(name: str, most: int) -> list[str]:
+    """The tile of so many rows as there are."""
+    lines = [f"INLINE void {name}(word mr, TERMS, PLACE) {{", "    switch (mr) {"]
     for rows in range(1, most + 1):
         lines += ["#if MR > 6"] if rows == most // 2 + 1 else []
         lines.append(
@@ -83,15 +110,41 @@ def _choice(name: str, most: int, vectors: int) -> list[str]:
     return [*lines, "#endif", "    }", "}"]
 
 
+def _dots() -> list[str]:
+    """One row times a few rows of a right factor as it is stored, ``(n, k)``."""
+    sums = [f"s{i}" for i in range(SEVERAL)]
+    return [
+        f"TILE {DOTS} {{",
+        f"    vec {', '.join(f'{s} = {{0}}' for s in sums)};",
+        "    word q = 0;",
+        "    for (; q + VL <= k; q += VL) {",
+        "        const vec x = *(const vec*)(a + q);",
+        *(f"        {s} += x * *(const vec*)(b + {i} * k + q);" for i, s in enumerate(sums)),
+        "    }",
+        *(f"    quad t{i} = across({', '.join(sums[i : i + 4])});" for i in range(0, SEVERAL, 4)),
+        "    for (; q < k; q++) {",
+        *(
+            f"        t{i}[{j}] += a[q] * b[{i + j} * k + q];"
+            for i in range(0, SEVERAL, 4)
+            for j in range(4)
+        ),
+        "    }",
+        *(f"    if (start) t{i} += *(const quad*)(start + {i});" for i in range(0, SEVERAL, 4)),
+        *(f"    *(quad*)(to + {i}) = t{i};" for i in range(0, SEVERAL, 4)),
+        "}",
+    ]
+
+
 def tiles() -> list[str]:
-    """Lines of C, which ``runtime/tiles.h`` includes as ``printed_tiles.h``."""
+    """Functions in C, which ``runtime/tiles.h`` includes as ``printed_tiles.h``."""
     return [
         *_tile("wide", 1, 8, transposed=False),
-        *_choice("broad", 6, 4),
-        *_choice("narrow", 12, 2),
+        *_heights("broad", 6, 4),
+        *_heights("narrow", 12, 2),
         "#if MR > 6",
         *_tile("outer_tile", 12, 2, transposed=True),
         "#else",
         *_tile("outer_tile", 6, 2, transposed=True),
         "#endif",
+        *_dots(),
     ]

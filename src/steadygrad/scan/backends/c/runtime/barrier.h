@@ -1,6 +1,6 @@
 /* Threads that meet: between phases, and where they share the columns of every product. */
 #pragma once
-#include "gemm.h"
+#include "dots.h"
 
 typedef void (*parallel_t)(void (*)(void*), void*, unsigned, unsigned);
 typedef int (*number_t)(void);
@@ -44,4 +44,14 @@ static void team_product(team_t* c, word n, word k, const real* a, word lead, co
     columns(c->rows, j, end, k, a - c->skip * lead, lead, packed, 0, add,
             rowwise(to - c->skip * apart, apart));
     wait_for_all(c); /* until every thread's columns of C are there to be read */
+}
+
+/* the same of B as it is stored, transposed */
+static void team_dots(team_t* c, word n, word k, const real* a, word lead, const real* stored,
+                      real* to, word apart) {
+    const word j = share(c, c->thread, n, NR), end = share(c, c->thread + 1, n, NR);
+    wait_for_all(c);
+    dots(c->rows, j, end, k, a - c->skip * lead, lead, stored, 0,
+         rowwise(to - c->skip * apart, apart));
+    wait_for_all(c);
 }

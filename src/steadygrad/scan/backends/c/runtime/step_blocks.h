@@ -44,9 +44,11 @@ static void transpose_few(word n, word I, const real* w, real* to, word part, wo
 }
 
 /* x W^T + b for the rows of `s` from `step` on, to their place in xp or, if it is not whole, one
-   after another; returns the first step that found no room. A team shares rows, then columns. */
+   after another; W as it is stored if `direct`, else packed. Returns the first step that found no
+   room. A team shares rows, then columns. */
 static word project(team_t* c, const span* s, word step, word I, word n, const real* x,
-                    const real* w, const real* bias, real* xp, int whole, real* lines, real** to) {
+                    const real* w, int direct, const real* bias, real* xp, int whole, real* lines,
+                    real** to) {
     const word room = MOST(LINES, s->rows);
     word count = 0;
     for (; step < s->T; step++) {
@@ -61,7 +63,8 @@ static word project(team_t* c, const span* s, word step, word I, word n, const r
     }
     wait_for_all(c); /* until all rows are gathered */
     const word j = share(c, c->thread, n, NR), end = share(c, c->thread + 1, n, NR);
-    columns(count, j, end, I, lines, LEAD(I), w, bias, 0, (target){0, 0, to});
+    if (direct) dots(count, j, end, I, lines, LEAD(I), w, bias, (target){0, 0, to});
+    else columns(count, j, end, I, lines, LEAD(I), w, bias, 0, (target){0, 0, to});
     wait_for_all(c);
     return step;
 }

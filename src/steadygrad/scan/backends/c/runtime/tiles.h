@@ -5,12 +5,21 @@
    hundred terms costs as much as five of them. They are
 
        wide     one row, eight vectors           broad   up to 6 rows, four vectors
-       narrow   up to 12 rows, two vectors       outer_tile   MR rows, two vectors, A transposed */
+       narrow   up to 12 rows, two vectors       outer_tile   MR rows, two vectors, A transposed
+       dots_of_several   one row, a dot product for each of a few columns */
 #pragma once
-#include "vectors.h"
+#include "across.h"
 
-/* Not inlined: a tile uses all registers, and the loop around it would lose its own. */
+/* Not inlined: a tile uses all registers, and the loop around it would lose its own. That is why
+   they can be compiled once for all cells (TILES), and a cell without them (APART). */
 #define ALONE static __attribute__((noinline)) void
+#if defined(TILES)
+#define TILE __attribute__((noinline, visibility("hidden"))) void
+#elif defined(APART)
+#define TILE extern __attribute__((visibility("hidden"))) void
+#else
+#define TILE ALONE
+#endif
 #define TERMS word k, const real *a, word lead, const real *p, word panel
 #define PLACE const real *start, int add, target c, word i0, word j, word left
 
@@ -35,4 +44,7 @@ ALONE store_some(real* to, const vec* s, const real* start, int add, word left) 
     for (; u < left; u++) to[u] = t[u] + (start ? start[u] : 0) + (add ? to[u] : 0);
 }
 
+#ifndef APART
 #include "printed_tiles.h"
+#endif
+#include "tile_names.h"

@@ -1,0 +1,32 @@
+/* Matrix products whose right factor is read as it is stored, one dot product a column.
+
+   Putting a matrix into panels reads it, writes it and reads it again. For a step or two of few
+   rows that is most of the work; here every row of the matrix is read once, as it lies. */
+#pragma once
+#include "gemm.h"
+
+/* Rows up to which panels are never worth it, and steps up to which they are not for one row: a dot
+   product ends with sums across vectors, which weigh less the longer it is. */
+#define FEW_ROWS 8
+INLINE int is_direct(word T, word B, word k) { return T * B <= FEW_ROWS || (B == 1 && T <= k); }
+
+static void dot(word k, const real* a, const real* b, const real* start, real* to) {
+    vec s = {0};
+    word q = 0;
+    for (; q + VL <= k; q += VL) s += *(const vec*)(a + q) * *(const vec*)(b + q);
+    real t = 0;
+    for (int v = 0; v < VL; v++) t += s[v];
+    for (; q < k; q++) t += a[q] * b[q];
+    *to = t + (start ? *start : 0);
+}
+
+/* Columns j to end of C[m, n] = A[m, k] B^T (+ start in every row), B (n, k) row by row. */
+static void dots(word m, word j, word end, word k, const real* a, word lead, const real* b,
+                 const real* start, target c) {
+    for (; j + SEVERAL <= end; j += SEVERAL) /* the rows of B stay in the first cache */
+        for (word i = 0; i < m; i++)
+            dots_of_several(k, a + i * lead, b + j * k, start ? start + j : 0, row_of(c, i) + j);
+    for (; j < end; j++)
+        for (word i = 0; i < m; i++)
+            dot(k, a + i * lead, b + j * k, start ? start + j : 0, row_of(c, i) + j);
+}
