@@ -8,8 +8,10 @@ from steadygrad.scan.backends import BACKENDS as BACKENDS
 from steadygrad.scan.backends import Backend as Backend
 from steadygrad.scan.backends.base import BackendError as BackendError
 from steadygrad.scan.backends.base import BackendWarning as BackendWarning
+from steadygrad.scan.backends.base import Prepared as Prepared
 from steadygrad.scan.backends.base import Stepper as Stepper
 from steadygrad.scan.backends.choose import choose as choose
+from steadygrad.scan.backends.choose import settings as settings
 from steadygrad.scan.backends.recurrence import linear_recurrence as linear_recurrence
 from steadygrad.scan.call import ScanCall as ScanCall
 from steadygrad.scan.clips import LoopClip as LoopClip

@@ -12,6 +12,19 @@ from steadygrad.scan.call import ScanCall
 VARIABLE = "STEADYGRAD_BACKEND"
 BY_RANK = tuple(reversed(BACKENDS.values()))
 
+_values = getattr(os.environ, "_data", None)
+_names = [os.environ.encodekey(name) for name in (VARIABLE, "STEADYGRAD_EXACT")]
+
+
+def settings() -> tuple[object, ...]:
+    """What the variables are set to that decide how a call is run.
+
+    Compared at every call of a layer: not decoded, which would take ten times as long.
+    """
+    if _values is None:  # a Python whose os.environ is built otherwise
+        return tuple(os.environ.get(name) for name in (VARIABLE, "STEADYGRAD_EXACT"))
+    return tuple(map(_values.get, _names))
+
 
 def choose(call: ScanCall) -> Backend:
     """The back end of one call.
