@@ -84,8 +84,8 @@ def _built(source: Source, halves: Sequence[int], cc: Command) -> dict[int, ctyp
     where = cache.folder()
     given = {half: _arguments(source, half) for half in halves}
     keys = {half: _key(cc, source.text, source.tiles, *given[half]) for half in halves}
-    for half in halves if where is not None else ():
-        for path in cache.find(where, keys[half]):
+    for half in halves:
+        for path in cache.find(where, keys[half]) if where is not None else ():
             if (library := _opened(path, half)) is not None:
                 found[half] = library
                 break
