@@ -24,8 +24,8 @@ from steadygrad.nn.checks import (
     is_autocast,
     refuse_unknown,
 )
+from steadygrad.nn.prepared import PreparedCalls
 from steadygrad.nn.segments import Cuts, scan_in_segments
-from steadygrad.nn.unrecorded import Unrecorded
 from steadygrad.scan import (
     Layout,
     LoopClip,
@@ -154,7 +154,7 @@ class Recurrent(nn.Module):
         self.on_tap: LayerTap | None = None
         self.noise_seed: int | None = None
         self.fixed_noise: Sequence[dict[str, Tensor]] | None = None
-        self._unrecorded = Unrecorded()
+        self._prepared = PreparedCalls()
         self._names = tuple(self._shapes(0))
         for layer in range(num_layers):
             for suffix in self._suffixes(layer):
@@ -356,14 +356,14 @@ class Recurrent(nn.Module):
             return self._uncompiled(input, hx, lengths)
         if lengths is not None or torch.compiler.is_compiling():
             return self._run(input, hx, lengths)
-        key = self._unrecorded.key(self, input, hx)
+        key = self._prepared.key(self, input, hx)
         if key is None:
             return self._run(input, hx, lengths)
-        found = self._unrecorded.run(self, key, input, hx)
+        found = self._prepared.run(self, key, input, hx)
         if found is None:
             found = self._run(input, hx, lengths)
             if self._runs_as_written():
-                self._unrecorded.note(self, key, input)
+                self._prepared.note(self, key, input)
         return found
 
     def _runs_as_written(self) -> bool:
@@ -551,7 +551,7 @@ class Recurrent(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         nn.Module.__setstate__(self, state)
         self._cell_text = operator_text(self.cell)  # which may hold in one process alone
-        self._unrecorded = Unrecorded()
+        self._prepared = PreparedCalls()
 
     def extra_repr(self) -> str:
         """What `torch.nn` prints, options at their default left out."""

@@ -13,8 +13,10 @@ from steadygrad.scan.backends.base import Stepper as Stepper
 from steadygrad.scan.backends.choose import choose as choose
 from steadygrad.scan.backends.choose import settings as settings
 from steadygrad.scan.backends.recurrence import linear_recurrence as linear_recurrence
+from steadygrad.scan.call import Frame as Frame
 from steadygrad.scan.call import ScanCall as ScanCall
 from steadygrad.scan.clips import LoopClip as LoopClip
+from steadygrad.scan.function import scan_prepared as scan_prepared
 from steadygrad.scan.ir.trace import trace as trace
 from steadygrad.scan.layout import Layout as Layout
 from steadygrad.scan.linear import Linearised as Linearised

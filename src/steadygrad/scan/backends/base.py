@@ -102,7 +102,15 @@ class Stepper(Protocol):
 
 
 class Prepared(Protocol):
-    """A forward pass of one layer in one direction, for one set of shapes; keeps nothing."""
+    """A forward pass of one layer in one direction, for one set of shapes."""
+
+    def forward(self, tensors: Sequence[Tensor]) -> ForwardPass:
+        """Run a call and keep what a backward pass needs; several threads may at the same time.
+
+        Args:
+            tensors: As of `ScanCall.split`, contiguous.
+        """
+        ...
 
     def run(
         self,
@@ -112,7 +120,7 @@ class Prepared(Protocol):
         starts: Sequence[int],
         ends: Sequence[int],
     ) -> Tensor:
-        """Run a call; several threads may at the same time. All memory is contiguous.
+        """Run a call and keep nothing. All memory is contiguous.
 
         Args:
             x: Inputs, ``(N, I)`` or any other shape of as many values.
@@ -187,7 +195,7 @@ class Backend(ABC):
         return tape.replay(call)
 
     def prepared(self, call: ScanCall) -> Prepared | None:
-        """`forward` for tensors of the shapes of ``call``, nothing kept, as often as one likes.
+        """`forward` for tensors of the shapes of ``call``, as often as one likes.
 
         None if there is nothing to be gained.
         """

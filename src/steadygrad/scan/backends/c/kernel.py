@@ -106,7 +106,7 @@ def forward(call: ScanCall, keep: bool) -> ForwardPass:
         if keep:
             kept["wide"] = words.tensor("wide", pool.empty((count, size), x))
     if keep:
-        parts = _kept(file, coded)
+        parts = widths_kept(file, coded)
         kept["kernel"] = pool.empty((count, sum(parts.values()), size), x)
         words.parts(kept["kernel"], parts, size)
         if coded:
@@ -134,13 +134,13 @@ def saved_shapes(call: ScanCall) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {"hidden": (rows, call.width)}
     if projects:
         shapes["wide"] = (rows, size)
-    shapes["kernel"] = (rows, sum(_kept(file, coded).values()), size)
+    shapes["kernel"] = (rows, sum(widths_kept(file, coded).values()), size)
     if coded:
         shapes["projected"] = (rows, gates * size)
     return shapes
 
 
-def _kept(file: Printed, coded: bool) -> Mapping[str, int]:
+def widths_kept(file: Printed, coded: bool) -> Mapping[str, int]:
     """What a forward pass keeps; of codes the projection comes from outside."""
     return {n: w for n, w in file.kept.items() if n != "xp"} if coded else file.kept
 
@@ -161,7 +161,7 @@ def backward(call: ScanCall, saved: Saved, outside: OutputGradients, wanted: Set
         words.tensor("wide", kept["wide"])
     if not coded:
         words.tensor("x", x)
-    words.parts(kept["kernel"], _kept(file, coded), size)
+    words.parts(kept["kernel"], widths_kept(file, coded), size)
     if coded:
         words.tensor("xp", kept["projected"])
     words.tensor("hidden", kept["hidden"])

@@ -1,13 +1,17 @@
 """A kernel called forward again and again with other tensors of the same shapes."""
 
+import array
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import final
 
+import torch
 from torch import Tensor
 
+from steadygrad.scan.backends.base import ForwardPass, Saved
 from steadygrad.scan.backends.c import pool
 from steadygrad.scan.backends.c.call import KernelCall
-from steadygrad.scan.backends.c.kernel import Kernel
+from steadygrad.scan.backends.c.kernel import Kernel, widths_kept
 from steadygrad.scan.call import ScanCall
 
 
@@ -55,16 +59,44 @@ class PreparedCall:
         links += [(index[f"s{k}"], last + k, 0) for k in states]
         links.append((index["hidden"], len(tensors), 0))
         links += [(index[f"e{k}"], len(tensors) + 1 + k, 0) for k in states]
-        self._links = tuple(links)
+        self._links, self._states = tuple(links), len(call.state)
         self._words, self._work = words.words, index["work"]
         self._room = words.room * item_size
-        self._run = kernel.forward.run
+        self._run, self._kernel = kernel.forward.run, kernel
+        # The same of a call that keeps something: where the parts of what is kept begin.
+        self._keep, part = index["keep"], words.rows * size * item_size
+        parts = widths_kept(file, coded=False)
+        self._rows, self._size, self._width = words.rows, size, call.width
+        self._values = sum(parts.values())
+        self._parts = tuple(
+            (index[name], part * before)
+            for name, before in zip(parts, accumulate(parts.values(), initial=0), strict=False)
+        )
+        self._wide = index["wide"] if weights.weight_hr is not None else None
 
     @staticmethod
     def is_able(call: ScanCall, kernel: Kernel) -> bool:
         """Whether such a call can be prepared: no product needs a copy of its weight's rows."""
         no_gaps = all(first is not None for first in kernel.file.first)
         return no_gaps and not call.is_coded and not kernel.file.noise
+
+    def forward(self, tensors: Sequence[Tensor]) -> ForwardPass:
+        """Run a call and keep what its backward pass needs."""
+        x, states = tensors[0], tensors[len(tensors) - self._states :]
+        hidden = pool.empty((self._rows, self._width), x)
+        final = tuple(torch.empty_like(s) for s in states)
+        kept = {"hidden": hidden}
+        words = self._filled([t.data_ptr() for t in (*tensors, hidden, *final)])
+        if self._wide is not None:
+            kept["wide"] = pool.empty((self._rows, self._size), x)
+            words[self._wide] = kept["wide"].data_ptr()
+        block = kept["kernel"] = pool.empty((self._rows, self._values, self._size), x)
+        address = block.data_ptr()
+        for place, offset in self._parts:
+            words[place] = address + offset
+        words[self._keep] = 1
+        self._run(words.buffer_info()[0])
+        return ForwardPass(hidden, final, Saved(kept, self._kernel))
 
     def run(
         self,
@@ -76,13 +108,17 @@ class PreparedCall:
     ) -> Tensor:
         """Run a call; see `steadygrad.scan.backends.base.Prepared`."""
         hidden = pool.empty(shape, x)
-        given = (x.data_ptr(), *weights, *starts, hidden.data_ptr(), *ends)
+        words = self._filled((x.data_ptr(), *weights, *starts, hidden.data_ptr(), *ends))
+        self._run(words.buffer_info()[0])
+        return hidden
+
+    def _filled(self, given: Sequence[int]) -> "array.array[int]":
+        """The words of one call, with the addresses of its tensors, of h and of the last states."""
         words = self._words[:]
         for place, source, offset in self._links:
             words[place] = given[source] + offset
         words[self._work] = pool.scratch(self._room)
-        self._run(words.buffer_info()[0])
-        return hidden
+        return words
 
 
 _SINGLE = {"x": "x", "weight_ih": "w", "bias_ih": "bias", "weight_hr": "hr"}

@@ -1,9 +1,10 @@
-"""Calls that record no gradient: prepared once per shape, and never a bit off, whatever changed."""
+"""Prepared calls: everything made once per shape, and never a bit off, whatever changed."""
 
 import copy
 import pickle
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 
 import steadygrad as sg
-from steadygrad.nn import unrecorded
+from steadygrad.nn import prepared
 from steadygrad.scan import BackendError
 from tests.helpers.marks import needs_compiler
 
@@ -36,7 +37,7 @@ def outcome(call: Callable[[], Any]) -> Any:
 
 def is_ready(layer: Any) -> bool:
     """Whether some call of this layer was prepared."""
-    return any(shape is not None for shape in layer._unrecorded._known.values())
+    return any(shape is not None for shape in layer._prepared._known.values())
 
 
 @torch.no_grad()
@@ -165,7 +166,7 @@ def another_axis(layer: Any) -> None:
 def a_patched_method(layer: Any) -> None:
     own = layer.weights
     layer.weights = lambda *args, **named: own(*args, **named)
-    layer._unrecorded = unrecorded.Unrecorded()
+    layer._prepared = prepared.PreparedCalls()
 
 
 def a_copy(layer: Any) -> Any:
@@ -300,11 +301,11 @@ def test_results_are_memory_of_their_own() -> None:
 def test_shapes_that_never_come_again_are_not_kept() -> None:
     layer = sg.LSTM(I, H)
     with torch.no_grad():
-        for steps in range(1, 2 * unrecorded.MOST):
+        for steps in range(1, 2 * prepared.MOST):
             for _ in range(2):
                 layer(torch.randn(steps, 1, I))
-    assert len(layer._unrecorded._known) <= unrecorded.MOST
-    assert len(layer._unrecorded._seen) <= unrecorded.MOST
+    assert len(layer._prepared._known) <= prepared.MOST
+    assert len(layer._prepared._seen) <= prepared.MOST
 
 
 def test_threads_share_a_layer() -> None:
@@ -326,3 +327,75 @@ def test_threads_share_a_layer() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def gradients(layer: Any, run: Callable[..., Any], x: Tensor, start: Any) -> list[Tensor]:
+    """Values and all gradients, taps included, of one call."""
+    torch.manual_seed(3)
+    taps: list[Any] = []
+    if layer.on_tap is not None:
+        layer.on_tap = lambda n, r, tap: taps.append((n, r, tap.log10_norm))
+    values = parts(run(x, start, None))
+    loss = torch.stack([(v * torch.randn(v.shape)).sum() for v in values]).sum()
+    wanted = [v for v in (x, *(start or ()), *layer.parameters()) if v.requires_grad]
+    found = torch.autograd.grad(loss, wanted)
+    taps.sort(key=lambda t: t[:2])
+    return [*values, *found, *(t[2] for t in taps), torch.tensor([t[:2] for t in taps])]
+
+
+def short(layer: Any, x: Tensor, start: Any, _lengths: None) -> Any:
+    """The call as a user makes it, prepared from the third on."""
+    return layer(x, start)
+
+
+def test_a_gradient_is_that_of_the_long_way() -> None:
+    forms: list[dict[str, Any]] = [
+        {},
+        {"num_layers": 2, "bidirectional": True, "dropout": 0.5},
+        {"num_layers": 2, "batch_first": True, "proj_size": 3},
+    ]
+    for options in forms:
+        layer = sg.LSTM(I, H, **options)
+        shapes = [s.shape for s in parts(layer(torch.randn(5, 3, I)))[1:]]
+        for what in ("plain", "frozen", "tapped", "clipped", "start"):
+            start = None
+            if what == "start":
+                size = layer.num_layers * layer.num_directions
+                start = tuple(torch.randn(size, 3, s[-1], requires_grad=True) for s in shapes)
+            layer.on_tap = (lambda *_: None) if what == "tapped" else None
+            layer.loop_clip = sg.scan.LoopClip(0.01) if what == "clipped" else None
+            layer.weight_hh_l0.requires_grad_(what != "frozen")
+            x = torch.randn(*((3, 5) if layer.batch_first else (5, 3)), I)
+            x.requires_grad_(what == "plain")
+            for _ in range(3):
+                wanted = gradients(layer, layer._run, x, start)
+                found = gradients(layer, partial(short, layer), x, start)
+                assert len(found) == len(wanted)
+                assert all(map(torch.equal, found, wanted))
+                with torch.no_grad():  # as an optimiser
+                    layer.bias_ih_l0.add_(0.1)
+        assert is_ready(layer)
+
+
+def test_what_a_graph_of_a_prepared_call_is_good_for() -> None:
+    """Changes in place are noticed, hooks on saved tensors see them, derivatives of derivatives."""
+    layer, x = sg.LSTM(I, H, dtype=torch.float64), torch.randn(3, 2, I, dtype=torch.float64)
+    x.requires_grad_()
+    for _ in range(3):
+        output = layer(x)[0]
+    assert is_ready(layer)
+    with torch.no_grad():
+        layer.weight_hh_l0.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        output.sum().backward()
+    seen: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: seen.append(t.numel()) or t, lambda t: t
+    ):
+        layer(x)[0].sum().backward()
+    assert len(seen) >= 7
+    assert torch.autograd.gradgradcheck(lambda v: layer(v)[0], (x,))
+    layer.truncate = 2
+    cut = parts(layer(x))[0]
+    layer.truncate = None
+    assert torch.equal(cut, parts(layer(x))[0])
