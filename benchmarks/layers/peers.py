@@ -79,7 +79,7 @@ def _model(cell: str, shape: Shape) -> bytes:
     weights = [
         weight("W", 1, rows, inputs), weight("R", 1, rows, hidden), weight("B", 1, 2 * rows)
     ]  # fmt: skip
-    extra = {"linear_before_reset": 1} if cell == "GRU" else {}
+    extra: Any = {"linear_before_reset": 1} if cell == "GRU" else {}
     node = helper.make_node(cell, ["X", "W", "R", "B"], ["Y", "Y_h"], hidden_size=hidden, **extra)
     graph = helper.make_graph(
         [node],
@@ -111,7 +111,7 @@ def onnxruntime(mode: str, cell: str, shape: Shape) -> Callable[[], object] | No
 
 def openvino(mode: str, cell: str, shape: Shape) -> Callable[[], object] | None:
     import numpy as np
-    import openvino as ov
+    import openvino as ov  # pyright: ignore[reportMissingImports]
 
     if mode == "train":
         return None
@@ -124,8 +124,8 @@ def openvino(mode: str, cell: str, shape: Shape) -> Callable[[], object] | None:
 
 
 def jax(mode: str, cell: str, shape: Shape) -> Callable[[], object] | None:
-    import jax as j
-    from jax import numpy as jnp
+    import jax as j  # pyright: ignore[reportMissingImports]
+    from jax import numpy as jnp  # pyright: ignore[reportMissingImports]
 
     if cell != "LSTM":
         return None

@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize, prune
 
 import steadygrad as sg
 from steadygrad.nn import prepared
-from steadygrad.scan import BackendError
+from steadygrad.scan import BackendError, LoopClip
 from tests.helpers.marks import needs_compiler
 
 pytestmark = [needs_compiler, pytest.mark.usefixtures("quick_builds")]
@@ -355,7 +355,7 @@ def test_a_gradient_is_that_of_the_long_way() -> None:
         {"num_layers": 2, "batch_first": True, "proj_size": 3},
     ]
     for options in forms:
-        layer = sg.LSTM(I, H, **options)
+        layer: Any = sg.LSTM(I, H, **options)
         shapes = [s.shape for s in parts(layer(torch.randn(5, 3, I)))[1:]]
         for what in ("plain", "frozen", "tapped", "clipped", "start"):
             start = None
@@ -363,7 +363,7 @@ def test_a_gradient_is_that_of_the_long_way() -> None:
                 size = layer.num_layers * layer.num_directions
                 start = tuple(torch.randn(size, 3, s[-1], requires_grad=True) for s in shapes)
             layer.on_tap = (lambda *_: None) if what == "tapped" else None
-            layer.loop_clip = sg.scan.LoopClip(0.01) if what == "clipped" else None
+            layer.loop_clip = LoopClip(0.01) if what == "clipped" else None
             layer.weight_hh_l0.requires_grad_(what != "frozen")
             x = torch.randn(*((3, 5) if layer.batch_first else (5, 3)), I)
             x.requires_grad_(what == "plain")
@@ -379,15 +379,14 @@ def test_a_gradient_is_that_of_the_long_way() -> None:
 
 def test_what_a_graph_of_a_prepared_call_is_good_for() -> None:
     """Changes in place are noticed, hooks on saved tensors see them, derivatives of derivatives."""
-    layer, x = sg.LSTM(I, H, dtype=torch.float64), torch.randn(3, 2, I, dtype=torch.float64)
-    x.requires_grad_()
-    for _ in range(3):
-        output = layer(x)[0]
+    layer: Any = sg.LSTM(I, H, dtype=torch.float64)
+    x = torch.randn(3, 2, I, dtype=torch.float64, requires_grad=True)
+    outputs = [layer(x)[0] for _ in range(3)]
     assert is_ready(layer)
     with torch.no_grad():
         layer.weight_hh_l0.mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        output.sum().backward()
+        outputs[-1].sum().backward()
     seen: list[int] = []
     with torch.autograd.graph.saved_tensors_hooks(
         lambda t: seen.append(t.numel()) or t, lambda t: t

@@ -60,10 +60,9 @@ class PreparedScan(Scan):
     """The same for what `Backend.prepared` made, which stands with the back end."""
 
     @staticmethod
-    def forward(
-        ctx: Any, prepared: tuple[Prepared, Backend], frame: Frame, *tensors: Tensor
-    ) -> tuple[Tensor, ...]:
-        own, backend = prepared
+    def forward(ctx: Any, backend: Any, frame: Frame, *tensors: Tensor) -> tuple[Tensor, ...]:
+        own: Prepared
+        own, backend = backend
         done = own.forward(tensors)
         _keep(ctx, backend, frame, tensors, done.saved)
         return done.hidden, *done.final

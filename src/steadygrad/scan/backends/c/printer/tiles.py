@@ -4,6 +4,7 @@ A tile is a few rows times a few vectors of columns. Held in an array it would b
 back, through memory: for a hundred terms of a sum that costs as much as five of them.
 """
 
+SUMS = "sums{}(word k, const real* a, const real* b, word n, int add, real* to)"
 DOTS = "dots_of_several(word k, const real* a, const real* b, const real* start, real* to)"
 SEVERAL = 8
 """Rows of a right factor that is read as it is stored, at once: a register for each."""
@@ -80,6 +81,7 @@ def names() -> list[str]:
         *(f"TILE {name}({terms});" for name in ("wide", *rows)),
         f"TILE outer_tile({terms}, word rows);",
         f"TILE {DOTS};",
+        *(f"TILE {SUMS.format(vectors)};" for vectors in (8, 4, 1)),
         "#endif",
         f"#define SEVERAL {SEVERAL}",
         *_choice("broad", 6),
@@ -135,6 +137,21 @@ def _dots() -> list[str]:
     ]
 
 
+def _sums(vectors: int) -> list[str]:
+    """One row times some vectors of columns of a right factor as it is stored, ``(k, n)``."""
+    sums = [f"s{v}" for v in range(vectors)]
+    return [
+        f"TILE {SUMS.format(vectors)} {{",
+        f"    vec {', '.join(f'{s} = {{0}}' for s in sums)};",
+        "    for (word q = 0; q < k; q++, b += n) {",
+        "        const real x = a[q];",
+        *(f"        {s} += x * *(const vec*)(b + {v} * VL);" for v, s in enumerate(sums)),
+        "    }",
+        *(f"    store(to + {v} * VL, {s}, 0, add);" for v, s in enumerate(sums)),
+        "}",
+    ]
+
+
 def tiles() -> list[str]:
     """Functions in C, which ``runtime/tiles.h`` includes as ``printed_tiles.h``."""
     return [
@@ -147,4 +164,7 @@ def tiles() -> list[str]:
         *_tile("outer_tile", 6, 2, transposed=True),
         "#endif",
         *_dots(),
+        *_sums(8),
+        *_sums(4),
+        *_sums(1),
     ]

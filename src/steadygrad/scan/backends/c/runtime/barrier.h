@@ -55,3 +55,13 @@ static void team_dots(team_t* c, word n, word k, const real* a, word lead, const
          rowwise(to - c->skip * apart, apart));
     wait_for_all(c);
 }
+
+/* the same of B as it is stored */
+static void team_sums(team_t* c, word n, word k, const real* a, word lead, const real* stored,
+                      int add, real* to, word apart) {
+    const word j = share(c, c->thread, n, NR), end = share(c, c->thread + 1, n, NR);
+    wait_for_all(c);
+    sums(c->rows, j, end, k, a - c->skip * lead, lead, stored, n, add,
+         rowwise(to - c->skip * apart, apart));
+    wait_for_all(c);
+}

@@ -1,4 +1,4 @@
-/* Matrix products whose right factor is read as it is stored, one dot product a column.
+/* Matrix products whose right factor is read as it is stored.
 
    Putting a matrix into panels reads it, writes it and reads it again. For a step or two of few
    rows that is most of the work; here every row of the matrix is read once, as it lies. */
@@ -30,4 +30,22 @@ static void dots(word m, word j, word end, word k, const real* a, word lead, con
     for (; j < end; j++)
         for (word i = 0; i < m; i++)
             dot(k, a + i * lead, b + j * k, start ? start + j : 0, row_of(c, i) + j);
+}
+
+/* Columns j to end of C[m, n] = A[m, k] B (+ C), B (k, n) row by row. */
+static void sums(word m, word j, word end, word k, const real* a, word lead, const real* b, word n,
+                 int add, target c) {
+    for (word i = 0; i < m; i++) {
+        const real* const left = a + i * lead;
+        real* const to = row_of(c, i);
+        word u = j;
+        for (; u + 8 * VL <= end; u += 8 * VL) sums8(k, left, b + u, n, add, to + u);
+        for (; u + 4 * VL <= end; u += 4 * VL) sums4(k, left, b + u, n, add, to + u);
+        for (; u + VL <= end; u += VL) sums1(k, left, b + u, n, add, to + u);
+        for (; u < end; u++) {
+            real s = 0;
+            for (word q = 0; q < k; q++) s += left[q] * b[q * n + u];
+            to[u] = s + (add ? to[u] : 0);
+        }
+    }
 }

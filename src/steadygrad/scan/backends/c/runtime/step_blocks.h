@@ -78,13 +78,17 @@ static inline const real* state_before(const span* s, word t, word b, word H, co
 }
 
 /* `count` rows g of the gradient at n pre-activations -> gradients of input, W and bias;
-   returns whether `left` now holds g. Whatever is 0 is not wanted. A team shares the rows of W. */
+   returns whether `left` now holds g. Whatever is 0 is not wanted. W is as it is stored if `direct`,
+   else packed. A team shares the rows of W. */
 static int add_input_gradients(const team_t* c, word count, word n, const real* g, real* left,
                                real* right, word I, const real* const* x, real* dw, real* db,
-                               const real* w, real* const* dx, int add) {
+                               const real* w, int direct, real* const* dx, int add) {
     const word u0 = share(c, c->thread, n, MR), own = share(c, c->thread + 1, n, MR) - u0;
     if (db) weighted_sum(count, own, g + u0, LEAD(n), 0, 0, db + u0, 1, add);
-    if (w && I > FEW)
+    if (w && I > FEW && direct)
+        sums(count, share(c, c->thread, I, NR), share(c, c->thread + 1, I, NR), n, g, LEAD(n), w, I,
+             0, (target){0, 0, dx});
+    else if (w && I > FEW)
         columns(count, share(c, c->thread, I, NR), share(c, c->thread + 1, I, NR), n, g, LEAD(n), w,
                 0, 0, (target){0, 0, dx});
     if (w && I <= FEW)

@@ -6,7 +6,8 @@
 
        wide     one row, eight vectors           broad   up to 6 rows, four vectors
        narrow   up to 12 rows, two vectors       outer_tile   MR rows, two vectors, A transposed
-       dots_of_several   one row, a dot product for each of a few columns */
+       dots_of_several   one row, a dot product for each of a few columns
+       sums              one row, vectors of columns of what is no panel */
 #pragma once
 #include "across.h"
 
