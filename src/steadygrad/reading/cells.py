@@ -82,6 +82,12 @@ class ColumnCells:
                 break
         return found[:SAMPLE]
 
+    def last(self, count: int) -> list[str]:
+        """Return the last cells of the last chunk."""
+        if not self.chunks or not isinstance(chunk := self.chunks[-1], bytes):
+            return []
+        return _split(chunk, self.sizes[-1])[-count:]
+
     def numbers(self) -> np.ndarray:
         """Return the column, all of whose chunks are numbers."""
         return np.concatenate(

@@ -39,6 +39,9 @@ REFUSED: dict[bytes, str] = {
     b"\xff\xd8\xff": "an image",
 }
 
+# What reading a file raises that is damaged, or cannot be read.
+UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+
 
 def check_path(path: Path) -> int:
     """Return the size of a regular file that is not empty.
@@ -121,7 +124,7 @@ def _peek(file: IO[bytes], path: Path) -> bytes:
     try:
         head = file.read(512)
         file.seek(0)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path}: is packed and cannot be unpacked ({error})") from None
     return head
 

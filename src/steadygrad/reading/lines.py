@@ -4,7 +4,7 @@ import codecs
 import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -12,13 +12,15 @@ import numpy as np
 
 from steadygrad.errors import InputError
 from steadygrad.reading.dates import looks_like_date
-from steadygrad.reading.numbers import INFINITE, MISSING, split_number
+from steadygrad.reading.numbers import INFINITE, MISSING, Evidence, split_number
 
 NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "blanks"}
 WORDS = {"tab": "\t", "blank": " ", "\\t": "\t", "": " "}
 MAX_LINE = 2**20
 CHUNK = 50_000  # rows
 SAMPLE = 100  # lines that the delimiter is chosen by
+COMMENTS = frozenset("#%")  # a line that begins with one is no row, unless it is the header
+FOOTER = 5  # lines below the table that may be of another width
 
 Progress = Callable[[int, int], None]
 
@@ -38,11 +40,13 @@ class Block:
 
 @dataclass
 class Skipped:
-    """What was passed over, for the reader: blank lines, repeated headers."""
+    """What was passed over, for the reader: blank lines, repeated headers, comments, footers."""
 
     blank: int = 0
     headers: int = 0
     first_header: int = 0
+    comments: int = 0
+    footer: list[tuple[int, str]] = field(default_factory=list)
 
 
 def text_lines(file: IO[bytes], encoding: str) -> Iterator[str]:
@@ -138,7 +142,8 @@ def _is_readable(cell: str) -> bool:
 
 def is_number(cell: str) -> bool:
     """Whether a cell is a number and could not be a name such as nan."""
-    return split_number(cell) is not None
+    parts = split_number(cell)
+    return parts is not None and Evidence.nothing().see_body(parts, cell)
 
 
 def blocks(
@@ -167,6 +172,7 @@ def blocks(
     wanted = header if any(header) else None
     # Rows without any value: inside the table they are gaps, at its ends nothing.
     empty: list[int] = []
+    below: list[tuple[int, list[str]]] = []
     is_begun = False
     try:
         for line, row in rows:
@@ -178,11 +184,19 @@ def blocks(
                 # Empty cells too many at the end of a line say nothing.
                 if len(row) > width and not any(cell.strip() for cell in row[width:]):
                     row = row[:width]
+                elif _is_comment(row):
+                    skipped.comments += 1
+                    continue
+                elif len(row) < width and not _is_readable(row[0]):
+                    below.append((line, row))  # a footer, if nothing but its like follows
+                    continue
                 else:
                     raise _ragged(path, line, row, width, delimiter)
             if not row[0].strip() and not any(cell.strip() for cell in row):
                 empty.append(line)
                 continue
+            if below:
+                raise _ragged(path, *below[0], width, delimiter)
             if wanted is not None and row[0].strip() == wanted[0]:
                 if [cell.strip() for cell in row] == wanted:
                     skipped.headers += 1
@@ -202,9 +216,46 @@ def blocks(
                 kept, lines = [], []
     except csv.Error as error:
         raise InputError(f"{path}: is not a CSV ({error}); check its quotes") from None
+    if len(below) > FOOTER or (below and not is_begun):
+        raise _ragged(path, *below[0], width, delimiter)
+    skipped.footer = [(line, " ".join(row).strip()) for line, row in below]
     skipped.blank += len(empty)
     if kept:
         yield Block(list(map(list, zip(*kept, strict=True))), np.array(lines, np.int64))
+
+
+def lines_above(top: Sequence[str], delimiter: str, *, has_header: bool) -> int:
+    """Return how many of the first lines are none of the table: comments, a title, a source.
+
+    The table begins with the first line that has as many cells as most have, half of them filled. A
+    comment can be the header, if what follows is a row of data.
+    """
+    rows = [row for row in numbered(iter(top), delimiter, 1) if row[1]]
+    widths = [len(row) for _, row in rows if not _is_comment(row)]
+    width = max(set(widths), key=widths.count) if widths else 1
+    filled = sorted(sum(map(bool, map(str.strip, row))) for _, row in rows if len(row) == width)
+    least = filled[len(filled) // 2] / 2 if filled else 0
+    start = 0
+    header: int | None = None  # where a comment begins that has the width of the table
+    are_comments = True
+    for end, row in rows:
+        if _is_comment(row):
+            header = start if len(row) == width and width > 1 else None
+        elif len(row) == width and sum(map(bool, map(str.strip, row))) >= least:
+            cells = [c for c in row if c.strip()]
+            if has_header and header is not None and any(map(_is_readable, cells)):
+                return header
+            # A line that is too short, and then data: a header that lacks a name, and no title.
+            is_short_header = has_header and not are_comments and all(map(_is_readable, cells))
+            return 0 if is_short_header else start
+        else:
+            are_comments = False
+        start = end
+    return 0
+
+
+def _is_comment(row: Sequence[str]) -> bool:
+    return row[0].lstrip()[:1] in COMMENTS
 
 
 def numbered(lines: Iterator[str], delimiter: str, first: int) -> Iterator[tuple[int, list[str]]]:

@@ -136,6 +136,17 @@ def _split_series(
     starts = np.flatnonzero(np.diff(sorted_codes, prepend=sorted_codes[0] - 1))
     made.starts = tuple(int(i) for i in starts)
     made.names = tuple(kinds[i] for i in sorted_codes[starts])
+    if made.dates is not None:
+        same = (np.diff(made.dates) == np.timedelta64(0, "us")) & (np.diff(sorted_codes) == 0)
+        if (doubles := int(same.sum())) > max(1, MOST_DOUBLE * len(order)):
+            at = int(np.flatnonzero(same)[0])
+            told = str(made.dates[at].astype("datetime64[s]")).replace("T", " ")
+            raise InputError(
+                f"{path}: series {kinds[sorted_codes[at]]!r} has several rows of one date ({told};"
+                f" {doubles} such rows): {series!r} does not tell them apart; pass --date with all"
+                " columns that make up the time (Date,Time), or --date none to take the rows in"
+                " the order of the file"
+            )
     if len(starts) > 1:
         notes.append(
             f"{len(starts)} series by column {series!r}: one model is trained on all of them"
@@ -166,7 +177,7 @@ def _refuse_series(
     """Refuse dates that repeat: learnt as one series, the rows of several would be mixed."""
     ordered = np.sort(dates)
     doubles = int((np.diff(ordered) == np.timedelta64(0, "us")).sum())
-    if doubles <= MOST_DOUBLE * len(dates):
+    if doubles <= max(1, MOST_DOUBLE * len(dates)):
         return
     stamps = dates.astype(np.int64)
     candidates: dict[str, np.ndarray] = {n: c for n, (c, _) in categories.items()}
