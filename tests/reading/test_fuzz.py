@@ -160,12 +160,12 @@ def _refused(told: str, written: Written) -> tuple[str, str, Written]:
     return ("asked" if is_short else "wrong"), told, written
 
 
-@pytest.mark.parametrize("block", range(4))
+@pytest.mark.parametrize("block", range(5))
 def test_a_hundred_files(block: int, tmp_path: Path) -> None:
-    outcomes = [(seed, *judge(seed, tmp_path)) for seed in range(block * 25, block * 25 + 25)]
+    outcomes = [(seed, *judge(seed, tmp_path)) for seed in range(block * 20, block * 20 + 20)]
     wrong = [(seed, told, w.parts) for seed, what, told, w in outcomes if what == "wrong"]
     assert not wrong
-    assert sum(what == "read" for _, what, *_ in outcomes) >= 15
+    assert sum(what == "read" for _, what, *_ in outcomes) >= 11
 
 
 @pytest.mark.slow
@@ -177,10 +177,10 @@ def test_thirty_thousand_files(block: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "block", [0, *(pytest.param(b, marks=pytest.mark.slow) for b in range(1, 40))]
+    "block", [0, *(pytest.param(b, marks=pytest.mark.slow) for b in range(1, 80))]
 )
 def test_any_bytes_are_refused_in_one_line(block: int, tmp_path: Path) -> None:
-    for seed in range(block * 50, block * 50 + 50):
+    for seed in range(block * 25, block * 25 + 25):
         draw = random.Random(seed)
         path = draw_file(draw, tmp_path).path
         data = bytearray(path.read_bytes())

@@ -37,7 +37,8 @@ class ColumnCells:
         joined = "\n".join(cells)
         if PLAIN.search(joined) is None:
             try:
-                values = np.array([c or "nan" for c in cells], np.float64)
+                full = [c or "nan" for c in cells] if "" in cells else cells
+                values = np.fromiter(map(float, full), np.float64, len(cells))
             except ValueError:  # a date, or a number with two points
                 pass
             else:

@@ -26,9 +26,9 @@ from steadygrad.reading.lines import (
     find_delimiter,
     is_number,
     lines_above,
-    numbered,
+    skip_row,
     split_rows,
-    wrap,
+    text_lines,
 )
 from steadygrad.reading.numbers import MISSING
 from steadygrad.reading.options import Reading
@@ -172,7 +172,7 @@ def _stream(
     progress: Progress | None,
     spec: TableSpec | None,
 ) -> Raw:
-    lines = wrap(unpacked, name, path)
+    lines = text_lines(unpacked, name, path)
     notes: list[str] = []
     first = 1
     top: list[str] = []
@@ -201,7 +201,7 @@ def _stream(
         if len(delimiter) != 1:
             raise InputError(f"--delimiter {given}: expected one character, tab or blank")
     else:
-        delimiter = find_delimiter(sample)
+        delimiter = find_delimiter(sample[:50])
     has_header = spec.has_header if spec else reading.header == "auto"
     above = lines_above(top, delimiter, has_header=has_header)
     if above:
@@ -215,14 +215,14 @@ def _stream(
         del top[:above]
     elif first - 1 - skip > 0:
         notes.append(f"the table begins at line {first}")
-    stream = numbered(itertools.chain(top, lines), delimiter, first)
+    stream = itertools.chain(top, lines)
     sample = [line for line in top if line.strip()]
     header = list(next(split_rows(sample, delimiter)))
     body = [r for r in split_rows(sample[1:], delimiter) if r != header and any(map(str.strip, r))]
     skipped = Skipped()
     if has_header:
-        next(stream)
         names, nameless = _header(header, body, path, first)
+        first += skip_row(stream, delimiter)
     else:
         names, nameless = [str(i + 1) for i in range(len(header))], set()
     if delimiter == " ":
@@ -231,7 +231,7 @@ def _stream(
     columns = [ColumnCells(n, points_are_decimal=points) for n in names]
     rows: list[np.ndarray] = []
     for block in blocks(
-        stream, header if has_header else [""] * len(header), delimiter, path, skipped
+        stream, header if has_header else [""] * len(header), delimiter, path, skipped, first
     ):
         for column, cells in zip(columns, _cleaned(block), strict=True):
             column.add(cells)
