@@ -8,6 +8,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+SEEN = frozenset(
+    "decoder-loop-beside-an-lstm loop-with-raw-weights meta-learning "
+    "meta-learning-beside-plain-calls vmap-of-grad column-minus-row layers-in-a-plain-list "
+    "done-mask-inverted".split()
+)
+"""Cases that were looked at while a rule for them was made: development, whatever their hash."""
+UNSEEN = frozenset(
+    "gated-decoder-beside-a-gru ensemble-in-one-call column-against-row-in-huber "
+    "ranking-of-all-pairs layers-in-a-plain-dict reset-where-not-done".split()
+)
+"""Their siblings, written in their place and not looked at: held back, whatever their hash."""
+
 Part = Literal["development", "held-back"]
 Kind = Literal["fault", "healthy", "odd"]
 Tell = Callable[[Tensor], None]
@@ -75,6 +87,10 @@ class Case:
     @property
     def part(self) -> Part:
         """By a hash of the name, the same for a fault and its twin."""
+        if self.name in SEEN:
+            return "development"
+        if self.name in UNSEEN:
+            return "held-back"
         digest = hashlib.sha256((self.twin or self.name).encode()).digest()
         return "development" if digest[0] % 2 == 0 else "held-back"
 

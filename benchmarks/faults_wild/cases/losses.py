@@ -169,10 +169,29 @@ def warned(out: Tensor, y: Tensor) -> Tensor:
     return F.l1_loss(out[:, 0], y)
 
 
-@case(BROADCAST, "broadcast", lag=3, name="column_minus_row", args=(column_and_row,))
-@case(BROADCAST, "broadcast", name="row_against_column_in_l1", args=(warned,))
+@case(BROADCAST, "target-broadcast", lag=3, name="column_minus_row", args=(column_and_row,))
+@case(BROADCAST, "target-broadcast", name="row_against_column_in_l1", args=(warned,))
 def broadcast(loss: Any) -> Training:
     """Every answer is compared with every target: the best is the mean of all."""
+    return Regress(loss=loss)
+
+
+def huber(out: Tensor, y: Tensor) -> Tensor:
+    return F.smooth_l1_loss(out, y[:, 0])
+
+
+@case(BROADCAST, "target-broadcast", lag=4, name="column_against_row_in_huber", args=(huber,))
+def broadcast_in_huber(loss: Any) -> Training:
+    return Regress(loss=loss)
+
+
+@case(BROADCAST, kind="odd", lag=3, steps=300)
+def ranking_of_all_pairs() -> Training:
+    """Every answer less every other: pairs are meant."""
+
+    def loss(out: Tensor, y: Tensor) -> Tensor:
+        return F.softplus(-(out - out.T) * (y - y.T).sign()).mean()
+
     return Regress(loss=loss)
 
 

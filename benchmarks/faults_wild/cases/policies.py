@@ -89,6 +89,30 @@ def policy_that_collapses() -> Training:
     return Memory("masked", 1.0)
 
 
+class Resetting(Policy):
+    """Starts from zeros at every step but the last of an episode, its sign being wrong."""
+
+    def forward(self, x: Tensor, done: Tensor) -> tuple[Tensor, Tensor]:
+        h = x.new_zeros(1, x.shape[1], self.gru.hidden_size)
+        outs: list[Tensor] = []
+        for row, ends in zip(x, done, strict=True):
+            h = torch.where(ends[None, :, None] > 0, h, torch.zeros_like(h))
+            y, h = self.gru(row[None], h)
+            outs.append(y)
+        out = torch.cat(outs)
+        return self.actor(out), self.critic(out)[..., 0]
+
+
+@case(
+    SUMMARY, "recurrence-ignored", "mask-inverted", "truncated", lag=11, steps=150,
+)  # fmt: skip
+def reset_where_not_done() -> Training:
+    training = Memory("masked")
+    training.model = Resetting("masked")
+    training.optimizer = torch.optim.RMSprop(training.model.parameters(), 2e-3)
+    return training
+
+
 class Values(Training):
     """Recurrent Q-learning from stored sequences, with a burn-in without gradients.
 

@@ -116,6 +116,63 @@ def loop_with_raw_weights() -> Training:
     return Recall(Raw(), 5)
 
 
+class Attending(nn.Module):
+    """A GRU reads; a gated loop by hand attends to what it has read, as a decoder of captions."""
+
+    def __init__(self, steps: int, hidden: int = 24) -> None:
+        super().__init__()
+        self.encoder = nn.GRU(4, hidden)
+        self.attend, self.gate = nn.Linear(2 * hidden, 1), nn.Linear(2 * hidden, hidden)
+        self.new, self.out = nn.Linear(2 * hidden, hidden), nn.Linear(hidden, 2)
+        self.steps = steps
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen, _ = self.encoder(x)
+        h = seen[-1]
+        for _ in range(self.steps):
+            pairs = torch.cat([seen, h.expand_as(seen)], -1)
+            both = torch.cat([(self.attend(pairs).softmax(0) * seen).sum(0), h], -1)
+            gate = torch.sigmoid(self.gate(both))
+            h = gate * h + (1 - gate) * torch.tanh(self.new(both))
+        return self.out(h)
+
+
+@case(DECODER, kind="odd", lag=3, is_measurable=False, steps=200)
+def gated_decoder_beside_a_gru() -> Training:
+    return Recall(Attending(8), 3)
+
+
+class Ensemble(Training):
+    """Three copies of one network, their weights stacked, called by `torch.vmap`."""
+
+    def __init__(self) -> None:
+        self.base = nn.ModuleDict({"cell": nn.RNNCell(4, 16), "head": nn.Linear(16, 2)})
+        drawn = [
+            {n: p.detach() + 0.1 * torch.randn_like(p) for n, p in self.base.named_parameters()}
+            for _ in range(3)
+        ]
+        self.stacked = {n: nn.Parameter(torch.stack([d[n] for d in drawn])) for n in drawn[0]}
+        super().__init__(self.base, torch.optim.Adam(self.stacked.values(), 3e-3))
+
+    def loss(self) -> Tensor:
+        x, y = recalled(6, 3)
+
+        def one(weights: Any) -> Tensor:
+            cell = {n.partition(".")[2]: w for n, w in weights.items() if n.startswith("cell")}
+            head = {n.partition(".")[2]: w for n, w in weights.items() if n.startswith("head")}
+            h = x.new_zeros(x.shape[1], 16)
+            for row in x:
+                h = functional_call(self.base["cell"], cell, (row, h))
+            return F.cross_entropy(functional_call(self.base["head"], head, (h,)), y)
+
+        return torch.vmap(one)(self.stacked).sum()
+
+
+@case(VMAP, kind="odd", lag=3, is_measurable=False, steps=150)
+def ensemble_in_one_call() -> Training:
+    return Ensemble()
+
+
 class Functional(Recall):
     """Called with parameters of its own, as meta-learning does, after one inner step.
 

@@ -141,6 +141,21 @@ def layers_in_a_plain_list() -> Training:
     return Recall(Listed())
 
 
+@case(UNREGISTERED, "not-in-optimizer", lag=4)
+def layers_in_a_plain_dict() -> Training:
+    class Kept(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = {"recurrent": nn.LSTM(4, 24)}
+            self.proj, self.fc = nn.Linear(24, 24), nn.Linear(24, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out, _ = self.parts["recurrent"](x)
+            return self.fc(torch.relu(self.proj(out[-1])))
+
+    return Recall(Kept())
+
+
 @case(LIST, "not-in-optimizer", lag=4)
 def second_layer_in_a_plain_list() -> Training:
     """One recurrent layer is known, the one below it is not."""

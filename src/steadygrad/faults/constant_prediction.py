@@ -52,6 +52,7 @@ class ConstantPrediction(Fault):
         "clip-tight",
         "applied-twice",
         "target-broadcast",
+        "no-gradient",
         "target-scale",
         "input-scale",
         "axes-swapped",

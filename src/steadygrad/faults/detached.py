@@ -39,6 +39,8 @@ class Detached(Fault):
 
     def in_wiring(self, wiring: "Wiring", limits: Thresholds) -> Iterable[Finding]:
         called = wiring.calls + wiring.ungraded
+        if wiring.transformed:  # their gradients go where no hook sees them
+            return
         if not called or wiring.is_reached or wiring.is_aside or 0 < wiring.steps < SURE:
             return
         if wiring.frozen and len(wiring.frozen) == len(wiring.weights):

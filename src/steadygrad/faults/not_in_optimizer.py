@@ -28,7 +28,8 @@ class NotInOptimizer(Fault):
     measured: ClassVar[str] = (
         "The parameters of the layer against the groups of the optimiser, and whether any of their "
         "values has changed over three steps or more: what another optimiser moves, or a copy in "
-        "full precision, is not accused."
+        "full precision, is not accused. So are parameters that the loss depends on and that no "
+        "module of the model holds, as layers in a plain list."
     )
     colour: ClassVar[str] = "#9a5bd0"
     advice: ClassVar[tuple[str, ...]] = (
@@ -40,6 +41,19 @@ class NotInOptimizer(Fault):
         if wiring.is_stale or not wiring.is_unheld or not wiring.is_reached:
             return
         assert wiring.unheld is not None  # or it would not be unheld
+        if wiring.is_stranger:
+            yield self.finding(
+                wiring.name,
+                f"The loss depends on {wiring.name}, which the model does not know and the "
+                f"optimiser does not hold: it has not changed in {wiring.steps} steps.",
+                evidence={"not_held": list(wiring.unheld), "steps": wiring.steps},
+                confidence=0.9,
+                advice=(
+                    "keep layers in nn.ModuleList, nn.ModuleDict or nn.Sequential, not in a "
+                    "plain list or dict, and make the optimiser from model.parameters()",
+                ),
+            )
+            return
         yield self.finding(
             wiring.name,
             f"The optimiser does not hold the weights of {wiring.name}: they get a gradient, and "

@@ -2,7 +2,12 @@
 
 from collections.abc import Sequence
 
-from steadygrad.diagnosis.coverage import gaps, gaps_of_layers, without_a_way_back
+from steadygrad.diagnosis.coverage import (
+    gaps,
+    gaps_of_layers,
+    gaps_of_loops,
+    without_a_way_back,
+)
 from steadygrad.diagnosis.judge import (
     judge_call,
     judge_depth,
@@ -20,7 +25,8 @@ from steadygrad.diagnosis.watching.state import Seen
 from steadygrad.diagnosis.watching.wires import Wires
 from steadygrad.faults import CallFacts, Finding, LossFacts, Unjudged
 from steadygrad.flow import Call, TimeFlow
-from steadygrad.flow.axes import axes
+from steadygrad.flow.axes import axes, from_zero
+from steadygrad.flow.graph_uses import GraphUses
 from steadygrad.flow.live import LiveCapture
 from steadygrad.flow.live_depth import LiveDepth
 from steadygrad.flow.live_exponents import LiveExponents
@@ -97,15 +103,24 @@ class Look:
         of_layers = wires.wirings()
         found = [f for w in of_layers for f in judge_wiring(w, seen.options.thresholds)]
         seen.add(found)
-        if not seen.is_measured:
-            told = gaps_of_layers(of_layers, {f.layer for f in found})
+        ill = {f.layer for f in found}
+        told = [*gaps_of_layers(of_layers, ill), *gaps_of_loops(self._uses, ill)]
+        if seen.is_measured:
+            known = {gap.what for gap in seen.gaps}
+            seen.gaps += [gap for gap in told if gap.what not in known]
+        else:
             is_waiting = any(w.is_reached for w in of_layers) or not (told or found)
             seen.gaps = [*told, *(UNSEEN if is_waiting else ())]
         seen.settle()
 
+    @property
+    def _uses(self) -> GraphUses | None:
+        """How the loss uses the parameters; nothing to tell of loops that are marked."""
+        return None if self._marks.is_used else self._wires.uses
+
     def _gaps(self, found: Sequence[Finding], flows: dict[str, TimeFlow]) -> list[Unjudged]:
         """What was not measured of what a verdict needs."""
-        told = gaps(flows, self._seen.options.lag, self._wires.wirings(), found)
+        told = gaps(flows, self._seen.options.lag, self._wires.wirings(), found, self._uses)
         for name in self._wires.replaced():
             told.append(
                 Unjudged(
@@ -145,6 +160,8 @@ class Look:
         for call, gradient in zip(calls, gradients, strict=True):
             facts = CallFacts(call.name, padded_loss(call, gradient), axes=axes(call, gradient))
             found += judge_call(facts, thresholds)
+        for name, count in from_zero(calls).items():
+            found += judge_call(CallFacts(name, from_zero=count), thresholds)
         found = once([*found, *of_calls])
         # What this step gave is what remedies are tried on; it is not kept beyond that.
         seen.prescriber.batch = Batch(calls, gradients, lag, thresholds)
@@ -166,8 +183,9 @@ class Look:
         seen.depth = depth
         found = judge_depth(depth, thresholds, seen.history.optimizer)
         found += judge_history(seen.history, thresholds) + judge_loss(of_loss, thresholds)
+        found += [f for w in self._wires.wirings() for f in judge_wiring(w, thresholds)]
         seen.find(once(found))
-        seen.gaps = list(without_a_way_back(seen.options.lag, live.calls))
+        seen.gaps = list(without_a_way_back(seen.options.lag, live.calls, self._uses))
         seen.scalars({"log10_share": depth.lowest[1]})
         seen.settle()
 

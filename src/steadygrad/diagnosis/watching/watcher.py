@@ -87,7 +87,7 @@ class Watch:
         self._parameters = [p for g in optimizer.param_groups for p in g["params"]]
         self._seen.weight_norm = weight_norm(self._parameters)
         self._depth = LiveDepth(model) if is_deep(model) else None
-        self._marks = Marks(self.lag, 3)
+        self._marks = Marks(self.lag, 3, model)
         self._marks.open()
         # Without any layer that we know there may still be a loop that marks its states.
         self._capture = LiveCapture(model, rows_here(ranks, options.rows), may_be_empty=True)
@@ -102,7 +102,8 @@ class Watch:
         self._breakage = Breakage(model, self._seen, self._capture, ranks)
         self._calls = Calls(options.start_step, options.thresholds)
         self._loss = LossWatch(unwrapped(model), self._parameters)
-        self._wires = Wires(model, optimizer, self._capture)
+        self._wires = Wires(unwrapped(model), optimizer, self._capture)
+        self._loss.keep_graph(self._wires.wants_graph)
         self._look = Look(self._seen, self._capture, ranks, self._wires, self._depth, self._marks)
         self._weights: list[Tensor] | None = None
         self._is_closed = False
@@ -451,8 +452,10 @@ class Watch:
             norm = norm if left == 1 else norm / left
             finite = math.isfinite(float(norm))
             if self._depth is None:
-                self._calls.see(self._capture.calls, self.step)
-                self._wires.see()
+                self._calls.see(self._capture, self.step)
+            if self._wires.wants_graph:
+                self._wires.look_at(self._loss.root)
+            self._wires.see()
             self._loss.gradients.end_step()
         if not finite:
             if self._breakage.see(norm):
@@ -463,8 +466,13 @@ class Watch:
             self._probes.sample(self._scaling.scale)
             self.budget.add("sample", time.perf_counter() - began)
         self._clipping.before.seconds = 0.0
-        if self._loss.gradients.row == ROW:
-            facts = LossFacts(self._seen.history, kept_gradients=ROW)
+        gradients = self._loss.gradients
+        if gradients.row == ROW or gradients.cleared == ROW:
+            facts = LossFacts(
+                self._seen.history,
+                kept_gradients=gradients.row,
+                cleared_gradients=gradients.cleared,
+            )
             self._seen.add(judge_loss(facts, self.thresholds))
             self._seen.settle()
         if self._wires.is_due:
@@ -511,6 +519,7 @@ class Watch:
 
     def _end_step(self) -> None:
         self._loss.end_step(self._turns.is_asked(self.step + 1))
+        self._loss.keep_graph(self._wires.wants_graph)
         self._clipping.end_step()
         self._capture.clear()
         self._marks.clear()
