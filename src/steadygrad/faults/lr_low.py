@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import ClassVar, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from steadygrad.faults.base import Fault, Threshold
 from steadygrad.faults.finding import Finding, confidence
@@ -33,7 +34,8 @@ class LearningRateLow(Fault):
     look_at: ClassVar[str] = "size of a step, of `sg.watch` with `steps=` and `w.loss(loss)`"
     measured: ClassVar[str] = (
         "|step| / |weights| has been tiny from the first measurement on while the loss has hardly "
-        "moved; or all steps that are planned cannot move the weights far. Without the loss "
+        "moved; or all steps that are planned cannot move the weights far; or a schedule has made "
+        "most of them tiny before the loss has come down to a half. Without the loss "
         "nothing is concluded: a trained network takes small steps, too."
     )
     colour: ClassVar[str] = "#288a49"
@@ -62,6 +64,8 @@ class LearningRateLow(Fault):
         is_small = size < limits.update_low and not falls_to(history.loss, 0.95)
         # Along a plan that is known, a loss that creeps down does not make it arrive.
         is_short = travel < limits.travel_low and not falls_to(history.loss, 0.5)
+        if size > 0 and not (is_small or is_short):
+            yield from self._decayed(update, history, limits)
         if size <= 0 or not (is_small or is_short):
             return
         beyond = limits.travel_low / travel if is_short else limits.update_low / size
@@ -80,6 +84,27 @@ class LearningRateLow(Fault):
                 **({"travel": travel, "steps": history.planned} if history.planned else {}),
             },
             confidence=confidence(math.log10(beyond)),
+        )
+
+    def _decayed(
+        self, update: NDArray[np.float64], history: History, limits: Thresholds
+    ) -> Iterable[Finding]:
+        """Steps that were of a good size, and for most of the training are next to nothing."""
+        usual, first = float(np.median(update)), float(np.max(update))
+        if usual >= limits.update_low or falls_to(history.loss, 0.5) or history.creeps():
+            return
+        yield self.finding(
+            "optimizer",
+            f"The steps have shrunk from {first:.1e} to {usual:.1e} of the weights, in the median, "
+            "before the loss came down: the rate decays too fast.",
+            evidence={
+                "update_ratio": first,
+                "median": usual,
+                "threshold": limits.update_low,
+                "measurements": len(update),
+            },
+            confidence=confidence(math.log10(limits.update_low / max(usual, 1e-12))),
+            advice=("step the scheduler once an epoch, not once a batch, or let it decay slower",),
         )
 
     def tuned(self, finding: Finding) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ class NoGradient(Fault):
         "Whether what the backward pass gave to a parameter is still there at the step, three "
         "steps in a row; or that the norm of all gradients has been zero at every step so far."
     )
-    colour: ClassVar[str] = "#7c4d6e"
+    colour: ClassVar[str] = "#a0688e"
     advice: ClassVar[tuple[str, ...]] = (
         "keep the order: optimizer.zero_grad(); loss.backward(); optimizer.step()",
         "look for a last function that is constant, such as a softmax over one output",

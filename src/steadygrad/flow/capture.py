@@ -282,7 +282,7 @@ class Capture:
             if not torch.is_grad_enabled():
                 self.ungraded[name] += 1
                 return None
-            if _is_given_weights(layer):
+            if is_given_weights(layer):
                 self._transform(name)
                 return None
             self.graded[name] += 1
@@ -375,7 +375,7 @@ class Capture:
         return args, {**kwargs, "hx": viewed}
 
 
-def _is_given_weights(layer: nn.Module) -> bool:
+def is_given_weights(layer: nn.Module) -> bool:
     """Whether a layer runs with tensors that were put in the place of its parameters."""
     inner = layer.owner if isinstance(layer, Looped) else layer
     return any(

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, final
 
-import torch
+from torch._C._functorch import maybe_current_level
 
 
 @final
@@ -37,7 +37,7 @@ class Hook:
 
 def is_transforming() -> bool:
     """Whether a transform of `torch.func` is at work."""
-    return torch._C._functorch.maybe_current_level() is not None
+    return maybe_current_level() is not None
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from steadygrad.diagnosis.causes import causes
 from steadygrad.diagnosis.coverage import (
     gaps,
     gaps_of_layers,
@@ -37,6 +38,9 @@ from steadygrad.flow.replay import OutputGradient
 from steadygrad.flow.through_time import flows_of, grows
 from steadygrad.ranks import Ranks
 
+SMALL_ROWS = 4
+FRESH = 50  # steps for which a look stands for the network as it is
+
 
 class Look:
     """Replays a part of the batch and judges what came of the gradient.
@@ -63,18 +67,28 @@ class Look:
         self._seen, self._capture, self._ranks = seen, capture, ranks
         self._wires, self._depth, self._marks = wires, depth, marks
         options = seen.options
+        self._measured: list[Finding] = []  # at the last look, of layers and calls
+        self._at = 0
         self._exponents = None
         if options.exponents:
             self._exponents = LiveExponents(options.exponents, options.rows)
 
-    def measure(self, of_calls: dict[str, list[Finding]], of_loss: LossFacts, scale: float) -> None:
+    def measure(
+        self,
+        of_calls: dict[str, list[Finding]],
+        of_loss: LossFacts,
+        scale: float,
+        is_small: bool = False,
+    ) -> None:
         """Measure and judge this step.
 
         Args:
             of_calls: Findings on the calls of this process, by layer.
             of_loss: What is known of the loss in this process.
             scale: What the gradients were multiplied by.
+            is_small: Whether to look at fewer rows and from fewer steps, which costs less.
         """
+        self._rows = min(SMALL_ROWS, self._seen.options.rows) if is_small else None
         seen, ranks = self._seen, self._ranks
         everywhere = reversed(ranks.gather(of_calls))
         of_calls = {name: f for each in everywhere for name, f in each.items() if f}
@@ -92,10 +106,39 @@ class Look:
                 of_loss,
                 scale * ranks.size,
             )
+        self._at = seen.step
         if not ranks.is_alone:
             told = on_host(seen.flow), seen.register.found, seen.latest, seen.gaps, seen.withheld
             told = ranks.from_rank(told)
             seen.flow, seen.register.found, seen.latest, seen.gaps, seen.withheld = told
+
+    def forget(self) -> None:
+        """Forget the last look."""
+        self._measured, self._at = [], 0
+
+    def judge_again(self, of_loss: LossFacts) -> bool:
+        """Judge by how the training has gone on since the last look, without a new one.
+
+        What the last look saw, and what was held back then, may be told now: but only if it is
+        fresh. A network may have changed since.
+
+        Returns:
+            Whether a fault hangs on a new look.
+        """
+        seen, limits = self._seen, self._seen.options.thresholds
+        found = judge_history(seen.history, limits) + judge_loss(of_loss, limits)
+        found += [f for w in self._wires.wirings() for f in judge_wiring(w, limits)]
+        before = seen.register.found
+        both = once([*self._measured, *found])
+        reported = causes(both, before, seen.history, limits, seen.register.passing, seen.step)
+        measured = {f.key for f in self._measured}
+        stale = {f.key for f in reported.findings if f.key in measured and f.key not in before}
+        is_fresh = seen.step - self._at <= max(FRESH, seen.step // 10)
+        if stale and not is_fresh:
+            both = [f for f in both if f.key not in stale]
+        seen.find(both, is_look=False)
+        seen.settle()
+        return bool(stale) and not is_fresh
 
     def judge_wiring(self) -> None:
         """Judge what needs no gradient: which layers are called, reached, and moved."""
@@ -144,8 +187,9 @@ class Look:
         if self._depth is not None and not marked:
             self._judge_depth(self._depth, of_loss)
             return
+        sources, rows = (3, options.rows) if self._rows is None else (1, self._rows)
         flows = marked | flows_of(
-            calls, gradients, steps_of(options.lag), 3, options.rows, graph=False
+            calls, gradients, steps_of(options.lag), sources, rows, graph=False
         )
         seen.flow = flows or seen.flow
         for flow in flows.values():
@@ -154,15 +198,15 @@ class Look:
             seen.history.grows = any(grows(f) for f in flows.values())
         lag, thresholds = options.lag, options.thresholds
         found = judge_flows(flows, lag, thresholds, seen.history.optimizer)
-        found += judge_history(seen.history, thresholds)
-        found += judge_loss(of_loss, thresholds)
-        found += [f for w in self._wires.wirings() for f in judge_wiring(w, thresholds)]
         for call, gradient in zip(calls, gradients, strict=True):
             facts = CallFacts(call.name, padded_loss(call, gradient), axes=axes(call, gradient))
             found += judge_call(facts, thresholds)
         for name, count in from_zero(calls).items():
             found += judge_call(CallFacts(name, from_zero=count), thresholds)
-        found = once([*found, *of_calls])
+        self._measured = once([*found, *of_calls])
+        found = judge_history(seen.history, thresholds) + judge_loss(of_loss, thresholds)
+        found += [f for w in self._wires.wirings() for f in judge_wiring(w, thresholds)]
+        found = once([*self._measured, *found])
         # What this step gave is what remedies are tried on; it is not kept beyond that.
         seen.prescriber.batch = Batch(calls, gradients, lag, thresholds)
         try:
@@ -181,7 +225,8 @@ class Look:
         if depth is None:
             return
         seen.depth = depth
-        found = judge_depth(depth, thresholds, seen.history.optimizer)
+        self._measured = judge_depth(depth, thresholds, seen.history.optimizer)
+        found = [*self._measured]
         found += judge_history(seen.history, thresholds) + judge_loss(of_loss, thresholds)
         found += [f for w in self._wires.wirings() for f in judge_wiring(w, thresholds)]
         seen.find(once(found))

@@ -88,11 +88,18 @@ class Seen:
         """Whether the gradient was measured, through time or in depth."""
         return bool(self.flow or self.depth or self.was_measured)
 
-    def find(self, found: Iterable[Finding]) -> None:
-        """Take the findings of a new look, causes without their consequences."""
+    def find(self, found: Iterable[Finding], is_look: bool = True) -> None:
+        """Take the findings of a new look, causes without their consequences.
+
+        Args:
+            found: What was recognised.
+            is_look: Whether a gradient was measured; else what was is judged again, by how the
+                training has gone on.
+        """
         thresholds, register = self.options.thresholds, self.register
         found = list(found)
-        register.see(found)
+        if is_look:
+            register.see(found)
         reported = causes(
             found, register.found, self.history, thresholds, register.passing, self.step
         )

@@ -7,6 +7,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ from steadygrad.ranks import Ranks
 from steadygrad.record import Record
 from steadygrad.remedies import Attached, Remedy, Treatment
 from steadygrad.scan import trace
+
+FIRST_JUDGEMENT = 20  # steps after which a training is judged between two looks, for the first time
 
 
 class Watch:
@@ -106,6 +109,8 @@ class Watch:
         self._loss.keep_graph(self._wires.wants_graph)
         self._look = Look(self._seen, self._capture, ranks, self._wires, self._depth, self._marks)
         self._weights: list[Tensor] | None = None
+        self._next_judgement = self.step + FIRST_JUDGEMENT
+        self._facts = LossFacts(self._seen.history)
         self._is_closed = False
         self._served: _drawing.Served | None = None
         self._owns_record = False
@@ -253,6 +258,8 @@ class Watch:
         """
         self._seen.rewind(step)
         self._turns.rewind(step)
+        self._look.forget()
+        self._next_judgement, self._facts = step + FIRST_JUDGEMENT, LossFacts(self._seen.history)
         self._calls.forget()
         self._weights = None
         self._end_step()
@@ -311,6 +318,8 @@ class Watch:
         if self._is_closed:
             return
         self._is_closed = True
+        if self._is_between_looks and self.step > self._turns.begun:
+            self._look.judge_again(self._facts)
         for handle in self._handles:
             handle.remove()
         self._probes.close()
@@ -479,13 +488,37 @@ class Watch:
             with self.budget.spend("wiring"):
                 self._look.judge_wiring()
                 self._write_notes()
-        if finite and self._has_calls() and self._turns.is_due(self.step):
+        is_look = finite and self._has_calls() and self._turns.is_due(self.step)
+        if is_look:
+            self._turns.taken()
+            is_small = self.ranks.is_alone and self.budget.is_tight
             with self.budget.spend(LOOK):
                 scale = self._scaling.scale
-                facts = self._loss.facts(self._seen.history, scale)
-                self._look.measure(self._calls.findings, facts, scale)
+                self._facts = facts = self._loss.facts(self._seen.history, scale)
+                self._look.measure(self._calls.findings, facts, scale, is_small)
                 self._write_notes()
-                self._weights = [p.detach().clone() for p in self._parameters]
+        elif self._is_between_looks and self.step >= self._next_judgement:
+            self._judge_again()
+        if is_look or (finite and self._is_between_looks and self.budget.allows("update")):
+            self._weights = [p.detach().clone() for p in self._parameters]
+
+    @property
+    def _is_between_looks(self) -> bool:
+        """Whether anything is judged between two looks: where the looks go by the budget."""
+        return self._seen.options.every is None and self.ranks.is_alone
+
+    def _judge_again(self) -> None:
+        if not self.budget.allows("judge"):
+            return
+        steps = self.step - self._turns.begun
+        self._next_judgement = self.step + max(FIRST_JUDGEMENT, steps // 8)
+        with self.budget.spend("judge"):
+            facts = self._loss.facts(self._seen.history, self._scaling.scale)
+            if facts.answers is None:  # the loss of this step was not told
+                facts = replace(facts, answers=self._facts.answers)
+            self._facts = facts
+            if self._look.judge_again(facts):
+                self._turns.demand(self.step)
 
     def _has_calls(self) -> bool:
         # With others, that this process saw none must not keep it from taking part.
@@ -518,7 +551,8 @@ class Watch:
             seen.settle()
 
     def _end_step(self) -> None:
-        self._loss.end_step(self._turns.is_asked(self.step + 1))
+        is_judged = self._is_between_looks and self.step + 1 >= self._next_judgement
+        self._loss.end_step(is_judged or self._turns.is_asked(self.step + 1))
         self._loss.keep_graph(self._wires.wants_graph)
         self._clipping.end_step()
         self._capture.clear()
