@@ -87,6 +87,14 @@ class History:
         """Whether the loss has come down by a tenth."""
         return falls_to(self.loss, 0.9)
 
+    def beats_first(self, to: float) -> bool:
+        """Whether the last quarter of the losses lies below ``to`` times the very first one."""
+        values = finite(self.loss)
+        if len(values) < ENOUGH:
+            return False
+        first, last = float(values[0]), float(np.median(values[-(len(values) // 4) :]))
+        return last < (to * first if first > 0 else first)
+
     def has_diverged(self) -> bool:
         """Whether the loss ends far above where it began, after a blow-up."""
         values = finite(self.loss)
