@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "explain": "Explain a fault, a quantity, a run or a symptom.",
     "learn": "List the lessons, or compute one, with your own numbers.",
     "replay": "Run a saved step again: the same batch, weights and random state.",
+    "warm": "Build the kernels of cells ahead, into the cache: exit code 1 if one is not compiled.",
     "report": "Draw one record, or several side by side, as one HTML file that needs nothing else.",
 }
 """Every command and the first line of its docstring.
