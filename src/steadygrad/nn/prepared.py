@@ -197,7 +197,8 @@ def _recorded(
     layer: "Recurrent", shape: _Shape, x: Tensor, weights: list[Any], starts: list[Tensor]
 ) -> Any:
     """A call that a backward pass may follow."""
-    directions, last = 2 if layer.bidirectional else 1, []
+    directions = 2 if layer.bidirectional else 1
+    last: list[list[Tensor]] = []
     x = x.view(-1, x.shape[-1])
     for first in range(0, len(shape.scans), directions):
         if first and layer.dropout:
