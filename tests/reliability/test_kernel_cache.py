@@ -369,15 +369,15 @@ def test_a_real_kernel_goes_this_way(kept: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(compiler, "run", noted)
     (forward,) = build.load(source, build.FORWARD)
     assert isinstance(forward, ctypes.CDLL) and not hasattr(forward, "steadygrad_backward")
-    assert sorted(Path(c).name for c in compiled) == ["cell.c", "tiles.c"]
+    assert sorted(Path(c).name for c in compiled) == ["cell.c", "shared.c"]
     compiled.clear()
-    build.forget()  # as another process: it finds the tiles, and the first half
+    build.forget()  # as another process: it finds what is shared, and the first half
     forward, backward = build.load(source, build.FORWARD, build.BACKWARD)
     assert hasattr(forward, "steadygrad_forward") and hasattr(backward, "steadygrad_backward")
     assert [Path(c).name for c in compiled] == ["cell.c"]
-    (tiles,) = kept.glob("*.o")
+    (shared,) = kept.glob("*.o")
     assert len(list(kept.iterdir())) == 3
-    tiles.write_bytes(tiles.read_bytes()[:-1])  # damaged: made again, not linked with
+    shared.write_bytes(shared.read_bytes()[:-1])  # damaged: made again, not linked with
     build.forget()
     other = kernel.source(kernel.printed(CELLS["irnn"](), torch.float32, False))
     assert build.load(other, build.FORWARD)

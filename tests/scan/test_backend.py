@@ -243,7 +243,7 @@ def test_a_damaged_cache_is_built_again_and_a_read_only_one_is_done_without(
 ) -> None:
     first = in_a_fresh_process(TRY, STEADYGRAD_CACHE=str(tmp_path))
     assert first.stdout == "[]\n", first.stderr
-    kept = sorted(tmp_path.iterdir())  # two halves, and the tiles
+    kept = sorted(tmp_path.iterdir())  # two halves, and what is shared
     for file in kept:
         file.write_bytes(b"no library")
     assert in_a_fresh_process(TRY, STEADYGRAD_CACHE=str(tmp_path)).stdout == "[]\n"
@@ -262,7 +262,7 @@ def test_ten_processes_build_one_cell_at_once(tmp_path: Path) -> None:
         for _ in range(10)
     ]
     assert [p.communicate()[0] for p in many] == [b"[]\n"] * 10
-    assert len(list(tmp_path.iterdir())) == 3  # two halves, and the tiles
+    assert len(list(tmp_path.iterdir())) == 3  # two halves, and what is shared
 
 
 def test_the_exact_mode_changes_the_result_and_is_as_near_as_eager(

@@ -36,12 +36,12 @@ class Source:
 
     Attributes:
         text: C source, of which each library may take a half.
-        tiles: Source of an object that every library is linked with, compiled once for all; none
-            if empty, and the text then holds all that it needs.
+        shared: Source of an object that every library is linked with, compiled once for all; none
+            if empty.
     """
 
     text: str
-    tiles: str = ""
+    shared: str = ""
 
 
 WHOLE, FORWARD, BACKWARD = 0, 1, 2
@@ -70,7 +70,7 @@ def load(source: Source, *halves: int) -> list[ctypes.CDLL]:
 
 _loaded: dict[tuple[Source, int, Command], ctypes.CDLL] = {}
 _objects: dict[str, bytes] = {}
-"""Tiles by their key, for a process without a folder of its own."""
+"""What is shared, by its key: for a process without a folder of its own."""
 
 
 def forget() -> None:
@@ -82,8 +82,8 @@ def forget() -> None:
 def _built(source: Source, halves: Sequence[int], cc: Command) -> dict[int, ctypes.CDLL]:
     found: dict[int, ctypes.CDLL] = {}
     where = cache.folder()
-    given = {half: _arguments(source, half) for half in halves}
-    keys = {half: _key(cc, source.text, source.tiles, *given[half]) for half in halves}
+    given = {half: _arguments(half) for half in halves}
+    keys = {half: _key(cc, source.text, source.shared, *given[half]) for half in halves}
     for half in halves:
         for path in cache.find(where, keys[half]) if where is not None else ():
             if (library := _opened(path, half)) is not None:
@@ -106,9 +106,8 @@ def _built(source: Source, halves: Sequence[int], cc: Command) -> dict[int, ctyp
     return found
 
 
-def _arguments(source: Source, half: int) -> list[str]:
-    apart = ["-DAPART"] if source.tiles else []
-    return [*apart, *([f"-DHALF={half}"] if half else [])]
+def _arguments(half: int) -> list[str]:
+    return [f"-DHALF={half}"] if half else []
 
 
 def _key(cc: Command, *parts: str) -> str:
@@ -159,30 +158,29 @@ def _compiled(
 ) -> dict[int, Path]:
     """A library of each half: everything that is missing compiled side by side, then linked."""
     given = flags(cc)
-    text, tiles = folder / "cell.c", folder / "tiles.c"
+    text, shared = folder / "cell.c", folder / "shared.c"
     objects = {folder / f"{half}.o": half for half in halves}
     calls = [
-        [*given, "-c", *_arguments(source, half), "-o", str(to), str(text)]
-        for to, half in objects.items()
+        [*given, "-c", *_arguments(half), "-o", str(to), str(text)] for to, half in objects.items()
     ]
     made = list(objects)
-    key = _key(cc, source.tiles, "tiles")
-    shared = _known_object(key, where) if source.tiles else None
+    key = _key(cc, source.shared, "shared")
+    known = _known_object(key, where) if source.shared else None
     linked: list[Path] = []
     try:
         text.write_text(source.text)
-        if source.tiles:
-            linked = [folder / "tiles.o"]
-            if shared is not None:
-                linked[0].write_bytes(shared)
+        if source.shared:
+            linked = [folder / "shared.o"]
+            if known is not None:
+                linked[0].write_bytes(known)
             else:
-                tiles.write_text(source.tiles)
-                calls.append([*given, "-c", "-o", str(linked[0]), str(tiles)])
+                shared.write_text(source.shared)
+                calls.append([*given, "-c", "-o", str(linked[0]), str(shared)])
                 made += linked
     except OSError as error:
         raise BuildError(f"{folder} cannot be written ({error.strerror})") from None
     tool.run(cc, calls, made)
-    if source.tiles and shared is None:
+    if source.shared and known is None:
         _keep_object(key, linked[0].read_bytes(), where)
     libraries = {half: folder / f"{half}.so" for half in halves}
     calls = [

@@ -59,7 +59,7 @@ class Kernel:
 
 def source(file: Printed) -> build.Source:
     """What the libraries of a cell are compiled from."""
-    return build.Source(file.text, file.tiles)
+    return build.Source(file.own, file.shared_text)
 
 
 def _entry(library: ctypes.CDLL, name: str, slots: Slots) -> EntryPoint:

@@ -14,7 +14,7 @@ def _tile(name: str, rows: int, vectors: int, transposed: bool) -> list[str]:
     """One function: ``rows`` of a left factor times ``vectors`` of a packed right one."""
     own = [[f"s{i}_{v}" for v in range(vectors)] for i in range(rows)]
     lines = [
-        f"TILE {name}(TERMS, PLACE{', word rows' if transposed else ''}) {{",
+        f"ALONE {name}(TERMS, PLACE{', word rows' if transposed else ''}) {{",
         *(f"    vec {', '.join(f'{s} = {{0}}' for s in row)};" for row in own),
     ]
     if transposed:  # the result is far away: on its way while the sum is formed
@@ -70,25 +70,6 @@ def _tile(name: str, rows: int, vectors: int, transposed: bool) -> list[str]:
     return [*lines, "    (void)lead; (void)panel;", "}"]
 
 
-def names() -> list[str]:
-    """What is known of them where they are not, as ``tile_names.h``, and how one is chosen."""
-    terms = "TERMS, PLACE"
-    rows = [
-        f"{name}{i}" for name, most in (("broad", 6), ("narrow", 12)) for i in range(1, most + 1)
-    ]
-    return [
-        "#ifdef APART",
-        *(f"TILE {name}({terms});" for name in ("wide", *rows)),
-        f"TILE outer_tile({terms}, word rows);",
-        f"TILE {DOTS};",
-        *(f"TILE {SUMS.format(vectors)};" for vectors in (8, 4, 1)),
-        "#endif",
-        f"#define SEVERAL {SEVERAL}",
-        *_choice("broad", 6),
-        *_choice("narrow", 12),
-    ]
-
-
 def _heights(name: str, most: int, vectors: int) -> list[str]:
     """Tiles of 1 to ``most`` rows; half as many where the registers are half as many."""
     lines: list[str] = []
@@ -116,7 +97,7 @@ def _dots() -> list[str]:
     """One row times a few rows of a right factor as it is stored, ``(n, k)``."""
     sums = [f"s{i}" for i in range(SEVERAL)]
     return [
-        f"TILE {DOTS} {{",
+        f"ALONE {DOTS} {{",
         f"    vec {', '.join(f'{s} = {{0}}' for s in sums)};",
         "    word q = 0;",
         "    for (; q + VL <= k; q += VL) {",
@@ -141,7 +122,7 @@ def _sums(vectors: int) -> list[str]:
     """One row times some vectors of columns of a right factor as it is stored, ``(k, n)``."""
     sums = [f"s{v}" for v in range(vectors)]
     return [
-        f"TILE {SUMS.format(vectors)} {{",
+        f"ALONE {SUMS.format(vectors)} {{",
         f"    vec {', '.join(f'{s} = {{0}}' for s in sums)};",
         "    for (word q = 0; q < k; q++, b += n) {",
         "        const real x = a[q];",
@@ -153,16 +134,19 @@ def _sums(vectors: int) -> list[str]:
 
 
 def tiles() -> list[str]:
-    """Functions in C, which ``runtime/tiles.h`` includes as ``printed_tiles.h``."""
+    """Lines of C, which ``runtime/tiles.h`` includes as ``printed_tiles.h``."""
     return [
         *_tile("wide", 1, 8, transposed=False),
         *_heights("broad", 6, 4),
         *_heights("narrow", 12, 2),
+        *_choice("broad", 6),
+        *_choice("narrow", 12),
         "#if MR > 6",
         *_tile("outer_tile", 12, 2, transposed=True),
         "#else",
         *_tile("outer_tile", 6, 2, transposed=True),
         "#endif",
+        f"#define SEVERAL {SEVERAL}",
         *_dots(),
         *_sums(8),
         *_sums(4),

@@ -11,7 +11,7 @@
    steps of one row at H 256 0.85, 100 steps at H 64 1.10. */
 INLINE int is_direct(word T, word B, word k) { return T * B <= 16 || (B == 1 && 4 * T <= k); }
 
-static void dot(word k, const real* a, const real* b, const real* start, real* to) {
+SHARED void dot(word k, const real* a, const real* b, const real* start, real* to) {
     vec s = {0};
     word q = 0;
     for (; q + VL <= k; q += VL) s += *(const vec*)(a + q) * *(const vec*)(b + q);
@@ -22,7 +22,7 @@ static void dot(word k, const real* a, const real* b, const real* start, real* t
 }
 
 /* Columns j to end of C[m, n] = A[m, k] B^T (+ start in every row), B (n, k) row by row. */
-static void dots(word m, word j, word end, word k, const real* a, word lead, const real* b,
+SHARED void dots(word m, word j, word end, word k, const real* a, word lead, const real* b,
                  const real* start, target c) {
     for (; j + SEVERAL <= end; j += SEVERAL) /* the rows of B stay in the first cache */
         for (word i = 0; i < m; i++)
@@ -33,7 +33,7 @@ static void dots(word m, word j, word end, word k, const real* a, word lead, con
 }
 
 /* Columns j to end of C[m, n] = A[m, k] B (+ C), B (k, n) row by row. */
-static void sums(word m, word j, word end, word k, const real* a, word lead, const real* b, word n,
+SHARED void sums(word m, word j, word end, word k, const real* a, word lead, const real* b, word n,
                  int add, target c) {
     for (word i = 0; i < m; i++) {
         const real* const left = a + i * lead;

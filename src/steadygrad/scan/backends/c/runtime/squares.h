@@ -49,7 +49,7 @@ INLINE int all_of(quads are) {
 
 /* The sum of one row in double. If values are not finite, how many, and whether the sum is NaN
    (or infinite): below zero, where no sum is. */
-static double careful_sum(const real* g, word n) {
+SHARED double careful_sum(const real* g, word n) {
     double sum = 0;
     word count = 0;
 #pragma omp simd reduction(+ : sum)
@@ -129,11 +129,11 @@ INLINE int may_need_rescaling(const double* record, const int count, const int s
     return far;
 }
 
-static void clear_share(int32_t* to, word n, word part, word parts) {
+SHARED void clear_share(int32_t* to, word n, word part, word parts) {
     memset(to + n * part / parts, 0, (n * (part + 1) / parts - n * part / parts) * sizeof *to);
 }
 
-static void unscale(real* g, word n, int e) {
+SHARED void unscale(real* g, word n, int e) {
     if (e)
         for (word u = 0; u < n; u++) g[u] = times_power(g[u], -e);
 }

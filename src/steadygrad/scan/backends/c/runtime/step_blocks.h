@@ -38,7 +38,7 @@ static inline word rows_before(const span* s) {
 }
 
 /* W of few inputs, transposed: (n, I) -> (I, n); the share of one thread */
-static void transpose_few(word n, word I, const real* w, real* to, word part, word parts) {
+SHARED void transpose_few(word n, word I, const real* w, real* to, word part, word parts) {
     for (word u = n * part / parts; u < n * (part + 1) / parts; u++)
         for (word i = 0; i < I; i++) to[i * n + u] = w[u * I + i];
 }
@@ -46,7 +46,7 @@ static void transpose_few(word n, word I, const real* w, real* to, word part, wo
 /* x W^T + b for the rows of `s` from `step` on, to their place in xp or, if it is not whole, one
    after another; W as it is stored if `direct`, else packed. Returns the first step that found no
    room. A team shares rows, then columns. */
-static word project(team_t* c, const span* s, word step, word I, word n, const real* x,
+SHARED word project(team_t* c, const span* s, word step, word I, word n, const real* x,
                     const real* w, int direct, const real* bias, real* xp, int whole, real* lines,
                     real** to) {
     const word room = MOST(LINES, s->rows);
@@ -80,7 +80,7 @@ static inline const real* state_before(const span* s, word t, word b, word H, co
 /* `count` rows g of the gradient at n pre-activations -> gradients of input, W and bias;
    returns whether `left` now holds g. Whatever is 0 is not wanted. W is as it is stored if `direct`,
    else packed. A team shares the rows of W. */
-static int add_input_gradients(const team_t* c, word count, word n, const real* g, real* left,
+SHARED int add_input_gradients(const team_t* c, word count, word n, const real* g, real* left,
                                real* right, word I, const real* const* x, real* dw, real* db,
                                const real* w, int direct, real* const* dx, int add) {
     const word u0 = share(c, c->thread, n, MR), own = share(c, c->thread + 1, n, MR) - u0;
@@ -112,7 +112,7 @@ static int add_input_gradients(const team_t* c, word count, word n, const real* 
 }
 
 /* the same for a recurrent matrix and its bias; `ready` if `left` holds g already */
-static void add_recurrent_gradients(const team_t* c, word count, word n, const real* g, real* left,
+SHARED void add_recurrent_gradients(const team_t* c, word count, word n, const real* g, real* left,
                                     real* right, word H, const real* const* h, real* dr, real* db,
                                     int add, int ready) {
     const word u0 = share(c, c->thread, n, MR), own = share(c, c->thread + 1, n, MR) - u0;
@@ -124,13 +124,13 @@ static void add_recurrent_gradients(const team_t* c, word count, word n, const r
 }
 
 /* the gradient of a bias that is added where another is: the share of one of a team */
-static void copy_share(const team_t* c, word n, const real* from, real* to) {
+SHARED void copy_share(const team_t* c, word n, const real* from, real* to) {
     const word u0 = share(c, c->thread, n, MR), own = share(c, c->thread + 1, n, MR) - u0;
     if (from && to) memcpy(to + u0, from + u0, own * sizeof(real));
 }
 
 /* the part of one of several threads of: to += what every other thread has found */
-static void add_shares(real* to, const real* spare, word apart, word size, word part, word parts) {
+SHARED void add_shares(real* to, const real* spare, word apart, word size, word part, word parts) {
     if (!to) return;
     for (word t = 1; t < parts; t++, spare += apart)
         for (word i = size * part / parts; i < size * (part + 1) / parts; i++) to[i] += spare[i];

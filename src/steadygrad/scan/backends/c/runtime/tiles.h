@@ -11,16 +11,8 @@
 #pragma once
 #include "across.h"
 
-/* Not inlined: a tile uses all registers, and the loop around it would lose its own. That is why
-   they can be compiled once for all cells (TILES), and a cell without them (APART). */
-#define ALONE static __attribute__((noinline)) void
-#if defined(TILES)
-#define TILE __attribute__((noinline, visibility("hidden"))) void
-#elif defined(APART)
-#define TILE extern __attribute__((visibility("hidden"))) void
-#else
-#define TILE ALONE
-#endif
+/* Not inlined: a tile uses all registers, and the loop around it would lose its own. */
+#define ALONE SHARED __attribute__((noinline)) void
 #define TERMS word k, const real *a, word lead, const real *p, word panel
 #define PLACE const real *start, int add, target c, word i0, word j, word left
 
@@ -45,7 +37,4 @@ ALONE store_some(real* to, const vec* s, const real* start, int add, word left) 
     for (; u < left; u++) to[u] = t[u] + (start ? start[u] : 0) + (add ? to[u] : 0);
 }
 
-#ifndef APART
 #include "printed_tiles.h"
-#endif
-#include "tile_names.h"
