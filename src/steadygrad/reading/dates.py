@@ -74,9 +74,7 @@ WEEKDAYS = re.compile(
     re.IGNORECASE,
 )
 WORD = re.compile(r"[^\W\d_]{3,}\.?")
-# Cells without any of these need no rewriting: other letters, points before a blank or at the end
-# (18. 11. 2021.), the time before the day.
-SIMPLE = re.compile(r"[^0-9:./\- T\x1f]|\. |\.(?:\x1f|$)|:\d\d +\d|T\d ")
+SIMPLE = frozenset("0123456789:./- T\x1f")  # cells of these letters alone need no rewriting
 MARKS = re.compile(r"[AP]M|Z|\+")  # which need none either
 ZONE = re.compile(r"(?<=[\dM])\s*(Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)$")
 HAS_TIME = re.compile(r":|\d{8}T\d{4}|-\d\dT\d\d")  # only then a sign at the end is an offset
@@ -101,7 +99,7 @@ DIGIT_CLOCKS = frozenset({"%H%M%S", "%H%M", "%H"})  # alone, these are numbers
 _SEP = r"[-/. ]"
 _TEXT_SEP = r"[-/., ]{1,2}"
 DAYS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (rf"\d{{4}}(?P<a>{_SEP})\d{{1,2}}(?P=a)\d{{1,2}}", ("%Y{a}%m{a}%d",)),
+    (r"\d{4}(?P<a>[-/., ])\d{1,2}(?P=a)\d{1,2}", ("%Y{a}%m{a}%d",)),
     (rf"\d{{1,2}}(?P<a>{_SEP})\d{{1,2}}(?P=a)\d{{4}}", ("%d{a}%m{a}%Y", "%m{a}%d{a}%Y")),
     (
         rf"\d{{1,2}}(?P<a>{_SEP})\d{{1,2}}(?P=a)\d{{2}}",
@@ -177,6 +175,8 @@ def rewrite(cell: str) -> str:
     text = re.sub(r"\b([AaPp])\.? ?[Mm]\b\.?", lambda m: f"{m[1].upper()}M", text)
     if len(text) < 24 and (period := _period(text)):
         return period
+    if span := SPAN.fullmatch(text):
+        text = span[1]
     if clock := TIME_FIRST.fullmatch(text):
         text = f"{clock[2]} {clock[1]}"
     text = re.sub(r"(?<=\d)_(?=\d\d?_\d)|(?<=\d_\d)_|(?<=\d_\d\d)_", "-", text)
@@ -198,6 +198,8 @@ def rewrite(cell: str) -> str:
 
 # A date behind the time of day; and as ctime and the Unix command date write them.
 TIME_FIRST = re.compile(r"(\d{1,2}:\d\d(?::\d\d)?),? +(\d{1,4}([-./])\d{1,2}\3\d{1,4})")
+# From when to when: a row is of its beginning.
+SPAN = re.compile(r"(.*\d\d:\d\d) ?[-\u2013] ?.*\d\d:\d\d")
 CTIME = re.compile(r"(m\d\d +\d{1,2}) +(\d\d:\d\d:\d\d)(?: (?:UTC|GMT))? +(\d{4})")
 _QUARTER = r"(?:[QqTtKk]|第)"
 QUARTERS = (
@@ -301,7 +303,7 @@ def read_dates(cells: list[str], formats: Sequence[str]) -> np.ndarray:
     Times with an offset from UTC are taken in UTC.
     """
     joined = "\x1f".join(cells)
-    plain = SIMPLE.search(MARKS.sub("", joined)) is None
+    plain = _is_plain(joined, cells)
     zoned = (
         any(ZONE.search(c) for c in cells[:100] if HAS_TIME.search(c))
         or "+" in joined
@@ -331,6 +333,21 @@ def read_dates(cells: list[str], formats: Sequence[str]) -> np.ndarray:
     if late:
         dates[late] += np.timedelta64(1, "D")
     return dates - shift
+
+
+def _is_plain(joined: str, cells: list[str]) -> bool:
+    """Whether strptime knows the cells as they are."""
+    letters = set(joined)
+    if not letters <= SIMPLE and not set(MARKS.sub("", joined)) <= SIMPLE:
+        return False
+    # Points before a blank or at the end (18. 11. 2021.), trimesters (T1 2020), the time in front.
+    if "." in letters and (". " in joined or ".\x1f" in joined or joined.endswith(".")):
+        return False
+    if " - " in joined:  # from when to when
+        return False
+    if "T" in letters and (joined.startswith("T") or "\x1fT" in joined):
+        return False
+    return not any(TIME_FIRST.fullmatch(cell.strip()) for cell in (*cells[:50], *cells[-50:]))
 
 
 def _strptime(texts: list[str], form: str) -> np.ndarray:

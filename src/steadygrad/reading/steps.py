@@ -13,6 +13,7 @@ from steadygrad.reading.options import Reading
 
 HOUR, DAY = 3600.0, 86400.0
 MONTH, YEAR = 365.2425 / 12 * DAY, 365.2425 * DAY
+MOST_PAIRED = 12  # columns that are looked at two by two
 MOST_DOUBLE = 0.02  # of the rows may share a date, as the hour does that comes twice in autumn
 
 
@@ -187,11 +188,16 @@ def _refuse_series(
         if len(known) <= 1000 and (known == np.floor(known)).all():
             candidates[name] = np.unique(values, return_inverse=True)[1]
     best: list[tuple[int, str]] = []
+    together: list[tuple[int, str, str]] = []
     for name, codes in candidates.items():
-        kinds = len(np.unique(codes))
-        pairs = np.unique(np.stack([codes, stamps]), axis=1).shape[1]
-        if 1 < kinds < len(dates) / 2 and pairs >= (1 - MOST_DOUBLE) * len(dates):
+        kinds = _tells_apart(codes, stamps)
+        if kinds:
             best.append((kinds, name))
+    if not best and len(candidates) <= MOST_PAIRED:
+        for (first, codes), (second, others) in itertools.combinations(candidates.items(), 2):
+            kinds = _tells_apart(codes * (int(others.max()) + 1) + others, stamps)
+            if kinds:
+                together.append((kinds, first, second))
     share = len(dates) / (len(dates) - doubles)
     if best:
         kinds, name = min(best)
@@ -201,11 +207,27 @@ def _refuse_series(
             f" one file; pass --series {name!r} to train one model on all, or with{example} on one;"
             " --date none takes the rows as one series in the order of the file"
         )
+    if together:
+        kinds, first, second = min(together)
+        raise InputError(
+            f"{path}: every date comes {share:.3g} times: columns {first!r} and {second!r} together"
+            f" name {kinds} series in one file; pass --series '{first},{second}' to train one model"
+            " on all; --date none takes the rows as one series in the order of the file"
+        )
     raise InputError(
         f"{path}: every date comes {share:.3g} times, and no column tells the rows of a date apart;"
         " pass --date with all columns that make up the time (Date,Time), --series COLUMN if there"
         " are several series, or --date none to take the rows in the order of the file"
     )
+
+
+def _tells_apart(codes: np.ndarray, stamps: np.ndarray) -> int:
+    """Return how many series a column names, if no date repeats within one; else 0."""
+    kinds = len(np.unique(codes))
+    if not 1 < kinds < len(stamps) / 2:
+        return 0
+    pairs = np.unique(np.stack([codes, stamps]), axis=1).shape[1]
+    return kinds if pairs >= (1 - MOST_DOUBLE) * len(stamps) else 0
 
 
 def _on_grid(path: Path, made: Arranged, every: str, notes: list[str]) -> None:

@@ -167,6 +167,8 @@ def _names(draft: Draft) -> None:
             raise _no_column(draft, "--drop", name)
         del raw.columns[name]
         draft.dropped[name] = ColumnSpec(name, "dropped", why="left out as asked")
+    _join_series(draft)
+    reading = draft.reading
     for option, value in (("--series", reading.series), ("--known", reading.known)):
         for name in listed(value) if option == "--known" else filter(None, [value]):
             if name not in raw.columns and (option, value) != ("--known", ALL):
@@ -184,6 +186,24 @@ def _names(draft: Draft) -> None:
                 f"{draft.path}: has no column {absent[0]!r}, which the model was trained with;"
                 f" there are: {', '.join(raw.order)}"
             )
+
+
+def _join_series(draft: Draft) -> None:
+    """Make one column of several that name the series together: store,item."""
+    raw = draft.raw
+    asked = draft.spec.series if draft.spec is not None else draft.reading.series
+    names = listed(asked)
+    if asked in (None, *raw.columns) or len(names) < 2:
+        return
+    for name in names:
+        if name not in raw.columns:
+            raise _no_column(draft, "--series", name)
+    joined = ColumnCells(together := ", ".join(names))
+    for chunks in zip(*(raw.columns[n].strings() for n in names), strict=True):
+        joined.add([", ".join(map(str.strip, cells)) for cells in zip(*chunks, strict=True)])
+    raw.columns = {together: joined} | {n: c for n, c in raw.columns.items() if n not in names}
+    raw.order = (together, *(n for n in raw.order if n not in names))
+    draft.reading = replace(draft.reading, series=together)
 
 
 def _no_column(draft: Draft, option: str, name: str) -> InputError:
@@ -388,7 +408,7 @@ def _text_date(draft: Draft, rows: Rows, wanted: Sequence[str]) -> bool:
         spec = DateSpec((name,), "text", forms)
         if clock is not None:
             joined = _joined(cells, draft.texts[clock])
-            both = date_forms.choose_formats(joined.strings, f"{name} {clock}", draft.where)
+            both = _with_clock(draft, forms, joined, draft.texts[clock].first, f"{name} {clock}")
             if both is not None:
                 spec = DateSpec((name, clock), "text", both)
         _read_known_dates(draft, rows, spec)
@@ -396,6 +416,16 @@ def _text_date(draft: Draft, rows: Rows, wanted: Sequence[str]) -> bool:
             _add_number_clock(draft, rows, wanted)
         return True
     return False
+
+
+def _with_clock(
+    draft: Draft, forms: tuple[str, ...], joined: ColumnCells, first: str, name: str
+) -> tuple[str, ...] | None:
+    """Return the forms of dates joined with their times; those of the dates may be asked for."""
+    clock = date_forms.clock_format(first)
+    if draft.reading.date_format is not None and clock is not None:
+        return tuple(f"{form} {clock}" for form in forms)
+    return date_forms.choose_formats(joined.strings, name, draft.where)
 
 
 def _text_clock(draft: Draft, date: str, wanted: Sequence[str]) -> str | None:

@@ -1,11 +1,12 @@
 """Predict the next character or word of a text."""
 
+import contextlib
 import lzma
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -112,7 +113,7 @@ class Text(SymbolScores, Task):
         ]
         learnt = {NGRAM: float(self._ngram_bits(split).mean())}
         if self.parts["train"] != self.parts[split]:
-            learnt["xz"] = self._xz_bits(split)
+            learnt |= {name: self._packed_bits(split, pack) for name, pack in packers().items()}
         return counted + [Score(n, v, BITS, "lower", learnt=True) for n, v in learnt.items()]
 
     def margin(self, predict: Callable[[Batch], Tensor]) -> Margin | None:
@@ -135,13 +136,13 @@ class Text(SymbolScores, Task):
             figure="bits per symbol",
         )
 
-    def _xz_bits(self, split: Split) -> float:
+    def _packed_bits(self, split: Split, pack: Callable[[bytes], bytes]) -> float:
         """Bits per symbol that a compressor needs for a part, after the training part."""
         spec = TextSpec(self.vocabulary, self.symbol, self.window)
         before = spec.decode(self.part("train")[-MOST_PACKED:].tolist()).encode("utf-8", "replace")
         codes = self.part(split)[:MOST_PACKED]
         asked = spec.decode(codes.tolist()).encode("utf-8", "replace")
-        size = len(lzma.compress(before + asked, preset=9)) - len(lzma.compress(before, preset=9))
+        size = len(pack(before + asked)) - len(pack(before))
         return 8 * size / len(codes)
 
     def _ngram_bits(self, split: Split) -> np.ndarray:
@@ -166,6 +167,16 @@ class Text(SymbolScores, Task):
             **spans,
             "notes": list(self.notes),
         }
+
+
+def packers() -> dict[str, Callable[[bytes], bytes]]:
+    """Return the compressors that there are: xz, and zstd where its library is installed."""
+    found: dict[str, Callable[[bytes], bytes]] = {"xz": partial(lzma.compress, preset=9)}
+    with contextlib.suppress(ModuleNotFoundError):
+        import zstandard
+
+        found["zstd"] = zstandard.ZstdCompressor(level=19).compress
+    return found
 
 
 class _Cuts(Batches):
