@@ -167,7 +167,8 @@ def _of_lag(flows: Mapping[str, TimeFlow], lag: Lag, ill: set[str]) -> Iterator[
     short = {n: f for n, f in judged.items() if f.left.max_lag < steps}
     yield from _stepwise(short)
     for name, flow in short.items():
-        if flow.time_steps < 2 or _is_cut(flow, steps) or _is_carried(name, flow, flows, steps):
+        is_one_step = flow.time_steps < 2 and flow.severed is None
+        if is_one_step or _is_cut(flow, steps) or _is_carried(name, flow, flows, steps):
             continue
         if flow.goes_on:
             why = (
@@ -188,7 +189,7 @@ def _stepwise(short: Mapping[str, TimeFlow]) -> Iterator[Unjudged]:
     """Layers that are called one step at a time, in calls that could not be linked."""
     calls: dict[str, int] = {}
     for name, flow in short.items():
-        if flow.time_steps < 2:
+        if flow.time_steps < 2 and flow.severed is None:
             layer = base(name)
             calls[layer] = calls.get(layer, 0) + 1
     for layer, count in calls.items():

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 ENOUGH = 20  # norms or losses from which a rule may speak
 ENOUGH_UPDATES = 5
 LOSSES = 1024  # kept at most
-LONG = 200  # steps over which a loss that stands says something
+LONG = 100  # steps over which a loss that stands says something
 MOST = 0.75  # of the planned steps: some networks leave their plateau late
 FEW = 5  # losses that make a start
 NOISE = 3.0  # times the first loss from which a later one is no accident of its batch

@@ -47,7 +47,7 @@ class LayerCase:
     def is_cut(self) -> bool:
         """Whether the backward pass ends before the lag."""
         # One call per step, by hand, says nothing of how far the loop around it goes.
-        is_one_step = self.flow.time_steps < 2
+        is_one_step = self.flow.time_steps < 2 and self.flow.severed is None
         return (
             self.lag is not None
             and self.reach < self.lag

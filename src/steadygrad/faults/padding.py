@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Mapping
 from typing import ClassVar, final
 
-from steadygrad.faults.base import Fault, Threshold
+from steadygrad.faults.base import Fault, Moment, Threshold
 from steadygrad.faults.call import CallFacts
 from steadygrad.faults.finding import Finding, confidence
 from steadygrad.faults.thresholds import Thresholds
 
 FEWEST = 2  # sequences that are padded: one alone may end so by chance
+
+
+AFTER, LATE = "steps_after_the_end", 8
 
 
 @final
@@ -41,6 +44,21 @@ class Padding(Fault):
 
     def in_call(self, facts: CallFacts, limits: Thresholds) -> Iterable[Finding]:
         padded = facts.padded
+        is_after = padded is not None and padded.after >= FEWEST and padded.late >= LATE
+        if padded is not None and is_after and facts.in_training:
+            yield self.finding(
+                facts.name,
+                f"{padded.after} sequences end in steps where the input no longer changes, and "
+                f"the loss reads {facts.name} at the last of these alone, {padded.late} steps "
+                "after their own end in the median: this looks like padding.",
+                evidence={"sequences": padded.after, AFTER: padded.late},
+                # That the ends are padding is inferred, and one may learn to wait.
+                confidence=0.6,
+                advice=(
+                    "read each sequence at its own last step: out[lengths - 1, rows], or give "
+                    "the layer a packed sequence",
+                ),
+            )
         if padded is None or padded.sequences < FEWEST or padded.share < limits.padding:
             return
         if padded.before <= limits.mask_before:
@@ -59,3 +77,7 @@ class Padding(Fault):
             # That the ends are padding is inferred, not known.
             confidence=min(0.9, confidence(padded.share / limits.padding - 1)),
         )
+
+    def waits(self, finding: Finding, moment: Moment) -> bool:
+        """A network may learn to carry what it read to the end: told once the loss stands."""
+        return AFTER in finding.evidence and not moment.history.stands()

@@ -1,6 +1,6 @@
 """A look at one step: the exact gradient at every time step, and what is wrong with it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from steadygrad.diagnosis.causes import causes
 from steadygrad.diagnosis.coverage import (
@@ -39,6 +39,9 @@ from steadygrad.flow.through_time import flows_of, grows
 from steadygrad.ranks import Ranks
 
 SMALL_ROWS = 4
+MOVED, GONE = 0.5, 0.9
+"""How far weights move, relative to themselves, until a new look is wanted, and until the last one
+no longer stands for them."""
 FRESH = 50  # steps for which a look stands for the network as it is
 
 
@@ -106,7 +109,8 @@ class Look:
                 of_loss,
                 scale * ranks.size,
             )
-        self._at = seen.step
+        self._at, seen.aged = seen.step, []
+        self._wires.note_look()
         if not ranks.is_alone:
             told = on_host(seen.flow), seen.register.found, seen.latest, seen.gaps, seen.withheld
             told = ranks.from_rank(told)
@@ -137,8 +141,10 @@ class Look:
         if stale and not is_fresh:
             both = [f for f in both if f.key not in stale]
         seen.find(both, is_look=False)
+        moved = self._wires.moved()
+        seen.aged = list(_aged(self._at, moved)) if moved > GONE else []
         seen.settle()
-        return bool(stale) and not is_fresh
+        return (bool(stale) and not is_fresh) or moved > MOVED
 
     def judge_wiring(self) -> None:
         """Judge what needs no gradient: which layers are called, reached, and moved."""
@@ -199,7 +205,9 @@ class Look:
         lag, thresholds = options.lag, options.thresholds
         found = judge_flows(flows, lag, thresholds, seen.history.optimizer)
         for call, gradient in zip(calls, gradients, strict=True):
-            facts = CallFacts(call.name, padded_loss(call, gradient), axes=axes(call, gradient))
+            facts = CallFacts(
+                call.name, padded_loss(call, gradient), axes=axes(call, gradient), in_training=True
+            )
             found += judge_call(facts, thresholds)
         for name, count in from_zero(calls).items():
             found += judge_call(CallFacts(name, from_zero=count), thresholds)
@@ -243,6 +251,15 @@ class Look:
                 numbers |= {f"lyapunov_{i + 1}": float(v) for i, v in enumerate(top)}
         if numbers:
             self._seen.scalars(numbers)
+
+
+def _aged(step: int, moved: float) -> Iterator[Unjudged]:
+    yield Unjudged(
+        "The gradient as it is now",
+        f"it was measured at step {step}, and the weights have moved by {moved:.0%} of themselves "
+        "since",
+        "let the training run on to the next look, or give a larger budget= or every=N",
+    )
 
 
 def _unscaled(gradients: Sequence[OutputGradient], scale: float) -> list[OutputGradient]:

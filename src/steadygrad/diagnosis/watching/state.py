@@ -40,6 +40,7 @@ class Seen:
         weight_norm: Norm of the weights when the training began.
         withheld: What findings that were held back at the last look leave open.
         gaps: What was not measured of what a verdict needs, as of the last look.
+        aged: What the last look no longer says, as the weights have moved since.
         record: The user's, if one was given.
         sinks: What all of it is written to.
     """
@@ -62,6 +63,7 @@ class Seen:
         self.register = Register(self.prescriber, self.sinks)
         self.withheld: list[Unjudged] = []
         self.gaps: list[Unjudged] = list(UNSEEN)
+        self.aged: list[Unjudged] = []
         self.weight_norm = 0.0
         self.was_measured = False  # before an interruption, whose flow is not kept
         kept = [deque[float](maxlen=HISTORY) for _ in range(3)]
@@ -81,7 +83,7 @@ class Seen:
     @property
     def unjudged(self) -> list[Unjudged]:
         """What was not measured of what a verdict needs, or is not judged yet."""
-        return [*self.gaps, *self.withheld]
+        return [*self.gaps, *self.withheld, *self.aged]
 
     @property
     def is_measured(self) -> bool:
@@ -124,7 +126,7 @@ class Seen:
     def rewind(self, step: int) -> None:
         """Forget what was found after an earlier step."""
         self.step, self.broken, self.was_measured = step, None, False
-        self.withheld, self.gaps = [], list(UNSEEN)
+        self.withheld, self.gaps, self.aged = [], list(UNSEEN), []
         self.register.forget()
         self.history.forget()
 

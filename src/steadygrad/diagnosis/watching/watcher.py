@@ -111,6 +111,7 @@ class Watch:
         self._weights: list[Tensor] | None = None
         self._next_judgement = self.step + FIRST_JUDGEMENT
         self._facts = LossFacts(self._seen.history)
+        self._judged_at = self.step
         self._is_closed = False
         self._served: _drawing.Served | None = None
         self._owns_record = False
@@ -136,6 +137,7 @@ class Watch:
     @property
     def findings(self) -> list[Finding]:
         """What is wrong as of the last measurement, worst first; a non-finite step stays."""
+        self._catch_up()
         return self._seen.findings
 
     @property
@@ -145,11 +147,13 @@ class Watch:
         ``"not judged"`` where something that the task needs was not measured, or is not to be
         judged yet: `unjudged` says what, why, and what to do.
         """
+        self._catch_up()
         return self._seen.verdict
 
     @property
     def unjudged(self) -> list[Unjudged]:
         """What a verdict needs and was not measured: why, and what to do about it."""
+        self._catch_up()
         return self._seen.unjudged
 
     @property
@@ -317,9 +321,8 @@ class Watch:
         """Take every hook off and write the last word into the record; again does nothing."""
         if self._is_closed:
             return
+        self._catch_up()
         self._is_closed = True
-        if self._is_between_looks and self.step > self._turns.begun:
-            self._look.judge_again(self._facts)
         for handle in self._handles:
             handle.remove()
         self._probes.close()
@@ -350,6 +353,7 @@ class Watch:
         Returns:
             The page.
         """
+        self._catch_up()
         if not self._is_closed:
             self._write_notes()
         return _drawing.page(self._recorded, path)
@@ -496,6 +500,7 @@ class Watch:
                 scale = self._scaling.scale
                 self._facts = facts = self._loss.facts(self._seen.history, scale)
                 self._look.measure(self._calls.findings, facts, scale, is_small)
+                self._judged_at = self.step
                 self._write_notes()
         elif self._is_between_looks and self.step >= self._next_judgement:
             self._judge_again()
@@ -506,6 +511,14 @@ class Watch:
     def _is_between_looks(self) -> bool:
         """Whether anything is judged between two looks: where the looks go by the budget."""
         return self._seen.options.every is None and self.ranks.is_alone
+
+    def _catch_up(self) -> None:
+        """Judge what was measured by the losses that were told since, before anybody reads it."""
+        if self._is_closed or not self.ranks.is_alone or self.step == self._judged_at:
+            return
+        self._judged_at = self.step
+        if self.step > self._turns.begun:
+            self._look.judge_again(self._facts)
 
     def _judge_again(self) -> None:
         if not self.budget.allows("judge"):

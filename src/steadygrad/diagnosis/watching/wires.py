@@ -25,6 +25,7 @@ from steadygrad.flow.wiring import (
 )
 
 SURE = 3  # steps of the optimiser after which what has not happened is a fact
+MOST = 64  # parameters by which it is seen how far all have moved
 AGAIN = 2 * SURE  # after which what was seen for the first time then has had as long to happen
 
 
@@ -48,6 +49,7 @@ class Wires:
         self._steps: Counter[str] = Counter()
         self._all = 0
         self.uses: GraphUses | None = None
+        self._at_look: list[Tensor] = []
         self._strangers: dict[str, dict[str, Tensor]] = {}
         self._as_met: dict[str, dict[str, Tensor]] = {}
 
@@ -129,6 +131,26 @@ class Wires:
                 steps=self._all - SURE,
                 is_stranger=True,
             )
+
+    def note_look(self) -> None:
+        """Note where the weights stand, as a look is taken."""
+        self._at_look = [taken(p) for p in self._some()]
+
+    def moved(self) -> float:
+        """How far the weights have moved since the last look, relative to where they stood.
+
+        Of a few values of each. 0 without a look.
+        """
+        if not self._at_look:
+            return 0.0
+        pairs = list(zip(self._some(), self._at_look, strict=False))
+        way = sum(float((taken(p).to(before) - before).square().sum()) for p, before in pairs)
+        size = sum(float(before.square().sum()) for _, before in pairs)
+        return (way / size) ** 0.5 if size > 0 else 0.0
+
+    def _some(self) -> list[Tensor]:
+        held = [p for group in self._optimizer.param_groups for p in group["params"]]
+        return held[:MOST]
 
     def replaced(self) -> list[str]:
         """Layers that the model has now, and that were not there when the watch was made."""
