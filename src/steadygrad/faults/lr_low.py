@@ -13,6 +13,7 @@ from steadygrad.faults.history import (
     ENOUGH,
     ENOUGH_UPDATES,
     GOOD_STEP,
+    LONG,
     History,
     falls_to,
     finite,
@@ -90,6 +91,9 @@ class LearningRateLow(Fault):
         self, update: NDArray[np.float64], history: History, limits: Thresholds
     ) -> Iterable[Finding]:
         """Steps that were of a good size, and for most of the training are next to nothing."""
+        told, (stride, _) = len(history.loss), history.kept
+        if len(update) < ENOUGH or told * stride < LONG:
+            return
         usual, first = float(np.median(update)), float(np.max(update))
         if usual >= limits.update_low or falls_to(history.loss, 0.5) or history.creeps():
             return
