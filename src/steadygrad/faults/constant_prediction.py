@@ -53,6 +53,7 @@ class ConstantPrediction(Fault):
         "applied-twice",
         "target-broadcast",
         "no-gradient",
+        "padding",
         "target-scale",
         "input-scale",
         "axes-swapped",

@@ -1,6 +1,7 @@
 """A look at one step: the exact gradient at every time step, and what is wrong with it."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from steadygrad.diagnosis.causes import causes
 from steadygrad.diagnosis.coverage import (
@@ -120,11 +121,15 @@ class Look:
         """Forget the last look."""
         self._measured, self._at = [], 0
 
-    def judge_again(self, of_loss: LossFacts) -> bool:
+    def judge_again(self, of_loss: LossFacts, is_read: bool = False) -> bool:
         """Judge by how the training has gone on since the last look, without a new one.
 
         What the last look saw, and what was held back then, may be told now: but only if it is
-        fresh. A network may have changed since.
+        fresh, or half as sure. A network may have changed since.
+
+        Args:
+            of_loss: What is known of the loss.
+            is_read: Whether somebody reads it now, and cannot wait for a new look.
 
         Returns:
             Whether a fault hangs on a new look.
@@ -138,8 +143,10 @@ class Look:
         measured = {f.key for f in self._measured}
         stale = {f.key for f in reported.findings if f.key in measured and f.key not in before}
         is_fresh = seen.step - self._at <= max(FRESH, seen.step // 10)
-        if stale and not is_fresh:
+        if stale and not is_fresh and not is_read:
             both = [f for f in both if f.key not in stale]
+        elif not is_fresh:
+            both = [_older(f, self._at) if f.key in stale else f for f in both]
         seen.find(both, is_look=False)
         moved = self._wires.moved()
         seen.aged = list(_aged(self._at, moved)) if moved > GONE else []
@@ -251,6 +258,12 @@ class Look:
                 numbers |= {f"lyapunov_{i + 1}": float(v) for i, v in enumerate(top)}
         if numbers:
             self._seen.scalars(numbers)
+
+
+def _older(finding: Finding, step: int) -> Finding:
+    sure = None if finding.confidence is None else finding.confidence / 2
+    text = f"{finding.text} That was measured at step {step}."
+    return replace(finding, text=text, confidence=sure)
 
 
 def _aged(step: int, moved: float) -> Iterator[Unjudged]:

@@ -518,7 +518,7 @@ class Watch:
             return
         self._judged_at = self.step
         if self.step > self._turns.begun:
-            self._look.judge_again(self._facts)
+            self._look.judge_again(self._facts, is_read=True)
 
     def _judge_again(self) -> None:
         if not self.budget.allows("judge"):

@@ -137,15 +137,18 @@ class Wires:
         self._at_look = [taken(p) for p in self._some()]
 
     def moved(self) -> float:
-        """How far the weights have moved since the last look, relative to where they stood.
+        """How far the weights have moved since the last look, relative to themselves.
 
-        Of a few values of each. 0 without a look.
+        To themselves as they are now or were then, whichever is larger: weights that have faded
+        have moved by 1, and so have those that have grown tenfold. Of a few values of each; 0
+        without a look.
         """
         if not self._at_look:
             return 0.0
-        pairs = list(zip(self._some(), self._at_look, strict=False))
-        way = sum(float((taken(p).to(before) - before).square().sum()) for p, before in pairs)
-        size = sum(float(before.square().sum()) for _, before in pairs)
+        now = [taken(p).to(b) for p, b in zip(self._some(), self._at_look, strict=False)]
+        pairs = list(zip(now, self._at_look, strict=False))
+        way = sum(float((a - b).square().sum()) for a, b in pairs)
+        size = max(sum(float(v.square().sum()) for v in side) for side in zip(*pairs, strict=True))
         return (way / size) ** 0.5 if size > 0 else 0.0
 
     def _some(self) -> list[Tensor]:
