@@ -217,7 +217,7 @@ def test_an_interrupt_stops_all_and_one_process_may_go_on(
     ("options", "message"),
     [
         (("nowhere.csv",), "steadygrad: nowhere.csv: "),
-        (("{file}", "--remedies", "flossing"), "it acts on a whole batch at once, of which each"),
+        (("{file}", "--remedies", "flossing"), "it needs the full batch, which"),
         (("{file}", "--no-such-option"), "no-such-option"),
         (("{file}", "--batch-size", "1", "--out", "/proc/none"), "nothing can be written there"),
     ],

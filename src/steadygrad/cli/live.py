@@ -1,4 +1,4 @@
-"""``steadygrad live RUN``: a page on this machine that redraws while a training goes on."""
+"""``steadygrad live RUN``: a local page that redraws during a training."""
 
 import json as json_format
 import webbrowser
@@ -18,14 +18,14 @@ def live(
 ) -> int:
     """Show runs on a local page that redraws while they train.
 
-    It follows records that any process writes: steadygrad train, bench, or a watch with a record.
-    The page is served to this machine alone, under an address with a secret token, and only reads.
+    It follows the records of any process: steadygrad train, bench, or a watch with a record. The
+    page is served to this machine alone, under an address with a secret token, and is read-only.
     Ctrl-C ends it.
 
     Args:
         runs: Records (run.db), or folders that hold some now or later; the folder runs if not
             given.
-        port: To listen on; a free one if 0.
+        port: Port to listen on; a free one if 0.
         browser: Open the page in the browser.
         json: Print the address as one JSON document.
     """
@@ -41,7 +41,7 @@ def live(
         webbrowser.open(board.url)
     try:
         board.run()
-    except KeyboardInterrupt:  # the way to end it
+    except KeyboardInterrupt:  # Ctrl-C ends the command
         pass
     finally:
         board.close()

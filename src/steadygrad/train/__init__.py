@@ -1,4 +1,4 @@
-"""Training on the reader's own file: data, loop, checkpoints, scores beside naive answers."""
+"""Train on a user's own file: data, loop, checkpoints, scores and naive answers."""
 
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from steadygrad.train.repair import resumed_config as resumed_config
     from steadygrad.train.run import train as train
 else:
-    # The command line reads TrainConfig for its help, which must not wait for torch.
+    # The command line needs TrainConfig for its help, without importing torch.
     _HOMES = {
         "TrainConfig": "config",
         **dict.fromkeys(("Event", "Listener", "Outcome"), "events"),

@@ -1,4 +1,4 @@
-"""Every option of a training run: the Python API, the command line and the record are this."""
+"""The options of a training run, for the Python API, the command line and the record."""
 
 import dataclasses
 import math
@@ -11,15 +11,15 @@ from steadygrad.plain import shown
 from steadygrad.reading import Reading
 
 Kind = Literal["auto", "forecast", "text"]
-# That of steadygrad.tasks.text, which imports torch: the help of the command line does not.
+# The same as in steadygrad.tasks.text, which imports torch and would slow down the help.
 Symbol = Literal["char", "word"]
 
-# Options that a resumed run may change: where it runs and how long, never what it computes.
+# Options that a resumed run may change: where and how long it runs, never what it computes.
 FREE_ON_RESUME = frozenset(
     {"out", "resume", "overwrite", "checkpoint_every_seconds", "threads", "device", "budget"}
     | {"file", "epochs", "max_steps", "rollbacks"}
 )
-# Adam divides the one by very little; the other is a time, and a year is as good as never.
+# A larger rate could overflow in Adam's step; the largest time means never.
 LARGEST = {"learning_rate": 1e6, "checkpoint_every_seconds": 1e12}
 MOST = {"hidden": 2**16, "layers": 2**10, "threads": 2**12}
 COUNTS = ("layers", "max_steps", "patience", "validate_every", "batch_size")
