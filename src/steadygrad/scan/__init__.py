@@ -1,4 +1,4 @@
-"""A cell over time: traced, planned, run, and differentiated by hand."""
+"""Run a cell over time: trace it, choose a back end, and differentiate it."""
 
 from torch import Tensor
 
@@ -36,14 +36,14 @@ from steadygrad.scan.weights import Weights as Weights
 
 
 def scan(call: ScanCall) -> tuple[Tensor, State]:
-    """Run a cell over time, in one autograd function.
+    """Run a cell over time, as one autograd function.
 
     Returns:
         h after every step, ``(N, P)`` in the order of ``call.layout``, and the last state of each
         row.
 
     Raises:
-        BackendError: The back end that is asked for cannot do it; says why.
+        BackendError: The requested back end cannot run it; says why.
     """
     frame, tensors = call.split()
     if operators.is_plain(tensors):

@@ -1,4 +1,4 @@
-"""One call of a scan: what runs over which rows, and what is done to the gradient."""
+"""One call of a scan: cell, inputs, weights, state, layout, clip and tap."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from steadygrad.scan.weights import Weights
 
 @dataclass(frozen=True, eq=False)
 class ScanCall:
-    """A cell over time: everything that a back end has to know.
+    """One run of a cell over time, with everything that a back end needs.
 
     Attributes:
         cell: The recurrence.
@@ -29,8 +29,8 @@ class ScanCall:
             does this yet, and each refuses it.
         clip: A bound on the gradient inside the backward loop.
         on_tap: Called in every backward pass with the norms of the gradient at each time step.
-        backend: A back end by name, or ``"auto"``; None for the variable ``STEADYGRAD_BACKEND``
-            and, without it, ``"auto"``.
+        backend: Name of a back end, or ``"auto"``; None for that in the variable
+            ``STEADYGRAD_BACKEND``, by default ``"auto"``.
     """
 
     cell: Cell
@@ -60,12 +60,12 @@ class ScanCall:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What is computed in: the dtype of the input, of codes that of the weights."""
+        """The dtype of the computation: that of the input, or of the weights for codes."""
         return (self.weights.weight_ih if self.is_coded else self.x).dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the input is."""
+        """The device of the input."""
         return (self.weights.weight_ih if self.is_coded else self.x).device
 
     def projected(self) -> Tensor:
@@ -73,11 +73,11 @@ class ScanCall:
         return project(self.x, self.weights.weight_ih, self.weights.bias_ih)
 
     def per_step(self) -> dict[str, Tensor]:
-        """What the steps read beside gates and states; see `Weights.per_step`."""
+        """Other values that the steps read; see `Weights.per_step`."""
         return self.weights.per_step(self.cell, self.layout)
 
     def split(self) -> "tuple[Frame, tuple[Tensor, ...]]":
-        """The tensors, and all the rest, which puts them together again."""
+        """The tensors, and a frame that rebuilds the call from them."""
         pairs = [("x", self.x), *self.weights.flat(), *(("state", s) for s in self.state)]
         names, tensors = zip(*pairs, strict=True)
         kept = (self.cell, self.layout, self.resets, self.clip, self.on_tap, self.backend)
@@ -88,12 +88,12 @@ class ScanCall:
 class Frame:
     """A `ScanCall` without its tensors.
 
-    Autograd has to be given the tensors one by one, and hands them back one by one: only what goes
-    through its hands is seen by hooks on saved tensors (checkpointing, offloading) and by the check
-    against changes in place. `resets` is no part of what is differentiated.
+    Autograd must receive and return the tensors individually: only then do hooks on saved tensors
+    (checkpointing, offloading) and the check for in-place changes see them. `resets` is not
+    differentiated.
 
     Attributes:
-        names: Which weight each tensor is: ``x`` first, ``state`` for each initial state last.
+        names: Name of each tensor: ``x`` first, ``state`` for each initial state last.
     """
 
     cell: Cell

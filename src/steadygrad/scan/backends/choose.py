@@ -1,4 +1,4 @@
-"""Which back end runs a call: what is asked by name is done or refused, only ``auto`` chooses."""
+"""Choose the back end of a call: the one named, or the best one for ``auto``."""
 
 import os
 import warnings
@@ -30,8 +30,8 @@ def choose(call: ScanCall) -> Backend:
     """The back end of one call.
 
     Raises:
-        BackendError: An unknown name, a back end that refuses the call, or, of ``auto``, no back
-            end that does not; says why.
+        BackendError: The name is unknown, the named back end refuses the call, or, with ``auto``,
+            all do; says why.
     """
     forks.settle()
     name = call.backend or os.environ.get(VARIABLE) or "auto"
@@ -50,7 +50,7 @@ def choose(call: ScanCall) -> Backend:
 
 
 def _best(call: ScanCall) -> Backend:
-    """The one of the highest rank that is made for such a call and does not refuse it."""
+    """The back end of the highest rank that suits the call and does not refuse it."""
     reason = "there is none"
     passed_over: list[str] = []
     for backend in BY_RANK:
