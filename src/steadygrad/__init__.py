@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from steadygrad.nn import Stream as Stream
     from steadygrad.report.parting import compare as compare
 else:
-    # The same names once more, by home: importing torch and all rooms takes seconds, which
-    # `steadygrad --version`, or a program that only reads a record, need not spend.
+    # The same names by their modules, imported on first use: importing torch and all rooms takes
+    # seconds, which `steadygrad --version`, or a program that only reads a record, should not
+    # spend.
     _HOMES = {
         **{
             room: room
