@@ -1,4 +1,4 @@
-"""Run the demo: train, diagnose, try the prescribed remedies, train with the best."""
+"""Run the demo: train, diagnose, try the prescribed remedies, and train with the best."""
 
 import time
 from collections.abc import Callable

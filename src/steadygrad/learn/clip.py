@@ -27,7 +27,7 @@ CLIPS: dict[Clip, str] = {
     "none": "no clip",
     "value": "by value: each entry of the gradient",
     "norm": "by norm: the whole gradient",
-    "inside": "inside backpropagation: what each step hands back",
+    "inside": "inside backpropagation: the gradient at each step",
 }
 LENGTH, TARGET = 50, 0.7
 START = 1 / (1 + np.exp(-0.5))  # the state before the first step

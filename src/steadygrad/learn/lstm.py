@@ -397,7 +397,7 @@ def _programme(written: str, open_at: float, value: float) -> Scene:
             ),
             Curves(
                 "gradient",
-                "Gradient on the way back",
+                "Gradient in the backward pass",
                 (("dL/dc, along the memory", "main"), ("dL/dg, into the input", "second dashdot")),
                 Axis(0, LONGEST),
                 Axis(-12, 0.5, True, True),

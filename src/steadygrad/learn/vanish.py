@@ -154,10 +154,10 @@ class VanishResult(Result):
             ),
             Heading("Depth beside time"),
             Text(
-                f"A stack of {top} plain layers has two ways back: through time and through the "
-                "layers. The loss enters at the top layer and the last step. Each number is the "
-                "gradient's norm there, relative to where it entered: to the right time is lost, "
-                "downwards depth."
+                f"In a stack of {top} plain layers the gradient flows back through time and "
+                "through the layers. The loss enters at the top layer and the last step. Each "
+                "number is the gradient's norm there, relative to where it entered: to the right "
+                "time is lost, downwards depth."
             ),
             Table(
                 "log10 of the gradient's norm",

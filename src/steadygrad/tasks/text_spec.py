@@ -17,7 +17,7 @@ class TextSpec:
     """Symbols and their codes.
 
     Args:
-        vocabulary: Symbols by code; "" stands for any other symbol.
+        vocabulary: Symbols by code; "" is any other symbol.
         symbol: Kind of symbol.
         window: Time steps between two cuts of the gradient in training.
     """
@@ -51,7 +51,7 @@ class TextSpec:
 
     @property
     def unknown(self) -> int | None:
-        """Code that stands for any other symbol."""
+        """The code of any other symbol."""
         return self.vocabulary.index(UNKNOWN) if UNKNOWN in self.vocabulary else None
 
     def plain(self) -> dict[str, Any]:

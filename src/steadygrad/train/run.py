@@ -119,7 +119,10 @@ def _how_to_go_on(loop: Loop) -> str:
     if not loop.folder.checkpoint.exists():
         return "nothing was saved yet"
     step = facts_of(checkpoint.read(loop.folder.checkpoint).facts).progress.step
-    return f"the last checkpoint is of step {step}: the same command with --resume goes on there"
+    return (
+        f"the last checkpoint is of step {step}: the same command with --resume continues from "
+        "there"
+    )
 
 
 def pick_device(config: TrainConfig, local: int | None = None) -> torch.device:
@@ -165,7 +168,7 @@ def _train(loop: Loop, lag: Lag) -> Outcome:
             step = loop.progress.step
             if loop.ranks.is_first:
                 _keep_model(loop, end)
-            loop.record.event(step, "interrupted", f"stopped at step {step}; --resume goes on")
+            loop.record.event(step, "interrupted", f"stopped at step {step}; --resume continues")
             return _outcome(loop, end, seen, [])
         return _finish(loop, end, seen)
 
