@@ -34,7 +34,7 @@ class LearningRateHigh(Fault):
         "The learning rate is too high: each step replaces a large part of the weights."
     )
     symptom: ClassVar[str] = "the loss jumps from the first step on"
-    look_at: ClassVar[str] = "size of a step, of `sg.watch` with `w.loss(loss)`"
+    look_at: ClassVar[str] = "relative step size, in `sg.watch` with `w.loss(loss)`"
     measured: ClassVar[str] = (
         "|step| / |weights| of the latest measured steps, or of a single one that replaces the "
         "weights, or that is large where the loss ends far above its start. Weights that have "
@@ -44,8 +44,7 @@ class LearningRateHigh(Fault):
     )
     colour: ClassVar[str] = "#ab6a0e"
     advice: ClassVar[tuple[str, ...]] = (
-        "lower the learning rate until a step changes the weights by about a hundredth of "
-        "themselves",
+        "lower the learning rate until a step changes the weights by about 1 %",
         "warm up over the first hundreds of steps",
     )
     thresholds: ClassVar[Mapping[str, Threshold]] = {

@@ -29,10 +29,10 @@ class LearningRateLow(Fault):
     name: ClassVar[str] = "lr-low"
     severity: ClassVar[int] = 140
     meaning: ClassVar[str] = (
-        "The learning rate is too low: the steps are too small to get anywhere."
+        "The learning rate is too low: the steps are too small to make progress."
     )
     symptom: ClassVar[str] = "the loss does not move at all"
-    look_at: ClassVar[str] = "size of a step, of `sg.watch` with `steps=` and `w.loss(loss)`"
+    look_at: ClassVar[str] = "relative step size, in `sg.watch` with `steps=` and `w.loss(loss)`"
     measured: ClassVar[str] = (
         "|step| / |weights| has been tiny from the first measurement on while the loss has hardly "
         "moved; or all steps that are planned cannot move the weights far; or a schedule has made "
@@ -41,8 +41,8 @@ class LearningRateLow(Fault):
     )
     colour: ClassVar[str] = "#288a49"
     advice: ClassVar[tuple[str, ...]] = (
-        "raise the learning rate until a step changes the weights by about a hundredth of "
-        "themselves, and lower it again if the loss jumps",
+        "raise the learning rate until a step changes the weights by about 1 %, and lower it again "
+        "if the loss jumps",
     )
     thresholds: ClassVar[Mapping[str, Threshold]] = {
         "update_low": Threshold(
@@ -50,8 +50,8 @@ class LearningRateLow(Fault):
         ),
         "travel_low": Threshold(
             0.1,
-            "what all planned steps together may move the weights by, relative to them, below "
-            "which they cannot get anywhere",
+            "the largest total change of the weights over all planned steps, relative to the "
+            "weights, below which training cannot succeed",
         ),
     }
 

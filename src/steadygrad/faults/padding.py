@@ -21,13 +21,13 @@ class Padding(Fault):
     name: ClassVar[str] = "padding"
     severity: ClassVar[int] = 90
     meaning: ClassVar[str] = (
-        "Padded steps take part in the loss: the network is taught to answer padding."
+        "Padded steps count in the loss: the network is trained to predict padding."
     )
-    symptom: ClassVar[str] = "the loss is good, the answers at the end of sequences are not"
+    symptom: ClassVar[str] = "the loss is good, and the outputs at the end of sequences are not"
     look_at: ClassVar[str] = "`sg.diagnose`, share of the loss at padded steps"
     measured: ClassVar[str] = (
-        "Sequences that end in a run of one and the same input, of different lengths, while the "
-        "loss reads the outputs there at many steps."
+        "Sequences end in runs of one constant input, of different lengths, and the loss reads the "
+        "outputs there at many steps."
     )
     colour: ClassVar[str] = "#1f80b1"
     advice: ClassVar[tuple[str, ...]] = (
@@ -65,7 +65,7 @@ class Padding(Fault):
             return  # the mask is there, the wrong way round
         yield self.finding(
             facts.name,
-            f"{padded.share:.0%} of what the loss asks of {facts.name} is asked at the ends of "
+            f"{padded.share:.0%} of the loss's gradient at {facts.name} lies at the ends of "
             f"{padded.sequences} sequences where the input no longer changes: this looks like "
             "padding.",
             evidence={

@@ -21,13 +21,13 @@ class RecurrenceIgnored(Fault):
         "The head reads a recurrent layer at its first step only, or the layer is called one step "
         "at a time and its state is never handed on: there is no past to learn from."
     )
-    symptom: ClassVar[str] = "the network learns no more than its first input tells"
+    symptom: ClassVar[str] = "the network learns only what its first input predicts"
     look_at: ClassVar[str] = "where the loss reads a call, in `sg.diagnose`"
     measured: ClassVar[str] = (
-        "The time steps of a layer's output at which a gradient of the loss arrives. A layer of "
-        "both directions is not accused: its first step has seen the whole sequence. And calls of "
-        "one time step each, four or more, that all begin with zeros: their recurrent weights "
-        "never get a gradient."
+        "The time steps of a layer's output at which a gradient of the loss arrives. A "
+        "bidirectional layer is not reported: its first step has seen the whole sequence. And "
+        "calls of one time step each, four or more, that all begin with zeros: their recurrent "
+        "weights never get a gradient."
     )
     colour: ClassVar[str] = "#c7504a"
     advice: ClassVar[tuple[str, ...]] = (
