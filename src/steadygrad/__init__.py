@@ -94,10 +94,11 @@ def _table(head: _Sequence[str], rows: _Iterable[_Sequence[object]]) -> str:
     return plain_table(head, rows)
 
 
-def _serve(records: _Sequence[_Path], port: int) -> _drawing.Served:
+def _serve(records: _Sequence[_Path], port: int, trainer: str | None) -> _drawing.Served:
     from steadygrad.board import Board
+    from steadygrad.board.cures import fork_command
 
-    return Board(records, port).start()
+    return Board(records, port, cure=None if trainer is None else fork_command(trainer)).start()
 
 
 _drawing.use(_drawing.Tools(_draw, _fragment, _grid, _table, _serve))

@@ -30,14 +30,14 @@ class Tools:
         fragment: ``record -> HTML``: draws a record for a notebook.
         grid: ``results -> HTML``: draws the table of a grid for a notebook.
         table: ``(head, rows) -> HTML``: draws a table for a notebook.
-        serve: ``(records, port) -> page``: serves records while they grow.
+        serve: ``(records, port, trainer) -> page``: serves records while they grow.
     """
 
     page: Callable[[Path, Path], Path]
     fragment: Callable[[Path], str]
     grid: Callable[[Path], str]
     table: Callable[[Sequence[str], Iterable[Sequence[object]]], str]
-    serve: Callable[[Sequence[Path], int], Served]
+    serve: Callable[[Sequence[Path], int, str | None], Served]
 
 
 _tools: list[Tools] = []
@@ -74,9 +74,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return _handed().table(head, rows)
 
 
-def serve(records: Sequence[Path], port: int) -> Served:
-    """Serve records on a live page, in a thread."""
-    return _handed().serve(records, port)
+def serve(records: Sequence[Path], port: int, trainer: str | None = None) -> Served:
+    """Serve records on a live page, in a thread; with a trainer it can try remedies."""
+    return _handed().serve(records, port, trainer)
 
 
 def _handed() -> Tools:

@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     " them.",
     "diagnose": "Measure the gradient at every time step of a model, name what is wrong, and what"
     " may help.",
+    "fork": "Train on from the last checkpoint of a run for a while, with one more remedy or none.",
     "live": "Show runs on a local page that redraws while they train.",
     "check": "Look for faults in the record of a run: exit code 0 none, 1 found, 2 wrong use.",
     "compare": "Find the first training step, layer, gate and time step at which two runs part.",

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from steadygrad.remedies.applied import Applied
+from steadygrad.remedies.attached import Attached
 from steadygrad.remedies.treatment import Treatment
 
 if TYPE_CHECKING:
@@ -118,6 +119,29 @@ class Course:
         if self._began is None:
             raise RuntimeError("nothing to join: call begin(optimizer) first")
         self._joined.append(remedy.begin(self.model, *self._began))
+
+    def take(self, remedy: "Remedy") -> str:
+        """Apply one more remedy in a training that has begun, and keep the optimiser in step.
+
+        A remedy on gradients acts as the optimiser's step begins, after all others.
+
+        Returns:
+            What was changed, in plain words.
+
+        Raises:
+            ValueError: It does not suit the model or the optimiser; nothing was changed.
+            RuntimeError: The training has not begun.
+        """
+        if self._began is None:
+            raise RuntimeError("the training has not begun: call apply(remedy) instead")
+        if not remedy.has_penalty:
+            return Attached(remedy, self.model, *self._began).changed
+        applied = remedy.apply(self.model)
+        self.remedies.append(remedy)
+        self.applied.append(applied)
+        if remedy.acts_on_gradients:
+            self._own.append(remedy.begin(self.model, *self._began))
+        return applied.changed
 
     @property
     def treatments(self) -> list[Treatment]:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from steadygrad.train.events import Event as Event
     from steadygrad.train.events import Listener as Listener
     from steadygrad.train.events import Outcome as Outcome
+    from steadygrad.train.forking import fork as fork
     from steadygrad.train.reloading import Reloaded as Reloaded
     from steadygrad.train.reloading import reload as reload
     from steadygrad.train.repair import repair_config as repair_config
@@ -19,6 +20,7 @@ else:
     _HOMES = {
         "TrainConfig": "config",
         **dict.fromkeys(("Event", "Listener", "Outcome"), "events"),
+        "fork": "forking",
         **dict.fromkeys(("Reloaded", "reload"), "reloading"),
         **dict.fromkeys(("repair_config", "resumed_config"), "repair"),
         "train": "run",

@@ -16,7 +16,7 @@ from steadygrad.diagnosis.watching.saved import WatchFacts
 from steadygrad.errors import InputError
 from steadygrad.nn import cell_of
 from steadygrad.ranks import Ranks, lost
-from steadygrad.remedies import Course, parse
+from steadygrad.remedies import Course, Remedy, parse
 from steadygrad.tasks import Batch, Split, Task
 from steadygrad.train import checkpoint
 from steadygrad.train.checkpoint import Checkpoint
@@ -115,6 +115,29 @@ class Loop:
         self._losses.restore(facts.losses)
         self._watched = facts.watch, saved.group("watch")
         self._good = good
+
+    def fork(self, saved: Checkpoint, remedy: Remedy | None) -> str:
+        """Begin at a state of another run, with one more remedy at work from here on.
+
+        Weights, optimiser, place in the data and random state are taken up; what was best there and
+        what was seen of it are not, nor are moments of the optimiser that are not finite.
+
+        Returns:
+            What the remedy changed, in plain words.
+
+        Raises:
+            InputError: The state does not fit.
+            ValueError: The remedy does not suit the model.
+        """
+        self.restore(saved)
+        self._watched, self._good, self.best = None, None, {}
+        self._losses.clear()
+        self.progress.begin_again()
+        for parameter in list(self.optimizer.state):
+            moments = self.optimizer.state[parameter].values()
+            if not all(bool(torch.as_tensor(value).isfinite().all()) for value in moments):
+                del self.optimizer.state[parameter]
+        return "" if remedy is None else self.course.take(remedy)
 
     def watch(self, watch: Watch) -> None:
         """Train under this watch, restoring its state from before an interruption."""

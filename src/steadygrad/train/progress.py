@@ -57,6 +57,11 @@ class Progress:
             self.halvings += 1
         return False
 
+    def begin_again(self) -> None:
+        """Run on from here as a run of its own: what was best so far belongs to another."""
+        self.best, self.best_step, self.stale, self.seconds = math.inf, self.step, 0, 0.0
+        self.status = "running"
+
     def learning_rate(self, start: float) -> float:
         """Return the current learning rate: halved each time validation stalled."""
         return start * 0.5**self.halvings

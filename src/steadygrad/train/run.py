@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -14,10 +14,11 @@ from steadygrad.errors import InputError
 from steadygrad.plain import Misfit, fit
 from steadygrad.ranks import LostProcess, Ranks, joined
 from steadygrad.record import Record
+from steadygrad.remedies import parse
 from steadygrad.tasks import Batch, Score, Task, understood
 from steadygrad.tasks.intervals import MOST
 from steadygrad.train import checkpoint
-from steadygrad.train.build_model import Remedied, remedied_model
+from steadygrad.train.build_model import Remedied, check_answers, remedied_model
 from steadygrad.train.checkpoint import Checkpoint, check_fits
 from steadygrad.train.config import TrainConfig
 from steadygrad.train.data import fingerprint, read_task
@@ -33,6 +34,22 @@ from steadygrad.train.model_file import facts_about, write_model
 from steadygrad.train.saved import facts_of
 from steadygrad.train.showing import show
 
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a fork begins: a state of another run, and what is different from there on.
+
+    Attributes:
+        saved: The state.
+        remedies: Those of the other run.
+        remedy: The one that is put to work in this run; None for none.
+    """
+
+    saved: Checkpoint
+    remedies: tuple[str, ...]
+    remedy: str | None
+
+
 FEW = 500  # windows to evaluate after an interruption
 
 
@@ -41,7 +58,10 @@ def ignore(event: Event) -> None:
 
 
 def train(
-    config: TrainConfig, tell: Listener = ignore, notes: Mapping[str, Any] | None = None
+    config: TrainConfig,
+    tell: Listener = ignore,
+    notes: Mapping[str, Any] | None = None,
+    origin: Origin | None = None,
 ) -> Outcome:
     """Train on ``config.file`` and score the result beside the naive answers.
 
@@ -58,6 +78,8 @@ def train(
         config: All options.
         tell: Called with each event.
         notes: Facts to note in the record of a new run, by name.
+        origin: The state of another run to begin at; see `steadygrad.train.forking`.
+
 
         A completed run is not repeated: with ``resume`` its outcome is returned.
 
@@ -66,11 +88,16 @@ def train(
         LostProcess: Another process of the training died; resume it.
     """
     with joined(config.device) as local:
-        return _spread(config, tell, Ranks.everyone(), local, notes or {})
+        return _spread(config, tell, Ranks.everyone(), local, notes or {}, origin)
 
 
 def _spread(
-    config: TrainConfig, tell: Listener, ranks: Ranks, local: int | None, notes: Mapping[str, Any]
+    config: TrainConfig,
+    tell: Listener,
+    ranks: Ranks,
+    local: int | None,
+    notes: Mapping[str, Any],
+    origin: Origin | None,
 ) -> Outcome:
     """Train in one process, or as one of several."""
 
@@ -88,7 +115,8 @@ def _spread(
         return _ended(folder, saved, task)
 
     def made() -> Remedied:
-        found = remedied_model(config, task, device, ranks)
+        begun = config if origin is None else replace(config, remedies=origin.remedies)
+        found = remedied_model(begun, task, device, ranks)
         if saved is not None:
             check_fits(folder.checkpoint, saved, found[0].state_dict())
         return found
@@ -103,6 +131,8 @@ def _spread(
             tell = tell if ranks.is_first else ignore
             loop = Loop(config, task, model, course, folder, journal, data, tell, ranks)
             if saved is None:
+                if origin is not None:
+                    notes = {**notes, "fork": _forked(loop, origin)}
                 _describe(journal, config, loop, notes)
             else:
                 ranks.together(lambda: loop.restore(saved))
@@ -113,6 +143,21 @@ def _spread(
                 return _train(loop, lag)
             except LostProcess as error:
                 raise LostProcess(f"{error}; {_how_to_go_on(loop)}") from None
+
+
+def _forked(loop: Loop, origin: Origin) -> Mapping[str, Any]:
+    """Take up the state of another run, with one more remedy; what was done, for the record."""
+    remedy = None if origin.remedy is None else parse(origin.remedy)
+    try:
+        if remedy is not None:
+            check_answers(remedy, loop.task)
+        changed = loop.fork(origin.saved, remedy)
+    except ValueError as error:
+        raise InputError(f"{origin.remedy}: {error}") from None
+    step, name = loop.progress.step, origin.remedy or "untreated"
+    loop.record.note("title", f"{name}, from step {step}")
+    loop.record.event(step, "forked", f"{name}: {changed or 'nothing changed'}")
+    return {"step": step, "remedy": origin.remedy, "changed": changed}
 
 
 def _how_to_go_on(loop: Loop) -> str:
@@ -304,7 +349,8 @@ def _describe(record: Journal, config: TrainConfig, loop: Loop, notes: Mapping[s
     for key, value in notes.items():
         record.note(key, value)
     record.note("processes", loop.ranks.size)
-    record.note("title", f"{config.cell} on {config.file.name}")
+    if "fork" not in notes:
+        record.note("title", f"{config.cell} on {config.file.name}")
     record.note("kind", "train")
     record.note("data", task.facts())
     record.note("model", describe(loop.model, config, config.settled(task.input_kind).hidden))

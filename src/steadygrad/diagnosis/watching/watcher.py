@@ -358,14 +358,18 @@ class Watch:
             self._write_notes()
         return _drawing.page(self._recorded, path)
 
-    def serve(self, port: int = 0) -> _drawing.Served:
+    def serve(self, port: int = 0, trainer: str | None = None) -> _drawing.Served:
         """Serve a live page of this training on this machine, from now on, in a thread.
 
         Without a record of the user's one is begun in a temporary folder, with what the watch has
-        kept so far. The page only reads; it ends with its own ``close()``, or with the program.
+        kept so far. The page ends with its own ``close()``, or with the program.
 
         Args:
             port: To listen on; 0 takes a free one. A second call returns the same page.
+            trainer: ``"module:function"`` or ``"file.py:function"``: gives the page its button
+                "Try the cure". In a process of its own ``function(remedy, record)`` is called for
+                each remedy that the findings suggest, and for None; it trains for a while from a
+                checkpoint of yours, under a watch with this record. Without it the page only reads.
 
         Returns:
             The page: ``url``, its address with a secret token, and ``close()``.
@@ -383,7 +387,7 @@ class Watch:
             if not self._is_closed:
                 self._write_notes()
                 self.record.commit()
-            self._served = _drawing.serve([self.record.path], port)
+            self._served = _drawing.serve([self.record.path], port, trainer)
         return self._served
 
     def plot(self, axes: Any = None) -> Any:
