@@ -80,8 +80,7 @@ def train(
         notes: Facts to note in the record of a new run, by name.
         origin: The state of another run to begin at; see `steadygrad.train.forking`.
 
-
-        A completed run is not repeated: with ``resume`` its outcome is returned.
+    A completed run is not repeated: with ``resume`` its outcome is returned.
 
     Raises:
         InputError: File, options or folder cannot be used; nothing has been written.
