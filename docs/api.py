@@ -37,11 +37,14 @@ def names_of(room: ModuleType) -> list[str]:
 def pages() -> dict[str, str]:
     """The Markdown of every page, for mkdocstrings, by the room's name."""
     made: dict[str, str] = {}
+    shown: set[str] = set()  # each at the first room that shows it
     for name, title in TITLES.items():
         full = "steadygrad" if name == "steadygrad" else f"steadygrad.{name}"
         room = importlib.import_module(full)
         summary = inspect.getdoc(room) or ""
         parts = [f"# {title}", summary.partition("\n\n")[0]]
-        parts += [f"::: {where}\n    options: {{heading_level: 2}}" for where in names_of(room)]
+        own = [where for where in names_of(room) if where not in shown]
+        shown.update(own)
+        parts += [f"::: {where}\n    options: {{heading_level: 2}}" for where in own]
         made[name] = "\n\n".join(parts) + "\n"
     return made

@@ -2,8 +2,9 @@
 
 Blocks of a page run in their order in one folder, Python in one module, lines of the shell through
 the same entry point as the command. A comment ``<!-- test: setup ... -->`` runs first: data that a
-reader has. Behind ``print(...)  # text`` the printed line has to begin with the text, numbers
-within a twentieth; a block ``text`` is the whole output of the blocks since the last one.
+reader has. Behind ``print(...)  # text`` the text has to begin with the printed line, numbers
+within a twentieth, unless it says ``shows ...``; a block ``text`` is the whole output of the blocks
+since the last one.
 """
 
 import contextlib
@@ -29,6 +30,8 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```([\w-]*)([^\n]*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SETUP = re.compile(r"<!-- test: setup\n(.*?)-->", re.DOTALL)
 NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:e[-+]?\d+)?")
+SETUP_OF = {"README.md": ROOT / "docs/how-to/forecasting.md"}
+"""Pages whose data are those of another page."""
 QUICK = {"docs/features.md", "docs/remedies.md", "docs/compiler.md", "docs/cells.md"}
 """Pages that take about a second; the others are slow, or have a test of their own."""
 SHORT = {  # budgets of seconds for what takes a reader minutes
@@ -67,9 +70,11 @@ def like(wanted: str, got: str, room: float = 0.05) -> bool:
     return all(abs(a - b) <= room * max(1.0, abs(a)) for a, b in numbers)
 
 
-def begins_like(wanted: str, got: str) -> bool:
-    words = len(wanted.split())
-    return like(wanted, " ".join(got.split()[:words]))
+def tells(comment: str, printed: str) -> bool:
+    """Whether a comment begins with what was printed; a colon and a remark may follow."""
+    words = len(printed.split())
+    begin = " ".join(comment.split()[:words])
+    return bool(words) and any(like(text, printed) for text in (begin, begin.rstrip(":,;")))
 
 
 class PageRun:
@@ -82,7 +87,8 @@ class PageRun:
         self.output = ""
 
     def run(self) -> None:
-        for code in SETUP.findall(self.page.read_text("utf-8")):
+        home = SETUP_OF.get(name_of(self.page), self.page)
+        for code in SETUP.findall(home.read_text("utf-8")):
             with contextlib.redirect_stdout(io.StringIO()):
                 exec(compile(code, str(self.page), "exec"), {})
         for block in blocks(self.page):
@@ -106,8 +112,8 @@ class PageRun:
         rest = iter(printed.splitlines())
         for line in code.splitlines():
             wanted = line.partition(")  # ")[2]
-            if line.lstrip().startswith("print(") and wanted:
-                assert any(begins_like(wanted, got) for got in rest), (line, printed)
+            if line.lstrip().startswith("print(") and wanted and not wanted.startswith("shows "):
+                assert any(tells(wanted, got) for got in rest), (line, printed)
 
     def shell(self, line: str) -> None:
         words = shlex.split(line, comments=True)
