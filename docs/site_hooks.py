@@ -19,7 +19,11 @@ sys.path.insert(0, str(ROOT))
 
 from docs import api, gallery  # noqa: E402
 
-PAGES = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
+PAGES = {
+    "changelog.md": "CHANGELOG.md",
+    "contributing.md": "CONTRIBUTING.md",
+    "security.md": "SECURITY.md",
+}
 """Pages of the site that stand in the root of the repository, as readers of the code expect."""
 STATIC = ("LICENSE", "benchmarks/results/*.txt", "benchmarks/faults*/result.txt",
           "benchmarks/papers/*/result.json")  # fmt: skip
@@ -93,5 +97,7 @@ def _home_links(text: str) -> str:
     """Links of a page from the root of the repository, as seen from docs/."""
     text = re.sub(r"\]\(docs/([^)]+)\)", r"](\1)", text)
     return re.sub(
-        r"\]\((CHANGELOG|CONTRIBUTING)\.md\)", lambda m: f"]({m.group(1).lower()}.md)", text
+        r"\]\((CHANGELOG|CONTRIBUTING|SECURITY)\.md\)",
+        lambda m: f"]({m.group(1).lower()}.md)",
+        text,
     )

@@ -70,8 +70,8 @@ class LearningRateHigh(Fault):
             return
         yield self.finding(
             "optimizer",
-            f"A step changes the weights by {size:.1%} of themselves: little of what was learned "
-            "stays.",
+            f"A step changes the weights by {size:.1%} of their norm: it overwrites most of what "
+            "was learned.",
             evidence={
                 "update_ratio": size,
                 "threshold": bound,

@@ -70,7 +70,7 @@ class LearningRateLow(Fault):
         if size <= 0 or not (is_small or is_short):
             return
         beyond = limits.travel_low / travel if is_short else limits.update_low / size
-        text = f"No step has changed the weights by more than {size:.1e} of themselves"
+        text = f"No step has changed the weights by more than {size:.1e} of their norm"
         if is_short:
             text += f": all {history.planned} steps together move them by {travel:.1%} at most."
         else:
