@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--cell", nargs="+", default=["LSTM"])
     parser.add_argument("--mode", nargs="+", default=["forward", "train"])
     parser.add_argument("--shapes", type=int, default=len(SHAPES), help="so many, smallest first")
-    parser.add_argument("--sides", nargs="+", default=["torch", "onnxruntime", "openvino", "jax"])
+    parser.add_argument("--sides", nargs="*", default=["torch", "onnxruntime", "openvino", "jax"])
     parser.add_argument("--before", nargs="*", default=[], help="other checkouts")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
