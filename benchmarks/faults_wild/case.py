@@ -37,7 +37,8 @@ class Training:
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        self.model, self.optimizer = model, optimizer
+        self.model: Any = model
+        self.optimizer = optimizer
 
     def loss(self) -> Tensor:
         """Of the next batch."""

@@ -137,4 +137,5 @@ def kept(path: Path) -> list[Run]:
 
 
 def _read(values: dict[str, Any]) -> Run:
-    return Run(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return Run(**plain)

@@ -1,5 +1,7 @@
 """Stacks and deep networks without recurrence."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -102,7 +104,7 @@ def relu_net_of_15_layers_with_batch_norm() -> Training:
 
 @case(NEGATIVE, "exploding-depth", "nonfinite", "lr-high", steps=800)
 def relu_net_with_unit_normal_weights() -> Training:
-    model = perceptron(8, nn.ReLU)
+    model: Any = perceptron(8, nn.ReLU)
     for layer in model:
         if isinstance(layer, nn.Linear):
             nn.init.normal_(layer.weight, std=1.0)

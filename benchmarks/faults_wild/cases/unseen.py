@@ -146,7 +146,7 @@ class Ensemble(Training):
     """Three copies of one network, their weights stacked, called by `torch.vmap`."""
 
     def __init__(self) -> None:
-        self.base = nn.ModuleDict({"cell": nn.RNNCell(4, 16), "head": nn.Linear(16, 2)})
+        self.base: Any = nn.ModuleDict({"cell": nn.RNNCell(4, 16), "head": nn.Linear(16, 2)})
         drawn = [
             {n: p.detach() + 0.1 * torch.randn_like(p) for n, p in self.base.named_parameters()}
             for _ in range(3)
@@ -187,7 +187,7 @@ class Functional(Recall):
 
     def loss(self) -> Tensor:
         x, y = recalled(6, 4)
-        weights = dict(self.model.named_parameters())
+        weights: dict[str, Tensor] = dict(self.model.named_parameters())
         first = F.cross_entropy(functional_call(self.model, weights, (x,)), y)
         grads = torch.autograd.grad(first, list(weights.values()), create_graph=True)
         moved = {n: p - 0.05 * g for (n, p), g in zip(weights.items(), grads, strict=True)}

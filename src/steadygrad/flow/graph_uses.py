@@ -97,7 +97,7 @@ def graph_uses(root: Any, model: nn.Module, measured: Collection[int] = ()) -> G
     return GraphUses(in_sequence, hidden, strangers, is_whole)
 
 
-def nearest_leaves(root: Any) -> list[Tensor]:
+def nearest_leaves(root: Any) -> list[nn.Parameter]:
     """The parameters nearest to a node: those at the smallest number of functions from it."""
     level, seen = [root], {root}
     while level and len(seen) < NEAR:

@@ -190,7 +190,9 @@ def strangers(model: nn.Module, tensors: Iterable[Tensor]) -> dict[str, dict[str
     left = {id(t): t for t in tensors}
     found: dict[str, dict[str, Tensor]] = {}
     for place, inner in held_plainly(model):
-        here = {n: p for n, p in inner.named_parameters() if left.pop(id(p), None) is not None}
+        here: dict[str, Tensor] = {
+            n: p for n, p in inner.named_parameters() if left.pop(id(p), None) is not None
+        }
         if here:
             found[place] = here
     if left:
