@@ -12,7 +12,7 @@ PARTS: Mapping[str, float] = {LOOK: 1 / 2, "sample": 1 / 8, "update": 1 / 8, "ju
 AT_ONCE: Mapping[str, int] = {"sample": 20, "update": 8}
 """Of cheap kinds, how often each is done before anybody asks what it costs: rules need so many."""
 LONG = 2.0  # seconds from one look to the next
-ONCE = 0.05  # seconds of the first look that count; the rest is compiling, and comes once
+ONCE = 0.03  # seconds of the first look that count; the rest is compiling, and comes once
 
 
 class Budget:
@@ -79,6 +79,15 @@ class Budget:
         """Whether there is time for a piece of work of this kind."""
         return self.wait(kind) <= 0
 
+    def is_first(self, kind: str) -> bool:
+        """Whether work of this kind was done once, so far."""
+        return self._times[kind] == 1
+
+    def once(self, seconds: float) -> None:
+        """Take from what the looks have cost what comes once: remedies are tried at a finding."""
+        self._once += seconds
+        self._cost[LOOK] = max(0.0, self._cost.get(LOOK, 0.0) - seconds)
+
     def spend(self, kind: str) -> "Spent":
         """A context; the time of its block is counted."""
         return Spent(self, kind)
@@ -86,7 +95,7 @@ class Budget:
     def add(self, kind: str, seconds: float) -> None:
         """Count time that was spent."""
         if kind == LOOK and not self._times[kind]:
-            self._once = max(0.0, seconds - ONCE)
+            self._once += max(0.0, seconds - ONCE)
         self._times[kind] += 1
         self._cost[kind] = min(seconds, ONCE) if self._times[kind] == 1 else seconds
         self._spent_on[kind] += seconds

@@ -506,6 +506,9 @@ class Watch:
                 self._look.measure(self._calls.findings, facts, scale, is_small)
                 self._judged_at = self.step
                 self._write_notes()
+            tried, self._seen.prescriber.seconds = self._seen.prescriber.seconds, 0.0
+            if not self.budget.is_first(LOOK):  # of the first one, that is left out already
+                self.budget.once(tried)
         elif self._is_between_looks and self.step >= self._next_judgement:
             self._judge_again()
         if is_look or (finite and self._is_between_looks and self.budget.allows("update")):
