@@ -5,7 +5,8 @@ READY  := $(VENV)/.ready
 # Each test computes on one thread, so a process per core shares them out.
 PARALLEL ?= -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-slow test-frameworks test-portable check bench docs clean
+.PHONY: demo test test-slow test-frameworks test-portable test-reliability test-wheel check bench docs site \
+  clean
 
 demo: $(READY)
 	$(BIN)/steadygrad demo
@@ -15,6 +16,10 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# A fault at every file operation, power cuts, fuzzed files, forks: what docs/reliability.md lists.
+test-reliability: $(READY)
+	$(BIN)/python -m pytest $(PARALLEL) -m "slow or not slow" tests/reliability
 
 # Back ends under other arithmetic: narrower and wider vectors, other compilers, 64-bit Arm emulated.
 test-portable: $(READY)
@@ -30,6 +35,10 @@ test-frameworks:
 	$(VENV)-frameworks/bin/python -m pip install --quiet --disable-pip-version-check $(FRAMEWORKS)
 	$(VENV)-frameworks/bin/python -m pytest tests/integrations
 
+# The wheel alone, in a bare environment of this Python.
+test-wheel:
+	$(PYTHON) tests/portable/bare_wheel.py
+
 check: $(READY)
 	$(BIN)/ruff format --check src tests benchmarks examples docs
 	$(BIN)/ruff check src tests benchmarks examples docs
@@ -44,7 +53,12 @@ docs: $(READY)
 	$(BIN)/python -m docs.papers
 	$(BIN)/python -m docs.pytorch
 	$(BIN)/python -m docs.quantities
+	$(BIN)/python -m docs.remedies
 	$(BIN)/python -m docs.architecture
+
+# The pages as a site with search, in build/site; fails on a broken link.
+site: $(READY)
+	$(BIN)/mkdocs build --strict --clean
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.init_table

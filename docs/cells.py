@@ -18,10 +18,18 @@ INTRODUCTION = """\
 
 <!-- Made by `python -m docs.cells`; edit the docstrings in src/steadygrad/cells instead. -->
 
-Every recurrence of Steadygrad: what it computes, what becomes of the gradient on its way back
-through time, and when to choose it. All of them are used in the same ways:
+<!-- test: setup
+import numpy as np
+rows = np.sin(np.arange(300) / 3) + np.sin(np.arange(300) / 4.7)
+open("data.csv", "w").write("units\\n" + "\\n".join(f"{v:.5f}" for v in rows) + "\\n")
+-->
+
+Every recurrence of Steadygrad: what it computes, what happens to the gradient in the backward
+pass through time, and when to choose it. All of them are used in the same ways:
 
 ```python
+import steadygrad as sg
+
 layer = sg.Recurrent("lstm-peephole", input_size=3, hidden_size=64, num_layers=2)
 layer = sg.Recurrent(sg.cells.LSTMPeephole(peephole_gradient=False), 3, 64)
 ```
@@ -31,8 +39,9 @@ steadygrad train data.csv --cell lstm-peephole:peephole_gradient=false
 ```
 
 Unless a formula says otherwise $`x_t`$ is the input, $`h_t`$ the hidden state that the layer puts
-out, W the input weights, R the recurrent weights and $`\\odot`$ the elementwise product. Every
-step waits for its *products* with R, one behind the other; products of one argument are one.
+out, W the input weights, R the recurrent weights and $`\\odot`$ the elementwise product.
+*Products* counts the products with R that a step computes one after the other; those that share an
+argument are fused.
 """
 
 

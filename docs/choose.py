@@ -71,13 +71,25 @@ exponent goes from -2.45 to -1.10 nats per step before training, the first from 
 `python -m benchmarks.papers.pascanu`, [rows](../benchmarks/papers/pascanu/result.json); `python -m
 benchmarks.papers.flossing`, [rows](../benchmarks/papers/flossing/result.json).
 
-## On the way
+## In a training loop
+
+<!-- test: setup
+import numpy as np
+rows = np.sin(np.arange(300) / 3) + np.sin(np.arange(300) / 4.7)
+open("sales.csv", "w").write("units\\n" + "\\n".join(f"{v:.5f}" for v in rows) + "\\n")
+-->
 
 ```python
+import torch
+
+import steadygrad as sg
+
+model = torch.nn.RNN(4, 16)
 applied = sg.remedies.Omega(alpha=4.0).apply(model)  # before the optimiser is made
+optimizer = torch.optim.Adam(model.parameters())
 clip = sg.remedies.ClipNorm(1.0).begin(model, optimizer)  # what acts at every step
 
-loss = criterion(model(x), target)
+loss = model(torch.randn(30, 8, 4))[0][-1].pow(2).mean()
 (loss + applied.penalty(loss)).backward()
 clip()
 optimizer.step()

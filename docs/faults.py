@@ -31,7 +31,7 @@ def section(fault: Fault) -> Iterator[str]:
         )
     if fault.caused_by:
         causes = ", ".join(f"[{name}](#{name})" for name in fault.caused_by)
-        yield f"Brought about by {causes}: beside it, it is reported only if it came first."
+        yield f"Can follow from {causes}; beside one of these it is reported only if it came first."
     names = [name for name in ranked(fault.name) if name in REMEDIES]
     if names:
         tried = "\n".join(f"{i}. `{n}`: {REMEDIES[n].claim}" for i, n in enumerate(names, 1))

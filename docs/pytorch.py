@@ -52,7 +52,7 @@ along if its class stands at the top of a module that can be imported.
 import steadygrad as sg
 
 done = sg.deploy.export(sg.LSTM(3, 8), "layer.onnx", states=True)
-print(done)  # inputs, outputs, which sizes are free, and the error that was measured
+print(done)  # shows inputs, outputs, which sizes are free, and the error that was measured
 ```
 
 `.onnx` and `.pt2`, of a layer (also of `torch.nn`), a model around layers, or the folder of a run

@@ -56,4 +56,4 @@ def quick_builds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def _forget_kernels() -> None:
     kernel.loaded.cache_clear()
-    build._load.cache_clear()
+    build.forget()

@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from steadygrad.nn import Stream as Stream
     from steadygrad.report.parting import compare as compare
 else:
-    # The same names once more, by home: importing torch and all rooms takes seconds, which
-    # `steadygrad --version`, or a program that only reads a record, need not spend.
+    # The same names by their modules, imported on first use: importing torch and all rooms takes
+    # seconds, which `steadygrad --version`, or a program that only reads a record, should not
+    # spend.
     _HOMES = {
         **{
             room: room
@@ -93,10 +94,11 @@ def _table(head: _Sequence[str], rows: _Iterable[_Sequence[object]]) -> str:
     return plain_table(head, rows)
 
 
-def _serve(records: _Sequence[_Path], port: int) -> _drawing.Served:
+def _serve(records: _Sequence[_Path], port: int, trainer: str | None) -> _drawing.Served:
     from steadygrad.board import Board
+    from steadygrad.board.cures import fork_command
 
-    return Board(records, port).start()
+    return Board(records, port, cure=None if trainer is None else fork_command(trainer)).start()
 
 
 _drawing.use(_drawing.Tools(_draw, _fragment, _grid, _table, _serve))

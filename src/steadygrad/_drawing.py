@@ -1,7 +1,7 @@
-"""Draw a record, or serve it live, for rooms that stand below the report and the live page.
+"""Draw or serve records, for rooms below the report and the live page.
 
-Both read nothing but records and stand above the diagnosis; so the package, which sees all rooms,
-hands their functions down when it is imported.
+Those import the diagnosis, which must not import them; so the package, which imports all rooms,
+registers their functions here when it is imported.
 """
 
 import tempfile
@@ -12,7 +12,7 @@ from typing import Protocol
 
 
 class Served(Protocol):
-    """A live page that is being served."""
+    """A live page being served."""
 
     url: str
 
@@ -23,43 +23,43 @@ class Served(Protocol):
 
 @dataclass(frozen=True)
 class Tools:
-    """What the rooms above hand down.
+    """The functions registered by the rooms above.
 
     Attributes:
         page: ``(record, page) -> page``: draws a record into a file.
         fragment: ``record -> HTML``: draws a record for a notebook.
         grid: ``results -> HTML``: draws the table of a grid for a notebook.
         table: ``(head, rows) -> HTML``: draws a table for a notebook.
-        serve: ``(records, port) -> page``: serves records while they grow.
+        serve: ``(records, port, trainer) -> page``: serves records while they grow.
     """
 
     page: Callable[[Path, Path], Path]
     fragment: Callable[[Path], str]
     grid: Callable[[Path], str]
     table: Callable[[Sequence[str], Iterable[Sequence[object]]], str]
-    serve: Callable[[Sequence[Path], int], Served]
+    serve: Callable[[Sequence[Path], int, str | None], Served]
 
 
 _tools: list[Tools] = []
 
 
 def use(tools: Tools) -> None:
-    """Set what draws and serves records."""
+    """Set the functions that draw and serve records."""
     _tools[:] = [tools]
 
 
 def page(record: Callable[[Path], Path], path: str | Path) -> Path:
-    """Write a record to a temporary place and draw it at ``path``.
+    """Write a record to a temporary file and draw it at ``path``.
 
     Raises:
-        RuntimeError: Nothing was handed down: import `steadygrad`, not its parts alone.
+        RuntimeError: No functions are registered; import `steadygrad` itself.
     """
     with tempfile.TemporaryDirectory() as folder:
         return _handed().page(record(Path(folder) / "record.db"), Path(path))
 
 
 def fragment(record: Callable[[Path], Path]) -> str:
-    """Write a record to a temporary place and draw it for a notebook."""
+    """Write a record to a temporary file and draw it for a notebook."""
     with tempfile.TemporaryDirectory() as folder:
         return _handed().fragment(record(Path(folder) / "record.db"))
 
@@ -74,9 +74,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return _handed().table(head, rows)
 
 
-def serve(records: Sequence[Path], port: int) -> Served:
-    """Serve records on a live page, in a thread."""
-    return _handed().serve(records, port)
+def serve(records: Sequence[Path], port: int, trainer: str | None = None) -> Served:
+    """Serve records on a live page, in a thread; with a trainer it can try remedies."""
+    return _handed().serve(records, port, trainer)
 
 
 def _handed() -> Tools:

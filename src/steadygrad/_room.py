@@ -1,7 +1,7 @@
-"""Public names of a package: what ``dir`` and ``import *`` show, and what is imported on first use.
+"""Public names of a package, for ``dir`` and ``import *``, and lazy imports.
 
 A room re-exports its names by plain import lines (``from ... import X as X``), which type checkers
-read; its submodules, which Python also sets as attributes, are not for users and stay out of sight.
+read; its submodules, which Python also sets as attributes, are not for users and are left out.
 """
 
 import importlib
@@ -16,8 +16,7 @@ Listing = Callable[[], list[str]]
 def public(names: Mapping[str, object]) -> tuple[list[str], Listing]:
     """Return ``__all__`` and ``__dir__`` of a room from its ``globals()``.
 
-    Public is what is neither a module, nor a class of another package, nor begins with an
-    underscore.
+    Modules, classes of other packages, and names with a leading underscore are not public.
     """
     listed = sorted(
         name
@@ -49,8 +48,8 @@ def on_first_use(
             raise AttributeError(f"module {room!r} has no attribute {name!r}", name=name)
         home = importlib.import_module(f"{room}.{homes[name]}")
         value = home if homes[name] == name else getattr(home, name)
-        setattr(importlib.import_module(room), name, value)  # the next look-up finds it at once
+        setattr(importlib.import_module(room), name, value)  # later look-ups bypass this
         return value
 
-    # AttributeError with `name` and `obj` would suggest a name; Python fills `obj` in by itself.
+    # with `name`, Python can suggest similar names; it fills in `obj` itself
     return load, sorted(homes), lambda: sorted(homes)

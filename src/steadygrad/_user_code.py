@@ -1,4 +1,4 @@
-"""Import what a user names in their own code, as ``module:Name`` or ``file.py:Name``."""
+"""Import objects from users' code, by ``module:Name`` or ``file.py:Name``."""
 
 import hashlib
 import importlib
@@ -11,22 +11,22 @@ from typing import Any
 
 from steadygrad.errors import InputError, did_you_mean
 
-# The folder of a file may hold a colon itself, as on Windows.
+# The path of a file may contain a colon, as on Windows.
 REFERENCE = re.compile(
     r"(?P<where>.+\.py|[A-Za-z_][\w.]*):(?P<name>[A-Za-z_]\w*)(?::(?P<rest>.*))?"
 )
 
 
 def is_reference(text: str) -> bool:
-    """Whether ``text`` has the form ``module:Name`` or ``file.py:Name``, options behind it or not.
+    """Whether ``text`` is ``module:Name`` or ``file.py:Name``, with or without options.
 
-    ``name:option=value`` has not.
+    ``name:option=value`` is not.
     """
     return REFERENCE.fullmatch(text.strip()) is not None
 
 
 def split(text: str) -> tuple[str, str, str]:
-    """Return module or file, name, and the options behind a second colon."""
+    """Return module or file, name, and the options after a second colon."""
     match = REFERENCE.fullmatch(text.strip())
     if match is None:
         raise InputError(f"{text}: expected module:Name or file.py:Name")
@@ -34,7 +34,7 @@ def split(text: str) -> tuple[str, str, str]:
 
 
 def named(where: str, name: str) -> Any:
-    """Import a module or run a file, and return one thing that it defines.
+    """Import a module or run a file, and return an object that it defines.
 
     Raises:
         InputError: There is no such module or file, or it defines no such name.
@@ -54,7 +54,7 @@ def named(where: str, name: str) -> Any:
 
 
 def fingerprint(text: str) -> str | None:
-    """Return a hash of the source that a reference leads to; None for a name of ours."""
+    """Return a hash of the source of a reference; None for a built-in name."""
     if not is_reference(text):
         return None
     where, _, _ = split(text)
@@ -66,21 +66,21 @@ def _module(where: str) -> ModuleType:
     if where.endswith(".py"):
         return _run_file(Path(where))
     folder = str(Path.cwd())
-    if folder not in sys.path:  # as `python -m` has it
+    if folder not in sys.path:  # the current folder first, as with `python -m`
         sys.path.insert(0, folder)
     try:
         return importlib.import_module(where)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{where}.".startswith(f"{error.name}."):
-            raise  # the module is there, and imports one that is not
+            raise  # the module exists, but one of its imports does not
         raise InputError(f"{where}: no such module (searched {folder} and sys.path)") from None
 
 
 def _run_file(path: Path) -> ModuleType:
-    """Run a file once as a module of its own; again only if it has changed since.
+    """Run a file once as a module; again only if it has changed.
 
-    A second reference must lead to the same class. The name keeps a file ``random.py`` from
-    standing in for a module that others import.
+    Repeated references must give the same class. The module's name contains a hash, so that a file
+    ``random.py`` does not replace a module that others import.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file (searched in {Path.cwd()})")
@@ -93,7 +93,7 @@ def _run_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise InputError(f"{path}: cannot be imported as a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up there
+    sys.modules[name] = module  # dataclasses look up their module there
     try:
         spec.loader.exec_module(module)
     except BaseException:

@@ -7,7 +7,7 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """What was given cannot be used; the message says what, where, expected, got, what to do."""
+    """The input cannot be used; the message says what, where, expected, got, and what to do."""
 
 
 class RecordError(ValueError):
@@ -19,16 +19,16 @@ class LostProcess(RuntimeError):
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'lstm'?"``, or nothing where no known name is near."""
+    """Return ``"; did you mean 'lstm'?"``, or nothing if no known name is similar."""
     near = difflib.get_close_matches(given, list(known), 1, 0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """Refuse a word that is none of those an argument may be.
+    """Refuse a value that is not one of ``choices``.
 
     Raises:
-        InputError: It is none of them; a ValueError.
+        InputError: It is not one of them; a ValueError.
     """
     if not isinstance(value, str) or value not in choices:
         near = did_you_mean(value, choices) if isinstance(value, str) else ""
@@ -36,7 +36,7 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
 
 
 def check_count(name: str, value: object, least: int = 1, *, optional: bool = False) -> None:
-    """Refuse what is no whole number of at least ``least``; None too, unless ``optional``.
+    """Refuse a value that is not a whole number of at least ``least``, or None if ``optional``.
 
     Raises:
         InputError: It is not; a ValueError.

@@ -1,8 +1,8 @@
-"""Put files in place whole: written beside their place, synced, and moved there in one step.
+"""Write files atomically: to a temporary file, synced, and moved into place.
 
-A reader, a crash or a power cut sees the old content or the new one, never half of either. The
-temporary file has a name that nobody can guess and is made anew, so that no link that somebody put
-there in advance is followed.
+A reader, or the file after a crash or power failure, has the old content or the new one. The
+temporary file has an unpredictable name and is created exclusively, so that a link planted by
+somebody else is not followed.
 """
 
 import errno
@@ -13,22 +13,22 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 ENDING = ".tmp"
-_TOKEN = 8  # bytes: 2^64 names
-# Some file systems cannot sync a folder, and say so with one of these.
+_TOKEN = 8  # random bytes in a name
+# errors of file systems that cannot sync a folder
 _NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 
 
 def replace(
     path: Path, data: bytes, *, check: Callable[[Path], object] | None = None, mode: int = 0o666
 ) -> None:
-    """Put ``data`` at ``path`` in one move, and make sure that it has reached the disk.
+    """Write ``data`` to ``path`` atomically, synced to the disk.
 
     Args:
-        path: The place. A link that stands there is replaced, not followed.
+        path: The path. An existing link is replaced, not followed.
         data: The content.
-        check: Called with the finished temporary file before it is moved; what it raises is
-            raised, and the old content stays.
-        mode: Permissions, of which the process's umask is taken away.
+        check: Called with the complete temporary file before it is moved; if it raises, the old
+            content stays.
+        mode: Permissions, reduced by the process's umask.
 
     Raises:
         OSError: The disk or the folder refuses; nothing is left behind.
@@ -52,7 +52,7 @@ def replace(
 
 
 def cache_folder(name: str) -> Path | None:
-    """Where this user's files of a kind are kept between runs; None for a user without a home.
+    """The cache folder ``name`` of this user; None for a user without a home folder.
 
     ``$XDG_CACHE_HOME/steadygrad/<name>``, or ``~/.cache/steadygrad/<name>``.
     """
@@ -60,14 +60,14 @@ def cache_folder(name: str) -> Path | None:
     if not base:
         try:
             base = Path.home() / ".cache"
-        except RuntimeError:  # HOME is not set, and nobody knows this user: a container
+        except RuntimeError:  # HOME is not set and the user is unknown, as in a container
             return None
     return Path(base) / "steadygrad" / name
 
 
 def sync_folder(folder: Path) -> None:
-    """Make sure that moves into ``folder`` have reached the disk."""
-    if os.name != "posix":  # elsewhere a folder cannot be opened
+    """Sync moves into ``folder`` to the disk."""
+    if os.name != "posix":  # on other systems a folder cannot be opened
         return
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -80,9 +80,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def sweep(folder: Path, names: Iterable[str]) -> None:
-    """Remove what writers of ``names`` left in ``folder`` when they were killed.
+    """Remove temporary files of killed writers of ``names`` in ``folder``.
 
-    Call it only where nobody else is writing these files now.
+    Only safe while no one else is writing these files.
     """
     wanted = set(names)
     pattern = re.compile(rf"\.(.+)\.[0-9a-f]{{{2 * _TOKEN}}}{re.escape(ENDING)}")

@@ -1,4 +1,4 @@
-"""Read plain values (JSON, TOML) back into dataclasses, and refuse whatever does not fit."""
+"""Read plain values (JSON, TOML) back into dataclasses, with type checks."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,29 +7,29 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-MOST = 2**63  # no count or step of ours is as large, and SQLite and torch hold none that is
-_SHOWN = 40  # characters of a value that a message shows
+MOST = 2**63  # larger than any of our counts; SQLite and torch cannot hold it
+_SHOWN = 40  # characters of a value shown in a message
 
 T = TypeVar("T")
 
 
 class Misfit(ValueError):
-    """A value is not what the dataclass asks for; the message says where, expected and got."""
+    """A value does not fit the dataclass; the message says where, expected and got."""
 
 
 def fit(kind: type[T], value: object, where: str = "") -> T:
-    """Make an instance of a dataclass from a mapping, each value checked against its annotation.
+    """Make an instance of a dataclass from a mapping, checking each value against its annotation.
 
-    Unknown names are refused, missing ones take their default. A whole number may stand for a
+    Unknown names are refused, missing ones take their default. A whole number is accepted for a
     float, a list for a tuple. ``__post_init__`` of the dataclass checks what types cannot.
 
     Args:
         kind: The dataclass.
-        value: What was read.
-        where: What it is, for the message: ``"progress"``.
+        value: The mapping.
+        where: Its name for the message, such as ``"progress"``.
 
     Raises:
-        Misfit: Something does not fit.
+        Misfit: A value does not fit.
     """
     where = where or kind.__name__
     if not isinstance(value, Mapping):
@@ -54,10 +54,10 @@ def fit(kind: type[T], value: object, where: str = "") -> T:
 
 
 def fitted(hint: Any, value: object, where: str) -> Any:
-    """Return ``value`` as the annotation ``hint`` asks for it.
+    """Return ``value`` as an instance of the annotation ``hint``.
 
     Raises:
-        Misfit: It is something else.
+        Misfit: It does not fit.
     """
     origin, inner = get_origin(hint), get_args(hint)
     if hint is Any:
@@ -86,13 +86,13 @@ def fitted(hint: Any, value: object, where: str) -> Any:
                 fitted(inner[0], k, where): fitted(inner[1], v, f"{where}.{k:.{_SHOWN}}")
                 for k, v in value.items()
             }
-    else:  # an annotation that nobody has thought of here: a fault of ours, not of the file
+    else:  # an annotation not handled above, a bug of ours and not of the file
         raise TypeError(f"{where}: {hint} cannot be read back")
     raise Misfit(f"{where}: expected {_told(hint)}, got {shown(value)}")
 
 
 def shown(value: object) -> str:
-    """A value as a message shows it, cut if it is long."""
+    """A value for a message, shortened if long."""
     text = repr(value) if not isinstance(value, int) or abs(value) < MOST else "a huge number"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
@@ -143,10 +143,10 @@ def _told(hint: Any) -> str:
 
 
 def is_count(value: int) -> bool:
-    """Whether a number may count steps, epochs or rows."""
+    """Whether a number is a valid count of steps, epochs or rows."""
     return 0 <= value < MOST
 
 
 def is_real(value: float) -> bool:
-    """Whether a float is a number, be it infinite."""
+    """Whether a float is not NaN; infinities count."""
     return not math.isnan(value)

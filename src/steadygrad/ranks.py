@@ -1,6 +1,6 @@
-"""The processes of one training, and what they tell each other.
+"""The processes of one training, and exchanges between them.
 
-A training that runs in one process is a group of one, and pays nothing.
+A training in a single process is a group of one, without overhead.
 """
 
 import itertools
@@ -18,22 +18,22 @@ from torch import distributed as dist
 from steadygrad.errors import LostProcess as LostProcess
 
 T = TypeVar("T")
-PATIENCE = 60.0  # seconds to wait for the other processes when a group is made
-SETTLED = 0.1  # seconds after the last call of a group in which its thread has let go of it
-LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # by torchrun
+PATIENCE = 60.0  # timeout in seconds for the other processes when a group is made
+SETTLED = 0.1  # seconds after which a group's thread has released its last call
+LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # set by torchrun
 _COUNT, _JOINED = itertools.count(), itertools.count()
 
 
 @final
 class Ranks:
-    """A group of processes, each of which makes the same calls in the same order.
+    """A group of processes that all make the same calls in the same order.
 
-    What is exchanged goes through the CPU, by a group of its own, so that it can neither disturb
-    nor be disturbed by what the training itself exchanges.
+    Exchanges go through the CPU in a separate group, so that they do not interfere with those of
+    the training itself.
 
     Attributes:
         rank: The number of this process.
-        size: How many there are.
+        size: Number of processes.
     """
 
     def __init__(self, rank: int = 0, size: int = 1, group: Any = None) -> None:
@@ -54,7 +54,7 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Whether this process is rank 0, which writes."""
         return self.rank == 0
 
     @property
@@ -63,7 +63,7 @@ class Ranks:
         return self.size == 1
 
     def share(self, count: int) -> range:
-        """Which of ``count`` rows this process takes: every ``size``-th."""
+        """The indices of this process's rows among ``count``: every ``size``-th."""
         return range(self.rank, count, self.size)
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
@@ -71,21 +71,21 @@ class Ranks:
         return flags if self.is_alone else tuple(v > 0 for v in self.sum(*map(float, flags)))
 
     def sum(self, *values: float) -> tuple[float, ...]:
-        """For each value the sum over processes, the same to the last bit in all of them."""
+        """For each value the sum over processes, bit-identical in all of them."""
         if self.is_alone:
             return values
         total = torch.tensor(values, dtype=torch.float64)
         return tuple(self.sum_(total).tolist())
 
     def sum_(self, tensor: Tensor) -> Tensor:
-        """Sum a tensor of the CPU over the processes, in place."""
+        """Sum a CPU tensor over the processes, in place."""
         if not self.is_alone:
             with lost():
                 dist.all_reduce(tensor, group=self._group)
         return tensor
 
     def gather(self, value: T) -> list[T]:
-        """What every process gave, in all of them, by rank."""
+        """The values of all processes, by rank, in each of them."""
         if self.is_alone:
             return [value]
         found: list[Any] = [None] * self.size
@@ -94,7 +94,7 @@ class Ranks:
         return found
 
     def from_rank(self, value: T, rank: int = 0) -> T:
-        """What process ``rank`` gave, in all of them."""
+        """The value of process ``rank``, in each of them."""
         if self.is_alone:
             return value
         holder = [value if rank == self.rank else None]
@@ -103,11 +103,11 @@ class Ranks:
         return holder[0]  # pyright: ignore[reportReturnType]
 
     def together(self, work: Callable[[], T], only_first: bool = False) -> T:
-        """Do something in every process, or have the first do it; an error of one is one of all.
+        """Run ``work`` in every process, or in rank 0 alone; if one rank raises, all raise.
 
         Args:
-            work: Raises ValueError for what the user has to mend.
-            only_first: Whether the first alone works; the others are given what it found.
+            work: Raises ValueError for errors that the user has to fix.
+            only_first: Whether only rank 0 runs it; the others get its result.
         """
         value: Any = None
         error: ValueError | None = None
@@ -127,17 +127,17 @@ class Ranks:
 
 
 def is_spread() -> bool:
-    """Whether `torch.distributed` runs, with more than one process."""
+    """Whether `torch.distributed` runs with more than one process."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 @contextmanager
 def joined(device: str = "auto") -> Iterator[int | None]:
-    """Join the processes that torchrun started, for as long as the context is open.
+    """Join the processes started by torchrun, within the context.
 
     Yields:
-        The number of this process on its machine, or None if torchrun did not start it or a
-        default group is there already.
+        The local rank, or None if torchrun did not start the process or a default group exists
+        already.
     """
     is_launched = all(name in os.environ for name in LAUNCHED) and dist.is_available()
     if not is_launched or dist.is_initialized() or int(os.environ["WORLD_SIZE"]) == 1:
@@ -151,8 +151,8 @@ def joined(device: str = "auto") -> Iterator[int | None]:
     from torch.distributed.rendezvous import rendezvous
 
     store, rank, size = next(iter(rendezvous("env://")))
-    # A place of its own for every group: what an earlier one left there, in the same processes,
-    # are addresses at which nobody listens any more.
+    # A separate prefix for every group: an earlier group of the same processes has left addresses
+    # there at which nobody listens any more.
     store = PrefixStore(f"steadygrad-{next(_JOINED)}", store)
     backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size)
@@ -165,9 +165,9 @@ def joined(device: str = "auto") -> Iterator[int | None]:
 def leave() -> None:
     """Leave the default group.
 
-    The thread of a Gloo group lets go of a Python object when a call is over. Whoever drops the
-    group holds the interpreter's lock and waits for that thread, which waits for the lock: so it is
-    given its time first.
+    The thread of a Gloo group releases a Python object after a call, for which it needs the GIL.
+    Destroying the group holds the GIL and waits for that thread: a deadlock, avoided by waiting
+    first.
     """
     time.sleep(SETTLED)
     dist.destroy_process_group()
@@ -175,14 +175,16 @@ def leave() -> None:
 
 @contextmanager
 def lost() -> Iterator[None]:
-    """Say in plain words what torch means when a collective call fails."""
+    """Turn torch's errors of a failed collective call into `LostProcess`."""
     try:
         yield
     except RuntimeError as error:
         if isinstance(error, LostProcess) or not _is_of_a_peer(error):
             raise
         said = " ".join(str(error).split())
-        raise LostProcess(f"another process of this training is gone ({said[:160]})") from error
+        raise LostProcess(
+            f"another process of this training died or is out of step ({said[:160]})"
+        ) from error
 
 
 def _is_of_a_peer(error: RuntimeError) -> bool:
@@ -192,7 +194,7 @@ def _is_of_a_peer(error: RuntimeError) -> bool:
 
 
 def _meet(rank: int, size: int) -> None:
-    """Wait until every process has come here as many times as this one."""
+    """Wait until every process has made this call as many times as this one."""
     store = dist.distributed_c10d._get_default_store()
     key = f"steadygrad/{next(_COUNT)}"
     store.set(f"{key}/{rank}", "here")

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from steadygrad.errors import did_you_mean
 
-UNIONS = (UnionType, Union)  # float | None is the one or the other, by version of Python
+UNIONS = (UnionType, Union)  # float | None has either type, depending on the version of Python
 TRUTHS = {"true": True, "false": False}
 
 K = TypeVar("K")
@@ -17,13 +17,13 @@ def read_spec(text: str, kinds: Mapping[str, type[K]], what: str) -> K:
     """Read ``name`` or ``name:option=value,option=value`` into an instance of the class named.
 
     Args:
-        text: As the command line and the record write it. In a name ``_`` and ``-`` are the same.
+        text: In the notation of the command line. In a name ``_`` and ``-`` are the same.
         kinds: Classes by name; each a dataclass whose fields are its options.
-        what: What is named, for the message: ``"remedy"``.
+        what: The kind of object, for the message, such as ``"remedy"``.
 
     Raises:
-        ValueError: No such name or option, or a value of the wrong kind; the message lists what
-            there is.
+        ValueError: No such name or option, or a value of the wrong type; the message lists the
+            valid ones.
     """
     name, _, rest = (part.strip() for part in text.partition(":"))
     name = name.replace("_", "-")
@@ -39,7 +39,7 @@ def read_options(name: str, text: str, kind: type[K]) -> K:
     """Read ``option=value,option=value`` into an instance of ``kind``.
 
     Raises:
-        ValueError: No such option, or a value of the wrong kind.
+        ValueError: No such option, or a value of the wrong type.
     """
     values: dict[str, Any] = {}
     for pair in filter(None, (part.strip() for part in text.split(","))):
@@ -54,7 +54,7 @@ def read_options(name: str, text: str, kind: type[K]) -> K:
 
 
 def write_spec(name: str, instance: Any) -> str:
-    """Write an instance as `read_spec` reads it; options at their default are left out."""
+    """Write an instance as `read_spec` reads it; options at their default are omitted."""
     given = [
         f"{option.name}={_plain(getattr(instance, option.name))}"
         for option in fields(instance)
@@ -97,14 +97,14 @@ def _convert(hint: Any, value: str) -> Any:
 
 
 def _usage(name: str, kind: type[Any]) -> str:
-    """List the options of a class with their kinds and defaults."""
+    """List the options of a class with their types and defaults."""
     hints = get_type_hints(kind)
     listed = [f"{o.name} ({_kind(hints[o.name])}, {o.default})" for o in fields(kind)]
     return f"options of {name}: {', '.join(listed) or 'none'}"
 
 
 def _kind(hint: Any) -> str:
-    """Name a type as a user would."""
+    """Name a type for a message."""
     if get_origin(hint) is Literal:
         return " or ".join(repr(choice) for choice in get_args(hint))
     if get_origin(hint) in UNIONS:

@@ -236,7 +236,7 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(task: Pixels, tmp_pa
         raise AssertionError("it began to train")
 
     (tmp_path / "report.html").mkdir()
-    with pytest.raises(InputError, match="is a folder, where a file is to be written"):
+    with pytest.raises(InputError, match="is a folder, where a file should be written"):
         Demo(task, TINY, tmp_path, tell).run()
     (tmp_path / "after.db").write_text("precious")
     with pytest.raises(InputError, match="was not written by Steadygrad"):

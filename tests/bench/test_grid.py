@@ -293,7 +293,7 @@ def test_a_key_is_written_once_and_numbers_that_are_none_survive(tmp_path: Path)
 def test_a_file_that_is_something_else_is_refused(tmp_path: Path) -> None:
     Record.create(tmp_path / "run.db", config={}).close()
     before = (tmp_path / "run.db").read_bytes()
-    with pytest.raises(RecordError, match="no table of results"):
+    with pytest.raises(RecordError, match="not a table of results"):
         Results(tmp_path / "run.db")
     assert (tmp_path / "run.db").read_bytes() == before
     (tmp_path / "text.db").write_text("hello " * 1000)

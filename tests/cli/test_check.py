@@ -150,7 +150,7 @@ def test_a_run_whose_data_has_moved(
     moved = data.rename(tmp_path / "moved.csv")
     try:
         run("diagnose", finished, code=2)
-        assert "say where with --data" in capsys.readouterr().err
+        assert "give the path of the run's data with --data" in capsys.readouterr().err
         run("diagnose", finished, "--data", moved, code=1)  # no lag was given: not judged
     finally:
         moved.rename(data)

@@ -202,7 +202,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(wave: Path, tmp_path: Path) -> None:
             break
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and errors == ""
-    assert "go on with the same command and --resume" in output
+    assert "continue with the same command and --resume" in output
     assert (tmp_path / "report.html").exists()
 
 

@@ -342,7 +342,7 @@ def nothing():
     assert "returns a model" in run(".", "--model", "mine.py:nothing", code=2)
     assert "no such file" in run("none.safetensors", code=2)
     (tmp_path / "empty").mkdir()
-    assert "no step broke there" in run("empty", code=2)
+    assert "no step was non-finite there" in run("empty", code=2)
     (tmp_path / "bad.safetensors").write_bytes(b"nonsense")
     assert "truncated or damaged" in run("bad.safetensors", "--model", "mine.py:broken", code=2)
 

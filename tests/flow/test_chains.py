@@ -338,4 +338,4 @@ def test_steps_that_warm_up_are_behind_the_end_of_the_way(with_resets: bool) -> 
     ours = gradient_through_time(model, loss, lag=2)
     all_same(ours, gradient_through_time(by_hand, loss_by_hand, lag=2))
     found = sg.diagnose(model, loss, lag=9).findings
-    assert [f for f in found if f.fault == "truncated" and "burn_in) after 8 steps" in f.text]
+    assert [f for f in found if f.fault == "truncated" and "by burn_in) after 8 steps" in f.text]

@@ -41,7 +41,8 @@ def walked(chapter: str, room: str, folder: Path) -> Path:
     file, line = blocks(chapter)
     assert len(line.splitlines()) == 1
     copy = folder / "src"
-    shutil.copytree(ROOT / "src", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    # With what Python has compiled: it goes by the time of the sources, which is copied, too.
+    shutil.copytree(ROOT / "src", copy, ignore=shutil.ignore_patterns("*.pyc.*"))
     home = copy / "steadygrad" / room
     module = line.split()[1].rpartition(".")[2]
     (home / f"{module}.py").write_text(file, encoding="utf-8")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 
 from steadygrad.errors import InputError
 from steadygrad.reading import TableSpec, read_table
@@ -172,7 +173,13 @@ def packed_zip(data: bytes) -> bytes:
 
 @pytest.mark.parametrize(
     ("ending", "pack"),
-    [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress), (".zip", packed_zip)],
+    [
+        (".gz", gzip.compress),
+        (".bz2", bz2.compress),
+        (".xz", lzma.compress),
+        (".zst", zstandard.compress),
+        (".zip", packed_zip),
+    ],
 )
 def test_packed_files(tmp_path: Path, ending: str, pack) -> None:
     data = save(tmp_path / "a.csv", {"t": TIMES, "v": CELLS}).read_bytes()

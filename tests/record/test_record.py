@@ -288,7 +288,7 @@ def test_a_second_process_is_refused_until_the_first_is_gone(path: Path) -> None
 
 def test_a_writer_that_lost_its_record_is_told(rec: Record, path: Path) -> None:
     rec._db.execute("UPDATE meta SET value = 'someone else' WHERE key = 'writer'")
-    with pytest.raises(RecordError, match="taken this record over"):
+    with pytest.raises(RecordError, match="taken over this record"):
         rec.commit()
 
 

@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,15 +32,15 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "cache"
     monkeypatch.setenv(cache.VARIABLE, str(folder))
     monkeypatch.setattr(build, "FLAGS", ("-O0", "-fPIC", "-shared"))
-    build._load.cache_clear()
+    build.forget()
     cache._warn_once.cache_clear()
     yield folder
-    build._load.cache_clear()
+    build.forget()
 
 
 def answer(text: str = TEXT) -> int:
-    build._load.cache_clear()
-    return build.load(text).steadygrad_forward()
+    build.forget()
+    return build.load(build.Source(text), build.WHOLE)[0].steadygrad_forward()
 
 
 def only(folder: Path) -> Path:
@@ -356,7 +357,28 @@ def test_what_is_no_compiler_is_named(
     assert "steadygrad-" not in str(raised.value)  # no temporary file is named
 
 
-def test_a_real_kernel_goes_this_way(kept: Path) -> None:
-    text = kernel.printed(CELLS["elman"](), torch.float32, False).text
-    library = build.load(text)
-    assert isinstance(library, ctypes.CDLL) and len(list(kept.iterdir())) == 1
+def test_a_real_kernel_goes_this_way(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = kernel.source(kernel.printed(CELLS["elman"](), torch.float32, False))
+    compiled: list[str] = []
+    run = compiler.run
+
+    def noted(cc: Any, calls: Any, made: Any) -> None:
+        compiled.extend(word for call in calls for word in call if word.endswith(".c"))
+        run(cc, calls, made)
+
+    monkeypatch.setattr(compiler, "run", noted)
+    (forward,) = build.load(source, build.FORWARD)
+    assert isinstance(forward, ctypes.CDLL) and not hasattr(forward, "steadygrad_backward")
+    assert sorted(Path(c).name for c in compiled) == ["cell.c", "shared.c"]
+    compiled.clear()
+    build.forget()  # as another process: it finds what is shared, and the first half
+    forward, backward = build.load(source, build.FORWARD, build.BACKWARD)
+    assert hasattr(forward, "steadygrad_forward") and hasattr(backward, "steadygrad_backward")
+    assert [Path(c).name for c in compiled] == ["cell.c"]
+    (shared,) = kept.glob("*.o")
+    assert len(list(kept.iterdir())) == 3
+    shared.write_bytes(shared.read_bytes()[:-1])  # damaged: made again, not linked with
+    build.forget()
+    other = kernel.source(kernel.printed(CELLS["irnn"](), torch.float32, False))
+    assert build.load(other, build.FORWARD)
+    assert mode(next(kept.glob("*.o"))) == 0o700

@@ -158,7 +158,7 @@ def test_the_loss_and_its_gradient_stay_as_they_are() -> None:
 
 
 def test_what_cannot_be_walked_again_is_refused() -> None:
-    with pytest.raises(ValueError, match="drops at random between its layers"):
+    with pytest.raises(ValueError, match="has dropout between its layers"):
         Omega().apply(nn.LSTM(I, H, 2, dropout=0.5))
     with pytest.raises(ValueError, match="truncate=3"):
         Omega().apply(sg.LSTM(I, H, truncate=3))

@@ -66,7 +66,7 @@ def test_a_small_text_is_one_row_and_all_parts(tmp_path: Path) -> None:
     task = read_text(path, "word", window=50)
     assert len(task.part("train")) == len(task.part("test")) == 24
     assert set(task.vocabulary) == {"the", "cat", "and", "mouse", "bell"}
-    assert any("memorised" in note for note in task.notes)
+    assert any("memorisation" in note for note in task.notes)
     (batch,) = task.batches("train", 64, (0, 0))
     assert batch.inputs.shape == (23, 1)
 

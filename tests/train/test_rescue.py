@@ -1,4 +1,4 @@
-"""A training that diverges goes back to where it was good, and on with a remedy."""
+"""A training that diverges rolls back to its last good state and continues with a remedy."""
 
 import dataclasses
 import json
@@ -95,7 +95,7 @@ def test_a_poisoned_batch(
     assert rmse(outcome) < 1.3 * rmse(healthy)
     said = [e.text for e in told if isinstance(e, Remark) and e.kind == "rollback"]
     assert said == [
-        "the loss was not finite at step 3; back to step 0, and on with nonfinite"
+        "the loss was not finite at step 3; back to step 0, continued with nonfinite"
         " (rollback 1; before-rollback-1.safetensors undoes it)"
     ]
     with read(outcome.record) as run:
@@ -217,9 +217,9 @@ def test_explain_tells_that_a_rollback_held(
     assert any("nonfinite" in text for text in told["findings"])
     for text in (
         "Rollbacks: 1 of 3 allowed.",
-        "Step 3, numbers were lost: the loss was not finite at step 3.",
+        "Step 3, non-finite numbers: the loss was not finite at step 3.",
         "Found then: nonfinite",
-        "Back to step 0, and on with nonfinite (",
+        "Back to step 0, continued with nonfinite (",
         "It held to the end, step 120.",
         "before-rollback-1.safetensors",
     ):

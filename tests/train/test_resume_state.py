@@ -245,7 +245,7 @@ def test_a_disk_that_lies_keeps_the_old_checkpoint(
     checkpoint.write(path, Checkpoint({"a": torch.zeros(3)}, {"n": 1}))
     before = path.read_bytes()
     monkeypatch.setattr(checkpoint, "_fresh", lambda path: path.read_bytes()[:-1] + b"x")
-    with pytest.raises(OSError, match="something else than was written"):
+    with pytest.raises(OSError, match="other data than was written"):
         checkpoint.write(path, Checkpoint({"a": torch.ones(3)}, {"n": 2}))
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 

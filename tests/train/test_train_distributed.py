@@ -179,7 +179,7 @@ def test_a_killed_process_is_told_and_the_run_resumed(
     process = spread(options, tmp_path, end_at=4)
     _, errors = process.communicate(timeout=300)
     assert process.returncode != 0
-    assert "another process of this training is gone" in errors
+    assert "another process of this training died" in errors
     assert "the last checkpoint is of step 4: the same command with --resume" in errors
     assert checkpoint.read(tmp_path / "two/checkpoint.safetensors").facts["progress"]["step"] == 4
     finish(spread(replace(options, resume=True), tmp_path))
@@ -217,7 +217,7 @@ def test_an_interrupt_stops_all_and_one_process_may_go_on(
     ("options", "message"),
     [
         (("nowhere.csv",), "steadygrad: nowhere.csv: "),
-        (("{file}", "--remedies", "flossing"), "it acts on a whole batch at once, of which each"),
+        (("{file}", "--remedies", "flossing"), "it needs the full batch, which"),
         (("{file}", "--no-such-option"), "no-such-option"),
         (("{file}", "--batch-size", "1", "--out", "/proc/none"), "nothing can be written there"),
     ],

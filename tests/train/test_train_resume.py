@@ -277,7 +277,7 @@ def test_a_finished_run_is_not_run_again(file: Path, tmp_path: Path) -> None:
 
 def test_an_interrupted_run_asks_for_resume(file: Path, tmp_path: Path) -> None:
     train(config(file, tmp_path), StopAt(5, signal.SIGINT))
-    with pytest.raises(InputError, match=r"interrupted at step 5; go on with --resume"):
+    with pytest.raises(InputError, match=r"interrupted at step 5; resume it with --resume"):
         train(config(file, tmp_path))
 
 

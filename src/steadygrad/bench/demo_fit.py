@@ -1,4 +1,4 @@
-"""One training of the demo: a reader of pixels, a fixed budget, the best epoch kept."""
+"""One training of the demo: a network that reads pixels, a fixed budget, the best epoch kept."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,28 +13,27 @@ from steadygrad.remedies import Course
 from steadygrad.tasks import Split
 from steadygrad.tasks.pixels import UNIT, Pixels
 
-WATCHING = 0.1  # share of the time: the runs are short, and the picture needs its rows
+WATCHING = 0.1  # large share of the time for measuring, because the runs are short
 
 
 @dataclass(frozen=True)
 class Recipe:
     """The budget of every run of the demo, the same with and without a remedy.
 
-    The optimiser is gradient descent with momentum. One that divides by the gradient's size makes
-    up for a small gradient in part: with Adam at 2e-4 the plain network gets 47 % of the test
-    images right in 20 epochs, the repaired one 94 %. And a plain network that is given time can
-    grow its way out: 54 % after 40 epochs at 3e-3. What the demo shows is a fault and what it
-    costs in a budget.
+    The optimiser is gradient descent with momentum. One that divides by the gradient's size partly
+    compensates for a small gradient: with Adam at 2e-4 the plain network classifies 47 % of the
+    test images correctly in 20 epochs, the repaired one 94 %. Given time, a plain network can
+    recover: 54 % after 40 epochs at 3e-3. The demo shows a fault and its cost within a budget.
 
     Args:
         hidden: Hidden units.
         epochs: Passes through the training images in a full run.
-        trial_epochs: The same in a short training that tries a remedy.
+        trial_epochs: Passes in a short training that tries a remedy.
         fresh_seeds: Seeds under which the best remedy has to beat the untreated network again.
         batch_size: Images in a batch.
         learning_rate: Step size.
-        momentum: Share of the last step that is taken again.
-        seed: Fixes weights and order of the images; not which images are for what.
+        momentum: Momentum.
+        seed: Fixes weights and order of the images; not their split.
     """
 
     hidden: int = 128
@@ -61,7 +60,7 @@ class Reader(nn.Module):
 
 
 def score(task: Pixels, model: nn.Module, split: Split) -> float:
-    """Return the share of the images of ``split`` that are named rightly, in per cent."""
+    """Return the accuracy on ``split`` in per cent."""
     with torch.no_grad():
         tallies = [task.tally(model(b.inputs), b.targets) for b in task.batches(split, 512)]
     return task.figures(torch.stack(tallies).sum(0))[UNIT]
@@ -69,9 +68,9 @@ def score(task: Pixels, model: nn.Module, split: Split) -> float:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch compute on one thread for a while."""
-    # The matrices are small: a second thread gains little, and where other work shares the cores
-    # the two wait for each other, for six to twenty times the time of one.
+    """Limit torch to one thread within the context."""
+    # The matrices are small: a second thread gains little, and on a busy machine two threads wait
+    # for each other and take six to twenty times as long as one.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -89,18 +88,18 @@ def fit(
     tell: Callable[[int], None],
     record: Record | None = None,
 ) -> tuple[float, Watch | None]:
-    """Train ``model`` for ``epochs``, and leave in it the weights of its best epoch.
+    """Train ``model`` for ``epochs``, and restore the weights of its best epoch.
 
     The best epoch is that of the highest validation score, with and without a remedy alike.
 
     Args:
         task: The images.
         recipe: Batch size, step size, momentum, seed.
-        model: What is trained; the optimiser is made here.
+        model: The model; its optimiser is made here.
         course: The remedies that were applied to it.
         epochs: Passes through the training images.
-        tell: Receives the number of epochs done.
-        record: Where the training is watched into; not watched if not given.
+        tell: Called with the number of epochs done.
+        record: Record of the watch; not watched if not given.
 
     Returns:
         The best validation score, and the watch, closed.

@@ -1,4 +1,4 @@
-"""The demo's story: train, see the verdict, try what it prescribes, train the best in full."""
+"""Run the demo: train, diagnose, try the prescribed remedies, and train with the best."""
 
 import time
 from collections.abc import Callable
@@ -22,12 +22,12 @@ from steadygrad.tasks.pixels import UNIT, Pixels
 BEFORE, AFTER, REPORT = "before.db", "after.db", "report.html"
 
 Tell = Callable[[str, int, int], None]
-"""Receives what is being done, how many epochs of it are done, and of how many."""
+"""Called with the current task, the epochs done, and their total."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """One full run: what it became, and where its record is.
+    """One full run: its results, and its record.
 
     ``verdict``, ``horizon`` and ``findings`` are those of the watch at the end of training;
     ``log10_ratio`` is the gradient left at the required lag in the weights that were scored.
@@ -46,7 +46,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Story:
-    """How it went; ``after`` is None if no remedy beat the untreated network."""
+    """The results of the demo; ``after`` is None if no remedy beat the untreated network."""
 
     lag: int
     unit: str
@@ -60,13 +60,13 @@ class Story:
 
 @dataclass(frozen=True)
 class Demo:
-    """A task, a budget, a folder, and somebody to tell.
+    """The demo.
 
     Args:
         task: The images.
         recipe: The budget of every run.
         out: Folder of the records and the report.
-        tell: Hears how far it is.
+        tell: Called with the progress.
     """
 
     task: Pixels
@@ -75,10 +75,10 @@ class Demo:
     tell: Tell
 
     def run(self) -> Story:
-        """Run it all. The choice is made by validation; the test images come last.
+        """Run the demo. Remedies are chosen on the validation part; the test part is used last.
 
         Raises:
-            RecordError, InputError: What the folder holds cannot be replaced.
+            RecordError, InputError: Files in the folder cannot be replaced.
         """
         self._check_folder()
         began = time.perf_counter()
@@ -120,7 +120,7 @@ class Demo:
             epochs = self.recipe.epochs
             tell = self._progress(what, epochs)
             best, watch = fit(self.task, self.recipe, model, course, epochs, tell, record)
-            assert watch is not None  # a recorded training is watched
+            assert watch is not None  # a training with a record is watched
             test = Score(what, score(self.task, model, "test"), UNIT, "higher", ours=True)
             record.note("scores", [asdict(s) for s in (test, *self.task.naive("test"))])
         horizons = [f.horizon for f in watch.flow.values() if f.is_lowest and f.horizon is not None]
@@ -137,7 +137,7 @@ class Demo:
         )
 
     def try_remedies(self, findings: tuple[Finding, ...]) -> Choice:
-        """Try what the findings prescribe, each with the options worth a trial."""
+        """Try the remedies that the findings prescribe, with several options each."""
         given = [parse(spec) for finding in findings for spec in finding.remedies]
         also = [variant for remedy in given for variant in type(remedy).variants()]
         specs = list(dict.fromkeys(remedy.spec for remedy in (*given, *also)))
@@ -145,7 +145,7 @@ class Demo:
         return choose(specs, self.score, seeds=seeds, finalists=1, first_seed=self.recipe.seed)
 
     def score(self, name: str | None, seed: int) -> Scored:
-        """Train briefly under a seed; the best validation score, and what became of the model."""
+        """Train briefly under a seed; return the best validation score and the model's state."""
         epochs, recipe = self.recipe.trial_epochs, replace(self.recipe, seed=seed)
         tell = self._progress(f"trying {name or NOTHING}, seed {seed}", epochs)
         with torch.random.fork_rng(devices=[]):
@@ -166,7 +166,7 @@ class Demo:
         )
 
     def _check_folder(self) -> None:
-        """Refuse at once what would be refused only after the training."""
+        """Refuse early what would otherwise be refused after the training."""
         refuse_foreign(self.out / name for name in (BEFORE, AFTER, REPORT))
         for path in (self.out / BEFORE, self.out / AFTER):
             if path.exists():
@@ -186,6 +186,6 @@ class Demo:
 
 
 def _noted(remedy: Remedy, changed: str) -> dict[str, Any]:
-    """A remedy as a record keeps it, under the note ``remedies``."""
+    """A remedy as an entry of the note ``remedies``."""
     options, claim = remedy.options, remedy.claim
     return {"name": remedy.name, "options": options, "claim": claim, "changed": changed}

@@ -1,4 +1,4 @@
-"""A grid of runs: every combination, each done once, whatever interrupts it."""
+"""Run a grid: every combination once, resumable after any interruption."""
 
 import itertools
 import math
@@ -12,7 +12,7 @@ from steadygrad.errors import InputError
 from steadygrad.record import Results
 from steadygrad.spec import write_spec
 
-MOST = 1_000_000  # runs of one grid
+MOST = 1_000_000  # most runs of one grid
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Grid:
     Args:
         tasks: Tasks, as text.
         cells: Cells, as text.
-        remedies: Sets of remedies; each is a tuple of texts, the empty one is no remedy.
-        lengths: Lengths that each task is given; its own if empty.
+        remedies: Sets of remedies, as tuples of texts; the empty one is no remedy.
+        lengths: Lengths for each task; its own if empty.
         seeds: How many seeds, counted from 0.
-        base: Everything else, the same for all.
+        base: All other options, the same for all runs.
     """
 
     tasks: tuple[str, ...]
@@ -36,10 +36,10 @@ class Grid:
     base: Trial = field(default_factory=lambda: Trial(task="adding", cell="lstm"))
 
     def trials(self) -> list[Trial]:
-        """All runs, every combination once, those of one seed together.
+        """All runs, every combination once, grouped by seed.
 
         Raises:
-            InputError: Something that could not be run; before any run is begun.
+            InputError: A combination cannot be run.
         """
         if self.seeds < 1 or not self.tasks or not self.cells:
             raise InputError("a grid needs at least one task, one cell and one seed")
@@ -68,14 +68,14 @@ class Grid:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a grid is.
+    """Progress of a grid.
 
     Args:
         total: Runs of the grid.
-        found: Runs that an earlier call had finished.
-        done: Runs finished by now, those found included.
-        trial: The run that was just finished; None at the beginning.
-        result: What it gave.
+        found: Runs finished by an earlier call.
+        done: Runs finished by now, including those.
+        trial: The run just finished; None at the beginning.
+        result: Its result.
     """
 
     total: int
@@ -94,21 +94,21 @@ def run_grid(
     again: bool = False,
     work: Work = run_trial,
 ) -> list[tuple[Trial, Result]]:
-    """Do the runs that are not in ``results`` yet, and return all of the grid.
+    """Execute the runs that are not in ``results`` yet, and return all of the grid.
 
-    Every finished run is written down at once; a call that is interrupted at any moment loses
-    only what was under way, and the next call goes on from there.
+    Every finished run is stored at once; an interrupted call loses only the runs in progress, and
+    the next call continues from there.
 
     Args:
-        grid: What to run.
-        results: Finished runs, of this grid and of others.
-        executor: Where to run.
-        tell: Is called with each step of progress.
-        again: Do those once more that failed.
-        work: What a run is.
+        grid: The grid.
+        results: Finished runs, of this grid and others.
+        executor: Executes the runs.
+        tell: Called with the progress.
+        again: Whether to repeat failed runs.
+        work: Executes one run.
 
     Raises:
-        InputError: Something in the grid cannot be run; nothing was begun.
+        InputError: A combination cannot be run; nothing was started.
     """
     trials = grid.trials()
     by_key = {trial.key: trial for trial in trials}
@@ -128,6 +128,6 @@ def run_grid(
 
 
 def read_back(options: dict[str, Any]) -> Trial:
-    """A trial read back from a table of results, where tuples are lists."""
+    """Read a trial back from a table of results, in which tuples are lists."""
     plain = options | {"remedies": tuple(options["remedies"])}
     return Trial(**plain)  # pyright: ignore[reportArgumentType]  # as `asdict` wrote them

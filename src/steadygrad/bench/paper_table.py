@@ -1,7 +1,7 @@
-"""Published numbers beside ours: the rows of ``benchmarks/papers`` as a table.
+"""Table of published numbers beside ours, from the results in ``benchmarks/papers``.
 
-A row whose run was smaller or shorter than the published one is *scaled*: its published number is
-marked wherever the two stand beside each other.
+A row whose run was smaller or shorter than the published one is *scaled*; its published number is
+always marked.
 """
 
 import csv
@@ -19,7 +19,7 @@ from steadygrad.report.page import document
 TITLE = "Published results beside ours"
 MARK = "\u2020"
 LEGEND = (
-    f"{MARK} scaled: ours was smaller or shorter than what was published, not comparable as such"
+    f"{MARK} scaled: ours was smaller or shorter than the published run, so not directly comparable"
 )
 
 
@@ -28,17 +28,17 @@ class PaperRow:
     """One number of ours beside one of a paper.
 
     Attributes:
-        number: Where its experiment stands in the whole table.
-        setting, method: What was run.
-        unit, better: What the numbers are, and which way is better.
-        ours, low, high: Middle, lowest and highest over seeds; None if no run has a number.
-        published, source: What the paper has, and where; None if it prints none.
-        seeds: How many of ours.
-        budget: What one run was given.
+        number: Place of its experiment in the whole table.
+        setting, method: The experiment.
+        unit, better: Unit of the numbers, and the better direction.
+        ours, low, high: Median, lowest and highest over seeds; None if no run has a number.
+        published, source: The paper's number, and its place; None if it has none.
+        seeds: Number of our seeds.
+        budget: Budget of one run.
         seconds: Median time of a run, on one thread.
-        scaled: Whether that is less than what was published.
-        command: What reproduces it.
-        why: How far ours is from the published number, and why.
+        scaled: Whether the budget is smaller than the published one.
+        command: The command that reproduces it.
+        why: Difference from the published number, and its reason.
     """
 
     number: int
@@ -61,7 +61,7 @@ class PaperRow:
 
 @dataclass(frozen=True)
 class Paper:
-    """Rows of one folder."""
+    """The rows of one folder."""
 
     name: str
     title: str
@@ -101,7 +101,7 @@ def find(folder: Path) -> list[Paper]:
 
     Raises:
         FileNotFoundError: There is none.
-        ValueError: One is no such file.
+        ValueError: A file is not such a table.
     """
     paths = sorted(folder.glob("*/*result.json"))
     if not paths:
@@ -132,7 +132,7 @@ def _row(given: dict[str, Any], names: Sequence[str]) -> PaperRow:
 
 
 def to_json(papers: Iterable[Paper]) -> str:
-    """One document; numbers that JSON does not have are texts: "inf", "nan"."""
+    """A JSON document; non-finite numbers are texts: "inf", "nan"."""
     document = {"papers": [asdict(paper) for paper in papers]}
     for paper in document["papers"]:
         for row in paper["rows"]:
@@ -143,7 +143,7 @@ def to_json(papers: Iterable[Paper]) -> str:
 
 
 def as_text(papers: Sequence[Paper]) -> str:
-    """Lay out all rows, paper by paper, with what is to be said of each under it."""
+    """Format all rows, paper by paper, followed by the remarks on each."""
     rows = [cells(row) for paper in papers for row in paper.rows]
     wide = [max(len(r[i]) for r in [HEAD, *rows]) for i in range(len(HEAD))]
     lines: list[str] = []
@@ -162,7 +162,7 @@ def has_scaled(papers: Iterable[Paper]) -> bool:
 
 
 def remarks(paper: Paper) -> list[str]:
-    """What stands under a paper's rows: sources, reasons, budget, command; each once."""
+    """Remarks below a paper's rows: sources, reasons, budget, command; each once."""
     found = [paper.note]
     found += [f"{row.setting}, {row.method}: {row.why}" for row in paper.rows if row.why]
     found += [f"budget: {b}" for b in dict.fromkeys(row.budget for row in paper.rows)]
@@ -180,7 +180,7 @@ def _line(texts: Sequence[str], wide: Sequence[int]) -> str:
 
 
 def as_csv(papers: Iterable[Paper]) -> str:
-    """Comma-separated values: every field of every row."""
+    """Comma-separated values: all fields of all rows."""
     out = io.StringIO()
     names = [field.name for field in fields(PaperRow)]
     writer = csv.writer(out, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Every remedy on two fixed problems: its claim, measured, and what it did to the training."""
+"""The table of remedies on two fixed problems: measured claims, and effects on the training."""
 
 import math
 import statistics
@@ -17,7 +17,7 @@ from steadygrad.remedies import REMEDIES, Course, Remedy
 
 STEPS, BATCH, HIDDEN, UPDATES = 30, 16, 32, 100
 RATE, MOMENTUM = 0.05, 0.9
-GAIN, SCALE = 2.5, 12.0  # of the exploding RNN's orthogonal matrix, and of the LSTM's weights
+GAIN, SCALE = 2.5, 12.0  # gains of the exploding RNN's orthogonal matrix, and of the LSTM's weights
 Problem = Literal["vanishing", "exploding"]
 PROBLEMS: tuple[Problem, ...] = ("vanishing", "exploding")
 Cell = Literal["RNN", "LSTM"]
@@ -25,7 +25,7 @@ Cell = Literal["RNN", "LSTM"]
 
 @final
 class Reader(nn.Module):
-    """A recurrent layer and a read-out of its last output."""
+    """A recurrent layer and a linear read-out of its last output."""
 
     def __init__(self, kind: Cell, problem: Problem) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Reader(nn.Module):
 
 
 def batch(source: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The sign of the first input is asked for after the last; in between there is noise."""
+    """Draw a batch: predict the sign of the first input after the last, with noise in between."""
     x = 0.1 * torch.randn(STEPS, BATCH, 2, generator=source)
     target = torch.randint(2, (BATCH,), generator=source)
     x[0, :, 0] = 2.0 * target - 1
@@ -51,11 +51,11 @@ def batch(source: torch.Generator) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one treatment did to one problem, over all seeds.
+    """The result of one treatment on one problem, over all seeds.
 
     Attributes:
-        log10_ratio: Gradient at the first step over that at the last, after the treatment and
-            before training; median.
+        log10_ratio: log10 of the gradient at the first step over that at the last, after the
+            treatment and before training; median.
         log10_ratio_trained: The same after training.
         loss: Mean of the last 20 losses, median over seeds; infinite where it was not finite.
         worst: The largest of the seeds.
@@ -71,14 +71,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One remedy; None is the control, the problem left as it is.
+    """One remedy; None is the untreated control.
 
     Attributes:
-        remedy: As the command line writes it, or ``nothing``.
-        cell: On which layer; the remedies that need a gate that keeps have an LSTM.
-        claim: What it says it does.
-        measured: What was measured of that, in words.
-        outcomes: By problem.
+        remedy: In the notation of the command line, or ``nothing``.
+        cell: The layer; an LSTM for remedies that need a keeping gate.
+        claim: The remedy's claim.
+        measured: Its measurement, in words.
+        outcomes: Outcomes by problem.
     """
 
     remedy: str
@@ -89,11 +89,11 @@ class TableRow:
 
 
 def remedy_table(seeds: int, tell: Callable[[str, int, int], None]) -> Iterator[TableRow]:
-    """Yield the controls, then every remedy of the house.
+    """Yield the controls, then every built-in remedy.
 
     Args:
-        seeds: Of weights and data, the same for every row.
-        tell: Hears what is at work, the rows done, and all rows.
+        seeds: Seeds of weights and data, the same for every row.
+        tell: Called with the current remedy, the rows done, and their total.
     """
     remedies = [REMEDIES[name].for_short_training() for name in sorted(REMEDIES)]
     rows: list[tuple[Remedy | None, Cell]] = [(None, "RNN"), (None, "LSTM")]
@@ -136,7 +136,7 @@ def _train(
         optimizer = torch.optim.SGD(model.parameters(), RATE, MOMENTUM)
         course.begin(optimizer)
         probe = batch(torch.Generator().manual_seed(1000 + seed))
-        # A first call, so that what acts in it has acted; its penalty is not minimised.
+        # A first call, in which data-dependent remedies act; its penalty is not minimised.
         course.penalty(nn.functional.cross_entropy(model(probe[0]), probe[1]))
         first, losses, began = _ratio(model, probe), [], time.process_time()
         for _ in range(UPDATES):

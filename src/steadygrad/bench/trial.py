@@ -1,4 +1,4 @@
-"""One run of a grid: a task, a cell, remedies and a seed in, figures out."""
+"""One run of a grid: train a cell with remedies on a task, and score it."""
 
 import hashlib
 import json
@@ -27,21 +27,21 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Trial:
-    """Everything that decides the result of one run, and nothing else.
+    """Everything that determines the result of one run, and nothing else.
 
     Args:
         task: Task with its options, as text.
         cell: Cell with its options, as text.
         remedies: Remedies with their options, as text, applied in this order.
-        seed: Fixes weights and training sequences; what is scored on is the same for all seeds.
+        seed: Fixes weights and training sequences; the scored parts are the same for all seeds.
         hidden: Hidden features.
         layers: Recurrent layers.
         batch_size: Sequences in a batch.
         updates: Training steps at most.
         learning_rate: Step size of Adam.
-        clip: Bound on the global norm of the gradient; 0 clips nothing.
-        validate_every: Training steps between two validations; a run ends where it finds the
-            task solved, unless it is one of recorded data, which uses all its updates.
+        clip: Bound on the global norm of the gradient; 0 for none.
+        validate_every: Training steps between two validations; a run ends when a validation finds
+            the task solved, except on recorded data, where it uses all its updates.
     """
 
     task: str
@@ -58,9 +58,10 @@ class Trial:
 
     @property
     def key(self) -> str:
-        """What the trial is known by in a table of results: a hash of all its options.
+        """The key of the trial in a table of results: a hash of all its options.
 
-        Of a cell of your own also the hash of its source: another source is another trial.
+        For a user's own cell it includes a hash of the source, so that a changed source is another
+        trial.
         """
         options = asdict(self)
         source = _user_code.fingerprint(self.cell)
@@ -68,11 +69,11 @@ class Trial:
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
     def check(self) -> None:
-        """Refuse what could not be run.
+        """Refuse a trial that cannot be run.
 
         Raises:
-            InputError: No such task, cell or remedy, an option out of its range, or a remedy
-                that does not suit the cell.
+            InputError: No such task, cell or remedy, an option out of its range, or a remedy that
+                does not suit the cell.
         """
         for name in ("hidden", "layers", "batch_size", "updates", "validate_every"):
             if getattr(self, name) < 1:
@@ -97,19 +98,19 @@ class Trial:
 
 
 def run_trial(trial: Trial) -> Result:
-    """Train and score; whatever goes wrong is a result too.
+    """Train and score; errors are returned as results, too.
 
     Returns:
         ``status`` (``solved``, ``unsolved``, ``diverged`` or ``failed``), ``figures`` of the best
         weights on the test part, ``updates`` done, ``solved_at`` (the update, or None), ``curve``
         (pairs of update and deciding figure on the validation part), ``gradient`` (at the start
-        and at the end: memory horizon in steps, and log10 of what is left of the gradient at the
-        required lag), ``seconds`` by the clock, ``cpu_seconds`` of computing (where others share
-        the machine, less than by the clock), ``parameters``, and ``text`` if it failed.
+        and at the end: memory horizon in steps, and log10 of the gradient left at the required
+        lag), ``seconds`` by the clock, ``cpu_seconds`` of computing (less than by the clock on a
+        shared machine), ``parameters``, and ``text`` if it failed.
     """
     began, computed = time.perf_counter(), time.process_time()
-    # torch's own threads would fight with those of the other runs of a grid, and the number of
-    # threads moves the last bits of a sum.
+    # One thread: more would compete with the other runs of a grid, and their number changes the
+    # rounding of sums.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -180,7 +181,7 @@ def _run(trial: Trial) -> Result:
 
 
 class _Run:
-    """The loop, and what it leaves behind."""
+    """The training loop and its results."""
 
     def __init__(self, trial: Trial, task: Benchmark, model: Model, course: Course) -> None:
         self.trial, self.task, self.model = trial, task, model
@@ -221,12 +222,12 @@ class _Run:
         self.optimizer.step()
 
     def _validate(self) -> bool:
-        """Score the validation part, keep the best weights; whether the task is solved."""
+        """Score the validation part and keep the best weights; whether the task is solved."""
         figures = score(self.task, self.model, "val")
         unit = self.task.deciding
         self.curve.append((self.step, figures[unit]))
         rank = figures[unit] if self.task.better[unit] == "lower" else -figures[unit]
-        if rank < self._rank:  # a NaN is never best
+        if rank < self._rank:  # false for NaN
             self._rank, self.best_at = rank, self.step
             self.best = {n: t.clone() for n, t in self.model.state_dict().items()}
         return self.task.ends_when_solved and self.task.solved(figures)
@@ -240,7 +241,7 @@ def _endless(task: Benchmark, trial: Trial) -> Iterator[Batch]:
 
 
 def score(task: Task, model: Model, split: Split) -> dict[str, float]:
-    """Figures of a model on a part; the state is carried where the task says so."""
+    """Figures of a model on a split; the state is carried over if the batches say so."""
     tallies: list[Tensor] = []
     state: Carried | None = None
     model.eval()
@@ -253,9 +254,9 @@ def score(task: Task, model: Model, split: Split) -> dict[str, float]:
 
 
 def _gradient(task: Benchmark, model: Model) -> Result | None:
-    """How far the gradient reaches back, on one fixed batch; through the layer that keeps least.
+    """How far the gradient reaches back on one fixed batch, through the layer that keeps least.
 
-    Not known of an image, which has two ways back.
+    Unknown for images, in which it flows in two directions.
     """
     if isinstance(model, ImageModel):
         return None

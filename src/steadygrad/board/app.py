@@ -14,6 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from steadygrad.board import snapshot
+from steadygrad.board.cures import Cures, Refused
 from steadygrad.board.sources import Sources
 from steadygrad.report.page import stylesheet
 from steadygrad.report.strokes import STYLES
@@ -24,6 +25,10 @@ FIND_EVERY = 5.0
 """Seconds between two searches for new records."""
 ALIVE_EVERY = 10.0
 """Seconds after which a stream without news says that it is still there."""
+LONGEST = 4096
+"""Bytes of an action."""
+ACTIONS = ("/cure", "/cancel")
+"""Paths that do something; all others only read."""
 
 
 class Hub:
@@ -32,10 +37,13 @@ class Hub:
     Args:
         sources: The records.
         is_ending: Tells that the server is to stop: streams end then.
+        cures: Tries remedies; None if the page only reads.
     """
 
-    def __init__(self, sources: Sources, is_ending: Callable[[], bool]) -> None:
-        self.sources, self._is_ending = sources, is_ending
+    def __init__(
+        self, sources: Sources, is_ending: Callable[[], bool], cures: Cures | None = None
+    ) -> None:
+        self.sources, self._is_ending, self.cures = sources, is_ending, cures
         self._news = asyncio.Condition()
         self._readers = 0
         self._found = -FIND_EVERY
@@ -68,6 +76,7 @@ class Hub:
     async def follow(self) -> AsyncIterator[str]:
         """Server-sent events: everything there is, then whatever changes; the latest alone."""
         seen: dict[str, int] = {}
+        tried = -1
         said = time.monotonic()
         self._readers += 1
         try:
@@ -83,6 +92,9 @@ class Hub:
                     if seen.get(source.name) != source.number:
                         seen[source.name] = source.number
                         yield f"event: source\ndata: {source.payload}\n\n"
+                if self.cures is not None and self.cures.version != tried:
+                    tried = self.cures.version
+                    yield f"event: cures\ndata: {json.dumps(self.cures.plain())}\n\n"
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(EVERY / 2), self._news:
                         await self._news.wait()
@@ -93,9 +105,17 @@ class Hub:
             self._readers -= 1
 
 
-def application(sources: Sources, is_ending: Callable[[], bool]) -> Starlette:
-    """Return the application; it must stand behind a `Guard`."""
-    hub = Hub(sources, is_ending)
+def application(
+    sources: Sources, is_ending: Callable[[], bool], cures: Cures | None = None
+) -> Starlette:
+    """Return the application; it must stand behind a `Guard`.
+
+    Args:
+        sources: The records.
+        is_ending: Tells that the server is to stop.
+        cures: Tries remedies when the page asks for it; None if the page only reads.
+    """
+    hub = Hub(sources, is_ending, cures)
 
     async def page(request: Request) -> Response:
         return Response(_asset("board.html"), media_type="text/html")
@@ -115,6 +135,22 @@ def application(sources: Sources, is_ending: Callable[[], bool]) -> Starlette:
         body = "[" + ",".join(s.payload for s in sources.latest) + "]"
         return Response(body, media_type="application/json")
 
+    async def cure(request: Request) -> Response:
+        name = await _run_named(request)
+        record = None if name is None else sources.path_of(name)
+        if cures is None or name is None or record is None:
+            return Response("no run of that name\n", 404, media_type="text/plain")
+        try:
+            sources.add(await asyncio.to_thread(cures.start, name, record))
+        except Refused as error:
+            return Response(f"{error}\n", error.status, media_type="text/plain")
+        return Response(status_code=202)
+
+    async def cancel(request: Request) -> Response:
+        if cures is not None:
+            cures.cancel()
+        return Response(status_code=202)
+
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         task = asyncio.create_task(hub.run())
@@ -124,13 +160,33 @@ def application(sources: Sources, is_ending: Callable[[], bool]) -> Starlette:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+            if cures is not None:
+                await asyncio.to_thread(cures.close)
             sources.close()
 
     routes: list[tuple[str, Any]] = [
         ("/", page), ("/board.css", style), ("/board.js", script), ("/events", events),
         ("/state", state),
     ]  # fmt: skip
-    return Starlette(routes=[Route(at, answer) for at, answer in routes], lifespan=lifespan)
+    served = [Route(at, answer) for at, answer in routes]
+    if cures is not None:
+        actions = zip(ACTIONS, (cure, cancel), strict=True)
+        served += [Route(at, answer, methods=["POST"]) for at, answer in actions]
+    return Starlette(routes=served, lifespan=lifespan)
+
+
+async def _run_named(request: Request) -> str | None:
+    """The name in an action, ``{"run": name}``; None if it is none, or too long."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > LONGEST:
+            return None
+    try:
+        name = json.loads(body)["run"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return name if isinstance(name, str) else None
 
 
 def _asset(name: str) -> str:

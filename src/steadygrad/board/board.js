@@ -377,8 +377,42 @@
     }
   };
 
+  // The one thing that this page does: everything else only reads.
+  let cures = null;
+  const ask = async (action, content) => {
+    const box = at("answer");
+    box.hidden = true;
+    try {
+      const answer = await fetch(action, { method: "POST", headers: { "content-type": "application/json" },
+        body: JSON.stringify(content) });
+      if (answer.ok) return;
+      box.textContent = (await answer.text()).trim();
+    } catch { box.textContent = "the page's server does not answer"; }
+    box.hidden = false;
+  };
+  const drawCures = () => {
+    const able = order.map((n) => sources.get(n)).filter((s) => s && s.kind === "run" && s.curable);
+    at("s-cures").hidden = cures === null || (able.length === 0 && cures.attempts.length === 0);
+    if (cures === null) return;
+    renew(at("offers"), [able.map((r) => r.name), cures.busy], () => {
+      if (cures.busy) {
+        const stop = el("button", { type: "button", id: "cancel" }, "Cancel");
+        stop.addEventListener("click", () => { stop.disabled = true; ask("cancel", {}); });
+        return [stop];
+      }
+      return able.map((r) => {
+        const go = el("button", { type: "button", "data-run": r.name }, able.length > 1 ? `Try the cure: ${r.name}` : "Try the cure");
+        go.addEventListener("click", () => { go.disabled = true; ask("cure", { run: r.name }).finally(() => { go.disabled = false; }); });
+        return go;
+      });
+    });
+    renew(at("attempts"), cures.attempts, () => cures.attempts.map((a) => el("li", {},
+      el("code", {}, a.remedy), el("b", {}, " " + a.state), a.text && a.text !== a.state ? ": " + a.text : "")));
+  };
+
   const draw = () => {
     isDue = false;
+    drawCures();
     drawRuns();
     const runs = shownRuns();
     drawTexts(runs);
@@ -417,5 +451,6 @@
     sources.set(source.name, source);
     due();
   });
+  stream.addEventListener("cures", (event) => { cures = JSON.parse(event.data); due(true); });
   stream.addEventListener("gone", (event) => { sources.delete(JSON.parse(event.data)); due(); });
 })();

@@ -1,7 +1,7 @@
-"""Who may read the page: this machine alone, with the token, from the page itself."""
+"""Who may use the page: this machine alone, with the token, from the page itself."""
 
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 
 Scope = MutableMapping[str, Any]
@@ -23,22 +23,24 @@ HEADERS = {
 
 
 class Guard:
-    """Refuses whatever is not a read by this page's own user.
+    """Refuses whatever is not a read, or an action, by this page's own user.
 
     - The host that is asked for must be this machine by name or number: a foreign name that
       resolves to 127.0.0.1 (DNS rebinding) is refused.
     - A request that a page from elsewhere makes (Origin, Sec-Fetch-Site) is refused.
     - The first part of the path must be the token, compared in constant time; it is cut off.
-    - Only GET and HEAD are allowed.
+    - Only GET and HEAD are allowed; for the paths of actions, only POST of JSON, and only with an
+      Origin, which every browser sends: a form of another site can send neither.
 
     Args:
         app: What is guarded.
         token: The secret.
         port: On which it is served.
+        actions: Paths below the token that do something.
     """
 
-    def __init__(self, app: App, token: str, port: int) -> None:
-        self._app, self._token = app, token
+    def __init__(self, app: App, token: str, port: int, actions: Collection[str] = ()) -> None:
+        self._app, self._token, self._actions = app, token, frozenset(actions)
         self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,12 +72,18 @@ class Guard:
             return 403, "another site may not read this page"
         if any(site not in ("same-origin", "none") for site in sites):
             return 403, "another site may not read this page"
-        if scope["method"] not in ("GET", "HEAD"):
-            return 405, "this page only reads"
-        given = scope["path"].split("/")[1]
+        given, _, path = scope["path"].removeprefix("/").partition("/")
         if not secrets.compare_digest(given.encode(), self._token.encode()):
             return 403, "the address needs the token that steadygrad has printed"
-        return None
+        if f"/{path}" not in self._actions:
+            is_read = scope["method"] in ("GET", "HEAD")
+            return None if is_read else (405, "this page only reads")
+        if scope["method"] != "POST":
+            return 405, "this is an action: send it with POST"
+        if len(origins) != 1:
+            return 403, "an action needs the Origin that a browser sends"
+        kinds = [kind.partition(";")[0].strip().lower() for kind in headers.get("content-type", [])]
+        return None if kinds == ["application/json"] else (415, "an action takes JSON")
 
 
 async def _refuse(send: Send, status: int, text: str) -> None:

@@ -19,12 +19,15 @@ _PATIENCE = 5.0  # seconds that a stop waits for streams to end
 class Board:
     """A live page of records: draws them while they grow.
 
-    It listens on the loopback interface alone; its address holds a secret token; it only reads.
+    It listens on the loopback interface alone; its address holds a secret token. It only reads,
+    but for one button, "Try the cure", which starts forks of a run in processes of their own.
 
     Args:
         places: Records, or folders that hold some, now or later.
         port: To listen on; 0 takes a free one.
         token: Of an earlier page, so that one that is still open goes on; a new one if not given.
+        cure: The command that begins a fork, see `steadygrad.board.cures.fork_command`; None, and
+            the page only reads.
 
     Attributes:
         url: Address of the page, with the token.
@@ -34,16 +37,22 @@ class Board:
     """
 
     def __init__(
-        self, places: Sequence[str | Path], port: int = 0, *, token: str | None = None
+        self,
+        places: Sequence[str | Path],
+        port: int = 0,
+        *,
+        token: str | None = None,
+        cure: Sequence[str] | None = None,
     ) -> None:
         try:
             import uvicorn
 
-            from steadygrad.board.app import application
+            from steadygrad.board.app import ACTIONS, application
         except ImportError as error:
             raise InputError(
                 f"the live page needs {error.name}; install it with pip install 'steadygrad[live]'"
             ) from None
+        from steadygrad.board.cures import Cures
         from steadygrad.board.guard import Guard
         from steadygrad.board.sources import Sources
 
@@ -51,9 +60,11 @@ class Board:
         port = self._socket.getsockname()[1]
         token = token or secrets.token_urlsafe(24)
         self.url = f"http://{LOOPBACK}:{port}/{token}/"
-        app = application(Sources([Path(p) for p in places]), lambda: self._server.should_exit)
+        cures = None if cure is None else Cures(cure)
+        sources = Sources([Path(p) for p in places])
+        app = application(sources, lambda: self._server.should_exit, cures)
         config = uvicorn.Config(
-            Guard(app, token, port),
+            Guard(app, token, port, () if cures is None else ACTIONS),
             log_level="warning",
             access_log=False,  # it would write the token down
             timeout_graceful_shutdown=1,

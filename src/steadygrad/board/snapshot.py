@@ -52,6 +52,7 @@ def of_run(run: Run, name: str) -> dict[str, Any]:
         "left": _left(told.main),
         "maps": [_map(track) for track in told.tracks[:MAPS]],
         "gates": _gates(run),
+        "curable": any(f.get("remedies") for f in told.findings),
         "findings": [_finding(f) for f in reversed(told.findings[-LAST:])],
         "events": [_event(e) for e in reversed(told.events[-LAST:])],
     }

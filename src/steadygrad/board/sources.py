@@ -55,6 +55,16 @@ class Sources:
         """All that could be read, in the order in which they were found."""
         return [s for s in self._sources.values() if s.number]
 
+    def path_of(self, name: str) -> Path | None:
+        """The record of one run, by what the page calls it; None if there is no such run."""
+        named = (s.path for s in self._sources.values() if s.name == name and s.run is not None)
+        return next(named, None)
+
+    def add(self, place: Path) -> None:
+        """Show what a folder holds, too, unless it is below one that is shown already."""
+        if not any(p == place or (p.is_dir() and place.is_relative_to(p)) for p in self._places):
+            self._places.append(place)
+
     def find(self) -> None:
         """Look for records that are new, and forget those that are gone."""
         there = dict.fromkeys(path for place in self._places for path in _records(place))

@@ -83,9 +83,9 @@ def parse(text: str) -> Cell:
 
 
 def write(cell: Cell) -> str | None:
-    """Write a cell as `parse` reads it; None if that would not lead to an equal cell.
+    """Write a cell as `parse` reads it; None if the text would not give an equal cell.
 
-    That is so for a class inside a function, and for options that are no plain values.
+    That is so for a class defined in a function, and for options that are not plain values.
 
     Example:
         >>> from steadygrad.cells import LEM

@@ -4,12 +4,12 @@ from torch import Tensor
 
 
 def normalise(*values: Tensor, epsilon: float = 1e-5) -> tuple[Tensor, ...]:
-    r"""Shift and scale rows to mean 0 and variance 1, over all ``values`` taken together.
+    r"""Shift and scale rows to mean 0 and variance 1, over all ``values`` jointly.
 
     .. math::
         \hat v = (v - \mu) / \sqrt{\sigma^2 + \epsilon}
 
-    with mean and (biased) variance over the last axis of all of them, as if they were one row.
+    with mean and (biased) variance over the concatenated last axes.
 
     Args:
         *values: Tensors ``(B, H)``.

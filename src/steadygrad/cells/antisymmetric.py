@@ -55,7 +55,7 @@ class Antisymmetric(Cell):
 
     name: ClassVar[str] = "antisymmetric"
     choose_when: ClassVar[str] = (
-        "Long signals that change slowly against the step size; a matrix that cannot explode, "
+        "Long signals that change slowly relative to the step size; a stable matrix "
         "without a matrix exponential."
     )
     gates: ClassVar[tuple[str, ...]] = ("candidate",)
@@ -88,8 +88,8 @@ class GatedAntisymmetric(Cell):
         z_t &= \sigma(V_z x_t + r_t + b_z)  &&\text{update gate}  \\
         h_t &= h_{t-1} + \epsilon \, z_t \odot \tanh(V_h x_t + r_t + b_h)
 
-    The gate lets the dynamics rest: where it is shut the gradient passes unchanged, and the
-    matrix keeps its imaginary eigenvalues in between. (This gate *writes*; a positive bias opens
+    Where the gate is closed, the state does not change and the gradient passes unchanged; the
+    matrix keeps its imaginary eigenvalues. (This gate *writes*; a positive bias opens
     it.)
 
     Args:

@@ -1,4 +1,4 @@
-"""What every recurrent cell promises: one step of a recurrence, and names for its parts."""
+"""The interface of a recurrent cell: one step of a recurrence, and names for its parts."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ State = tuple[Tensor, ...]
 """One tensor ``(B, H)`` per name in `Cell.states`; the first is the hidden state h."""
 
 Terms = Tensor | tuple[Tensor, ...]
-"""One tensor per memory of a linear cell; a tensor alone is that of one memory."""
+"""One tensor per memory of a linear cell; a single tensor if there is one memory."""
 
 V = TypeVar("V")
 
@@ -38,7 +38,7 @@ Gates = Named[Tensor]
 ``x.<name>`` is also the value of each of `Cell.noise`.
 """
 Recur = Named[Callable[[Tensor], Tensor]]
-"""``recur.<gate>(v)`` is ``R v + b_hh`` of that gate: the step waits here for a product."""
+"""``recur.<gate>(v)`` is ``R v + b_hh`` of that gate, computed at each time step."""
 PerUnit = Named[Tensor]
 """``unit.<name>`` is a parameter with one value per hidden unit, broadcast to ``(B, H)``.
 
@@ -48,12 +48,12 @@ PerUnit = Named[Tensor]
 
 @dataclass(frozen=True)
 class Noise:
-    """A mask of zeros and ones, drawn anew in every training pass.
+    """A mask of zeros and ones, drawn anew in each forward pass in training mode.
 
     In evaluation mode it is the constant ``mean``; no gradient passes through it.
 
     Args:
-        mean: Probability of a one, 0 to 1, both legal.
+        mean: Probability of a one, from 0 to 1 inclusive.
         shared: Whether one draw per row and unit holds for the whole sequence, instead of one
             per time step, row and unit.
 
@@ -72,8 +72,8 @@ class Noise:
 class Cell(ABC):
     r"""One step of a recurrence, :math:`s_t = F(x_t, s_{t-1})`, and the names of its parts.
 
-    A cell is a frozen dataclass: its fields are its options. It owns no weights and knows of
-    no time loop. It states
+    A cell is a frozen dataclass: its fields are its options. It owns no weights and no time loop.
+    It declares
 
     - `gates`, the row blocks of ``weight_ih``, in order;
     - `recurrent`, the row blocks of ``weight_hh``, in order (the gates, unless said);
@@ -85,8 +85,8 @@ class Cell(ABC):
     - `reset_`, where its weights start, if not where torch starts them;
     - `recurrent_matrix`, where R has a form of its own;
 
-    and one method, `step`, written as the paper writes it. Its docstring (equations, what
-    becomes of the gradient, options, References) and `choose_when` are the page of cells in the
+    and one method, `step`, written as in the paper. Its docstring (equations, effect on the
+    gradient, options, References) and `choose_when` are the page of cells in the
     documentation.
 
     Example:
@@ -114,14 +114,14 @@ class Cell(ABC):
 
     name: ClassVar[str]
     choose_when: ClassVar[str] = ""
-    """One or two sentences for the page of cells: when this one is the right choice."""
+    """One or two sentences for the page of cells: when to choose this cell."""
     gates: ClassVar[tuple[str, ...]]
     states: ClassVar[tuple[str, ...]] = ("h",)
     keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = None
-    """The gate that holds the memory, and the sign of a bias on it that makes it keep more."""
+    """The gate that holds the memory, and the sign of the bias that makes it keep more."""
     per_unit: ClassVar[Mapping[str, float]] = {}
     can_project: ClassVar[bool] = False
-    """Whether h may be shrunk by ``weight_hr``: only if the step uses h in products alone."""
+    """Whether h may be projected by ``weight_hr``: only if the step uses h in products alone."""
 
     @property
     def recurrent(self) -> tuple[str, ...]:
@@ -132,7 +132,7 @@ class Cell(ABC):
     def noise(self) -> Mapping[str, Noise]:
         """Masks drawn from torch's generator in every training pass, read as ``x.<name>``.
 
-        The way back, recomputation and second derivatives see the draw of the way forward.
+        The backward pass, recomputation and second derivatives reuse the draw of the forward pass.
         """
         return {}
 
@@ -144,7 +144,7 @@ class Cell(ABC):
         return {}
 
     def reset_(self, weights: Mapping[str, Tensor]) -> None:
-        """Move the weights of one direction from torch's start to the cell's own, in place.
+        """Replace torch's initial weights of one direction by the cell's own, in place.
 
         Args:
             weights: By torch's name without its suffix: ``weight_ih``, ``weight_hh``,
@@ -160,28 +160,28 @@ class Cell(ABC):
     def recurrent_matrix(self, stored: Tensor) -> Tensor:
         """The matrix R, ``(G*H, H)``, that the products use, from the trained ``weight_hh``.
 
-        The same tensor, unless a cell is defined by the form of its matrix: orthogonal, skew,
-        block diagonal. The form then holds at every step of training, whatever the optimiser
-        does. Evaluated once a sequence; must be differentiable twice.
+        Overridden by a cell whose matrix has a fixed form: orthogonal, skew, block diagonal. The
+        form then holds throughout training, whatever the optimiser does. Evaluated once per
+        sequence; must be twice differentiable.
         """
         return stored
 
     def linear(self, x: Gates, unit: PerUnit) -> tuple[Terms, Terms] | None:
-        """Decay and drive of a step that is :math:`m_t = a_t m_{t-1} + b_t`, for a cell that is.
+        r"""Decay and drive of a linear cell, whose step is :math:`m_t = a_t m_{t-1} + b_t`.
 
         The memory m is the state; or two states, its real and its imaginary part, where decay and
-        drive are complex. A cell of several memories returns two tuples, one tensor a memory, all
-        real or all complex. Such a cell has no recurrent weights. All its time steps can be
-        computed at once (``backend="parallel"``); `step` must say the same. If h is not itself
-        the (real part of the) first memory, the cell overrides `read`.
+        drive are complex. A cell of several memories returns two tuples, one tensor per memory,
+        all real or all complex. Such a cell has no recurrent weights. All its time steps can be
+        computed at once (``backend="parallel"``); `step` must say the same. If h is not itself the
+        (real part of the) first memory, the cell overrides `read`.
         """
         return None
 
     def read(self, x: Gates, memories: State, unit: PerUnit) -> Tensor:
-        """Compute h from the memories after a step, for a `linear` cell whose h is none of them.
+        """Compute h from the memories after a step, for a `linear` cell whose h is not a memory.
 
-        Such a cell's `states` are h and then those of its memories, and `step` does not look at
-        the h that it is given.
+        Such a cell's `states` are h and then those of its memories; its `step` ignores the h that
+        it is given.
         """
         return memories[0]
 

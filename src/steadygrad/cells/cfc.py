@@ -22,15 +22,15 @@ class CfC(Cell):
         s_t &= \sigma((R_a u_t + b_a)\, \Delta t + R_b u_t + b_b)  &&\text{time gate}  \\
         h_t &= (1 - s_t) \odot g_t + s_t \odot k_t
 
-    Without a backbone the four maps see :math:`x_t` and :math:`h_{t-1}` themselves, as gates do.
+    Without a backbone the four maps see :math:`x_t` and :math:`h_{t-1}` directly, as gates do.
     h is a mean of two tanh, so :math:`|h| < 1`; but all of it passes through the heads: there is
     no path from :math:`h_{t-1}` to :math:`h_t` that skips a product, and the step Jacobian has
     no bound below the norms of the matrices. The gradient vanishes or grows as that of an Elman
     network does, :math:`\|\partial h_t / \partial h_{t-1}\| \le 1.143\, \|R\| (\|R_g\| + \|R_k\| +
     (\Delta t \|R_a\| + \|R_b\|)/2)` with a backbone and :math:`\|R_g\| + \|R_k\| +
-    (\Delta t \|R_a\| + \|R_b\|)/2` without; the time gate turns between two readings of the past
-    and does not keep it. ``mode="no_gate"`` is the paper's ablation :math:`h_t = g_t + s_t \odot
-    k_t`, within :math:`(-2, 2)`.
+    (\Delta t \|R_a\| + \|R_b\|)/2` without; the time gate interpolates between two functions of
+    the past and keeps no memory. ``mode="no_gate"`` is the paper's ablation :math:`h_t = g_t + s_t
+    \odot k_t`, within :math:`(-2, 2)`.
 
     The time between samples is one number for all steps; give irregular times to the network as
     another input. The backbone of the paper has a width of its own (128 in the released code) and
@@ -39,7 +39,7 @@ class CfC(Cell):
     Args:
         mode: ``"default"``; ``"no_gate"`` as above.
         backbone: Whether there is a backbone.
-        dt: :math:`\Delta t`, the time between two samples. The released code takes 1 if not told.
+        dt: :math:`\Delta t`, the time between two samples. The released code defaults to 1.
 
     Shapes:
         ``h (B, H)``. With a backbone ``weight_ih (H, I)`` and ``weight_hh (5H, H)``: that of the
@@ -55,8 +55,8 @@ class CfC(Cell):
 
     name: ClassVar[str] = "cfc"
     choose_when: ClassVar[str] = (
-        "Small models of continuous processes, sampled at one rate and carried to another by dt. "
-        "Not for long lags: it has no memory path."
+        "Small models of continuous processes, trained at one sampling rate and used at another "
+        "(dt). Not for long lags: it has no memory path."
     )
 
     mode: Literal["default", "no_gate"] = "default"

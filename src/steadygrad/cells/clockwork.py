@@ -1,4 +1,4 @@
-"""Modules that tick at their own pace: the slow ones carry the gradient over long times."""
+"""Clockwork RNN: modules with periods of their own; the slow ones carry the gradient far."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,20 +23,20 @@ class Clockwork(Cell):
         \end{cases}
 
     counted from t = 0, so that every module reads the first input. R is block upper triangular:
-    a module hears itself and the slower ones, never a faster one. It stays so in training: the
+    a module sees itself and the slower ones, never a faster one. This holds in training: the
     entries of ``weight_hh`` below the blocks are masked.
 
-    Where a module rests, its value and its gradient are copied: over n steps the gradient of a
-    unit of period T passes only :math:`n / T` products and derivatives of tanh.
+    While a module is inactive, its value and its gradient are copied: over n steps the gradient of
+    a unit of period T passes only :math:`n / T` products and derivatives of tanh.
 
     Args:
-        modules: How many modules g; periods 1, 2, 4, ..., :math:`2^{g-1}`. The units are shared
-            out evenly, the fastest module first (and larger by one where it does not come out
-            even).
+        modules: How many modules g; periods 1, 2, 4, ..., :math:`2^{g-1}`. The units are divided
+            evenly, the fastest module first (and larger by one if they do not
+        divide evenly).
 
     Shapes:
-        As `steadygrad.cells.Elman`, with a second state ``k (B, H)``: how many steps each unit
-        still rests. ``weight_hh (H, H)`` and ``weight_ih`` start from N(0, 0.1²), biases too.
+        As `steadygrad.cells.Elman`, with a second state ``k (B, H)``: for how many more steps each
+        unit is inactive. ``weight_hh (H, H)`` and ``weight_ih`` start from N(0, 0.1²), biases too.
 
     References:
         Koutník, Greff, Gomez and Schmidhuber, *A Clockwork RNN*, 2014, section 3.
@@ -45,7 +45,7 @@ class Clockwork(Cell):
     name: ClassVar[str] = "clockwork"
     choose_when: ClassVar[str] = (
         "Signals with slow and fast parts at known ratios, such as sound or a load curve. The "
-        "pace is fixed: what does not fit it is missed."
+        "periods are fixed: other time scales are missed."
     )
     gates: ClassVar[tuple[str, ...]] = ("candidate",)
     states: ClassVar[tuple[str, ...]] = ("h", "k")

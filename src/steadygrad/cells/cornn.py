@@ -21,7 +21,7 @@ class CoRNN(Cell):
         y_t &= y_{t-1} + \Delta t\, z_t, \qquad h_t = y_t
 
     The step Jacobian is the identity plus :math:`O(\Delta t)`: over :math:`T` steps the gradient
-    stays bounded as long as :math:`\Delta t` is small against :math:`1/T` roughly, and it does
+    stays bounded while :math:`\Delta t` is small against roughly :math:`1/T`, and it does
     not decay exponentially. The states are bounded too, since tanh drives damped oscillators.
 
     This is the released code, explicit in the damping term; the paper also analyses a form that

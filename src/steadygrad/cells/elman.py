@@ -1,4 +1,4 @@
-"""The plain recurrence: the baseline whose gradient is known to vanish or explode."""
+"""The plain (Elman) recurrence: the baseline, whose gradient vanishes or explodes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,8 +29,8 @@ class Elman(Cell):
     :math:`|\phi'| \le \gamma` (tanh, ReLU and identity 1, sigmoid 1/4) the gradient vanishes
     where the largest singular value of :math:`R` is below :math:`1/\gamma`, and can explode only
     above.
-    With the identity the gradient is multiplied by the same matrix at every step: the linear
-    system on which the analysis is done.
+    With the identity the gradient is multiplied by the same matrix at every step, as in the
+    linear analysis.
 
     Args:
         nonlinearity: :math:`\phi`: ``"tanh"``, ``"relu"``, ``"sigmoid"`` or ``"identity"``.

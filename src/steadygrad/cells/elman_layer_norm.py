@@ -1,4 +1,4 @@
-"""The plain recurrence with layer normalisation of what it sums."""
+"""The plain recurrence with layer normalisation of its pre-activation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +18,10 @@ class ElmanLayerNorm(Cell):
         h_t = \phi(\gamma \odot N(W x_t + R h_{t-1} + b) + \beta), \qquad
         N(v) = (v - \bar v) / \sqrt{\operatorname{var} v + 10^{-5}}
 
-    A common scaling of :math:`W` and :math:`R` changes nothing, and the pre-activation can
-    neither saturate by growing nor fade. In the step Jacobian :math:`R` stands divided by the
-    standard deviation of the sum, so a matrix that is too large does not explode the gradient.
+    A common scaling of :math:`W` and :math:`R` changes nothing, and the pre-activation neither
+    saturates nor fades as the weights grow or shrink. In the step Jacobian :math:`R` stands
+    divided by the standard deviation of the sum, so a matrix that is too large does not explode
+    the gradient.
 
     Args:
         nonlinearity: :math:`\phi`: ``"tanh"``, ``"relu"``, ``"sigmoid"`` or ``"identity"``.
@@ -34,8 +35,8 @@ class ElmanLayerNorm(Cell):
 
     name: ClassVar[str] = "elman-layer-norm"
     choose_when: ClassVar[str] = (
-        "A plain recurrence whose scale is out of hand: inputs of changing size, or a gradient "
-        "that explodes. For long memory take a gated cell."
+        "A plain recurrence with scale problems: inputs of changing size, or a gradient that "
+        "explodes. For long memory take a gated cell."
     )
     gates: ClassVar[tuple[str, ...]] = ("candidate",)
     per_unit: ClassVar[Mapping[str, float]] = {"gain": 1.0, "shift": 0.0}

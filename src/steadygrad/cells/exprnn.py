@@ -14,8 +14,8 @@ from steadygrad.cells.mod_relu import mod_relu
 def skew(stored: Tensor) -> Tensor:
     """A skew matrix from the strict lower triangle of ``stored``, in float64.
 
-    Rounding in float32 would leave the matrix made of it 1e-5 from orthogonal; a device without
-    float64 has to live with that.
+    In float32 the resulting matrix would be 1e-5 from orthogonal, as it is on devices without
+    float64.
     """
     if stored.device.type != "mps":
         stored = stored.double()
@@ -24,7 +24,7 @@ def skew(stored: Tensor) -> Tensor:
 
 
 def pair_(stored: Tensor, angle: Callable[[Tensor], Tensor]) -> None:
-    """Fill ``stored`` with 2x2 skew blocks of ``angle(u)``, u from U(0, 1), and zeros."""
+    """Fill ``stored`` with 2x2 skew blocks of ``angle(u)``, u from U(0, 1); zero elsewhere."""
     below = stored.new_zeros(len(stored) - 1)
     below[::2] = angle(torch.rand_like(below[::2]))
     stored.copy_(torch.diag(below, -1))
@@ -49,9 +49,9 @@ class ExpRNN(Cell):
 
     :math:`L` is the strict lower triangle of ``weight_hh``. :math:`R` is a rotation (determinant
     one) whatever the optimiser does to :math:`A`, so the gradient :math:`R^\top \delta` keeps its
-    length at every step and is lost only in units that are silent: it cannot explode, and while
+    length at every step and is lost only in inactive units: it cannot explode, and while
     :math:`b \ge 0` it does not vanish. Any optimiser will do; the paper gives :math:`A` a tenth of
-    the learning rate of the rest. For a layer of another cell, and for a base that moves, see
+    the learning rate of the rest. For a layer of another cell, and for a moving base point, see
     `steadygrad.nn.orthogonal_`.
 
     Args:

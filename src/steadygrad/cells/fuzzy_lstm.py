@@ -1,4 +1,4 @@
-"""LSTM whose gates are answers of a small fuzzy rule base."""
+"""LSTM whose gates are computed by a small fuzzy rule base."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ class FuzzyLSTM(Cell):
     r"""LSTM with Takagi-Sugeno gates.
 
     With the pre-activation :math:`z_k = W_k x_t + R_k h_{t-1} + b_k` of gate k = i, f, o and the
-    mean memory :math:`\bar c_{t-1}` over the units, two rules "z is low" and "z is high" answer
-    each with a line, and the gate is their mean, weighted by how far each rule holds:
+    mean memory :math:`\bar c_{t-1}` over the units, two rules "z is low" and "z is high" each give
+    a linear output, and the gate is their mean, weighted by how far each rule holds:
 
     .. math::
         \mu_{\mathrm{low}, \mathrm{high}} &= \exp(-(z \pm 1)^2 / 2 s^2) \\
@@ -58,7 +58,7 @@ class FuzzyLSTM(Cell):
 
     name: ClassVar[str] = "fuzzy-lstm"
     choose_when: ClassVar[str] = (
-        "Few data, and gates that a person shall read as two rules each. No benefit to the "
+        "Few data, and gates that should be readable as two rules each. No benefit to the "
         "gradient is claimed."
     )
     gates: ClassVar[tuple[str, ...]] = ("input", "forget", "candidate", "output")

@@ -20,8 +20,8 @@ class GRU(Cell):
         h_t &= (1 - z_t) \odot n_t + z_t \odot h_{t-1}  &&\text{hidden state}
 
     Here :math:`z` *keeps*: where the update gate is near one the gradient passes to
-    :math:`h_{t-1}` unchanged, so a positive bias on it opens the way back through time. (Some
-    papers let :math:`z` replace; there the sign of that bias turns.)
+    :math:`h_{t-1}` unchanged, so a positive bias on it keeps the gradient alive through time. (In
+    some papers :math:`z` replaces; there the sign of that bias is reversed.)
 
     Shapes:
         ``x (T, B, I)``; ``h (B, H)``; ``weight_ih (3H, I)``, ``weight_hh (3H, H)`` and biases
@@ -36,7 +36,7 @@ class GRU(Cell):
 
     name: ClassVar[str] = "gru"
     choose_when: ClassVar[str] = (
-        "Short to middling dependencies with fewer weights than an LSTM; the form to take when "
+        "Short to medium dependencies with fewer weights than an LSTM; the form to take when "
         "weights are exchanged with torch or cuDNN."
     )
     gates: ClassVar[tuple[str, ...]] = ("reset", "update", "candidate")

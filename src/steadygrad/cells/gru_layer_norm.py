@@ -30,7 +30,7 @@ class GRULayerNorm(Cell):
 
     A scaling of :math:`W` or :math:`R` changes nothing: the products cannot saturate the gates
     by growing. As in `steadygrad.cells.GRU` the gradient passes to :math:`h_{t-1}` unchanged
-    where :math:`z` is near one, so a positive shift of the update gate opens the way back.
+    where :math:`z` is near one, so a positive shift of the update gate keeps it alive through time.
 
     The layer's ``bias_ih`` and ``bias_hh`` lie inside the normalisation; build the layer with
     ``bias=False`` to have the plain form.
@@ -48,7 +48,7 @@ class GRULayerNorm(Cell):
 
     name: ClassVar[str] = "gru-layer-norm"
     choose_when: ClassVar[str] = (
-        "Where a GRU would do, under large learning rates, in deep stacks or on inputs of "
+        "In place of a GRU with large learning rates, in deep stacks or on inputs of "
         "changing scale."
     )
     gates: ClassVar[tuple[str, ...]] = GATES

@@ -19,7 +19,7 @@ class GRUOriginal(Cell):
         n_t &= \tanh (W_n x_t + R_n (r_t \odot h_{t-1}) + b_n) &&\text{candidate} \\
         h_t &= (1 - z_t) \odot n_t + z_t \odot h_{t-1}  &&\text{hidden state}
 
-    The step waits for two products in turn: :math:`R_n` acts on a value that :math:`R_r` made.
+    A step needs two products in sequence: :math:`R_n` acts on a result of :math:`R_r`.
     The gradient passes unchanged where :math:`z` is near one, as in `steadygrad.cells.GRU`.
 
     Shapes:
@@ -32,7 +32,7 @@ class GRUOriginal(Cell):
 
     name: ClassVar[str] = "gru-original"
     choose_when: ClassVar[str] = (
-        "To repeat a result of the paper. It waits for two products per step and is slower than "
+        "To reproduce a result of the paper. It needs two products in sequence and is slower than "
         "`gru`, at much the same accuracy."
     )
     gates: ClassVar[tuple[str, ...]] = ("reset", "update", "candidate")

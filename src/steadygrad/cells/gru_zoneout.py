@@ -1,4 +1,4 @@
-"""GRU whose units now and then keep their old value."""
+"""GRU with zoneout: in training, units randomly keep their old value."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class GRUZoneout(Cell):
             d_t \sim \text{Bernoulli}(\text{keep})
 
     In training every unit keeps its old value at a step with this probability, drawn anew per
-    row, unit and step; in evaluation mode :math:`d` is its mean. Where a unit is kept its
-    gradient is handed on unchanged.
+    row, unit and step; in evaluation mode :math:`d` is its mean. Where a unit is kept, its
+    gradient passes unchanged.
 
     Args:
         keep: Probability of keeping, 0 to 1.

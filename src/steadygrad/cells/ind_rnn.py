@@ -1,4 +1,4 @@
-"""A recurrence of units that do not see each other: one weight per unit instead of a matrix."""
+"""IndRNN: independent units, each with one recurrent weight instead of a matrix."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ class IndRNN(Cell):
     .. math::
         h_t &= \phi(W x_t + u \odot h_{t-1} + b)
 
-    Units mix only from layer to layer: stack two or more. Per unit the gradient is multiplied by
-    :math:`u\,\phi'` at each step,
+    Units interact only from layer to layer: stack two or more. Per unit the gradient is multiplied
+    by :math:`u\,\phi'` at each step,
 
     .. math::
         \frac{\partial h_{T,n}}{\partial h_{t,n}} = u_n^{T-t} \prod_{k=t+1}^{T} \phi'_{k,n},
 
-    so it is in the open what has to hold: it does not explode over T steps if
-    :math:`|u| \le \gamma^{1/T}` for a gain :math:`\gamma` that is bearable (2, or 10), and does
-    not vanish on a ReLU unit that is open if :math:`|u|` is near one.
+    so the conditions are explicit: it does not explode over T steps if
+    :math:`|u| \le \gamma^{1/T}` for an acceptable gain :math:`\gamma` (2, or 10), and does not
+    vanish on an active ReLU unit if :math:`|u|` is near one.
 
     Args:
         nonlinearity: :math:`\phi`: ``"relu"`` or ``"tanh"``.
@@ -34,9 +34,8 @@ class IndRNN(Cell):
             authors clip :math:`u` after each update; a clipped value would need a hook there.)
 
     Shapes:
-        ``x (T, B, I)``; ``h (B, H)``; ``weight_ih (H, I)``; no ``weight_hh``; ``u (H,)``,
-        drawn from
-        U(0, 1), or U(0, bound) if that is less.
+        ``x (T, B, I)``; ``h (B, H)``; ``weight_ih (H, I)``; no ``weight_hh``; ``u (H,)``, drawn
+        from U(0, 1), or from U(0, bound) if the bound is below 1.
 
     References:
         Li, Li, Cook, Zhu and Gao, *Independently Recurrent Neural Network (IndRNN): Building A
@@ -45,8 +44,8 @@ class IndRNN(Cell):
 
     name: ClassVar[str] = "ind-rnn"
     choose_when: ClassVar[str] = (
-        "Very long sequences and deep stacks: cheap per step, and the gradient's fate can be read "
-        "off one number per unit. Use two layers or more."
+        "Very long sequences and deep stacks: cheap per step, and the decay of the gradient can "
+        "be read off one number per unit. Use two layers or more."
     )
     gates: ClassVar[tuple[str, ...]] = ("candidate",)
     per_unit: ClassVar[Mapping[str, float]] = {"u": 1.0}
@@ -63,7 +62,7 @@ class IndRNN(Cell):
     def reset_(self, weights: Mapping[str, Tensor]) -> None:
         top = min(1.0, self.bound or 1.0)
         u = weights["u"].uniform_(0, top)
-        if self.bound:  # what the step makes of it is what was drawn
+        if self.bound:  # inverted, so that bound * tanh(u / bound) is the drawn value
             u.div_(self.bound).clamp_(max=0.999).atanh_().mul_(self.bound)
 
     @property

@@ -1,4 +1,4 @@
-"""The plain ReLU recurrence, started as a memory."""
+"""IRNN: the plain ReLU recurrence, its matrix initialised to the identity."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,11 +19,10 @@ class IRNN(Cell):
         h_t &= \max(0, W x_t + b_{ih} + R h_{t-1} + b_{hh}), \qquad
             R = \alpha I, \; W_{jk} \sim N(0, 0.001^2), \; b = 0 \text{ at the start}
 
-    At the start an open unit keeps its value and adds what it sees; the step Jacobian is
-    :math:`\alpha I` on open units, so the gradient is handed back unchanged
-    (:math:`\alpha = 1`), or dies slowly. Nothing holds :math:`R` there: training may drive its
-    largest singular value above one, and then states and gradient explode. Take a small learning
-    rate and clip.
+    At the start an active unit keeps its value and adds its input; the step Jacobian is
+    :math:`\alpha I` on active units, so the gradient passes unchanged (:math:`\alpha = 1`) or
+    decays slowly. Nothing keeps :math:`R` there: training may drive its largest singular value
+    above one, and then states and gradient explode. Use a small learning rate and clip.
 
     Args:
         scale: :math:`\alpha`; below one for tasks without long lags (the paper took 0.01 for

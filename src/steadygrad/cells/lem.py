@@ -26,8 +26,8 @@ class LEM(Cell):
 
     A multiscale differential equation in an implicit-explicit step. With :math:`\Delta t \le 1`
     both states are convex mixtures and stay within :math:`[-1, 1]`; the gradient passes with the
-    factor :math:`1 - \Delta_t` along each, so small time steps keep it alive. The step waits for
-    two products in turn, the second of the new :math:`z_t`.
+    factor :math:`1 - \Delta_t` along each, so small time steps keep it alive. A step needs two
+    products in sequence, the second of the new :math:`z_t`.
 
     Args:
         dt: The longest time step :math:`\Delta t`, above 0 and at most 1.
@@ -45,7 +45,7 @@ class LEM(Cell):
     name: ClassVar[str] = "lem"
     choose_when: ClassVar[str] = (
         "Sequences that mix fast and slow, such as physical systems and noisy sensors; "
-        "expressive, at the cost of two products in turn per step."
+        "expressive, at the cost of two products in sequence per step."
     )
     gates: ClassVar[tuple[str, ...]] = ("inner_rate", "rate", "inner", "candidate")
     states: ClassVar[tuple[str, ...]] = ("h", "inner")

@@ -1,4 +1,4 @@
-"""A recurrence whose transition is linear: the nonlinearity touches the input alone."""
+"""A recurrence with a linear transition: the nonlinearity is applied to the input alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ class LinearTransition(Cell):
         h_t = \phi(W x_t + b_{ih}) + R h_{t-1} + b_{hh}
 
     The step Jacobian is :math:`R` itself, whatever the input: the gradient over :math:`k` steps
-    is :math:`(R^\top)^k \delta`, and with an orthogonal :math:`R` it keeps its length for ever.
+    is :math:`(R^\top)^k \delta`, and with an orthogonal :math:`R` it keeps its length.
     :math:`R` *starts* orthogonal, or as the identity, and then learns freely; to keep it
-    orthogonal use `steadygrad.nn.orthogonal_` (the paper has a soft penalty). Orthogonal solves
-    copying and not adding, the identity adding and not copying: that is the paper's point.
+    orthogonal use `steadygrad.nn.orthogonal_` (the paper has a soft penalty). The paper's finding:
+    orthogonal solves copying but not adding, the identity adding but not copying.
 
     Args:
         start: ``"orthogonal"`` (LT-ORNN) or ``"identity"`` (LT-IRNN).
@@ -57,7 +57,7 @@ class LinearTransition(Cell):
         fill = nn.init.orthogonal_ if self.start == "orthogonal" else nn.init.eye_
         fill(weights["weight_hh"])
         if "bias_hh" in weights:
-            # A constant would be added up over time without end.
+            # A constant bias would be summed over time without bound.
             nn.init.zeros_(weights["bias_hh"])
 
     def step(self, x: Gates, recur: Recur, state: State, unit: PerUnit) -> State:

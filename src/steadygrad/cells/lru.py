@@ -1,4 +1,4 @@
-"""Linear recurrent unit: complex numbers on a ring inside the unit circle."""
+"""Linear recurrent unit: complex eigenvalues on a ring inside the unit circle."""
 
 import math
 from collections.abc import Mapping
@@ -42,10 +42,10 @@ class LRU(Cell):
     :math:`|\lambda| = \exp(-e^{\nu}) < 1` whatever the optimiser does, so neither the state nor
     the gradient can explode; over :math:`k` steps a unit's gradient shrinks as
     :math:`|\lambda|^k`, and the ring :math:`|\lambda| \in [r_{\min}, r_{\max}]` of the start
-    decides how long it lives. There is no nonlinearity in time: put one between layers. All time
+    decides how long it survives. There is no nonlinearity in time: put one between layers. All time
     steps can be computed in parallel (``backend="parallel"``).
 
-    This cell puts out the real part alone. The paper's layer, with its maps C and D, is
+    This cell outputs the real part alone. The paper's layer, with its maps C and D, is
     `steadygrad.nn.LRU`.
 
     Args:

@@ -1,4 +1,4 @@
-"""Long short-term memory: a memory that is changed by addition, guarded by gates."""
+"""Long short-term memory: a memory updated by addition and controlled by gates."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
@@ -22,10 +22,10 @@ class LSTM(Cell):
         h_t &= o_t \odot \tanh c_t                  &&\text{hidden state}
 
     With the gates held fixed :math:`\partial c_t / \partial c_s = \prod_{r=s+1}^{t} f_r`: along
-    the cell state the gradient lives as long as the forget gate stays near one. At torch's
-    default initialisation :math:`f \approx 1/2`: the path along c alone loses
-    :math:`\log_{10} 2 = 0.30` decades per step. Measured over all paths, those through h
-    included, the gradient of 64 units loses 0.20: 1e-40 is left after 199 steps.
+    the cell state the gradient survives as long as the forget gate stays near one. At torch's
+    default initialisation :math:`f \approx 1/2`: the path along c alone loses :math:`\log_{10} 2 =
+    0.30` decades per step. Measured over all paths, including those through h, the gradient of 64
+    units loses 0.20: 1e-40 remains after 199 steps.
 
     Shapes:
         ``x (T, B, I)``; ``h, c (B, H)``; ``weight_ih (4H, I)``, ``weight_hh (4H, H)`` and biases

@@ -1,4 +1,4 @@
-"""The first LSTM: a memory without a forget gate, whose error flows back for ever."""
+"""The LSTM of 1997: a memory without a forget gate and with constant error flow."""
 
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -21,12 +21,12 @@ class LSTM1997(Cell):
         h_t &= o_t \odot (2\,\sigma(c_t) - 1)            &&\text{hidden state}
 
     Along the memory the gradient is multiplied by exactly one per step. With ``truncated`` (the
-    paper's learning rule) that is the only way back in time: what reaches a gate or a block
-    input is not passed on to :math:`h_{t-1}`, so that
-    :math:`\partial c_t / \partial c_s = I` for any weights and any distance, and the gradient can
-    neither vanish nor explode. Without it the gradient is the exact one of these equations; it
-    then has a second way back, through the gates, and can explode. Nothing is ever forgotten:
-    over a long stream the memory drifts away, which is why the forget gate came.
+    paper's learning rule) that is the only path back in time: what reaches a gate or a block input
+    is not passed on to :math:`h_{t-1}`, so that :math:`\partial c_t / \partial c_s = I` for any
+    weights and any distance, and the gradient can neither vanish nor explode. Without it the
+    gradient is the exact one of these equations; it then has a second path, through the gates, and
+    can explode. Nothing is ever forgotten: over a long stream the memory drifts away, the reason
+    for the later forget gate.
 
     Of the paper's network these parts are in: the functions g and h, the gates, the carousel,
     the truncation. Left out: gates that see gates (its fully connected hidden layer feeds
@@ -49,7 +49,7 @@ class LSTM1997(Cell):
     name: ClassVar[str] = "lstm-1997"
     choose_when: ClassVar[str] = (
         "To study the constant error carousel, or to count events in sequences of bounded length. "
-        "For long streams take `lstm`: this one cannot forget."
+        "For long streams choose `lstm`: this one cannot forget."
     )
     gates: ClassVar[tuple[str, ...]] = ("input", "candidate", "output")
     states: ClassVar[tuple[str, ...]] = ("h", "c")

@@ -19,10 +19,9 @@ class ChronoLSTM(Cell):
         b_f = \log u, \qquad b_i = -b_f, \qquad u \sim U(1, \text{lag} - 1)
 
     and all other biases zero. At zero input and state :math:`f = u/(1+u)` and :math:`i = 1 - f`:
-    a unit is a leaky integrator with a time constant of :math:`1 + u` steps, and the units share
-    out the lags up to ``lag`` among them, so that some gradient comes back from each. Only the
-    start differs from an LSTM; ``lag`` need not be exact. torch's two biases count once: the other
-    one starts at zero.
+    a unit is a leaky integrator with a time constant of :math:`1 + u` steps, and the units cover
+    the lags up to ``lag``, so that some gradient arrives from each. Only the start differs from an
+    LSTM; ``lag`` need not be exact. Of torch's two biases, ``bias_hh`` starts at zero.
 
     Args:
         lag: The longest memory that is needed, in steps; above 2. The paper takes the length of

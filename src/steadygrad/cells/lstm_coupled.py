@@ -1,4 +1,4 @@
-"""LSTM with one gate for remembering and writing."""
+"""LSTM with a coupled input and forget gate (CIFG)."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
@@ -11,7 +11,7 @@ from steadygrad.cells.base import Cell, Gates, PerUnit, Recur, State
 @final
 @dataclass(frozen=True)
 class LSTMCoupled(Cell):
-    r"""LSTM with coupled input and forget gate (CIFG), without peepholes.
+    r"""LSTM with a coupled input and forget gate (CIFG), without peepholes.
 
     .. math::
         i_t &= \sigma(W_i x_t + R_i h_{t-1} + b_i)  &&\text{input gate}  \\
@@ -20,11 +20,11 @@ class LSTMCoupled(Cell):
         c_t &= (1 - i_t) \odot c_{t-1} + i_t \odot g_t    &&\text{cell state}  \\
         h_t &= o_t \odot \tanh c_t                  &&\text{hidden state}
 
-    What is written displaces what was kept, so the memory is an average of candidates:
+    New content replaces old in proportion, so the memory is an average of candidates:
     :math:`|c_t| \le 1` if it starts there. With the gates held fixed
     :math:`\partial c_t / \partial c_s = \prod_{r=s+1}^{t} (1 - i_r)`: the gradient along the
-    memory lives as long as the *input* gate stays near zero, so it is a negative bias on the
-    input gate that opens the way back.
+    memory survives as long as the *input* gate stays near zero, so a negative bias on the input
+    gate keeps it alive.
 
     Shapes:
         ``x (T, B, I)``; ``h, c (B, H)``; ``weight_ih (3H, I)``, ``weight_hh (3H, H)`` and biases
@@ -37,8 +37,8 @@ class LSTMCoupled(Cell):
 
     name: ClassVar[str] = "lstm-coupled"
     choose_when: ClassVar[str] = (
-        "In place of `lstm` where weights count: three quarters of them at, by Greff et al., the "
-        "same accuracy, and a memory that stays within bounds."
+        "In place of `lstm` to save a quarter of the weights at the same accuracy (Greff et al.), "
+        "with a bounded memory."
     )
     gates: ClassVar[tuple[str, ...]] = ("input", "candidate", "output")
     keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = ("input", -1)

@@ -23,9 +23,9 @@ class LSTMDropout(Cell):
 
     with a mask :math:`m \sim \text{Bernoulli}(1 - p) / (1 - p)` in training, one in evaluation:
 
-    - ``place="candidate"``: :math:`\hat g_t = m \odot g_t, \; \hat h = h`. What is written is
-      dropped, never what is kept: along the memory the gradient is multiplied by :math:`f_t` and
-      by nothing else, and no information is lost over time (Semeniuta et al.).
+    - ``place="candidate"``: :math:`\hat g_t = m \odot g_t, \; \hat h = h`. New content is dropped,
+    never the memory: along the memory the gradient is multiplied by
+      :math:`f_t` alone, and no information is lost over time (Semeniuta et al.).
     - ``place="hidden"``: :math:`\hat h_{t-1} = m \odot h_{t-1}, \; \hat g = g`. With one mask for
       the whole sequence it is the variational dropout of Gal and Ghahramani, the mask tied over
       the gates.

@@ -1,4 +1,4 @@
-"""The LSTM with peepholes and its eight variants, each one change away."""
+"""The LSTM with peepholes and its eight variants, each differing in one part."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class LSTMGreff(Cell):
     with :math:`g = k = \tanh`, and one change at a time:
 
     - ``NIG``: no input gate, :math:`i = 1`; ``NFG``: no forget gate, :math:`f = 1`;
-      ``NOG``: no output gate, :math:`o = 1`. Their weights are not there, either.
+      ``NOG``: no output gate, :math:`o = 1`. Their weights are absent, too.
     - ``NIAF``: no input activation, :math:`g(a) = a`; ``NOAF``: no output activation,
       :math:`k(c) = c`.
     - ``NP``: no peepholes: `steadygrad.cells.LSTM`.
@@ -37,9 +37,9 @@ class LSTMGreff(Cell):
     - ``FGR``: full gate recurrence: every gate is also given :math:`i_{t-1}, f_{t-1}, o_{t-1}`,
       each through a full matrix: nine more of them, and three more states.
 
-    Along the memory the gradient is multiplied by :math:`f_t` (and what passes the peepholes): by
-    one in NFG, which therefore cannot forget, and by :math:`1 - i_t` in CIFG. NIAF and NOAF leave
-    away a tanh that bounds the state; their gradient can grow with the memory.
+    Along the memory the gradient is multiplied by :math:`f_t` (plus the peephole terms): by
+    one in NFG, which therefore cannot forget, and by :math:`1 - i_t` in CIFG. NIAF and NOAF omit a
+    tanh that bounds the state; their gradient can grow with the memory.
 
     Args:
         variant: Which one.

@@ -24,12 +24,12 @@ class LSTMLayerNorm(Cell):
         h_t &= \sigma(a_o) \odot \tanh(\gamma^c \odot N(c_t) + \beta^c)  &&\text{hidden state}
 
     with :math:`N(v) = (v - \bar v) / \sqrt{\operatorname{var} v + 10^{-5}}` over the units of one
-    gate and one term, as Hou et al. have it. With ``joint`` the four gates of a term are
-    normalised together, as Ba et al. wrote it: a gate may then be large where another is small.
+    gate and one term (Hou et al.). With ``joint`` the four gates of a term are normalised together
+    (Ba et al.): a gate may then be large where another is small.
 
     A scaling of :math:`W` or :math:`R` changes nothing, so the products cannot saturate the gates
     by growing; in the step Jacobian :math:`R_k` stands divided by the standard deviation of
-    :math:`R_k h_{t-1}`. Along the memory the gradient lives as in the LSTM:
+    :math:`R_k h_{t-1}`. Along the memory the gradient behaves as in the LSTM:
     :math:`\partial c_t / \partial c_{t-1} = \operatorname{diag}(f_t)`.
 
     The papers' bias is :math:`\beta`, outside the normalisation. The layer's ``bias_ih`` and
@@ -37,7 +37,7 @@ class LSTMLayerNorm(Cell):
 
     Args:
         joint: Normalise the four gates of a term together (Ba et al.).
-        memory: Normalise the memory on its way out (Ba et al.; Hou et al. do not).
+        memory: Normalise the memory before the output gate (Ba et al.; Hou et al. do not).
 
     Shapes:
         As `steadygrad.cells.LSTM`; gains and shifts ``(H,)`` per gate. Gains start at one.
@@ -50,7 +50,7 @@ class LSTMLayerNorm(Cell):
     name: ClassVar[str] = "lstm-layer-norm"
     choose_when: ClassVar[str] = (
         "Deep stacks, large learning rates, quantised weights, or inputs of changing scale: the "
-        "gates keep their working point. Costs a few reductions per step."
+        "gates keep their operating point. Costs a few reductions per step."
     )
     gates: ClassVar[tuple[str, ...]] = GATES
     keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = ("forget", 1)

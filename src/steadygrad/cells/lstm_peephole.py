@@ -1,4 +1,4 @@
-"""LSTM whose gates look at the memory they guard."""
+"""LSTM with peepholes: each gate also sees its own memory cell."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from steadygrad.cells.base import Cell, Gates, PerUnit, Recur, State
 @final
 @dataclass(frozen=True)
 class LSTMPeephole(Cell):
-    r"""LSTM with peepholes, as Graves wrote it down.
+    r"""LSTM with peepholes, in the form of Graves.
 
     .. math::
         i_t &= \sigma(W_i x_t + R_i h_{t-1} + p_i \odot c_{t-1} + b_i)  &&\text{input gate}  \\
@@ -22,12 +22,12 @@ class LSTMPeephole(Cell):
         o_t &= \sigma(W_o x_t + R_o h_{t-1} + p_o \odot c_t + b_o)  &&\text{output gate} \\
         h_t &= o_t \odot \tanh c_t                  &&\text{hidden state}
 
-    Input and forget gate look at the old memory, the output gate at the new one. The gradient
+    Input and forget gate see the old memory, the output gate the new one. The gradient
     along the memory gains a term through each peephole:
     :math:`\partial c_t / \partial c_{t-1} = \operatorname{diag}(f_t + c_{t-1} \odot f_t' \odot
     p_f + g_t \odot i_t' \odot p_i)` with the gates' derivatives marked by a prime. Gers et al.
-    pass no gradient through the peepholes; it is then :math:`\operatorname{diag}(f_t)`, as in
-    the LSTM without.
+    pass no gradient through the peepholes; it is then :math:`\operatorname{diag}(f_t)`, as in the
+    LSTM without peepholes.
 
     Args:
         peephole_gradient: Whether the gradient passes through the peepholes to the memory. The
@@ -45,8 +45,7 @@ class LSTMPeephole(Cell):
 
     name: ClassVar[str] = "lstm-peephole"
     choose_when: ClassVar[str] = (
-        "Where the network has to measure exact time intervals or counts. Elsewhere peepholes "
-        "cost weights and change little."
+        "For exact time intervals or counts. Elsewhere peepholes cost weights and change little."
     )
     gates: ClassVar[tuple[str, ...]] = ("input", "forget", "candidate", "output")
     keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = ("forget", 1)

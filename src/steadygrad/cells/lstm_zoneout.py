@@ -1,4 +1,4 @@
-"""LSTM whose units now and then keep their old value: noise that does not cut the gradient."""
+"""LSTM with zoneout: in training, units randomly keep their old value and gradient."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ class LSTMZoneout(Cell):
 
     In training every unit keeps its old value at a step with probability :math:`z`, drawn anew
     per row, unit and step; in evaluation mode :math:`d` is its mean :math:`z`. Unlike dropout it
-    opens a way for the gradient: where a unit is kept its gradient is handed on unchanged, on
-    average a share :math:`z` of it.
+    adds a path for the gradient: where a unit is kept, its gradient passes unchanged, on average a
+    share :math:`z` of it.
 
     Args:
         keep_c: :math:`z_c`, 0 to 1. The paper: 0.5 on characters of the Penn Treebank, 0.15 on

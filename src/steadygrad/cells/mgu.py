@@ -1,4 +1,4 @@
-"""The gated unit with the fewest gates: one."""
+"""Minimal gated unit: a recurrence with a single gate."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
@@ -19,9 +19,9 @@ class MGU(Cell):
         h_t &= (1 - f_t) \odot h_{t-1} + f_t \odot g_t  &&\text{hidden state}
 
     Despite its name the gate *replaces*: near zero the state is kept and the gradient passes to
-    :math:`h_{t-1}` unchanged, so a negative bias on it opens the way back through time. The same
-    gate near zero hides the old state from the candidate: a unit that keeps cannot at once build
-    on what it keeps.
+    :math:`h_{t-1}` unchanged, so a negative bias on it keeps the gradient alive through time. The
+    same gate near zero hides the old state from the candidate: a unit that keeps its state cannot
+    use it at the same step.
 
     Shapes:
         ``x (T, B, I)``; ``h (B, H)``; ``weight_ih (2H, I)``, ``weight_hh (2H, H)`` and biases

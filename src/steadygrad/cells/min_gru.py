@@ -25,14 +25,14 @@ class MinGRU(Cell):
         \qquad g(u) = \begin{cases} u + \tfrac12 & u \ge 0 \\ \sigma(u) & u < 0 \end{cases}
 
     The step Jacobian is diagonal with entries :math:`z_t` between 0 and 1: the gradient cannot
-    explode, and lives as long as :math:`z` stays near one. :math:`h` stays in the convex hull of
-    its start and of the candidates. Here :math:`z` *keeps*, as in `steadygrad.cells.GRU`; the
-    paper's replaces: its :math:`W_z` and :math:`b_z` are these with the sign turned. Being linear
-    in h, all time steps can be computed in parallel (``backend="parallel"``).
+    explode, and survives as long as :math:`z` stays near one. :math:`h` stays in the convex hull
+    of its start and of the candidates. Here :math:`z` *keeps*, as in `steadygrad.cells.GRU`; the
+    paper's replaces: its :math:`W_z` and :math:`b_z` are these with the sign reversed. Being
+    linear in h, all time steps can be computed in parallel (``backend="parallel"``).
 
     Shapes:
         ``h (B, H)``; ``weight_ih (2H, I)`` in the order of `gates`; no ``weight_hh``. A carried
-        state may be of either sign: nothing is taken to logarithms.
+        state may have either sign: no logarithm is taken.
 
     References:
         Feng, Tung, Ahmed, Bengio and Hajimirsadeghi, *Were RNNs All We Needed?*, 2024, section

@@ -19,7 +19,7 @@ class MinLSTM(Cell):
         h_t &= \frac{f_t}{f_t + i_t} \odot h_{t-1} + \frac{i_t}{f_t + i_t} \odot g(W_h x_t + b_h)
 
     with :math:`g` of `steadygrad.cells.MinGRU`. The step Jacobian is diagonal, its entries
-    between 0 and 1: the gradient cannot explode, and lives as long as :math:`f` stays large
+    between 0 and 1: the gradient cannot explode, and survives as long as :math:`f` stays large
     against :math:`i`. All time steps can be computed in parallel (``backend="parallel"``).
 
     Shapes:
@@ -31,7 +31,7 @@ class MinLSTM(Cell):
     """
 
     name: ClassVar[str] = "minlstm"
-    choose_when: ClassVar[str] = "As mingru, where forgetting and writing are to be learnt apart."
+    choose_when: ClassVar[str] = "As mingru, with forgetting and writing learnt separately."
     gates: ClassVar[tuple[str, ...]] = ("input", "forget", "candidate")
 
     @property

@@ -1,4 +1,4 @@
-"""The plain recurrence with modReLU: a nonlinearity that keeps the sign and moves the size."""
+"""The plain recurrence with modReLU, which keeps the sign and shifts the absolute value."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ def mod_relu(z: Tensor, bias: Tensor) -> Tensor:
 @final
 @dataclass(frozen=True)
 class ModReLU(Cell):
-    r"""Elman recurrence with modReLU, its matrix free.
+    r"""Elman recurrence with modReLU and an unconstrained matrix.
 
     .. math::
         z_t &= W x_t + b_{ih} + R h_{t-1} + b_{hh}  \\
@@ -39,7 +39,7 @@ class ModReLU(Cell):
     name: ClassVar[str] = "modrelu"
     choose_when: ClassVar[str] = (
         "With a matrix of your own that is kept orthogonal (see `steadygrad.nn.orthogonal_`); "
-        "`exprnn` and `scornn` bring theirs."
+        "`exprnn` and `scornn` have one built in."
     )
     gates: ClassVar[tuple[str, ...]] = ("candidate",)
     per_unit: ClassVar[Mapping[str, float]] = {"mod_bias": 0.0}

@@ -1,4 +1,4 @@
-"""The first of three cells that an evolutionary search found: the update gate sees only x."""
+"""MUT1, from an architecture search: the update gate sees only x."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
@@ -20,7 +20,7 @@ class MUT1(Cell):
         h_t &= z_t \odot n_t + (1 - z_t) \odot h_{t-1}  &&\text{hidden state}
 
     Here :math:`z` *replaces*: where it is near zero the gradient passes to :math:`h_{t-1}`
-    unchanged. As the gate does not see the state, the gradient has no way through it.
+    unchanged. The gate does not see the state, so no gradient passes through it.
 
     The paper adds :math:`\tanh(x_t)` itself, its input being as wide as the state. Here the
     input is projected first, :math:`W_n x_t` (with ``bias_ih`` inside the tanh); with
@@ -37,8 +37,8 @@ class MUT1(Cell):
 
     name: ClassVar[str] = "mut1"
     choose_when: ClassVar[str] = (
-        "The best of the searched cells on arithmetic and XML, ahead of the GRU there; worth a "
-        "trial where a GRU falls short."
+        "The best of the searched cells on arithmetic and XML, ahead of the GRU there; try it "
+        "where a GRU falls short."
     )
     gates: ClassVar[tuple[str, ...]] = ("reset", "update", "candidate")
     keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = ("update", -1)

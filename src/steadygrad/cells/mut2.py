@@ -1,4 +1,4 @@
-"""The second of three cells that an evolutionary search found: the reset gate sees x itself."""
+"""MUT2, from an architecture search: the reset gate sees x itself."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
@@ -23,8 +23,8 @@ class MUT2(Cell):
     unchanged.
 
     The paper's reset gate adds :math:`x_t` itself, its input being as wide as the state. Here
-    the input is projected, :math:`W_r x_t`; with :math:`W_r = I` it is the paper's form. So
-    generalised, MUT2 is the original GRU with the update gate's sign turned:
+    the input is projected, :math:`W_r x_t`; with :math:`W_r = I` it is the paper's form. In this
+    general form, MUT2 is the original GRU with the sign of the update gate reversed:
     :math:`z_\text{here} = 1 - z_\text{GRU}`.
 
     Shapes:
@@ -37,8 +37,8 @@ class MUT2(Cell):
 
     name: ClassVar[str] = "mut2"
     choose_when: ClassVar[str] = (
-        "To repeat a result of the paper; with a projected input it can express just what "
-        "`gru-original` can."
+        "To reproduce a result of the paper; with a projected input it is equivalent to "
+        "`gru-original`."
     )
     gates: ClassVar[tuple[str, ...]] = ("reset", "update", "candidate")
     keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = ("update", -1)

@@ -1,4 +1,4 @@
-"""The third of three cells that an evolutionary search found: the update gate sees tanh(h)."""
+"""MUT3, from an architecture search: the update gate sees tanh(h)."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
@@ -20,7 +20,7 @@ class MUT3(Cell):
         h_t &= z_t \odot n_t + (1 - z_t) \odot h_{t-1}  &&\text{hidden state}
 
     Here :math:`z` *replaces*: where it is near zero the gradient passes to :math:`h_{t-1}`
-    unchanged. Through the update gate it is weakened once more, by
+    unchanged. Through the update gate it is attenuated further, by
     :math:`1 - \tanh^2 h_{t-1}`.
 
     Shapes:
@@ -33,8 +33,8 @@ class MUT3(Cell):
 
     name: ClassVar[str] = "mut3"
     choose_when: ClassVar[str] = (
-        "Close to the GRU in all of the paper's tasks and a little ahead on XML; three products "
-        "of three arguments make it slower."
+        "Close to the GRU in all of the paper's tasks and a little ahead on XML; its three "
+        "products with different arguments make it slower."
     )
     gates: ClassVar[tuple[str, ...]] = ("reset", "update", "candidate")
     keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = ("update", -1)

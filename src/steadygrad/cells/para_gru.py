@@ -20,8 +20,8 @@ class ParaGRU(Cell):
         n_t &= \tanh(a_n \odot (r_t \odot h_{t-1}) + W_n x_t + b_n)  &&\text{candidate}  \\
         h_t &= (1 - z_t) \odot h_{t-1} + z_t \odot n_t
 
-    No unit sees another in time, so the step Jacobian is diagonal: the gradient of every unit has
-    a factor of its own,
+    Units do not interact in time, so the step Jacobian is diagonal: each unit's gradient has a
+    factor of its own,
 
     .. math::
         \frac{\partial h_t}{\partial h_{t-1}} = 1 - z_t + (n_t - h_{t-1})\, z_t (1 - z_t)\, a_z
@@ -29,9 +29,9 @@ class ParaGRU(Cell):
 
     of absolute value at most :math:`1 + |a_z|/2 + |a_n| (1 + |a_r|/4)` from a start within
     :math:`[-1, 1]`, where h then stays. At :math:`a = 0` it is :math:`1 - z_t`, in (0, 1): no
-    growth. Unlike minGRU the gates see the state; the step is not linear in it. Units meet only
-    through the layers above: stack several. The paper trains it in parallel over time by Newton's
-    method, here it is a loop; values and gradients are those that Newton converges to.
+    growth. Unlike minGRU the gates see the state; the step is not linear in it. Units interact
+    only through the layers above: stack several. The paper trains it in parallel over time by
+    Newton's method, here it is a loop; values and gradients are those that Newton converges to.
 
     Shapes:
         ``h (B, H)``; ``weight_ih (3H, I)`` in the order of `gates`, Kaiming uniform (a =
@@ -74,7 +74,7 @@ class ParaGRU(Cell):
 
 
 def start_diagonal_(weights: Mapping[str, Tensor], diagonals: tuple[str, ...]) -> None:
-    """Start as ParaRNN, appendix C.1: Xavier's Gaussian for diagonals, Kaiming's for the input.
+    """Initialise as in ParaRNN, appendix C.1: diagonals Xavier normal, input weights Kaiming.
 
     Args:
         weights: As `Cell.reset_` is given them; changed in place.

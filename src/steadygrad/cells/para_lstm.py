@@ -22,12 +22,12 @@ class ParaLSTM(Cell):
         o_t &= \sigma(a_o \odot h_{t-1} + p_o \odot c_t + W_o x_t + b_o) &&\text{output gate} \\
         h_t &= o_t \odot \tanh c_t                               &&\text{hidden state}
 
-    No unit sees another in time: the step Jacobian is, per unit, a matrix of two by two over
-    (c, h). Along the memory the gradient is multiplied by :math:`f_t + (c_{t-1} - g_t)\,
-    f_t (1 - f_t)\, p_f`, of absolute value at most :math:`1 + |p_f|/2` from a start within
-    :math:`[-1, 1]`, where c then stays (a mean of its past and of candidates); at
-    :math:`a = p = 0` by :math:`f_t` alone. Units meet only through the layers above: stack
-    several. The paper trains it in parallel over time by Newton's method, here it is a loop.
+    Units do not interact in time: the step Jacobian is, per unit, a 2x2 matrix over (c, h). Along
+    the memory the gradient is multiplied by :math:`f_t + (c_{t-1} - g_t)\, f_t (1 - f_t)\, p_f`,
+    of absolute value at most :math:`1 + |p_f|/2` from a start within :math:`[-1, 1]`, where c then
+    stays (a mean of its past and of candidates); at :math:`a = p = 0` by :math:`f_t` alone. Units
+    interact only through the layers above: stack several. The paper trains it in parallel over
+    time by Newton's method, here it is a loop.
 
     Shapes:
         ``h, c (B, H)``; ``weight_ih (3H, I)`` in the order of `gates`, Kaiming uniform
@@ -44,7 +44,7 @@ class ParaLSTM(Cell):
 
     name: ClassVar[str] = "para-lstm"
     choose_when: ClassVar[str] = (
-        "As para-gru, where a memory apart from the output helps: counting, or long lags."
+        "As para-gru, where a memory separate from the output helps: counting, or long lags."
     )
     gates: ClassVar[tuple[str, ...]] = ("forget", "candidate", "output")
     keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = ("forget", 1)

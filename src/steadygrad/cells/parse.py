@@ -1,4 +1,4 @@
-"""Read a cell from text: ``elman:nonlinearity=relu``, or one of your own by file or module."""
+"""Read a cell from text: ``elman:nonlinearity=relu``, or a user's own by file or module."""
 
 from collections.abc import Mapping
 from dataclasses import is_dataclass
@@ -45,7 +45,7 @@ def read_cell(text: str, known: Mapping[str, type[Cell]]) -> Cell:
             f"{kind.__name__ if isinstance(kind, type) else type(kind).__name__}"
         )
     if options and not is_dataclass(kind):
-        raise InputError(f"cell {text}: {class_name} is no dataclass, so it has no options")
+        raise InputError(f"cell {text}: {class_name} is not a dataclass, so it has no options")
     try:
         return read_options(class_name, options, kind) if options else kind()
     except (ValueError, TypeError) as error:
@@ -53,7 +53,7 @@ def read_cell(text: str, known: Mapping[str, type[Cell]]) -> Cell:
 
 
 def write_cell(cell: Cell, known: Mapping[str, type[Cell]]) -> str | None:
-    """Write a cell as `read_cell` reads it; None if that would not lead to the same cell."""
+    """Write a cell as `read_cell` reads it; None if the text would not give an equal cell."""
     kind = type(cell)
     named = getattr(kind, "name", None)
     if named is None or known.get(named) is not kind:

@@ -1,4 +1,4 @@
-"""RG-LRU: a linear recurrence whose decay is chosen by the input, of Griffin and Hawk."""
+"""RG-LRU, of Griffin and Hawk: a linear recurrence whose decay depends on the input."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from steadygrad.cells.base import Cell, Gates, PerUnit, Recur, State
 from steadygrad.cells.slstm import log_sigmoid
 
 A_MAX = 0.999
-"""Largest decay of the start under an open recurrence gate: the paper's."""
+"""Largest initial decay under an open recurrence gate, from the paper."""
 
 LEAST = 1e-12
 """1 - a^2 is taken as at least this: the slope of its root is infinite at 0."""
@@ -31,8 +31,8 @@ class RGLRU(Cell):
 
     The step Jacobian is diagonal with entries :math:`a_t`, and :math:`\sigma(\Lambda)^c < a_t <
     1` whatever the input: the gradient cannot explode, and over k steps a unit keeps at least
-    :math:`\sigma(\Lambda)^{ck}` of it. A closed recurrence gate keeps everything
-    (:math:`a_t = 1`) and, by the root, lets nothing in. Being linear in h, all time steps can be
+    :math:`\sigma(\Lambda)^{ck}` of it. A closed recurrence gate keeps everything (:math:`a_t = 1`)
+    and, because of the root, blocks the input. Being linear in h, all time steps can be
     computed in parallel (``backend="parallel"``).
 
     In Griffin the unit's input and both gates see the output of a linear map and a convolution;
@@ -43,9 +43,8 @@ class RGLRU(Cell):
 
     Args:
         c: The paper's constant: 8.
-        a_min: Smallest :math:`\sigma(\Lambda)^c` of the start, which is drawn uniformly up to
-            0.999: the decay of a step whose recurrence gate is open. Towards 0.999 for long
-            memories.
+        a_min: Smallest initial :math:`\sigma(\Lambda)^c`, which is drawn uniformly up to 0.999:
+            the decay of a step whose recurrence gate is open. Towards 0.999 for long memories.
 
     Shapes:
         ``h (B, H)``; ``weight_ih (3H, I)`` in the order of `gates`, from a Gaussian of variance

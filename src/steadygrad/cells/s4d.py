@@ -22,20 +22,20 @@ class S4D(Cell):
         h_t &= 2 \operatorname{Re} \sum_n C_n \odot s_{n,t} + D \odot u_t,
         \qquad A_n = -e^{\alpha_n} + i\, \omega_n
 
-    Every unit is a system of its own with complex modes :math:`s_n`, held by zero-order hold over
-    a time step :math:`\Delta` of its own; real systems have modes in conjugate pairs, of which one
-    is kept. The gradient of a mode is multiplied by :math:`e^{\Delta A_n}` at each step, whose
-    absolute value is :math:`\exp(-\Delta e^{\alpha_n}) < 1` whatever the optimiser does: it cannot
-    explode, and over k steps shrinks as :math:`\exp(-k \Delta e^{\alpha_n})`; at the start as
-    :math:`e^{-k \Delta / 2}`, :math:`\Delta` between 0.001 and 0.1. h is a reading of the modes
-    that no later step sees. There is no nonlinearity in time: put one between layers. All time
-    steps can be computed in parallel (``backend="parallel"``).
+    Each unit is a separate system with complex modes :math:`s_n`, discretised by zero-order hold
+    with its own time step :math:`\Delta`; the modes of a real system come in conjugate pairs, of
+    which one is kept. The gradient of a mode is multiplied by :math:`e^{\Delta A_n}` at each step,
+    whose absolute value is :math:`\exp(-\Delta e^{\alpha_n}) < 1` whatever the optimiser does: it
+    cannot explode, and over k steps shrinks as :math:`\exp(-k \Delta e^{\alpha_n})`; at the start
+    as :math:`e^{-k \Delta / 2}`, :math:`\Delta` between 0.001 and 0.1. h is read off the modes and
+    is not fed back. There is no nonlinearity in time: put one between layers. All time steps can
+    be computed in parallel (``backend="parallel"``).
 
-    The paper's layer has one input per unit (:math:`u_t = x_t`) and mixes units behind it, not
+    The paper's layer has one input per unit (:math:`u_t = x_t`) and mixes units after it, not
     before.
 
     Args:
-        modes: Complex modes per unit; the paper's N = 64 counts both of a pair, that is 32.
+        modes: Complex modes per unit; the paper's N = 64 counts both of each pair, so 32 here.
 
     Shapes:
         ``h (B, H)``, ``real_n`` and ``imaginary_n (B, H)`` for n from 1; ``weight_ih (H, I)``;
@@ -115,7 +115,7 @@ class S4D(Cell):
         return self.read(x, tuple(new), unit), *new
 
     def _held(self, n: int, unit: PerUnit) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Decay and input factor of a mode over one time step: two complex numbers, in parts."""
+        """Decay and input factor of mode n over one time step, as real and imaginary parts."""
         rate, turn = torch.exp(getattr(unit, f"log_decay_{n}")), getattr(unit, f"frequency_{n}")
         step = torch.exp(unit.log_step)
         shrink, angle = -rate * step, turn * step

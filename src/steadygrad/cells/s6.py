@@ -1,4 +1,4 @@
-"""S6: the selective state space recurrence of Mamba, step size and maps chosen by the input."""
+"""S6: the selective state space recurrence of Mamba; step size and maps depend on the input."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from steadygrad.cells.base import Cell, Gates, PerUnit, Recur, State
 from steadygrad.cells.slstm import log_sigmoid
 
 SHORTEST, LONGEST, FLOOR = 0.001, 0.1, 1e-4
-"""Range of the time step of the start, and its least value, of the released code."""
+"""Range of the initial time step, and its smallest value, from the released code."""
 
 
 @final
@@ -26,18 +26,18 @@ class S6(Cell):
                    + \Delta_t \odot u_t \, B_{n,t}  \\
         h_t &= \sum_n C_{n,t}\, s_{n,t} + D \odot u_t
 
-    :math:`B_{n,t}` and :math:`C_{n,t}` are numbers, the same for all units, read off the input:
-    what is written, and what is read. The gradient of a memory is multiplied by :math:`\exp(
+    :math:`B_{n,t}` and :math:`C_{n,t}` are numbers computed from the input, the same for all
+    units: they scale writing and reading. The gradient of a memory is multiplied by :math:`\exp(
     -\Delta_t e^{\alpha_n})` at each step, between 0 and 1 whatever the input: it cannot explode,
-    and lives as long as the input keeps :math:`\Delta` small: :math:`\Delta = 0` keeps the memory
-    and writes nothing. h is a reading of the memories that no later step sees. Being linear in
-    the memories, all time steps can be computed in parallel (``backend="parallel"``).
+    and survives as long as the input keeps :math:`\Delta` small: :math:`\Delta = 0` keeps the
+    memory and writes nothing. h is read off the memories and is not fed back. Being linear
+    in the memories, all time steps can be computed in parallel (``backend="parallel"``).
 
     In Mamba's block u is the output of a linear map, a convolution and SiLU, and B, C and
     :math:`\Delta` (the last through a bottleneck) are maps of u without a bias; here all are maps
-    of the layer's input, as the gates of any cell are. :math:`B_n` is the sum of a share of the
-    H rows of ``write`` over the root of their number, which starts with the variance of one row;
-    any row can be had, so the functions are the same. :math:`C_n` likewise of ``read``.
+    of the layer's input, as the gates of any cell are. :math:`B_n` is the sum of a share of the H
+    rows of ``write`` over the root of their number, so its initial variance is that of one row;
+    the family of functions is the same. :math:`C_n` likewise of ``read``.
 
     Args:
         memories: N, memories per unit; Mamba has 16.
@@ -85,7 +85,7 @@ class S6(Cell):
         return range(1, self.memories + 1)
 
     def constants(self, hidden_size: int) -> Mapping[str, Tensor]:
-        # Units in order, shared out evenly; of fewer units than memories one serves several.
+        # Units in order, divided evenly; with fewer units than memories one unit serves several.
         unit, memory = torch.arange(hidden_size), torch.arange(self.memories)
         if hidden_size < self.memories:
             share = unit == (memory * hidden_size // self.memories)[:, None]

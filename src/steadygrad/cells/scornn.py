@@ -31,10 +31,10 @@ class ScoRNN(Cell):
 
     :math:`L` is the strict lower triangle of ``weight_hh``. :math:`D` is fixed, with a share
     ``negative`` of its entries minus one: a Cayley transform alone never has the eigenvalue -1,
-    and comes near it only with a large :math:`A`. Its sign decides the determinant for good. The
+    and comes near it only with a large :math:`A`. It fixes the sign of the determinant. The
     gradient :math:`R^\top \delta` keeps its length at every step, so it cannot explode, and is
-    lost only in units that are silent. The paper trains :math:`A` with a tenth of the learning
-    rate of the rest.
+    lost only in inactive units. The paper trains :math:`A` with a tenth of the learning rate of
+    the rest.
 
     This is the paper's form, for column vectors; the released code multiplies row vectors, and
     its :math:`R` is the transpose of this one. It starts as there: rotations of pairs of units by
@@ -55,7 +55,7 @@ class ScoRNN(Cell):
 
     name: ClassVar[str] = "scornn"
     choose_when: ClassVar[str] = (
-        "As `exprnn`; the Cayley transform also reaches reflections, by the signs it is given."
+        "As `exprnn`; with its signs the Cayley transform also reaches reflections."
     )
     gates: ClassVar[tuple[str, ...]] = ("candidate",)
     per_unit: ClassVar[Mapping[str, float]] = {"mod_bias": 0.0}

@@ -31,8 +31,8 @@ class SLSTM(Cell):
     with :math:`\bar\imath, \bar f, \bar g, \bar o = W x_t + R h_{t-1} + b`. An exponential input
     gate can revise what was stored; the normaliser n makes h a weighted mean of past candidates, so
     :math:`|h| < 1`. Multiplying c, n and :math:`e^{-m}` by one number changes no output: m only
-    keeps the exponentials in range. The gradient along c lives as long as the forget gate,
-    relative to the input gates after it, keeps the weight of what is old. While n is zero (the
+    keeps the exponentials in range. The gradient along c survives as long as the forget gate,
+    relative to later input gates, keeps the weight of old content. While n is zero (the
     first step) :math:`m_t = \bar\imath_t`, as in the released code. The forget gate is the
     sigmoid (the paper allows exp too).
 
@@ -40,7 +40,7 @@ class SLSTM(Cell):
     group norm, the convolution and the projections of the xLSTM block are not part of the cell.
 
     Args:
-        heads: Blocks of R; units are shared out evenly, in order.
+        heads: Blocks of R; units are divided evenly, in order.
         forget_bias: Where :math:`b_f` starts: ``"powerlaw"``, from 5 down to -7 in each head (the
             code's rule for the first block); ``"linspace"``, 3 to 6.
 
@@ -55,7 +55,7 @@ class SLSTM(Cell):
 
     name: ClassVar[str] = "slstm"
     choose_when: ClassVar[str] = (
-        "Where what is stored must be revised by what comes later, such as state tracking."
+        "Tasks in which later inputs must revise stored content, such as state tracking."
     )
     gates: ClassVar[tuple[str, ...]] = ("input", "forget", "candidate", "output")
     keeping: ClassVar[tuple[str, Literal[1, -1]] | None] = ("forget", 1)
@@ -99,7 +99,8 @@ class SLSTM(Cell):
         started = torch.abs(torch.sign(n))
         m = (1 - started) * i_log + started * torch.maximum(f_log, i_log)
         i = torch.exp(i_log - m)
-        # While n is zero c is zero too: any f will do, and the maximum does not bound this one.
+        # At the first step n and c are zero and f has no effect, but m does not bound it there: an
+        # overflowing exp would make inf * 0 = nan.
         f = torch.exp(started * (f_log - m))
         c = f * c + i * tanh(x.candidate + recur.candidate(h))
         n = f * n + i

@@ -1,4 +1,4 @@
-"""UnICORNN: undamped oscillators that do not touch each other, and a step that can be inverted."""
+"""UnICORNN: independent undamped oscillators with an invertible step."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class UnICORNN(Cell):
 
     A symplectic Euler step of a Hamiltonian system: it keeps volume in the state space (its
     Jacobian, of each unit two by two, has determinant one), so the gradient can neither explode
-    nor vanish exponentially in all directions, and it has an exact `inverse`. Units meet only
+    nor vanish exponentially in all directions, and it has an exact `inverse`. Units interact only
     through the layers above: stack several.
 
     Args:

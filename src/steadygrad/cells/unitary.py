@@ -1,4 +1,4 @@
-"""The unitary evolution RNN: a complex state turned by a product of cheap unitary maps."""
+"""Unitary evolution RNN: a complex state multiplied by a product of cheap unitary maps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from steadygrad.cells.base import Cell, Gates, PerUnit, Recur, State
 from steadygrad.cells.exprnn import reset_biases_
 
 ROWS = 7
-"""Rows of what is stored: three diagonals of angles, then Re and Im of two reflections."""
+"""Rows of ``weight_hh``: three diagonals of angles, then Re and Im of two reflections."""
 
 
 @lru_cache(maxsize=32)
@@ -53,16 +53,15 @@ class Unitary(Cell):
 
     :math:`D_k = \operatorname{diag}(e^{i w_k})`, :math:`R_k = I - 2 v_k v_k^* / \|v_k\|^2`,
     :math:`F` the unitary Fourier transform, :math:`\Pi` a fixed permutation. :math:`U` is unitary
-    for whatever the 7H stored numbers are, so the gradient keeps its length through it. modReLU can
-    only shorten it while :math:`b_m \le 0`: then
-    :math:`\|\partial L/\partial s_t\| \le \|\partial L/\partial s_T\|`, the paper's bound. A
-    positive :math:`b_m` stretches what is across :math:`z` by :math:`1 + b_m/|z|`. The matrix is
-    built once a sequence, with H fast Fourier transforms, instead of being applied factor by factor
-    at each step.
+    for any values of the 7H stored numbers, so the gradient keeps its length through it. modReLU
+    can only shorten it while :math:`b_m \le 0`: then :math:`\|\partial L/\partial s_t\| \le
+    \|\partial L/\partial s_T\|`, the paper's bound. A positive :math:`b_m` stretches components
+    orthogonal to :math:`z` by :math:`1 + b_m/|z|`. The matrix is built once per sequence, with H
+    fast Fourier transforms, instead of being applied factor by factor at each step.
 
-    The layer puts out the real part; the paper reads both parts, and the imaginary one is the
-    second state here. Nor has it the biases b, which start at zero (``bias=False`` leaves them
-    out), or a learnt initial state (hand one in). modReLU is defined as 0 where :math:`z = 0`.
+    The layer outputs the real part; the paper reads both parts, and the imaginary one is the second
+    state here. The paper has no biases b (they start at zero; ``bias=False`` omits them), and it
+    learns the initial state (pass one in). modReLU is defined as 0 where :math:`z = 0`.
 
     Args:
         seed: Of the permutation :math:`\Pi`.
@@ -107,7 +106,7 @@ class Unitary(Cell):
         z_re = x.real + recur.real(re) - recur.imaginary(im)
         z_im = x.imaginary + recur.imaginary(re) + recur.real(im)
         square = z_re * z_re + z_im * z_im
-        # Not sqrt(0): its slope is infinite, and infinite times zero is not a number.
+        # The clamp avoids sqrt(0): its slope is infinite, and inf * 0 in the backward pass is nan.
         size = torch.sqrt(torch.where(square > 0, square, 1.0))
         scale = torch.where(square > 0, torch.relu(size + unit.mod_bias) / size, 0.0)
         return scale * z_re, scale * z_im

@@ -1,7 +1,7 @@
-"""The commands under one program, and what an error looks like: one line, exit code 2.
+"""Dispatch the commands, and print errors as one line with exit code 2.
 
-Nothing here imports torch, nor does a command's module before the command runs: help, the version
-and wrong use are answered at once.
+Neither this module nor those of the commands import torch before a command runs, so that help,
+version and usage errors are fast.
 """
 
 import importlib
@@ -20,20 +20,22 @@ COMMANDS: dict[str, str] = {
     "train": "Train a recurrent network on your own CSV or text, and score it beside naive"
     " answers.",
     "forecast": "Forecast the rows after the end of a file with a trained model, with intervals.",
-    "generate": "Let a trained language model go on with a text, symbol by symbol.",
+    "generate": "Continue a text with a trained language model, symbol by symbol.",
     "stream": "Answer each line of the standard input with one line, as it comes.",
     "export": "Write a trained model as ONNX or for torch.export, checked in that run time.",
     "bench": "Train every combination of cells, remedies, lengths and seeds on a task, and compare"
     " them.",
     "diagnose": "Measure the gradient at every time step of a model, name what is wrong, and what"
     " may help.",
+    "fork": "Train on from the last checkpoint of a run for a while, with one more remedy or none.",
     "live": "Show runs on a local page that redraws while they train.",
     "check": "Look for faults in the record of a run: exit code 0 none, 1 found, 2 wrong use.",
     "compare": "Find the first training step, layer, gate and time step at which two runs part.",
     "explain": "Explain a fault, a quantity, a run or a symptom.",
     "learn": "List the lessons, or compute one, with your own numbers.",
     "replay": "Run a saved step again: the same batch, weights and random state.",
-    "report": "Draw one record, or several side by side, as one HTML file that needs nothing else.",
+    "warm": "Build the kernels of cells ahead, into the cache: exit code 1 if one is not compiled.",
+    "report": "Draw one record, or several side by side, as one self-contained HTML file.",
 }
 """Every command and the first line of its docstring.
 
@@ -46,8 +48,8 @@ DESCRIPTION = (
 )
 ENDING = "Exit codes: 0 fine, 1 a problem was found, 2 wrong use, 130 interrupted."
 HELP = frozenset({"-h", "--help"})
-LONGEST, LONGEST_WORD = 2000, 400  # characters of a message, and of a word in it
-INTERRUPTED = 130  # as shells count a process ended by Ctrl-C
+LONGEST, LONGEST_WORD = 2000, 400  # most characters of a message, and of a word in it
+INTERRUPTED = 130  # exit code of shells for a process ended by Ctrl-C
 
 
 def run(argv: list[str]) -> int:
@@ -55,13 +57,13 @@ def run(argv: list[str]) -> int:
     try:
         with one_voice():
             return _run(argv)
-    except LostProcess as error:  # whoever is left says so, the first may be the one that is gone
+    except LostProcess as error:  # on every rank: rank 0 may have died
         print(f"steadygrad: {error}", file=sys.stderr)
         return 1
 
 
 def _cut(text: str) -> str:
-    """Keep a message one that can be read, whatever it quotes."""
+    """Shorten a message that quotes long texts."""
     words = (w if len(w) <= LONGEST_WORD else f"{w[:40]}...{w[-20:]}" for w in text.split(" "))
     text = " ".join(words)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
@@ -79,22 +81,22 @@ def _run(argv: list[str]) -> int:
     except (InputError, RecordError) as error:
         print(f"steadygrad: {_cut(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader of our output has gone: `| head`
+    except BrokenPipeError:  # the reader of the pipe has closed it, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:  # a full disk, a folder that is gone: nothing a traceback explains
+    except OSError as error:  # a full disk or a missing folder: a traceback would not help
         where = f" ({error.filename})" if error.filename else ""
         print(f"steadygrad: {_cut(f'{error.strerror or error}{where}')}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("steadygrad: stopped", file=sys.stderr)
         return INTERRUPTED
-    except SystemExit as end:  # tyro's own, after help or a wrong option
+    except SystemExit as end:  # raised by tyro after help or a wrong option
         return end.code if isinstance(end.code, int) else 2
 
 
 def _call(name: str, arguments: list[str]) -> int:
-    """Read the options of one command and run it."""
+    """Parse the options of one command and run it."""
     if name not in COMMANDS:
         what = "option" if name.startswith("-") else "command"
         raise InputError(

@@ -32,21 +32,21 @@ class BenchOptions:
             as module:Class or file.py:Class.
         lengths: Lengths that the task is given, commas between; its own if not given.
         remedies: Sets of remedies, commas between, a plus within: none,forget-bias+clip-value.
-        seeds: How many seeds.
+        seeds: Number of seeds.
         hidden: Hidden features.
         layers: Recurrent layers.
         batch_size: Sequences in a batch.
-        updates: Training steps at most; a run ends where it solves the task.
+        updates: Training steps at most; a run ends when it solves the task.
         learning_rate: Step size of Adam.
         clip: Bound on the gradient's norm; 0 clips nothing.
         validate_every: Training steps between two validations.
-        data: Folder of the data sets; that of the variable STEADYGRAD_DATA if not given.
+        data: Folder of the data sets; the variable STEADYGRAD_DATA if not given.
         out: Folder of the grid: results.db, table.csv, table.tex, grid.html, grid.svg.
         executor: Processes of this machine, or tasks of a Ray cluster.
-        address: Of the Ray cluster; "auto" for the one that this machine belongs to.
+        address: Address of the Ray cluster; "auto" for the one that this machine belongs to.
         workers: Processes of this machine; one per core if not given.
-        again: Do the runs once more that failed.
-        compare: Two rows, a comma between, told apart by bootstrap over the seeds.
+        again: Repeat the runs that failed.
+        compare: Two rows, separated by a comma, to compare by bootstrap over the seeds.
     """
 
     cells: str = "elman,lstm,gru"
@@ -77,8 +77,8 @@ def bench(
 ) -> int:
     """Train every combination of cells, remedies, lengths and seeds on a task, and compare them.
 
-    Finished runs are kept in the folder --out; a grid that was stopped goes on where it stopped,
-    with the same command. A run that diverges or fails is a result like any other.
+    Finished runs are kept in the folder --out; an interrupted grid is resumed by the same command.
+    A run that diverges or fails is a result like any other.
 
     Args:
         subject: A task with its options (adding:form=le), several with a comma between, or a
@@ -94,7 +94,7 @@ def bench(
         from steadygrad.cli.bench_papers import bench_papers
 
         return bench_papers(folder, options.out, json)
-    if options.data is not None:  # an environment variable reaches the worker processes
+    if options.data is not None:  # worker processes inherit the environment
         from steadygrad.tasks.datasets import VARIABLE
 
         if not options.data.is_dir():
@@ -127,7 +127,7 @@ def _bench(subject: str, options: BenchOptions, json: bool) -> int:
     grid = _grid(tasks, options)
     folder = options.out or Path("runs") / f"bench-{Path(subject).stem.replace(':', '-')}"
     _refuse_foreign(folder)
-    trials = grid.trials()  # refuses what cannot be run, before anything is written
+    trials = grid.trials()  # checks all runs before anything is written
     facts = [told(task) for task in dict.fromkeys(trial.task for trial in trials)]
     executor = _executor(options)
     console = Console(quiet=json)
@@ -157,7 +157,7 @@ def _bench(subject: str, options: BenchOptions, json: bool) -> int:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """Refuse a folder in which somebody else's file would be replaced."""
+    """Refuse a folder in which a foreign file would be replaced."""
     from steadygrad.record.ownership import refuse_foreign
     from steadygrad.report.grid_table import as_csv, as_latex
 
@@ -180,13 +180,13 @@ def _write(found: "Sequence[Row]", title: str, folder: Path) -> Path:
 
 
 def _read(subject: str, options: BenchOptions) -> tuple[tuple[str, ...], BenchOptions]:
-    """Tasks and options, those of a TOML file under those of the command line."""
+    """Read tasks and options; the command line overrides a TOML file."""
     path = Path(subject)
     if path.suffix != ".toml":
         return tuple(_split(subject)), options
     try:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # a NUL in the name is a ValueError
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: a NUL in the name
         raise InputError(f"{path}: cannot be read as TOML ({error})") from None
     names = {option.name for option in fields(BenchOptions)}
     tasks = given.pop("tasks", None)
@@ -202,7 +202,7 @@ def _read(subject: str, options: BenchOptions) -> tuple[tuple[str, ...], BenchOp
     read: dict[str, Any] = {}
     for option in fields(BenchOptions):
         typed, default = getattr(options, option.name), getattr(plain_options, option.name)
-        if option.name in given and typed == default:  # the command line decides where it speaks
+        if option.name in given and typed == default:  # options of the command line take precedence
             value = given[option.name]
             text = ",".join(map(str, value)) if isinstance(value, list) else value
             try:
@@ -235,7 +235,7 @@ def _grid(tasks: Sequence[str], options: BenchOptions) -> "Grid":
 
 
 def _split(text: str) -> list[str]:
-    """Parts between commas; a comma within options (``name:a=1,b=2``) belongs to them."""
+    """Split at commas, except within options (``name:a=1,b=2``)."""
     parts: list[str] = []
     for part in filter(None, (p.strip() for p in text.split(","))):
         if parts and ":" in parts[-1] and "=" in part and ":" not in part:

@@ -1,4 +1,4 @@
-"""A grid while it runs, and its table."""
+"""Display a running grid, and its table."""
 
 import time
 from collections import Counter
@@ -32,13 +32,13 @@ def told(event: GridProgress) -> str:
 
 @final
 class GridLines:
-    """One plain line for each finished run, and one for what was found at the beginning."""
+    """One plain line for each finished run, and one for the runs finished before."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
 
     def tell(self, event: GridProgress) -> None:
-        """Print what the event says."""
+        """Print an event."""
         if event.trial is not None:
             self.console.print(told(event), highlight=False, soft_wrap=True, markup=False)
         elif event.found:
@@ -49,7 +49,7 @@ class GridLines:
 
 @final
 class GridLive:
-    """A bar with the time left, how the runs ended so far, and each finished run above it."""
+    """A progress bar with the time left and the results so far, below the finished runs."""
 
     def __init__(self, console: Console, total: int) -> None:
         self.lines = GridLines(console)
@@ -78,7 +78,7 @@ class GridLive:
         self.bar.__exit__(kind, error, trace)
 
     def tell(self, event: GridProgress) -> None:
-        """Move the bar; print a finished run above it."""
+        """Update the bar; print a finished run above it."""
         self.lines.tell(event)
         if event.result is not None:
             self.ended[str(event.result["status"])] += 1
@@ -92,7 +92,7 @@ class GridLive:
 def print_table(
     console: Console, found: Sequence[Row], differences: Sequence[dict[str, Any]]
 ) -> None:
-    """Print the rows, task by task, and what a comparison says."""
+    """Print the rows, task by task, and the comparisons."""
     for task in dict.fromkeys(row.task for row in found):
         mine = [row for row in found if row.task == task]
         table = Table(*COLUMNS, title=_title(mine[0]), title_justify="left", box=None)

@@ -1,4 +1,4 @@
-"""``steadygrad bench papers``: every published number that was tried, beside ours."""
+"""``steadygrad bench papers``: published numbers beside ours."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from steadygrad.bench.paper_table import Paper
 from steadygrad.errors import InputError
 from steadygrad.report.page import put
 
-# In the folder that the command runs in, or in the checkout that the package was imported from.
+# in the current folder, or in the checkout that the package was imported from
 PLACES = tuple(root / "benchmarks" / "papers" for root in (Path(), Path(__file__).parents[3]))
 WRITTEN: dict[str, Callable[[Sequence[Paper]], str]] = {
     "papers.csv": paper_table.as_csv,
@@ -39,7 +39,7 @@ def bench_papers(folder: Path | None, out: Path | None, json: bool) -> int:
 
 
 def _print(console: Console, papers: Sequence[Paper]) -> None:
-    if not console.is_terminal:  # a file or a pipe has no width to fit
+    if not console.is_terminal:  # no line width for a file or a pipe
         print(paper_table.as_text(papers))
         return
     for paper in papers:

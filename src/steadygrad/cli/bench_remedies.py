@@ -1,4 +1,4 @@
-"""``steadygrad bench remedies``: every remedy, its claim measured, and what it did."""
+"""``steadygrad bench remedies``: every remedy with its measured claim and effects."""
 
 import json as json_format
 import textwrap
@@ -57,9 +57,9 @@ def bench_remedies(seeds: int, json: bool) -> int:
 
 
 def as_text(rows: list[TableRow], seeds: int) -> str:
-    """Lay the rows out: what was claimed and measured, then what happened to the two problems."""
+    """Format the rows: claims and measurements, then the results on the two problems."""
     about = (
-        f"One sign, given at step 1 of {STEPS} and asked for after the last, noise in between;"
+        f"Predict the sign of step 1 after the last of {STEPS} steps, with noise in between;"
         f" {HIDDEN} units, batch {BATCH}, {UPDATES} updates of SGD (rate {RATE}, momentum"
         f" {MOMENTUM}), {seeds} seeds, medians. grad: log10 of |dL/dh| at step 1 over step"
         f" {STEPS}, after the treatment and before training, then after training. loss: mean of"

@@ -1,4 +1,4 @@
-"""What a task asks: the score without memory, the score at which it is solved, the lag."""
+"""``steadygrad bench tasks``: each task's score without memory, threshold and lag."""
 
 import json as json_format
 from collections.abc import Iterator, Sequence
@@ -15,14 +15,14 @@ from steadygrad.tasks import TASKS, Benchmark, Synthetic, estimate_lag
 
 
 def told(text: str, estimate: bool = False) -> dict[str, Any]:
-    """Facts of a task that a score has to be read beside.
+    """Facts of a task that are needed to judge a score.
 
     Args:
         text: The task and its options.
-        estimate: Where the task states no lag, estimate it from the data (seconds).
+        estimate: Whether to estimate the lag from the data (takes seconds) if it is not known.
 
     Raises:
-        InputError: No such task, a bad option, or data that are not there.
+        InputError: No such task, a bad option, or missing data.
     """
     try:
         task = read_spec(text, TASKS, "task")
@@ -39,7 +39,7 @@ def told(text: str, estimate: bool = False) -> dict[str, Any]:
 
 
 def _lag_of(task: Benchmark, estimate: bool) -> dict[str, Any]:
-    """The lag, and where it is from: ``construction``, ``estimate``, or None if it is not known."""
+    """The lag and its origin: ``construction``, ``estimate``, or None if unknown."""
     known, origin = task.required_lag, "construction"
     if known is None and estimate:
         known, origin = estimate_lag(task).lag, "estimate"
@@ -82,7 +82,7 @@ def _lag(facts: dict[str, Any]) -> str:
 
 
 def bench_tasks(json: bool) -> int:
-    """Print every task, and every form of those that are drawn at random."""
+    """Print every task, and every form of the synthetic ones."""
     found: list[dict[str, Any]] = []
     missing: dict[str, str] = {}
     console = Console(quiet=json)
@@ -105,7 +105,7 @@ def bench_tasks(json: bool) -> int:
 def _variants() -> Iterator[str]:
     for name, kind in TASKS.items():
         yield name
-        if not issubclass(kind, Synthetic):  # the forms of the others are other data
+        if not issubclass(kind, Synthetic):  # forms of recorded tasks are other data sets
             continue
         hints = get_type_hints(kind)
         for option in fields(kind):  # pyright: ignore[reportArgumentType]  # all are dataclasses
@@ -116,7 +116,7 @@ def _variants() -> Iterator[str]:
 
 def _print(console: Console, found: Sequence[dict[str, Any]]) -> None:
     table = Table("task", "without memory", "solved at", "required lag", box=None)
-    table.columns[0].no_wrap = True  # a name cut short is another task's name
+    table.columns[0].no_wrap = True  # a truncated name would be ambiguous
     for facts in found:
         table.add_row(facts["task"], _figures(facts), _bound(facts), _lag(facts))
     console.print(table)

@@ -1,4 +1,4 @@
-"""``steadygrad check RUN``: does a run have a fault? For pipelines."""
+"""``steadygrad check RUN``: check a run for faults, for pipelines."""
 
 import json as json_format
 from dataclasses import asdict
@@ -12,14 +12,14 @@ from steadygrad.errors import InputError
 def check(run: Path, fail_on: str | None = None, ever: bool = False, json: bool = False) -> int:
     """Look for faults in the record of a run: exit code 0 none, 1 found, 2 wrong use.
 
-    A run of which something that its task needs was not judged has exit code 1 as well, unless
-    the faults to look for are named.
+    The exit code is also 1 if something that the task needs was not judged, unless the faults to
+    look for are named.
 
     Args:
-        run: The record of a run (run.db), or its folder; the run may still go on.
-        fail_on: Faults to look for, with commas between: exploding,nonfinite. All if not given;
+        run: The record of a run (run.db), or its folder; the run may still be going.
+        fail_on: Faults to look for, separated by commas: exploding,nonfinite. All if not given;
             `steadygrad explain` lists them.
-        ever: Count also what was found and was gone again before the end.
+        ever: Count also findings that disappeared before the end.
         json: Print one JSON document and nothing else.
     """
     from steadygrad.diagnosis.check import check as check_run

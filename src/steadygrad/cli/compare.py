@@ -1,4 +1,4 @@
-"""``steadygrad compare A B``: where two runs part."""
+"""``steadygrad compare A B``: find where two runs differ."""
 
 import json as json_format
 from pathlib import Path
@@ -12,12 +12,12 @@ def compare(
 ) -> int:
     """Find the first training step, layer, gate and time step at which two runs part.
 
-    Exit code 0: no difference in what both have measured; 1: they part; 2: nothing can be
+    Exit code 0: no difference in what both have measured; 1: they differ; 2: nothing can be
     compared, or wrong use.
 
     Args:
         a: The record of a run (run.db), or its folder.
-        b: Of another.
+        b: The record or folder of another run.
         tolerance: Relative difference up to which two numbers count as the same.
         out: Write a page here, .html or .pdf.
         json: Print one JSON document and nothing else.

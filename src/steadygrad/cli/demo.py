@@ -1,4 +1,4 @@
-"""``steadygrad demo``: a network that cannot learn, why, and the same one repaired."""
+"""``steadygrad demo``: a network that fails to learn, its diagnosis and its repair."""
 
 import json as json_format
 import math
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from steadygrad.bench.demo_run import Story, Tell
 
 OPENING = """\
-A plain RNN reads handwritten digits one pixel at a time: 64 steps, then it must name the digit.
-It is trained and watched, its verdict prescribes remedies, each is tried briefly, and the best has
-to beat the untreated network again under fresh seeds, beyond noise, before it is trained in full.
-Nothing is downloaded."""
+A plain RNN reads handwritten digits one pixel at a time, 64 steps, and then classifies the digit.
+It is trained and watched, its verdict prescribes remedies, each is tried briefly, and the best
+must beat the untreated network again under fresh seeds, beyond noise, before it is trained in
+full. Nothing is downloaded."""
 
 HEAD = ("short training", "seed", "validation", "gradient left at the lag", "time", "")
 
@@ -28,7 +28,7 @@ HEAD = ("short training", "seed", "validation", "gradient left at the lag", "tim
 def demo(out: Path = Path("runs/demo"), seed: int = 0, json: bool = False) -> int:
     """See a recurrent network fail, learn why, and see it repaired: about a minute, offline.
 
-    Writes before.db, after.db and report.html into a folder, over those of an earlier demo.
+    Writes before.db, after.db and report.html into a folder, replacing those of an earlier demo.
 
     Args:
         out: Folder for the two records and the report.
@@ -44,7 +44,7 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, json: bool = False) -> in
     console = Console(quiet=json)
     console.print(OPENING, highlight=False, soft_wrap=True)
     task = Pixels()
-    task.facts()  # says what to install before anything else is done
+    task.facts()  # fails early if a package is missing
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -63,7 +63,7 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, json: bool = False) -> in
 
 
 def _teller(progress: Progress, console: Console) -> "Tell":
-    """One bar for each training; where bars cannot be drawn, one line for each."""
+    """One bar for each training, or one line without a terminal."""
     bars: dict[str, Any] = {}
 
     def tell(what: str, done: int, total: int) -> None:
@@ -77,7 +77,7 @@ def _teller(progress: Progress, console: Console) -> "Tell":
 
 
 def tell_story(console: Console, story: "Story") -> None:
-    """Print what was found, tried and gained."""
+    """Print findings, trials and scores."""
     before, after = story.before, story.after
     console.print(f"\nverdict: [bold]{before.verdict}[/]", highlight=False)
     for finding in before.findings:
@@ -112,14 +112,14 @@ def tell_story(console: Console, story: "Story") -> None:
 
 
 def _share(log10_ratio: float) -> str:
-    """Write a share of the gradient; beyond what a float holds, as a power of ten."""
+    """Format a share of the gradient; as a power of ten if it underflows."""
     return (
         f"1e{log10_ratio:+.0f}" if 300 < abs(log10_ratio) < math.inf else f"{10**log10_ratio:.2g}"
     )
 
 
 def document(story: "Story") -> dict[str, Any]:
-    """The story as plain JSON values."""
+    """The results as plain JSON values."""
     runs = {
         name: None
         if run is None

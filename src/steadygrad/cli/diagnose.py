@@ -1,4 +1,4 @@
-"""``steadygrad diagnose TARGET``: one look at a model, from the command line."""
+"""``steadygrad diagnose TARGET``: diagnose a model."""
 
 import json as json_format
 from pathlib import Path
@@ -21,8 +21,8 @@ def diagnose(
 ) -> int:
     """Measure the gradient at every time step of a model, name what is wrong, and what may help.
 
-    Exit code 0: all that the task needs was measured, and nothing is wrong; 1: a fault was found,
-    or something could not be judged, which is told with the reason.
+    Exit code 0: everything that the task needs was measured, and nothing is wrong; 1: a fault was
+    found, or something could not be judged, and the reason is printed.
 
     Args:
         target: module:function or file.py:function, which returns (model, loss_fn), with loss_fn()
@@ -30,7 +30,7 @@ def diagnose(
         lag: Time steps that the gradient has to travel; only with it can vanishing be a fault. If
             not given, that of the run, which may be estimated from its data; none: no lag.
         data: The data of a run, if it is not where it was.
-        rows: Sequences of the batch to measure at most; all if not given.
+        rows: Most sequences of the batch to measure; all if not given.
         out: Write a report here, one HTML file, or a PDF if the name ends so.
         json: Print one JSON document and nothing else.
     """
@@ -67,7 +67,7 @@ def diagnose(
 
 
 def _refuse_run(path: Path) -> None:
-    """Keep the record of a training from being replaced by that of one look."""
+    """Refuse to replace the record of a training by that of a diagnosis."""
     from steadygrad.record import read
 
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Events of a run, drawn: live in a terminal, as plain lines anywhere else."""
+"""Display the events of a run: live in a terminal, as plain lines elsewhere."""
 
 import math
 import time
@@ -23,7 +23,7 @@ from steadygrad.train.events import (
     Validated,
 )
 
-FADING = 0.98  # of the running mean of the loss and of the share of clipped steps
+FADING = 0.98  # decay of the running means of the loss and of the share of clipped steps
 
 
 def heading(event: Started) -> list[str]:
@@ -34,7 +34,7 @@ def heading(event: Started) -> list[str]:
 
 
 def print_understood(console: Console, rows: tuple[tuple[str, str], ...]) -> None:
-    """Print what the file was understood to hold, as one table."""
+    """Print how the file was understood, as a table."""
     width = max((len(title) for title, _ in rows), default=0)
     for title, text in rows:
         console.print(f"  {title:<{width}}  {text}", highlight=False, soft_wrap=True, markup=False)
@@ -49,21 +49,21 @@ def validation(event: Validated) -> str:
 
 @final
 class Lines:
-    """One plain line for each thing worth one."""
+    """One plain line for each notable event."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self._told = time.perf_counter()
 
     def _read(self, event: Read) -> None:
-        """Say now and then how much of a large file is read."""
+        """Report the progress of reading a large file from time to time."""
         now = time.perf_counter()
         if now - self._told > 5:
             self._told = now
             self.console.print(f"  read {event.done / event.total:.0%}", highlight=False)
 
     def tell(self, event: Event) -> None:
-        """Print what the event says; steps and checkpoints say nothing."""
+        """Print an event; steps and checkpoints print nothing."""
         lines: list[str] = []
         if isinstance(event, Understood):
             print_understood(self.console, event.rows)
@@ -83,7 +83,7 @@ class Lines:
 
 @final
 class Live:
-    """Figures that change in place: loss, gradient norm, clipped share, horizon, time left."""
+    """Figures updated in place: loss, gradient norm, clipped share, horizon, time left."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -107,7 +107,7 @@ class Live:
         self.live.__exit__(kind, error, trace)
 
     def tell(self, event: Event) -> None:
-        """Redraw after a step; print above the figures whatever deserves a line."""
+        """Redraw after a step; print notable events above the figures."""
         if isinstance(event, Stepped):
             self._step(event)
         elif isinstance(event, Read):
@@ -123,13 +123,13 @@ class Live:
         share = float(event.gradient.get("clipped_share") or 0.0)
         self.clipped = FADING * self.clipped + (1 - FADING) * share
         now = time.perf_counter()
-        if now - self._drawn > 0.1:  # drawing must not slow a fast step down
+        if now - self._drawn > 0.1:  # limit the drawing, which could slow down fast steps
             self._drawn = now
             self.live.update(self.figures(event))
 
     def figures(self, event: Stepped) -> Group:
-        """Return the figures as they stand after ``event``."""
-        assert self.started is not None  # a run starts before it steps
+        """Return the current figures after ``event``."""
+        assert self.started is not None  # Started comes before Stepped
         done = event.step - self.started.step
         left = event.seconds / max(event.step, 1) * (self.started.max_steps - event.step)
         horizon = event.gradient.get("horizon")
@@ -146,14 +146,14 @@ class Live:
         }
         table = Table(*row, box=None, pad_edge=False)
         table.add_row(*row.values())
-        # A bar alone ends no line, and would swallow the first line below it.
+        # A bar alone does not end its line; the next line would overwrite it.
         bar = Table.grid(expand=True)
         bar.add_row(ProgressBar(total=self.started.max_steps, completed=event.step))
         return Group(bar, table, Text("Ctrl-C saves and stops", style="dim"))
 
 
 def _bar(done: int, total: int, told: str) -> Group:
-    """A bar with a line below; a bar alone ends no line, and would swallow what follows."""
+    """A bar with a line below, because a bar alone does not end its line."""
     bar = Table.grid(expand=True)
     bar.add_row(ProgressBar(total=total, completed=done))
     return Group(bar, Text(told, style="dim"))

@@ -30,19 +30,19 @@ def explain(
 ) -> int:
     """Explain a fault, a quantity, a run or a symptom.
 
-    Of a fault: what it is, how it is measured, which numbers decide, and what helps. Of a run: how
-    it ended, what was found, what was tried, and of each rollback what diverged when, to where the
-    training went back, with which remedy, and whether that held.
+    For a fault: what it is, how it is measured, which numbers decide, and what helps. For a run:
+    how it ended, findings, trials, and for each rollback what diverged when, the restored step,
+    the remedy, and whether it held.
 
     Args:
-        about: Name of the fault or the quantity, or the record of a run (run.db) or its folder;
-            without one, all faults are listed, the worst first.
-        symptom: What you see, in words, like "loss NaN at epoch 3": says what to measure, and why.
-        cell: Of the network that shows it; lstm if not given.
+        about: Name of the fault or the quantity, or the record of a run (run.db) or its folder; if
+            not given, all faults are listed, the worst first.
+        symptom: A symptom in words, like "loss NaN at epoch 3": says what to measure, and why.
+        cell: Cell of the network; lstm if not given.
         layers: Its layers; 1 if not given.
-        hidden: Its units a layer; 128 if not given.
+        hidden: Its units per layer; 128 if not given.
         lr: Its learning rate.
-        optimizer: What steps with it.
+        optimizer: Its optimiser.
         lag: Steps back that the task needs.
         json: Print one JSON document and nothing else.
     """
@@ -74,7 +74,7 @@ def explain(
 
 
 def _answer(given: dict[str, Any], json: bool) -> int:
-    """Say what to measure in a training that is described by options."""
+    """Print what to measure in a training that is described by options."""
     from steadygrad.diagnosis.question import Question, ask
 
     answer = ask(Question(**given))
@@ -90,7 +90,7 @@ def _answer_lines(answer: "Answer") -> list[str]:
     for estimate in answer.estimates:
         lines += _wrapped(estimate.text[0].upper() + estimate.text[1:] + ".", "  ")
     if not answer.suspects:
-        lines += ["", "Nothing of this is beyond a threshold: only a measurement tells."]
+        lines += ["", "None of these numbers is beyond a threshold, so a measurement is needed."]
     for number, suspect in enumerate(answer.suspects, 1):
         fault = suspect.fault
         lines += ["", *_wrapped(f"{number}. {fault.fault}: {fault.what}")]
@@ -104,7 +104,7 @@ def _answer_lines(answer: "Answer") -> list[str]:
 
 
 def _explain_quantity(about: str, json: bool) -> bool:
-    """Say in one line what a quantity is; False if there is none of that name."""
+    """Print what a quantity is in one line; False if there is none of that name."""
     from steadygrad.flow import QUANTITIES
 
     found = QUANTITIES.get(about.replace("-", "_"))
@@ -133,7 +133,7 @@ def _list(json: bool) -> None:
 def _lines(found: "Explanation") -> list[str]:
     lines = [f"{found.fault}: {found.what}", "", *_wrapped("Measured: " + found.measured)]
     lines += [f"Threshold {name}: {value:g}" for name, value in found.thresholds.items()]
-    lines += _table("What is tried, the most promising first:", found.remedies)
+    lines += _table("Remedies to try, the most promising first:", found.remedies)
     lines += _table("Also meant for it:", found.others)
     if found.advice:
         lines += ["", "Besides:", *(f"  {text}" for text in found.advice)]

@@ -1,4 +1,4 @@
-"""``steadygrad explain RUN``: what became of a run, and whether what was done about it held."""
+"""``steadygrad explain RUN``: summarise a run, its repairs and their success."""
 
 import json as json_format
 import textwrap
@@ -14,7 +14,7 @@ from steadygrad.train.summary import Return, Story, story
 
 
 def explain_run(path: Path, json: bool) -> int:
-    """Tell the run of a record, or of its folder."""
+    """Print the summary of a run."""
     record = record_of(path)
     with read(record) as run:
         told = story(run)
@@ -29,7 +29,7 @@ def explain_run(path: Path, json: bool) -> int:
 def _lines(record: Path, told: Story) -> list[str]:
     title = f"{told.title}, " if told.title else ""
     lines = [f"{record}: {title}{told.status}, {told.steps:,} steps, verdict {told.verdict}"]
-    lines += _listed("Found:", told.findings) + _listed("Found, and gone again:", told.resolved)
+    lines += _listed("Found:", told.findings) + _listed("Found, and resolved:", told.resolved)
     if told.patches:
         lines += ["", "To paste:", *(f"  {line}" for line in told.patches[0].split("\n"))]
     if told.validation is not None:
@@ -44,32 +44,32 @@ def _listed(title: str, sentences: Sequence[str]) -> list[str]:
 
 
 def _repair(noted: Mapping[str, Any], told: Story) -> list[str]:
-    """What was tried in short runs before the long one, and whether it held in that."""
+    """The trials in short runs before the long one, and whether the repair held."""
     choice = noted.get("choice")
     if choice is None:
-        return ["", "Repair before the training: nothing was tried, as there was nothing to mend."]
+        return ["", "Repair before the training: nothing was tried, because no fault was found."]
     kept = choice["kept"] or "nothing"
     tried = len(choice["forks"])
     text = f"{tried} short trainings; kept: {kept} ({choice['why']})"
     lines = ["", f"Repair before the training ({', '.join(noted['plan'])}):", *_wrapped(text)]
     if choice["kept"] and told.has_failed:
-        lines += _wrapped("It did not hold: the long training failed with it all the same.")
+        lines += _wrapped("It did not hold: the long training failed with it.")
     return lines
 
 
 def _rollbacks(told: Story) -> list[str]:
     if not told.rollbacks:
-        if told.status == "diverged" and not told.may_return:
-            return ["Rollbacks: none were allowed; --rollbacks 3 (or --repair) lets it go back."]
+        if told.status == "diverged" and not told.max_rollbacks:
+            return ["Rollbacks: none were allowed; --rollbacks 3 (or --repair) allows them."]
         return ["Rollbacks: none."]
-    lines = [f"Rollbacks: {len(told.rollbacks)} of {told.may_return} allowed."]
+    lines = [f"Rollbacks: {len(told.rollbacks)} of {told.max_rollbacks} allowed."]
     for back in told.rollbacks:
         lines += _rollback(back)
     return lines
 
 
 def _rollback(back: Return) -> list[str]:
-    what = {"nonfinite": "numbers were lost", "blown-up": "the loss blew up"}
+    what = {"nonfinite": "non-finite numbers", "blown-up": "the loss blew up"}
     claim = f" ({back.claim[:1].lower()}{back.claim[1:]})" if back.claim else ""
     held = {
         "yes": f"It held to the end, step {back.until:,}.",
@@ -80,7 +80,7 @@ def _rollback(back: Return) -> list[str]:
     return [
         f"  {back.number}. Step {back.diverged_at:,}, {cause}: {back.why}.",
         *(line for s in back.findings for line in _wrapped(f"Found then: {s}", "     ")),
-        *_wrapped(f"Back to step {back.back_to:,}, and on with {back.remedy}{claim}.", "     "),
+        *_wrapped(f"Back to step {back.back_to:,}, continued with {back.remedy}{claim}.", "     "),
         f"     {held[back.held]}",
         f"     To undo it: --resume with {back.undo} as checkpoint.safetensors.",
     ]

@@ -1,4 +1,4 @@
-"""``steadygrad export RUN FILE``: a trained model for another run time."""
+"""``steadygrad export RUN FILE``: export a trained model."""
 
 import json as json_format
 from dataclasses import asdict
@@ -10,9 +10,9 @@ def export(run: Path, out: Path, states: bool = False, opset: int = 20, json: bo
 
     Args:
         run: Folder of the run, or its model.safetensors.
-        out: Where to: a name that ends in .onnx or .pt2.
-        states: Let the recurrent state go in and come out, to run piece by piece.
-        opset: Version of ONNX's operators.
+        out: Output file, with the ending .onnx or .pt2.
+        states: Make the recurrent state an input and an output, to run in pieces.
+        opset: Version of ONNX's operator set.
         json: Print JSON.
     """
     from steadygrad.deploy import export as write

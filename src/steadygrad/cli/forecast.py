@@ -1,4 +1,4 @@
-"""``steadygrad forecast RUN FILE``: the rows after the end of a file, by a trained model."""
+"""``steadygrad forecast RUN FILE``: forecast the rows after the end of a file."""
 
 import json as json_format
 import sys
@@ -23,18 +23,17 @@ def forecast(
 ) -> int:
     """Forecast the rows after the end of a file with a trained model, with intervals.
 
-    The file has the columns of the one that the model was trained on; rows at its end with an empty
-    target are rows to be forecast. CSV is printed, and what was done to the data on the other
-    channel (stderr). The intervals come from the errors on the validation part of the training;
-    what they really held of its test part is printed beside.
+    The file has the columns of the training file; rows at its end with an empty target are rows to
+    forecast. CSV is printed to stdout, and notes on the data to stderr. The intervals come from the
+    errors on the validation part of the training; their coverage on its test part is printed, too.
 
     Args:
         run: Folder of the run, or its model.safetensors.
         file: The rows up to now.
         horizon: Rows ahead; as trained if not given.
-        level: Share of the truth that an interval should hold.
-        backtest: Forecast from so many earlier rows, a horizon apart, and score that instead.
-        out: File to write to, JSON if it ends in .json, else CSV.
+        level: Share of the truth that an interval should contain.
+        backtest: Forecast from this many earlier rows, a horizon apart, and score those instead.
+        out: File to write to, JSON if it ends in .json, otherwise CSV.
         json: Print JSON.
     """
     from steadygrad.deploy import ForecastModel, load

@@ -1,4 +1,4 @@
-"""``steadygrad generate RUN``: text that a trained model writes."""
+"""``steadygrad generate RUN``: write text with a trained model."""
 
 import itertools
 import json as json_format
@@ -15,14 +15,14 @@ def generate(
     seed: int | None = None,
     json: bool = False,
 ) -> int:
-    """Let a trained language model go on with a text, symbol by symbol.
+    """Continue a text with a trained language model, symbol by symbol.
 
     Args:
         run: Folder of the run, or its model.safetensors.
-        prompt: What comes before; a line begins if not given.
+        prompt: Text to continue; a new line if not given.
         length: Symbols to write.
-        temperature: 0 takes the most probable symbol each time, 1 draws as the model has learnt.
-        seed: The same seed draws the same text; another one each time if not given.
+        temperature: 0 takes the most probable symbol, 1 draws with the learnt probabilities.
+        seed: Seed of the draws; random if not given.
         json: Print JSON.
     """
     from steadygrad.deploy import TextModel, load

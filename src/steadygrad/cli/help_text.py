@@ -1,4 +1,4 @@
-"""Text of the help: the overview of all commands, and lines that break between words."""
+"""Help texts: the overview of all commands, and wrapping of lines between words."""
 
 import contextlib
 import shutil
@@ -31,7 +31,7 @@ def overview(description: str, commands: Mapping[str, str], ending: str) -> str:
 
 
 def flowing(command: Command) -> Command:
-    """Make each argument in the docstring of ``command`` one line; the parser wraps it anew.
+    """Join each argument in the docstring of ``command`` to one line, which the parser wraps.
 
     The parser keeps the line breaks of a function's docstring and wraps between them, which
     leaves a ragged column.
@@ -46,7 +46,7 @@ def flowing(command: Command) -> Command:
 
 @contextlib.contextmanager
 def folded(active: bool) -> Iterator[None]:
-    """Break between words what is printed meanwhile, if ``active``."""
+    """Wrap lines printed within the context between words, if ``active``."""
     if not active:
         yield
         return
@@ -56,7 +56,7 @@ def folded(active: bool) -> Iterator[None]:
 
 
 class _Folded:
-    """A stream that breaks long lines; all else is that of the stream below."""
+    """A stream that wraps long lines; everything else is delegated."""
 
     def __init__(self, below: Any) -> None:
         self._below = below

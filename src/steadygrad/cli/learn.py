@@ -32,7 +32,7 @@ def learn(lesson: Annotated[str | None, tyro.conf.Positional] = None, json: bool
     """
     from steadygrad.learn import LESSONS
 
-    assert lesson is None  # a name is taken by `subcommand`
+    assert lesson is None  # a name is handled by `subcommand`
     questions = {name: kind.question for name, kind in LESSONS.items()}
     if json:
         print(json_format.dumps(questions, indent=2))
@@ -44,9 +44,9 @@ def learn(lesson: Annotated[str | None, tyro.conf.Positional] = None, json: bool
 
 
 def subcommand(arguments: list[str]) -> tuple[Callable[..., int], str, list[str]]:
-    """Return the command that ``arguments`` ask for, its name, and what is left for it to read.
+    """Return the command for ``arguments``, its name, and the remaining arguments.
 
-    The options of a lesson are the fields of its dataclass, which only its name tells.
+    The options of a lesson are the fields of its dataclass, so they depend on its name.
 
     Raises:
         InputError: No such lesson.
@@ -63,7 +63,7 @@ def subcommand(arguments: list[str]) -> tuple[Callable[..., int], str, list[str]
 
 
 def _command(kind: type["Lesson"]) -> Callable[..., int]:
-    """A function whose options are those of the lesson, and where to put it."""
+    """A function whose options are those of the lesson."""
 
     def run(options: Any = kind(), out: Path | None = None, json: bool = False) -> int:  # noqa: B008
         return _show(options, out, json)

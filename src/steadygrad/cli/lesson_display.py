@@ -1,4 +1,4 @@
-"""A lesson in a terminal: text, tables, and charts of one character a sample."""
+"""Display a lesson in a terminal: text, tables, and charts of characters."""
 
 import math
 

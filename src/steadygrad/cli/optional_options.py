@@ -1,4 +1,4 @@
-"""Options that may be left out, shown as ``--window INT`` and not as ``{None}|INT``."""
+"""Optional options, shown as ``--window INT`` instead of ``{None}|INT``."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ registry = ConstructorRegistry()
 
 @registry.primitive_rule
 def optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """Read ``X | None`` as an X; None is what stands there if the option is not given."""
+    """Parse ``X | None`` as an X; None is the default."""
     choices = set(get_args(info.type))
     if get_origin(info.type) not in (Union, UnionType) or NoneType not in choices:
         return None
@@ -32,6 +32,6 @@ def optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
         metavar=name,
         instance_from_str=lambda words: convert(words[0]),
         is_instance=lambda value: value is None or isinstance(value, kind),
-        # What stands behind "default:" in the help.
+        # the text after "default:" in the help
         str_from_instance=lambda value: ["none" if value is None else str(value)],
     )

@@ -1,4 +1,4 @@
-"""Values as strict JSON has them: nan and infinities as text, for JSON has no such numbers."""
+"""Convert values to strict JSON, with nan and infinities as text."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def plain(value: Any) -> Any:
-    """Return ``value`` with paths as text, and nan, inf, -inf as these three words."""
+    """Return ``value`` with paths, nan, inf and -inf as text."""
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -1,4 +1,4 @@
-"""One voice for a program that torchrun runs several times at once: the first process's."""
+"""Under torchrun, print from the first process alone."""
 
 import contextlib
 import io
@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 
 def is_first() -> bool:
-    """Whether this process is the one that prints; without torchrun it always is."""
+    """Whether this process prints; always without torchrun."""
     return os.environ.get("RANK", "0") == "0" or "TORCHELASTIC_RUN_ID" not in os.environ
 
 
 @contextlib.contextmanager
 def one_voice() -> Iterator[None]:
-    """Print nothing in any process but the first; an exception that gets out is still shown."""
+    """Silence all processes but the first; uncaught exceptions are still shown."""
     if is_first():
         yield
         return

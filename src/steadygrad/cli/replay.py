@@ -1,4 +1,4 @@
-"""``steadygrad replay FILE``: a step that was not finite, run again."""
+"""``steadygrad replay FILE``: repeat a step that was not finite."""
 
 import json as json_format
 from pathlib import Path
@@ -21,8 +21,8 @@ def replay(
     Exit code 1: it is not finite again; 0: it is finite now, as after a repair.
 
     Args:
-        step: The file that was saved, nonfinite-<step>.safetensors; or the folder of a run, for
-            the one that lies there.
+        step: The saved file, nonfinite-<step>.safetensors; or the folder of a run, for the one in
+            it.
         model: module:function or file.py:function that returns the model, or (model, loss_fn);
             not needed for a run of steadygrad train.
         data: The data of a run of steadygrad train, if it is not where it was.
@@ -55,7 +55,9 @@ def _file(step: Path) -> Path:
         return step
     files = sorted(step.glob("nonfinite-*.safetensors"))
     if not files:
-        raise InputError(f"{step}: holds no nonfinite-<step>.safetensors: no step broke there")
+        raise InputError(
+            f"{step}: holds no nonfinite-<step>.safetensors: no step was non-finite there"
+        )
     return files[0]
 
 

@@ -1,4 +1,4 @@
-"""``steadygrad report RUN``: draw the record of a run again, as a page or as a figure."""
+"""``steadygrad report RUN``: draw the record of a run as a page or as a figure."""
 
 import contextlib
 import json as json_format
@@ -19,7 +19,7 @@ def report(
     figure: Path | None = None,
     json: bool = False,
 ) -> int:
-    """Draw one record, or several side by side, as one HTML file that needs nothing else.
+    """Draw one record, or several side by side, as one self-contained HTML file.
 
     Args:
         runs: Records (run.db) or folders of runs, finished or not: before, tried, after; or the
@@ -56,7 +56,7 @@ def report(
 
 
 def write_report(records: Sequence[Path], out: Path) -> Path:
-    """Draw ``records`` into ``out``, replacing in one move what stands there.
+    """Draw ``records`` into ``out``, replacing an existing file in one step.
 
     Raises:
         InputError: ``out`` cannot be written, or is a file that Steadygrad did not write.
@@ -68,10 +68,10 @@ def write_report(records: Sequence[Path], out: Path) -> Path:
 
 
 def check_page(out: Path) -> None:
-    """Refuse, before any work is done, a page that could not be written.
+    """Refuse a page that could not be written, before any work.
 
     Raises:
-        InputError: Its ending names no format of a page, or a PDF where nothing can print one.
+        InputError: The ending is unsupported, or no program can print a PDF.
     """
     _check(out, is_drawing=False)
 

@@ -1,4 +1,4 @@
-"""The end of a run as a table: the model's score beside the naive answers."""
+"""The table at the end of a run: the model's scores beside the naive answers."""
 
 from rich.console import Console
 from rich.table import Table

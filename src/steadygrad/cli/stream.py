@@ -1,4 +1,4 @@
-"""``steadygrad stream RUN``: a line in, a line out."""
+"""``steadygrad stream RUN``: answer each line of the input with one line."""
 
 import json as json_format
 import sys
@@ -10,16 +10,17 @@ from steadygrad.errors import InputError
 def stream(run: Path, temperature: float = 0.8, seed: int | None = None, json: bool = False) -> int:
     """Answer each line of the standard input with one line, as it comes.
 
-    Of a table: a row in, the forecast from there out, with commas between; an empty line while
-    there are fewer rows than the model sees, or where a line cannot be read (why is said on the
-    other channel, stderr). A header as the first line is not answered. Of a text: a line in, the
-    line that the model goes on with out.
+    For a table: reads a row, prints the forecast after it, separated by commas; an empty line while
+    there are fewer rows than the window, or if a line cannot be read (the reason is printed to
+    stderr). A header as the first line is skipped. For a text: reads a line, prints the model's
+    continuation.
 
     Args:
         run: Folder of the run, or its model.safetensors.
-        temperature: Of a text: 0 takes the most probable symbol, 1 draws as the model has learnt.
-        seed: Of a text: the same seed draws the same answers.
-        json: Answer with one JSON document a line, with dates and intervals.
+        temperature: For a text: 0 takes the most probable symbol, 1 draws with the learnt
+            probabilities.
+        seed: For a text: seed of the draws.
+        json: Answer with one JSON document per line, with dates and intervals.
     """
     from steadygrad.deploy import TextModel, load
     from steadygrad.deploy.forecasting import ForecastStream

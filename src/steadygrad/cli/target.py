@@ -1,4 +1,4 @@
-"""What a command looks at: a model of the reader's own code, or a run of ``steadygrad train``."""
+"""Read the target of a command: a model in a user's code, or a run of ``steadygrad train``."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ USAGE = "expected module:function, file.py:function, or the folder of a run of s
 
 @dataclass(frozen=True)
 class Target:
-    """A model, and a loss of one batch with it."""
+    """A model, and a function for its loss on one batch."""
 
     model: nn.Module
     loss_fn: Callable[[], Tensor]
@@ -26,15 +26,15 @@ class Target:
 
 
 def read_target(text: str, data: Path | None = None) -> Target:
-    """Read what was named.
+    """Read a target.
 
     Args:
         text: ``module:function`` or ``file.py:function``, which returns ``(model, loss_fn)``; or
             the folder of a run.
-        data: Where the data of a run lies now, if it has moved.
+        data: Path of the data of a run, if it has moved.
 
     Raises:
-        InputError: It cannot be found or read, or does not return what is wanted.
+        InputError: It cannot be found or read, or returns something else.
     """
     path = Path(text)
     if path.exists():
@@ -60,5 +60,5 @@ def call(text: str) -> Any:
         raise InputError(f"{text}: no such file or folder; {USAGE}")
     made = _user_code.named(where, name)
     if not callable(made):
-        raise InputError(f"{text}: {name!r} is no function, but {type(made).__name__}")
+        raise InputError(f"{text}: {name!r} is not a function, but {type(made).__name__}")
     return made()

@@ -1,4 +1,4 @@
-"""``steadygrad train FILE``: learn the reader's own data, and say how well."""
+"""``steadygrad train FILE``: train on a user's own data, and score the result."""
 
 import json as json_format
 import sys
@@ -33,22 +33,22 @@ def train(
 ) -> int:
     """Train a recurrent network on your own CSV or text, and score it beside naive answers.
 
-    A table is forecast (--target, --horizon), a text is learnt symbol by symbol (--symbol). What
-    the file was understood to hold is printed first; --dry-run stops there. The folder of the run
-    (--out) receives the record run.db, the model model.safetensors with all that it takes to use it
+    A table is forecast (--target, --horizon), a text is learnt symbol by symbol (--symbol). How the
+    file was understood is printed first; --dry-run stops there. The folder of the run (--out)
+    receives the record run.db, the model model.safetensors with everything needed to use it
     (steadygrad forecast, generate, stream), and report.html. Ctrl-C saves, and leaves the best
-    model so far; the same command with --resume goes on. In several processes: torchrun --no-python
-    --nproc-per-node 2 steadygrad train FILE; they share each batch.
+    model so far; the same command with --resume continues. In several processes: torchrun
+    --no-python --nproc-per-node 2 steadygrad train FILE; they share each batch.
 
     Args:
         config: Options of the run.
         json: Print one JSON document at the end, and nothing else.
-        repair: First look at a short run; if it has a fault, try the remedies for it in short runs
-            beside each other, and train with one that is better beyond noise, if there is. Should
-            the training diverge, go back to its last good state and on with a remedy.
-        dry_run: Print what the file was understood to hold, and train nothing. With --repair: after
-            the first short run, print what would be tried.
-        seeds: Train from so many seeds, and tell how far the score is a matter of luck.
+        repair: First diagnose a short run; if it has a fault, try the remedies for it in short
+            runs, and train with one that is better beyond noise, if any. If the training diverges,
+            roll back to its last good state and continue with a remedy.
+        dry_run: Print how the file was understood, and train nothing. With --repair: after the
+            first short run, print what would be tried.
+        seeds: Train from this many seeds, and report how much the score varies.
     """
     if not json:
         _announce(config)
@@ -61,7 +61,7 @@ def train(
 
 
 def _announce(config: TrainConfig) -> None:
-    """Say at once that something is going on: what comes next waits for torch."""
+    """Print a first line before torch is imported, which takes a while."""
     if is_first() and config.file.is_file():
         size = config.file.stat().st_size
         unit, name = next((u, n) for u, n in SIZES if size >= u)
@@ -69,7 +69,7 @@ def _announce(config: TrainConfig) -> None:
 
 
 def _dry_run(config: TrainConfig, json: bool) -> int:
-    """Print what the file was understood to hold."""
+    """Print how the file was understood."""
     from rich.console import Console
 
     from steadygrad.cli.display import print_understood
@@ -104,7 +104,7 @@ def _train(config: TrainConfig, json: bool, repair: bool, dry_run: bool, seeds: 
         config, repaired = _repair(console, config, dry_run, json)
         if dry_run:
             return 0
-    # Noted as the run begins: what is only written at the end a kill can lose.
+    # Noted at the start of the run, because a kill could lose what is written at the end.
     notes = {} if repaired is None else {"repair": repaired.to_record()}
 
     def run(own: TrainConfig) -> "Outcome":
@@ -142,14 +142,14 @@ def _train(config: TrainConfig, json: bool, repair: bool, dry_run: bool, seeds: 
 def _repair(
     console: "Console", config: TrainConfig, dry_run: bool, json: bool
 ) -> tuple[TrainConfig, "Repair | None"]:
-    """The options with the remedy that was kept; of a run that is resumed, those it had."""
+    """The options with the remedy that was kept; those of a resumed run, if there is one."""
     from steadygrad.train import repair_config, resumed_config
     from steadygrad.train.folder import Folder
     from steadygrad.train.rescue import MANY
 
     config.check()
     config = replace(config, rollbacks=config.rollbacks or MANY)
-    # One that was killed while remedies were tried has no checkpoint yet: they are tried again.
+    # A run killed while remedies were tried has no checkpoint yet: they are tried again.
     if config.resume and Folder(config.folder).checkpoint.exists():
         return resumed_config(config, Folder(config.folder).record), None
 
@@ -171,7 +171,8 @@ def _tell_end(console: "Console", outcome: "Outcome", config: TrainConfig) -> No
 
     if outcome.status == "interrupted":
         console.print(
-            f"interrupted at step {outcome.step}, saved; go on with the same command and --resume,"
+            f"interrupted at step {outcome.step}, saved; continue with the same command and "
+            "--resume,"
             f" or use the best model so far: {outcome.weights}",
             highlight=False,
             soft_wrap=True,

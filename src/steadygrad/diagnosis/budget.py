@@ -2,19 +2,29 @@
 
 import math
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from types import TracebackType
 
 LOOK = "replay"  # the work that all the rest is for
+PARTS: Mapping[str, float] = {LOOK: 1 / 2, "sample": 1 / 8, "update": 1 / 8, "judge": 1 / 8}
+"""What of the share is kept for some kinds, whatever the others take."""
+AT_ONCE: Mapping[str, int] = {"sample": 20, "update": 8}
+"""Of cheap kinds, how often each is done before anybody asks what it costs: rules need so many."""
+LONG = 2.0  # seconds from one look to the next
+ONCE = 0.03  # seconds of the first look that count; the rest is compiling, and comes once
 
 
 class Budget:
     """Keeps the time spent on measuring below a share of the time that went by.
 
     Work is allowed when the share would still hold after it, going by what it cost last time. The
-    first piece of each kind is allowed at once: it is paid back before the second. Half of the
-    share is kept for the looks, so that steps too short for what is done at each of them are
-    looked at all the same.
+    first piece of each kind is allowed at once: it is paid back before the second. A part of the
+    share is kept for the looks, and for the few numbers that every training leaves, so that steps
+    too short for what is done at each of them are looked at all the same.
+
+    What happens once in a process, as when a kernel is compiled at the first look, is no share of
+    a training, and does not keep the next look waiting.
 
     Args:
         share: 0.02 for two per cent; 0 forbids all but the first; 1 allows everything.
@@ -27,6 +37,8 @@ class Budget:
         self.spent = 0.0
         self._cost: dict[str, float] = {}
         self._spent_on: defaultdict[str, float] = defaultdict(float)
+        self._times: Counter[str] = Counter()
+        self._once = 0.0
         self._began = time.perf_counter()
 
     def start(self) -> None:
@@ -48,15 +60,33 @@ class Budget:
             return 0.0
         if self.share == 0:
             return math.inf
+        if self._times[kind] < AT_ONCE.get(kind, 0):
+            return 0.0
         cost = self._cost[kind]
-        at = (self.spent + cost) / self.share
-        if kind == LOOK:
-            at = min(at, (self._spent_on[kind] + cost) / (self.share / 2))
+        at = (self.spent - self._once + cost) / self.share
+        if kind in PARTS:
+            own = self._spent_on[kind] - (self._once if kind == LOOK else 0.0)
+            at = min(at, (own + cost) / (self.share * PARTS[kind]))
         return at - self.elapsed
+
+    @property
+    def is_tight(self) -> bool:
+        """Whether a look has to wait for long: then a smaller one is better than none."""
+        cost = self._cost.get(LOOK)
+        return cost is not None and 0 < self.share < 1 and cost > LONG * self.share * PARTS[LOOK]
 
     def allows(self, kind: str) -> bool:
         """Whether there is time for a piece of work of this kind."""
         return self.wait(kind) <= 0
+
+    def is_first(self, kind: str) -> bool:
+        """Whether work of this kind was done once, so far."""
+        return self._times[kind] == 1
+
+    def once(self, seconds: float) -> None:
+        """Take from what the looks have cost what comes once: remedies are tried at a finding."""
+        self._once += seconds
+        self._cost[LOOK] = max(0.0, self._cost.get(LOOK, 0.0) - seconds)
 
     def spend(self, kind: str) -> "Spent":
         """A context; the time of its block is counted."""
@@ -64,7 +94,10 @@ class Budget:
 
     def add(self, kind: str, seconds: float) -> None:
         """Count time that was spent."""
-        self._cost[kind] = seconds
+        if kind == LOOK and not self._times[kind]:
+            self._once += max(0.0, seconds - ONCE)
+        self._times[kind] += 1
+        self._cost[kind] = min(seconds, ONCE) if self._times[kind] == 1 else seconds
         self._spent_on[kind] += seconds
         self.spent += seconds
 

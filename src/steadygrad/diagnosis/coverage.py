@@ -13,6 +13,7 @@ from steadygrad.diagnosis.judge import base
 from steadygrad.diagnosis.lag import Lag, steps_of
 from steadygrad.faults import Unjudged
 from steadygrad.flow import TimeFlow
+from steadygrad.flow.graph_uses import GraphUses
 from steadygrad.flow.wiring import Wiring
 from steadygrad.tasks.lag_estimate import LagEstimate
 
@@ -34,6 +35,7 @@ def gaps(
     lag: Lag,
     wirings: Iterable[Wiring],
     found: Sequence[Placed] = (),
+    uses: GraphUses | None = None,
 ) -> list[Unjudged]:
     """What was not measured of what a verdict needs.
 
@@ -42,10 +44,11 @@ def gaps(
         lag: What the network is held to.
         wirings: The recurrent layers.
         found: Findings: a layer that has one is judged.
+        uses: How the graph of the loss uses the parameters; None where loops are marked.
     """
     ill = {f.layer for f in found}
     wirings = list(wirings)
-    told = [*gaps_of_layers(wirings, ill), *_of_lag(flows, lag, ill)]
+    told = [*gaps_of_layers(wirings, ill), *gaps_of_loops(uses, ill), *_of_lag(flows, lag, ill)]
     if not flows and not told and not ill:
         told.append(
             Unjudged(
@@ -57,13 +60,20 @@ def gaps(
     return told
 
 
-def without_a_way_back(lag: Lag, calls: Mapping[str, int]) -> Iterator[Unjudged]:
+def without_a_way_back(
+    lag: Lag, calls: Mapping[str, int], uses: GraphUses | None = None
+) -> Iterator[Unjudged]:
     """What depth alone says nothing of, in a model that has no recurrence we know.
 
     Args:
         lag: What the network is held to.
         calls: How often each layer was called in one forward pass.
+        uses: How the graph of the loss uses the parameters, if known.
     """
+    loops = list(gaps_of_loops(uses, set()))
+    if loops:
+        yield from loops
+        return
     name = max(calls, key=lambda n: calls[n], default="")
     if name and calls[name] >= LOOP:
         why = f"{name} is called {calls[name]} times in one step, as in a loop over time"
@@ -75,6 +85,33 @@ def without_a_way_back(lag: Lag, calls: Mapping[str, int]) -> Iterator[Unjudged]
     yield Unjudged("The gradient through time", why, how)
 
 
+def gaps_of_loops(uses: GraphUses | None, ill: set[str]) -> Iterator[Unjudged]:
+    """Loops that are written by hand, and whose states nothing shows.
+
+    Args:
+        uses: How the graph of the loss uses the parameters; None if that is not known.
+        ill: Names of layers in which a fault was found.
+    """
+    for name in () if uses is None else uses.hidden:
+        if name not in ill:
+            yield Unjudged(
+                f"The gradient in {name}",
+                "the loss depends on it, and the model does not know it: it stands in a plain list "
+                "or dictionary",
+                "keep layers in nn.ModuleList or nn.ModuleDict",
+            )
+    loops = [] if uses is None else [name for name in uses.loops(LOOP) if name not in ill]
+    if loops:
+        assert uses is not None
+        times = max(uses.in_sequence.values())
+        yield Unjudged(
+            f"The gradient through the loop over {', '.join(loops)}",
+            f"the loss applies this {times} times one after the other, in a loop of the model's "
+            "own, whose states no layer shows",
+            'mark what one step hands to the next: h = sg.mark(h, "h")',
+        )
+
+
 def gaps_of_layers(wirings: Sequence[Wiring], ill: set[str]) -> Iterator[Unjudged]:
     """Layers that are to be trained, and of which the loss says nothing.
 
@@ -83,6 +120,16 @@ def gaps_of_layers(wirings: Sequence[Wiring], ill: set[str]) -> Iterator[Unjudge
         ill: Names of those in which a fault was found: they are judged.
     """
     for wiring in wirings:
+        if wiring.transformed and wiring.name not in ill:
+            yield Unjudged(
+                f"The gradient in {wiring.name}",
+                f"{wiring.transformed} of its calls ran with weights that are not its own "
+                "(torch.func.functional_call), or within torch.func.grad or torch.vmap, which "
+                "hooks do not see",
+                "call the model itself, with its own weights, on the same batch: "
+                "sg.diagnose(model, loss_fn, lag)",
+            )
+            continue
         if wiring.name in ill or wiring.is_reached or wiring.is_aside:
             continue
         if not wiring.calls and not wiring.ungraded:
@@ -120,7 +167,8 @@ def _of_lag(flows: Mapping[str, TimeFlow], lag: Lag, ill: set[str]) -> Iterator[
     short = {n: f for n, f in judged.items() if f.left.max_lag < steps}
     yield from _stepwise(short)
     for name, flow in short.items():
-        if flow.time_steps < 2 or _is_cut(flow, steps) or _is_carried(name, flow, flows, steps):
+        is_one_step = flow.time_steps < 2 and flow.severed is None
+        if is_one_step or _is_cut(flow, steps) or _is_carried(name, flow, flows, steps):
             continue
         if flow.goes_on:
             why = (
@@ -141,7 +189,7 @@ def _stepwise(short: Mapping[str, TimeFlow]) -> Iterator[Unjudged]:
     """Layers that are called one step at a time, in calls that could not be linked."""
     calls: dict[str, int] = {}
     for name, flow in short.items():
-        if flow.time_steps < 2:
+        if flow.time_steps < 2 and flow.severed is None:
             layer = base(name)
             calls[layer] = calls.get(layer, 0) + 1
     for layer, count in calls.items():

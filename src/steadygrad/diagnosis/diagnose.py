@@ -33,7 +33,7 @@ from steadygrad.faults import (
 from steadygrad.faults.history import of_losses
 from steadygrad.faults.layer import times
 from steadygrad.flow import Measured, TimeFlow, gradient_through_time
-from steadygrad.flow.axes import axes
+from steadygrad.flow.axes import axes, from_zero
 from steadygrad.flow.capture import is_deep, measurable_layers
 from steadygrad.flow.marked import Marks
 from steadygrad.flow.padding import padded_loss
@@ -299,7 +299,7 @@ def diagnose(
     """
     steps, estimate = steps_of(lag), lag if isinstance(lag, LagEstimate) else None
     thresholds = thresholds or Thresholds()
-    marks, gap = Marks(steps, sources), []
+    marks, gap = Marks(steps, sources, model), []
     with looking_alone(model), marks:
         if next(measurable_layers(model), None) is None:
             measured, gap = _without_recurrence(model, loss_fn, lag, marks)
@@ -321,6 +321,8 @@ def diagnose(
         facts = CallFacts(call.name, padded_loss(call, gradient), axes=axes(call, gradient))
         found += judge_call(facts, thresholds)
     found += judge_loss(LossFacts(history, measured.answers, measured.slips), thresholds)
+    for name, count in from_zero([call for call, _ in measured.borders]).items():
+        found += judge_call(CallFacts(name, from_zero=count), thresholds)
     found += [f for w in measured.wirings for f in judge_wiring(w, thresholds)]
     prescriber = Prescriber(model, names_of(model))
     prescriber.batch = Batch(
@@ -332,7 +334,8 @@ def diagnose(
     findings = [prescriber.prescribe(finding) for finding in once(found)]
     prescriber.batch = None
     if measured.depth is None:  # without a recurrence, depth is all that there is to judge
-        unjudged += gaps(measured.flows, lag, measured.wirings, findings)
+        uses = None if marks.is_used else measured.uses
+        unjudged += gaps(measured.flows, lag, measured.wirings, findings, uses)
     return Diagnosis(
         verdict(findings, unjudged),
         worst_first(findings),
@@ -368,8 +371,9 @@ def _without_recurrence(
     seen = measured_through_depth(model, loss_fn)
     if marks:
         return Measured(seen.loss, {}, seen.parameter_norms), []
-    gap = list(without_a_way_back(lag, seen.calls))
-    if lag is not None and max(seen.calls.values()) < LOOP:
+    gap = list(without_a_way_back(lag, seen.calls, seen.uses))
+    is_loop = seen.uses is not None and bool(seen.uses.hidden or seen.uses.loops(LOOP))
+    if lag is not None and not is_loop and max(seen.calls.values()) < LOOP:
         raise ValueError(
             f"{type(model).__name__} holds no recurrent layer (no torch.nn.RNN, LSTM or GRU, no "
             "cell of torch's, and no steadygrad layer), so that there is no way back through time "
@@ -377,4 +381,11 @@ def _without_recurrence(
             'or mark the states of a loop of its own: h = sg.mark(h, "h")'
         )
     depth = of_norms(seen.log10_norm)
-    return Measured(seen.loss, {}, seen.parameter_norms, depth=depth), gap
+    return Measured(
+        seen.loss,
+        {},
+        seen.parameter_norms,
+        depth=depth,
+        answers=seen.answers,
+        slips=seen.slips,
+    ), gap

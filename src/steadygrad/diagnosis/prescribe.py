@@ -1,5 +1,6 @@
 """From a fault to the remedies that help this model, best first, with the lines to paste."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -20,11 +21,13 @@ class Prescriber:
     Attributes:
         batch: The step that was looked at last, on which remedies are tried; None while there is
             none, and then they keep the order in which the house ranks them.
+        seconds: Time that was spent on trying remedies; whoever asks sets it to zero.
     """
 
     def __init__(self, model: nn.Module, names: Names | None = None) -> None:
         self._model, self.names = model, names or Names()
         self.batch: Batch | None = None
+        self.seconds = 0.0
 
     def prescribe(self, finding: Finding, standing: Finding | None = None) -> Finding:
         """Fill in the remedies that suit the model, what each did to a copy, and a patch.
@@ -44,7 +47,9 @@ class Prescriber:
                 effects=standing.effects,
                 patch=standing.patch,
             )
+        began = time.perf_counter()
         chosen = self._ranked(finding, tuned)
+        self.seconds += time.perf_counter() - began
         effects = {remedy.spec: effect.text for remedy, effect in chosen if effect.text}
         patch = finding.patch or (self.patch(chosen[0][0]) if chosen else "")
         specs = tuple(remedy.spec for remedy, _ in chosen)

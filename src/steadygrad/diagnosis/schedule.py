@@ -24,6 +24,8 @@ class Turns:
     def __init__(self, ranks: Ranks, budget: Budget, step: int, every: int | None = None) -> None:
         self._ranks, self._budget, self._begun, self._next = ranks, budget, step, step + 1
         self._every = every
+        self._demanded = False
+        self._later = 0
 
     @property
     def begun(self) -> int:
@@ -37,6 +39,23 @@ class Turns:
     def rewind(self, step: int) -> None:
         """Go on from an earlier step."""
         self._begun, self._next = min(self._begun, step), step + 1
+
+    def demand(self, step: int) -> bool:
+        """Ask for a measurement at the next step, though it be early: something hangs on it.
+
+        The next such one may come when as many steps again have gone by.
+
+        Returns:
+            Whether it will be taken.
+        """
+        if not self._ranks.is_alone or self._every is not None or step < self._later:
+            return False
+        self._demanded, self._later = True, 2 * (step - self._begun) + self._begun
+        return True
+
+    def taken(self) -> None:
+        """A measurement was taken."""
+        self._demanded = False
 
     def is_due(self, step: int) -> bool:
         """Whether to measure at this step."""
@@ -53,7 +72,9 @@ class Turns:
         """Whether a measurement at this step is possible."""
         if self._every is not None:
             return (step - self._begun - 1) % self._every == 0
-        return self._budget.allows(LOOK) if self._ranks.is_alone else step >= self._next
+        if self._ranks.is_alone:
+            return self._demanded or self._budget.allows(LOOK)
+        return step >= self._next
 
     def _steps_to_wait(self, step: int) -> int:
         budget = self._budget

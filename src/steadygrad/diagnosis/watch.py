@@ -57,7 +57,8 @@ def watch(
         lag: How many steps back the task needs the gradient to reach; or what
             `steadygrad.tasks.estimate_lag` found, and findings say that it is an estimate.
         budget: Share of the training time that measuring may take; tracing a cell, about a second
-            once per process, comes on top, when the watch is made.
+            once per process, comes on top, when the watch is made, and so does trying remedies on
+            a copy, once for each finding. A look that a finding hangs on may come early.
         start_step: Steps done before, when a training is resumed.
         rows: Sequences of the batch that a replay uses.
         thresholds: What counts as vanishing, exploding, dead.

@@ -34,6 +34,7 @@ from steadygrad.faults.loss_facts import LossFacts as LossFacts
 from steadygrad.faults.lr_high import LearningRateHigh as LearningRateHigh
 from steadygrad.faults.lr_low import LearningRateLow as LearningRateLow
 from steadygrad.faults.mask_inverted import MaskInverted as MaskInverted
+from steadygrad.faults.no_gradient import NoGradient as NoGradient
 from steadygrad.faults.no_zero_grad import NoZeroGrad as NoZeroGrad
 from steadygrad.faults.nonfinite import Nonfinite as Nonfinite
 from steadygrad.faults.not_in_optimizer import NotInOptimizer as NotInOptimizer

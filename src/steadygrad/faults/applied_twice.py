@@ -33,7 +33,7 @@ class AppliedTwice(Fault):
         "Softmax or sigmoid is applied twice: by the model, and by a loss that takes raw scores. "
         "The loss can then fall only a little, and its gradient is small."
     )
-    symptom: ClassVar[str] = "a classifier's loss stands near the logarithm of the classes"
+    symptom: ClassVar[str] = "a classifier's loss stays near the logarithm of the number of classes"
     look_at: ClassVar[str] = "the graph of the loss, in `sg.diagnose`, and `w.loss(loss)`"
     measured: ClassVar[str] = (
         "The names of the functions next to the loss in the autograd graph; or, where the loss is "

@@ -19,12 +19,13 @@ class AxesSwapped(Fault):
         "Batch and time are swapped: the layer runs over the sequences of the batch, one after the "
         "other, as if they were steps."
     )
-    symptom: ClassVar[str] = "the loss stands at what can be said without the input"
+    symptom: ClassVar[str] = "the loss stays at the level of a prediction without the input"
     look_at: ClassVar[str] = "shapes of a call and where the loss reads it, in `sg.diagnose`"
     measured: ClassVar[str] = (
         "A loss that reads one sequence of the batch alone, at every step; or inputs of which "
         "neighbours in the batch are alike while neighbours in time are not more alike than any "
-        "two. Inputs without an order tell nothing, and a batch in their order is not accused."
+        "two. Inputs without an order are not judged, and a batch in temporal order is not "
+        "reported."
     )
     colour: ClassVar[str] = "#b8632a"
     advice: ClassVar[tuple[str, ...]] = (

@@ -17,11 +17,11 @@ class ClipLoose(Fault):
     name: ClassVar[str] = "clip-loose"
     severity: ClassVar[int] = 130
     meaning: ClassVar[str] = (
-        "Gradients far beyond the usual pass unclipped: one of them can undo what was learned."
+        "Gradients far above the usual norm pass unclipped: a single one can undo what was learned."
     )
-    symptom: ClassVar[str] = "the loss jumps up, now and then, and comes back slowly"
-    look_at: ClassVar[str] = "norms after clipping, of `sg.watch`; `sg.clip_advice`"
-    measured: ClassVar[str] = "Norms after clipping against their median, several of them."
+    symptom: ClassVar[str] = "the loss jumps up now and then, and recovers slowly"
+    look_at: ClassVar[str] = "norms after clipping, in `sg.watch`; `sg.clip_advice`"
+    measured: ClassVar[str] = "Several norms after clipping lie far above their median."
     colour: ClassVar[str] = "#8168cd"
     advice: ClassVar[tuple[str, ...]] = ("clip at one to ten times the median norm",)
     thresholds: ClassVar[Mapping[str, Threshold]] = {"spike": SPIKE}

@@ -29,14 +29,15 @@ class ClipTight(Fault):
     name: ClassVar[str] = "clip-tight"
     severity: ClassVar[int] = 120
     meaning: ClassVar[str] = (
-        "Clipping cuts nearly every gradient to a small part of itself: training crawls."
+        "Clipping reduces nearly every gradient to a small fraction of its norm: training is very "
+        "slow."
     )
-    symptom: ClassVar[str] = "the loss falls, very slowly, under a clip"
-    look_at: ClassVar[str] = "norms before and after clipping, of `sg.watch`"
+    symptom: ClassVar[str] = "the loss falls very slowly, and gradients are clipped"
+    look_at: ClassVar[str] = "norms before and after clipping, in `sg.watch`"
     measured: ClassVar[str] = (
         "Norms before and after clipping. Optimisers that divide by the size of the gradient "
-        "(Adam, RMSprop) do not mind, and nothing is concluded. Where the measured steps are small "
-        "and the loss has stood still for long, a third of the threshold is enough."
+        "(Adam, RMSprop) are not affected, and are not judged. Where the measured steps are small "
+        "and the loss has been on a long plateau, a third of the threshold is enough."
     )
     colour: ClassVar[str] = "#5374d4"
     advice: ClassVar[tuple[str, ...]] = ("clip at one to ten times the median norm",)

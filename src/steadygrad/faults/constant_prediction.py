@@ -19,21 +19,21 @@ class ConstantPrediction(Fault):
     name: ClassVar[str] = "constant-prediction"
     severity: ClassVar[int] = 150
     meaning: ClassVar[str] = (
-        "The model gives the same answer to every sequence, the mean of the targets as a rule: it "
-        "uses nothing of its input."
+        "The model gives the same answer to every sequence, usually the mean of the targets: it "
+        "does not use its input."
     )
-    symptom: ClassVar[str] = "flat forecasts; the loss stands at the variance of the targets"
+    symptom: ClassVar[str] = "constant forecasts; the loss stays at the variance of the targets"
     look_at: ClassVar[str] = "spread of the outputs, in `sg.watch` with `w.loss(loss)`"
     measured: ClassVar[str] = (
-        "Standard deviation of the outputs over the batch against that of the targets, where the "
-        "loss gives these away, after it has stood still for long: early in a training it is no "
-        "fault. It is told where nothing else explains it."
+        "Standard deviation of the outputs over the batch against that of the targets, where these "
+        "can be inferred from the loss, after a long plateau: early in a training it is no fault. "
+        "It is reported where nothing else explains it."
     )
     colour: ClassVar[str] = "#6f7f90"
     advice: ClassVar[tuple[str, ...]] = (
-        "try the model on a few sequences alone: if it cannot learn these by heart, look at what "
-        "the head reads and at the size of the inputs",
-        "compare with a linear model: the inputs may not tell the targets",
+        "train the model on a few sequences alone: if it cannot overfit these, check what the head "
+        "reads and the scale of the inputs",
+        "compare with a linear model: the inputs may not determine the targets",
     )
     thresholds: ClassVar[Mapping[str, Threshold]] = {
         "constant": Threshold(
@@ -52,6 +52,8 @@ class ConstantPrediction(Fault):
         "clip-tight",
         "applied-twice",
         "target-broadcast",
+        "no-gradient",
+        "padding",
         "target-scale",
         "input-scale",
         "axes-swapped",
@@ -74,8 +76,8 @@ class ConstantPrediction(Fault):
             return
         yield self.finding(
             "loss",
-            f"The outputs vary over the batch by {share:.1%} of what the targets do: every "
-            "sequence gets the same answer.",
+            f"The outputs vary over the batch by {share:.1%} of the spread of the targets: every "
+            "sequence gets the same prediction.",
             evidence={
                 "output_spread": answers.output_spread,
                 "target_spread": answers.target_spread,

@@ -20,16 +20,18 @@ class Detached(Fault):
     name: ClassVar[str] = "detached"
     severity: ClassVar[int] = 11
     meaning: ClassVar[str] = (
-        "A recurrent layer is called, and no gradient of the loss reaches it: it stays as it was "
-        "made, whatever is trained around it."
+        "A recurrent layer is called, and no gradient of the loss reaches it: its weights keep "
+        "their initial values."
     )
-    symptom: ClassVar[str] = "the loss falls a little, as far as the layers behind can take it"
-    look_at: ClassVar[str] = "wiring of the layers, in `sg.diagnose` and `sg.watch`"
+    symptom: ClassVar[str] = "the loss falls a little, as far as the other layers allow"
+    look_at: ClassVar[str] = (
+        "which layers the loss and the optimiser reach, in `sg.diagnose` and `sg.watch`"
+    )
     measured: ClassVar[str] = (
-        "Calls of the layer, with gradients on or within `torch.no_grad`, against gradients that "
-        "arrive at their results: none in one look, or in three steps of a training. A layer that "
-        "is called without gradients and is not to be trained either (a target network, a fixed "
-        "encoder) is left out."
+        "The layer is called, with gradients enabled or inside `torch.no_grad`, and no gradient "
+        "arrives at its outputs: in one measurement, or in three training steps. A layer that is "
+        "called without gradients and not trained either (a target network, a fixed encoder) is "
+        "not reported."
     )
     colour: ClassVar[str] = "#c23b8e"
     advice: ClassVar[tuple[str, ...]] = (
@@ -39,6 +41,8 @@ class Detached(Fault):
 
     def in_wiring(self, wiring: "Wiring", limits: Thresholds) -> Iterable[Finding]:
         called = wiring.calls + wiring.ungraded
+        if wiring.transformed:  # their gradients go where no hook sees them
+            return
         if not called or wiring.is_reached or wiring.is_aside or 0 < wiring.steps < SURE:
             return
         if wiring.frozen and len(wiring.frozen) == len(wiring.weights):

@@ -25,15 +25,16 @@ class Exploding(Fault):
     symptom: ClassVar[str] = "the loss jumps, spikes or becomes NaN"
     look_at: ClassVar[str] = "norms of `sg.watch`, slope of the gradient by lag"
     measured: ClassVar[str] = (
-        "Norm of the gradient at all states of a layer, at every step back, over that of what the "
-        "loss sends into the top layer, by replay in float64; where it is largest."
+        "Norm of the gradient at all states of a layer, at every step back, divided by the norm of "
+        "the gradient that the loss sends into the top layer, by replay in float64; the largest "
+        "ratio counts."
     )
     colour: ClassVar[str] = "#d44a18"
     advice: ClassVar[tuple[str, ...]] = ("lower the learning rate",)
     thresholds: ClassVar[Mapping[str, Threshold]] = {
         "exploding": Threshold(
             100.0,
-            "the gradient at some earlier step more than so many times as large is a fault",
+            "a gradient at an earlier step more than this many times as large is a fault",
             above=1.0,
         ),
     }

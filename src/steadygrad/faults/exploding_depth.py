@@ -18,18 +18,21 @@ class ExplodingDepth(Fault):
     name: ClassVar[str] = "exploding-depth"
     severity: ClassVar[int] = 25
     meaning: ClassVar[str] = (
-        "The gradient grows from layer to layer on its way down a deep network, until the lowest "
-        "layers take steps that undo one another. Time has no part in it."
+        "The gradient grows from layer to layer in the backward pass of a deep network, until the "
+        "steps of the lowest layers do more harm than good. Time is not involved."
     )
-    symptom: ClassVar[str] = "a deep network jumps, or becomes NaN, where a flat one learns"
+    symptom: ClassVar[str] = (
+        "the loss of a deep network jumps or becomes NaN where that of a shallow one falls"
+    )
     look_at: ClassVar[str] = "`print(sg.diagnose(model, loss_fn))`, the gradient layer by layer"
     measured: ClassVar[str] = (
         "As for vanishing-depth, at the layer where it is largest. Where the gradient explodes in "
-        "time, that is reported alone: it grows in depth, too, then."
+        "time, only that is reported: it then grows in depth, too."
     )
     colour: ClassVar[str] = "#c8612f"
     advice: ClassVar[tuple[str, ...]] = (
-        "smaller weights between the layers: He initialisation for ReLU, Glorot's for tanh",
+        "smaller weights between the layers: He initialisation for ReLU, Glorot initialisation for "
+        "tanh",
         "normalise between the layers",
         "clip by norm",
     )

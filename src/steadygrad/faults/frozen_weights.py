@@ -21,11 +21,13 @@ class FrozenWeights(Fault):
         "The weights of a recurrent layer are frozen (requires_grad is False): it is not trained."
     )
     symptom: ClassVar[str] = "the loss falls a little, and what needs memory is never learned"
-    look_at: ClassVar[str] = "wiring of the layers, in `sg.diagnose` and `sg.watch`"
+    look_at: ClassVar[str] = (
+        "which layers the loss and the optimiser reach, in `sg.diagnose` and `sg.watch`"
+    )
     measured: ClassVar[str] = (
-        "What ``requires_grad`` says of the weights of a layer that is called with gradients on. "
-        "That it is meant so, as in a reservoir, cannot be seen; a layer that is called within "
-        "`torch.no_grad` as well is left out."
+        "Weights with ``requires_grad=False`` in a layer that is called with gradients enabled. "
+        "Whether this is intended, as in a reservoir, cannot be detected; a layer that is "
+        "called inside `torch.no_grad` is not reported."
     )
     colour: ClassVar[str] = "#4f86b8"
     advice: ClassVar[tuple[str, ...]] = (

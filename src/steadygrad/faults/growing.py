@@ -27,9 +27,9 @@ class Growing(Fault):
     )
     colour: ClassVar[str] = "#5b8521"
     advice: ClassVar[tuple[str, ...]] = (
-        "a forget gate, or its bias lower",
+        "add a forget gate, or lower its bias",
         "normalise inside the cell",
-        "shorter sequences between resets of the state",
+        "use use shorter sequences between resets of the state",
     )
     thresholds: ClassVar[Mapping[str, Threshold]] = {
         "growing": Threshold(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 ENOUGH = 20  # norms or losses from which a rule may speak
 ENOUGH_UPDATES = 5
 LOSSES = 1024  # kept at most
-LONG = 200  # steps over which a loss that stands says something
+LONG = 100  # steps over which a loss that stands says something
 MOST = 0.75  # of the planned steps: some networks leave their plateau late
 FEW = 5  # losses that make a start
 NOISE = 3.0  # times the first loss from which a later one is no accident of its batch
@@ -86,6 +86,14 @@ class History:
     def falls(self) -> bool:
         """Whether the loss has come down by a tenth."""
         return falls_to(self.loss, 0.9)
+
+    def beats_first(self, to: float) -> bool:
+        """Whether the last quarter of the losses lies below ``to`` times the very first one."""
+        values = finite(self.loss)
+        if len(values) < ENOUGH:
+            return False
+        first, last = float(values[0]), float(np.median(values[-(len(values) // 4) :]))
+        return last < (to * first if first > 0 else first)
 
     def has_diverged(self) -> bool:
         """Whether the loss ends far above where it began, after a blow-up."""

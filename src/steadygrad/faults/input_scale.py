@@ -17,14 +17,14 @@ class InputScale(Fault):
     name: ClassVar[str] = "input-scale"
     severity: ClassVar[int] = 23
     meaning: ClassVar[str] = (
-        "The inputs are so large that sigmoid and tanh stand at their ends, whatever the state: "
-        "all sequences look the same to the layer."
+        "The inputs are so large that sigmoid and tanh saturate, whatever the state: all sequences "
+        "look the same to the layer."
     )
-    symptom: ClassVar[str] = "flat predictions, gates at 0 or 1 from the first step on"
+    symptom: ClassVar[str] = "constant predictions, gates at 0 or 1 from the first step on"
     look_at: ClassVar[str] = "size of the inputs, in `sg.diagnose` and `sg.watch`"
     measured: ClassVar[str] = (
         "Root mean square of every feature of a layer's input; the largest decides. A training "
-        "that has learned all the same is not accused."
+        "that has learned nevertheless is not reported."
     )
     colour: ClassVar[str] = "#7a6ff0"
     advice: ClassVar[tuple[str, ...]] = (
@@ -44,7 +44,7 @@ class InputScale(Fault):
         yield self.finding(
             facts.name,
             f"Not a gradient problem: the inputs of {facts.name} are of size {size:.2g}, where "
-            "gates take in about 1.",
+            "gates expect about 1.",
             evidence={"input_size": size, "threshold": limits.input_scale},
             confidence=confidence(math.log10(size / limits.input_scale)),
         )

@@ -47,7 +47,7 @@ class LayerCase:
     def is_cut(self) -> bool:
         """Whether the backward pass ends before the lag."""
         # One call per step, by hand, says nothing of how far the loop around it goes.
-        is_one_step = self.flow.time_steps < 2
+        is_one_step = self.flow.time_steps < 2 and self.flow.severed is None
         return (
             self.lag is not None
             and self.reach < self.lag
@@ -144,14 +144,14 @@ class LayerCase:
                 continue
             share = health.shut_share
             does = (
-                "only flip between their ends, where they have no slope"
+                "only switch between their two extremes, where their slope is zero"
                 if health.is_moving
                 else what
             )
             yield fault.finding(
                 self.flow.name,
                 f"{share:.0%} of the units of the {gate} gate of {self.flow.name} {does}: they "
-                "pass no gradient on and cannot be trained.",
+                "pass on no gradient and cannot be trained.",
                 gate=gate,
                 evidence={
                     "shut_share": share,

@@ -18,20 +18,20 @@ class Leaking(Fault):
     name: ClassVar[str] = "leaking"
     severity: ClassVar[int] = 80
     meaning: ClassVar[str] = (
-        "The state of one batch is handed to the next though the sequences do not go on: the "
-        "network sees a past that is not its own."
+        "The state of one batch is passed to the next although the sequences do not continue: the "
+        "network sees the past of another sequence."
     )
-    symptom: ClassVar[str] = "training looks fine, validation from a fresh state does not"
-    look_at: ClassVar[str] = "`sg.watch`, states and inputs at the border of two batches"
+    symptom: ClassVar[str] = "the training loss is good, and validation from a zero state is not"
+    look_at: ClassVar[str] = "`sg.watch`, states and inputs at the boundary of two batches"
     measured: ClassVar[str] = (
-        "States that come in are compared with those that went out, and the first inputs with the "
-        "last ones: where inputs change smoothly inside a sequence and jump between batches, "
-        "again and again, they are not the same sequence. Inputs that jump everywhere (symbols, "
-        "noise) tell nothing, and nothing is concluded."
+        "Initial states are compared with the final states of the batch before, and first inputs "
+        "with last inputs: where inputs change smoothly inside a sequence and jump between batches "
+        "repeatedly, the batches do not belong together. Inputs that jump everywhere (symbols, "
+        "noise) are not judged."
     )
     colour: ClassVar[str] = "#188686"
     advice: ClassVar[tuple[str, ...]] = (
-        "start every batch from zeros, or do not shuffle batches that go on",
+        "start every batch from zeros, or do not shuffle batches that continue one another",
     )
 
     def in_call(self, facts: CallFacts, limits: Thresholds) -> Iterable[Finding]:
@@ -41,7 +41,7 @@ class Leaking(Fault):
         yield self.finding(
             facts.name,
             f"{facts.name} starts each batch from the state of the one before, but the inputs do "
-            f"not go on: for {border.jumps_in_a_row} batches in a row they jump as far as from "
+            f"not continue: for {border.jumps_in_a_row} batches in a row they jump as far as from "
             "one sequence to another.",
             evidence={
                 "batches_in_a_row": border.jumps_in_a_row,

@@ -17,14 +17,14 @@ class Likelihood(Fault):
     name: ClassVar[str] = "likelihood"
     severity: ClassVar[int] = 60
     meaning: ClassVar[str] = (
-        "The loss itself throws large gradients, not the way through time: a likelihood with a "
-        "scale or a rate that runs away."
+        "The loss itself produces large gradients, not the backward pass through time: a "
+        "likelihood whose scale or rate diverges."
     )
-    symptom: ClassVar[str] = "a negative log-likelihood falls without end, or jumps"
+    symptom: ClassVar[str] = "a negative log-likelihood falls without bound, or jumps"
     look_at: ClassVar[str] = "norms of `sg.watch` beside the gradient by lag"
     measured: ClassVar[str] = (
         "Gradient norms jump far beyond their median and their neighbours, while the gradient does "
-        "not grow with the lag; where the losses are told, one of them is below zero."
+        "not grow with the lag; where `w.loss` is called, one of the losses is below zero."
     )
     colour: ClassVar[str] = "#7d7d16"
     advice: ClassVar[tuple[str, ...]] = (
@@ -47,8 +47,8 @@ class Likelihood(Fault):
         yield self.finding(
             "loss",
             f"In {found.count} of {found.steps} steps the gradient is up to {found.largest:.0f} "
-            "times its median, and it does not grow in the backward pass through time: the loss "
-            "itself throws it.",
+            "times its median, and it does not grow in the backward pass through time: it comes "
+            "from the loss itself.",
             evidence=found.evidence,
             confidence=found.confidence,
         )

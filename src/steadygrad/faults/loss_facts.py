@@ -21,9 +21,12 @@ class LossFacts:
         slips: What its graph shows; None if no loss with a graph was told.
         kept_gradients: Steps in a row whose backward pass began with the gradients of the step
             before.
+        cleared_gradients: Steps in a row at which what a backward pass gave was gone before the
+            step.
     """
 
     history: History = field(default_factory=History)
     answers: "Answers | None" = None
     slips: "Slips | None" = None
     kept_gradients: int = 0
+    cleared_gradients: int = 0

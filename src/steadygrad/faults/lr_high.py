@@ -5,11 +5,23 @@ from collections.abc import Iterable, Mapping
 from typing import ClassVar, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from steadygrad.faults.base import Fault, Threshold
 from steadygrad.faults.finding import Finding, confidence
 from steadygrad.faults.history import ENOUGH, ENOUGH_UPDATES, GOOD_STEP, History, finite, rate
 from steadygrad.faults.thresholds import Thresholds
+
+
+def _replaces(update: NDArray[np.float64], history: History, limits: Thresholds) -> bool:
+    """Whether steps replace the weights, and the loss is not where it would be without that.
+
+    A loss that comes down from a blow-up falls, and is no better than that of the untrained net.
+    """
+    if update.max() < limits.update_replaces:
+        return False
+    is_lasting = float(np.median(update[-10:])) >= limits.update_replaces
+    return not history.beats_first(0.5 if is_lasting else 0.9)
 
 
 @final
@@ -22,17 +34,17 @@ class LearningRateHigh(Fault):
         "The learning rate is too high: each step replaces a large part of the weights."
     )
     symptom: ClassVar[str] = "the loss jumps from the first step on"
-    look_at: ClassVar[str] = "size of a step, of `sg.watch` with `w.loss(loss)`"
+    look_at: ClassVar[str] = "relative step size, in `sg.watch` with `w.loss(loss)`"
     measured: ClassVar[str] = (
         "|step| / |weights| of the latest measured steps, or of a single one that replaces the "
         "weights, or that is large where the loss ends far above its start. Weights that have "
         "grown count as they were when the training began. Where the loss is known it must not be "
-        "falling: a loss that comes down from a blow-up does not."
+        "falling: a loss that comes down from a blow-up does not, nor one that is no better than "
+        "the very first, while steps replace the weights."
     )
     colour: ClassVar[str] = "#ab6a0e"
     advice: ClassVar[tuple[str, ...]] = (
-        "lower the learning rate until a step changes the weights by about a hundredth of "
-        "themselves",
+        "lower the learning rate until a step changes the weights by about 1 %",
         "warm up over the first hundreds of steps",
     )
     thresholds: ClassVar[Mapping[str, Threshold]] = {
@@ -44,7 +56,7 @@ class LearningRateHigh(Fault):
 
     def in_training(self, history: History, limits: Thresholds) -> Iterable[Finding]:
         update = finite(history.update)
-        if len(update) == 0 or history.falls():
+        if len(update) == 0 or (history.falls() and not _replaces(update, history, limits)):
             return
         size, at_once = float(np.median(update[-10:])), float(update.max())
         # One step that replaces the weights is enough: what was there before is lost.
@@ -58,8 +70,8 @@ class LearningRateHigh(Fault):
             return
         yield self.finding(
             "optimizer",
-            f"A step changes the weights by {size:.1%} of themselves: little of what was learned "
-            "stays.",
+            f"A step changes the weights by {size:.1%} of their norm: it overwrites most of what "
+            "was learned.",
             evidence={
                 "update_ratio": size,
                 "threshold": bound,

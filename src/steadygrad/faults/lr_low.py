@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import ClassVar, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from steadygrad.faults.base import Fault, Threshold
 from steadygrad.faults.finding import Finding, confidence
@@ -12,6 +13,7 @@ from steadygrad.faults.history import (
     ENOUGH,
     ENOUGH_UPDATES,
     GOOD_STEP,
+    LONG,
     History,
     falls_to,
     finite,
@@ -27,19 +29,20 @@ class LearningRateLow(Fault):
     name: ClassVar[str] = "lr-low"
     severity: ClassVar[int] = 140
     meaning: ClassVar[str] = (
-        "The learning rate is too low: the steps are too small to get anywhere."
+        "The learning rate is too low: the steps are too small to make progress."
     )
     symptom: ClassVar[str] = "the loss does not move at all"
-    look_at: ClassVar[str] = "size of a step, of `sg.watch` with `steps=` and `w.loss(loss)`"
+    look_at: ClassVar[str] = "relative step size, in `sg.watch` with `steps=` and `w.loss(loss)`"
     measured: ClassVar[str] = (
         "|step| / |weights| has been tiny from the first measurement on while the loss has hardly "
-        "moved; or all steps that are planned cannot move the weights far. Without the loss "
+        "moved; or all steps that are planned cannot move the weights far; or a schedule has made "
+        "most of them tiny before the loss has come down to a half. Without the loss "
         "nothing is concluded: a trained network takes small steps, too."
     )
     colour: ClassVar[str] = "#288a49"
     advice: ClassVar[tuple[str, ...]] = (
-        "raise the learning rate until a step changes the weights by about a hundredth of "
-        "themselves, and lower it again if the loss jumps",
+        "raise the learning rate until a step changes the weights by about 1 %, and lower it again "
+        "if the loss jumps",
     )
     thresholds: ClassVar[Mapping[str, Threshold]] = {
         "update_low": Threshold(
@@ -47,8 +50,8 @@ class LearningRateLow(Fault):
         ),
         "travel_low": Threshold(
             0.1,
-            "what all planned steps together may move the weights by, relative to them, below "
-            "which they cannot get anywhere",
+            "the largest total change of the weights over all planned steps, relative to the "
+            "weights, below which training cannot succeed",
         ),
     }
 
@@ -62,10 +65,12 @@ class LearningRateLow(Fault):
         is_small = size < limits.update_low and not falls_to(history.loss, 0.95)
         # Along a plan that is known, a loss that creeps down does not make it arrive.
         is_short = travel < limits.travel_low and not falls_to(history.loss, 0.5)
+        if size > 0 and not (is_small or is_short):
+            yield from self._decayed(update, history, limits)
         if size <= 0 or not (is_small or is_short):
             return
         beyond = limits.travel_low / travel if is_short else limits.update_low / size
-        text = f"No step has changed the weights by more than {size:.1e} of themselves"
+        text = f"No step has changed the weights by more than {size:.1e} of their norm"
         if is_short:
             text += f": all {history.planned} steps together move them by {travel:.1%} at most."
         else:
@@ -80,6 +85,30 @@ class LearningRateLow(Fault):
                 **({"travel": travel, "steps": history.planned} if history.planned else {}),
             },
             confidence=confidence(math.log10(beyond)),
+        )
+
+    def _decayed(
+        self, update: NDArray[np.float64], history: History, limits: Thresholds
+    ) -> Iterable[Finding]:
+        """Steps that were of a good size, and for most of the training are next to nothing."""
+        told, (stride, _) = len(history.loss), history.kept
+        if len(update) < ENOUGH or told * stride < LONG:
+            return
+        usual, first = float(np.median(update)), float(np.max(update))
+        if usual >= limits.update_low or falls_to(history.loss, 0.5) or history.creeps():
+            return
+        yield self.finding(
+            "optimizer",
+            f"The steps have shrunk from {first:.1e} to {usual:.1e} of the weights, in the median, "
+            "before the loss came down: the rate decays too fast.",
+            evidence={
+                "update_ratio": first,
+                "median": usual,
+                "threshold": limits.update_low,
+                "measurements": len(update),
+            },
+            confidence=confidence(math.log10(limits.update_low / max(usual, 1e-12))),
+            advice=("step the scheduler once an epoch, not once a batch, or let it decay slower",),
         )
 
     def tuned(self, finding: Finding) -> tuple[str, ...]:

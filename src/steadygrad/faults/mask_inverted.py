@@ -17,13 +17,13 @@ class MaskInverted(Fault):
     name: ClassVar[str] = "mask-inverted"
     severity: ClassVar[int] = 28
     meaning: ClassVar[str] = (
-        "The mask is inverted: the loss is of the padded steps, and of no real one."
+        "The mask is inverted: the loss covers the padded steps and no real one."
     )
-    symptom: ClassVar[str] = "the loss falls to nothing at once, and nothing was learned"
+    symptom: ClassVar[str] = "the loss falls to zero at once, and nothing was learned"
     look_at: ClassVar[str] = "`sg.diagnose`, share of the loss at padded steps"
     measured: ClassVar[str] = (
-        "Sequences that end in a run of one and the same input, of different lengths, while the "
-        "loss reads those ends and next to nothing else."
+        "Sequences end in runs of one constant input, of different lengths, and the loss reads "
+        "these ends and almost nothing else."
     )
     colour: ClassVar[str] = "#56893a"
     advice: ClassVar[tuple[str, ...]] = (
@@ -46,9 +46,9 @@ class MaskInverted(Fault):
             return
         yield self.finding(
             facts.name,
-            f"Not a gradient problem: {1 - padded.before:.0%} of what the loss asks of "
-            f"{facts.name} is asked at the padded ends of {padded.sequences} sequences, and next "
-            "to nothing before them. The mask looks inverted.",
+            f"Not a gradient problem: {1 - padded.before:.0%} of the loss's gradient "
+            f"at {facts.name} lies at the padded ends of {padded.sequences} sequences, and almost "
+            "none before them. The mask looks inverted.",
             evidence={
                 "share_before": padded.before,
                 "sequences": padded.sequences,

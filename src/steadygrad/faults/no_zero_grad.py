@@ -20,12 +20,12 @@ class NoZeroGrad(Fault):
     meaning: ClassVar[str] = (
         "Gradients are never cleared: every step is taken along the sum of all gradients so far."
     )
-    symptom: ClassVar[str] = "the gradient norm grows from step to step, the loss runs away"
+    symptom: ClassVar[str] = "the gradient norm grows from step to step, and the loss diverges"
     look_at: ClassVar[str] = "gradients at the start of a backward pass, in `sg.watch`"
     measured: ClassVar[str] = (
         "Whether a parameter's gradient is zero or absent at the start of any backward pass "
-        "between two steps of the optimiser, three steps in a row. Micro-batches that add up "
-        "within a step are not accused."
+        "between two steps of the optimiser, three steps in a row. Gradients accumulated over "
+        "micro-batches within a step are not reported."
     )
     colour: ClassVar[str] = "#4a7ddb"
     advice: ClassVar[tuple[str, ...]] = ("call optimizer.zero_grad() before loss.backward()",)

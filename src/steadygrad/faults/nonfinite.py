@@ -17,9 +17,9 @@ class Nonfinite(Fault):
     name: ClassVar[str] = "nonfinite"
     severity: ClassVar[int] = 10
     meaning: ClassVar[str] = (
-        "A value or a gradient is NaN or infinite; all that is computed from it is lost."
+        "A value or a gradient is NaN or infinite; everything computed from it is invalid."
     )
-    symptom: ClassVar[str] = "a NaN, once in a while or for good"
+    symptom: ClassVar[str] = "NaN, now and then or permanently"
     look_at: ClassVar[str] = "the first bad tensor in `sg.watch`"
     measured: ClassVar[str] = (
         "The gradient norm is checked before every step of the optimiser. When it is not finite, "
@@ -43,8 +43,8 @@ class Nonfinite(Fault):
         first = int(bad[0] if flow.reverse else bad[-1])
         yield self.finding(
             flow.name,
-            f"The gradient inside {flow.name} is not a number any more: in the backward pass it "
-            f"turns non-finite at time step {first}.",
+            f"The gradient inside {flow.name} is NaN or infinite: in the backward pass it becomes "
+            f"non-finite at time step {first}.",
             evidence={
                 "first_time_step_on_the_way_back": first,
                 "time_steps_hit": len(bad),

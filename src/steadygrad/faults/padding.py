@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Mapping
 from typing import ClassVar, final
 
-from steadygrad.faults.base import Fault, Threshold
+from steadygrad.faults.base import Fault, Moment, Threshold
 from steadygrad.faults.call import CallFacts
 from steadygrad.faults.finding import Finding, confidence
 from steadygrad.faults.thresholds import Thresholds
 
 FEWEST = 2  # sequences that are padded: one alone may end so by chance
+
+
+AFTER, LATE = "steps_after_the_end", 8
 
 
 @final
@@ -18,13 +21,13 @@ class Padding(Fault):
     name: ClassVar[str] = "padding"
     severity: ClassVar[int] = 90
     meaning: ClassVar[str] = (
-        "Padded steps take part in the loss: the network is taught to answer padding."
+        "Padded steps count in the loss: the network is trained to predict padding."
     )
-    symptom: ClassVar[str] = "the loss is good, the answers at the end of sequences are not"
+    symptom: ClassVar[str] = "the loss is good, and the outputs at the end of sequences are not"
     look_at: ClassVar[str] = "`sg.diagnose`, share of the loss at padded steps"
     measured: ClassVar[str] = (
-        "Sequences that end in a run of one and the same input, of different lengths, while the "
-        "loss reads the outputs there at many steps."
+        "Sequences end in runs of one constant input, of different lengths, and the loss reads the "
+        "outputs there at many steps."
     )
     colour: ClassVar[str] = "#1f80b1"
     advice: ClassVar[tuple[str, ...]] = (
@@ -41,13 +44,28 @@ class Padding(Fault):
 
     def in_call(self, facts: CallFacts, limits: Thresholds) -> Iterable[Finding]:
         padded = facts.padded
+        is_after = padded is not None and padded.after >= FEWEST and padded.late >= LATE
+        if padded is not None and is_after and facts.in_training:
+            yield self.finding(
+                facts.name,
+                f"{padded.after} sequences end in steps where the input no longer changes, and "
+                f"the loss reads {facts.name} at the last of these alone, {padded.late} steps "
+                "after their own end in the median: this looks like padding.",
+                evidence={"sequences": padded.after, AFTER: padded.late},
+                # That the ends are padding is inferred, and one may learn to wait.
+                confidence=0.6,
+                advice=(
+                    "read each sequence at its own last step: out[lengths - 1, rows], or give "
+                    "the layer a packed sequence",
+                ),
+            )
         if padded is None or padded.sequences < FEWEST or padded.share < limits.padding:
             return
         if padded.before <= limits.mask_before:
             return  # the mask is there, the wrong way round
         yield self.finding(
             facts.name,
-            f"{padded.share:.0%} of what the loss asks of {facts.name} is asked at the ends of "
+            f"{padded.share:.0%} of the loss's gradient at {facts.name} lies at the ends of "
             f"{padded.sequences} sequences where the input no longer changes: this looks like "
             "padding.",
             evidence={
@@ -59,3 +77,7 @@ class Padding(Fault):
             # That the ends are padding is inferred, not known.
             confidence=min(0.9, confidence(padded.share / limits.padding - 1)),
         )
+
+    def waits(self, finding: Finding, moment: Moment) -> bool:
+        """A network may learn to carry what it read to the end: told once the loss stands."""
+        return AFTER in finding.evidence and not moment.history.stands()

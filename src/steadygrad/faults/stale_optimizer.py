@@ -18,11 +18,11 @@ class StaleOptimizer(Fault):
     name: ClassVar[str] = "stale-optimizer"
     severity: ClassVar[int] = 13
     meaning: ClassVar[str] = (
-        "The optimiser was made before a recurrent layer was replaced: it moves the weights of the "
-        "old layer, and nothing moves those of the new one."
+        "The optimiser was made before a recurrent layer was replaced: it updates the weights of "
+        "the old layer, and nothing updates those of the new one."
     )
     symptom: ClassVar[str] = "nothing is learned from the moment a layer was replaced or moved"
-    look_at: ClassVar[str] = "wiring of the layers, in `sg.watch`"
+    look_at: ClassVar[str] = "which layers the optimiser holds, in `sg.watch`"
     measured: ClassVar[str] = (
         "Weights of the layer that no group of the optimiser holds and that do not change, while "
         "the optimiser holds tensors of the same shapes that no module of the model has."
@@ -40,7 +40,7 @@ class StaleOptimizer(Fault):
         yield self.finding(
             wiring.name,
             f"The optimiser was made before {wiring.name} was put into the model: it holds weights "
-            f"that the model has no more, and those of {wiring.name} have not changed in "
+            f"that the model no longer has, and those of {wiring.name} have not changed in "
             f"{wiring.steps} steps.",
             evidence={"not_held": list(wiring.unheld), "steps": wiring.steps},
             confidence=1.0,

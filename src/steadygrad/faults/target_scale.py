@@ -20,15 +20,15 @@ class TargetScale(Fault):
     name: ClassVar[str] = "target-scale"
     severity: ClassVar[int] = 22
     meaning: ClassVar[str] = (
-        "The targets are far larger than the outputs: the head has to travel there first, and the "
-        "loss is of that distance alone."
+        "The targets are far larger than the outputs: the head must first grow its outputs to that "
+        "size, and until then the loss measures only this distance."
     )
     symptom: ClassVar[str] = "a huge loss from the first step on"
     look_at: ClassVar[str] = "size of outputs and targets, in `sg.diagnose` and `w.loss(loss)`"
     measured: ClassVar[str] = (
-        "A squared error gives its targets away by its value and its gradient at the output. Their "
-        "size is compared with that of the outputs, and their distance with how far the loss has "
-        "come down. Of other losses nothing is concluded."
+        "The targets of a squared error follow from its value and its gradient at the output. "
+        "Their size is compared with that of the outputs, and their distance with how far the loss "
+        "has fallen. Other losses are not judged."
     )
     colour: ClassVar[str] = "#3f8f8f"
     advice: ClassVar[tuple[str, ...]] = (
@@ -39,7 +39,7 @@ class TargetScale(Fault):
         "target_scale": Threshold(
             1e3,
             "a size of the targets, over one and over that of the outputs, above which it is a "
-            "fault while the loss does not come down",
+            "fault while the loss does not fall",
             above=1.0,
         ),
     }
@@ -58,8 +58,8 @@ class TargetScale(Fault):
         yield self.finding(
             "loss",
             f"Not a gradient problem: the targets are of size {answers.target_size:.2g}, the "
-            f"outputs of size {answers.output_size:.2g}. The outputs have to travel "
-            f"{answers.gap:.2g} before the loss says anything else.",
+            f"outputs of size {answers.output_size:.2g}. Until the outputs have grown by "
+            f"{answers.gap:.2g}, the loss measures only this distance.",
             evidence={
                 "target_size": answers.target_size,
                 "target_spread": answers.target_spread,

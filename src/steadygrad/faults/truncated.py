@@ -16,14 +16,14 @@ class Truncated(Fault):
     name: ClassVar[str] = "truncated"
     severity: ClassVar[int] = 40
     meaning: ClassVar[str] = (
-        "One backward pass spans fewer steps than the task needs: what lies before it gets no "
-        "gradient, whatever the network."
+        "One backward pass spans fewer steps than the task needs: earlier inputs get no gradient, "
+        "whatever the network."
     )
-    symptom: ClassVar[str] = "what lies further back than a window is never learned"
+    symptom: ClassVar[str] = "what lies further back than one window is never learned"
     look_at: ClassVar[str] = "`sg.diagnose(model, loss_fn, lag=L)`, the steps of one call"
     measured: ClassVar[str] = (
         "The steps of one call of the layer, and its truncation, are compared with the required "
-        "lag. In a training that is told its losses, while these do not come down."
+        "lag. Where `w.loss` is called, it is reported only while the loss does not fall."
     )
     colour: ClassVar[str] = "#a05cc1"
     advice: ClassVar[tuple[str, ...]] = (
@@ -40,10 +40,7 @@ class Truncated(Fault):
         if by_layer:
             why = f"it is truncated every {flow.truncate} steps"
         elif flow.severed:
-            why = (
-                f"its state is handed on by value alone (detached, or burn_in) after {flow.severed}"
-                " steps"
-            )
+            why = f"its state is detached (by hand, or by burn_in) after {flow.severed} steps"
         elif flow.is_reset:
             why = f"the longest stretch between two resets has {flow.time_steps} steps"
         else:

@@ -23,15 +23,15 @@ class Vanishing(Fault):
         "The gradient shrinks so much in the backward pass through time that early steps cannot "
         "be learned."
     )
-    symptom: ClassVar[str] = "the loss stops at what can be said without memory"
+    symptom: ClassVar[str] = "the loss stops at the level of a prediction without memory"
     look_at: ClassVar[str] = "`sg.diagnose(model, loss_fn, lag=L)`, horizon and log10 ratio"
     measured: ClassVar[str] = (
-        "The whole way: |dL_t/dx_(t-k)| at the input of the lowest recurrent layer, through all "
-        "states of all layers above it, over the largest up to there, by replay in float64, at the "
-        "required lag, or at one estimated from the data. Where no input has any influence, at "
-        "the states. Without any lag vanishing is not checked: a network that needs no memory may "
-        "have none. A watch that is told the losses waits for them where the gradient is small "
-        "and not yet lost, and where the lag is an estimate."
+        "|dL_t/dx_(t-k)| at the input of the lowest recurrent layer, through all states of all "
+        "layers above it, over the largest up to there, by replay in float64, at the required lag, "
+        "or at one estimated from the data. Where no input has any influence, the gradient at the "
+        "states is used. Without a lag, vanishing is not checked, since a task may need no memory. "
+        "A watch that gets the losses waits for them where the gradient is small but still usable, "
+        "and where the lag is an estimate."
     )
     colour: ClassVar[str] = "#d74066"
     needs_lag: ClassVar[bool] = True
@@ -42,10 +42,9 @@ class Vanishing(Fault):
         ),
         "unlikely": Threshold(
             1e-12,
-            "in a training that is told its losses, a ratio below this is reported once the first "
-            "losses have not come down to a half; one between this and vanishing only after the "
-            "loss has stood still for long, as optimisers that rescale the gradient often repair "
-            "it themselves",
+            "where `w.loss` is called, a ratio below this is reported once the first losses have "
+            "failed to halve; one between this and vanishing only after a long plateau of the "
+            "loss, as optimisers that rescale the gradient often recover from it",
         ),
     }
     caused_by: ClassVar[tuple[str, ...]] = ("lr-high", "input-scale")

@@ -20,23 +20,25 @@ class VanishingDepth(Fault):
     name: ClassVar[str] = "vanishing-depth"
     severity: ClassVar[int] = 35
     meaning: ClassVar[str] = (
-        "The gradient shrinks from layer to layer on its way down a deep network, so that the "
-        "lowest layers hardly learn. Time has no part in it."
+        "The gradient shrinks from layer to layer in the backward pass of a deep network, so that "
+        "the lowest layers hardly learn. Time is not involved."
     )
-    symptom: ClassVar[str] = "a deeper network learns worse than a flat one, or nothing"
+    symptom: ClassVar[str] = "a deeper network learns worse than a shallow one, or nothing"
     look_at: ClassVar[str] = "`print(sg.diagnose(model, loss_fn))`, the gradient layer by layer"
     measured: ClassVar[str] = (
         "Norm of the gradient at the lowest layer over that at the top one: of a recurrent layer "
         "at all its states together, at the step where it is largest; of any other at its output. "
-        "Adam and its like rescale what is small, as far as its epsilon lets them; plain SGD "
-        "does not, and is held to a stricter bound where the optimiser is known."
+        "Adam and similar optimisers rescale small gradients, down to their epsilon; plain SGD "
+        "does not, and has a stricter threshold where the optimiser is known."
     )
     colour: ClassVar[str] = "#b0568c"
     advice: ClassVar[tuple[str, ...]] = (
-        "residual connections around each layer; a module of many layers has to be several of one",
+        "residual connections around each layer; split a module of several layers into single ones "
+        "first",
         "normalise between the layers",
         "fewer layers",
-        "of feed-forward layers: He initialisation for ReLU, Glorot's for tanh, no logistic units",
+        "in feed-forward layers: He initialisation for ReLU, Glorot initialisation for tanh, no "
+        "sigmoid units",
         "under Adam a smaller eps, such as 1e-16",
     )
     thresholds: ClassVar[Mapping[str, Threshold]] = {

@@ -10,6 +10,8 @@ Along time neighbours are alike, along a batch they are not more alike than any 
 a ratio near one means that the order along that axis does not matter, a small one that it does.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -78,6 +80,27 @@ def axes(call: Call, grad: OutputGradient) -> Axes | None:
         _order(x.transpose(0, 1)),
         float(size),
     )
+
+
+@torch.no_grad()
+def from_zero(calls: Sequence[Call]) -> Counter[str]:
+    """Calls of one time step from a state of zeros, by layer, where a layer has no others.
+
+    Only where the input has features and no row is handed a past.
+    """
+    found: Counter[str] = Counter()
+    others: set[str] = set()
+    for call in calls:
+        layer = call.name.partition("#")[0]
+        steps = call.over_time()
+        is_anew = not any(bool(s.any()) for s in call.state)
+        if steps is None or len(steps) != 1 or call.chain is not None or not is_anew:
+            others.add(layer)
+        else:
+            found[layer] += 1
+    for layer in others:
+        found.pop(layer, None)
+    return found
 
 
 def _order(x: Tensor) -> float:

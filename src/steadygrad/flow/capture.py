@@ -4,6 +4,7 @@ import inspect
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -206,6 +207,8 @@ class Capture:
     Attributes:
         graded: Calls so far with gradients on, by layer, those that are forgotten included.
         ungraded: Calls so far without.
+        transformed: Calls so far that a hook cannot see as they are: with weights that are not the
+            layer's own (`torch.func.functional_call`), or within a transform of `torch.func`.
 
     Raises:
         ValueError: The model holds none.
@@ -223,6 +226,7 @@ class Capture:
         self.calls: list[Call] = []
         self.graded: Counter[str] = Counter()
         self.ungraded: Counter[str] = Counter()
+        self.transformed: Counter[str] = Counter()
         self._count: dict[nn.Module, int] = {}
         self._era = 0  # which time round the calls are counted from 0
         self.layers = dict(self.find(model))
@@ -238,7 +242,7 @@ class Capture:
             if not isinstance(layer, Looped):
                 before = Hook(self._enter)
                 self._handles.append(layer.register_forward_pre_hook(before, with_kwargs=True))
-            hook = Hook(self._hook(name))
+            hook = Hook(self._hook(name), partial(self._transform, name))
             self._handles.append(layer.register_forward_hook(hook, with_kwargs=True))
         return self
 
@@ -269,6 +273,9 @@ class Capture:
         self._count.clear()
         self._era += 1
 
+    def _transform(self, name: str) -> None:
+        self.transformed[name] += 1
+
     def _hook(self, name: str) -> Any:
         names = _arguments(self.layers[name])
 
@@ -277,6 +284,9 @@ class Capture:
         ) -> Any:
             if not torch.is_grad_enabled():
                 self.ungraded[name] += 1
+                return None
+            if is_given_weights(layer):
+                self._transform(name)
                 return None
             self.graded[name] += 1
             given = dict(zip(names, args, strict=False)) | kwargs
@@ -367,6 +377,16 @@ class Capture:
         if len(args) > 1:
             return (args[0], viewed, *args[2:]), kwargs
         return args, {**kwargs, "hx": viewed}
+
+
+def is_given_weights(layer: nn.Module) -> bool:
+    """Whether a layer runs with tensors that were put in the place of its parameters."""
+    inner = layer.owner if isinstance(layer, Looped) else layer
+    for p in inner._parameters.values():
+        # By its type first: torch makes `isinstance` of a parameter slow.
+        if p is not None and type(p) is not nn.Parameter and not isinstance(p, nn.Parameter):
+            return True
+    return False
 
 
 def _metadata(node: Any) -> dict[str, Any]:

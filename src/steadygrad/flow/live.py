@@ -4,15 +4,20 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from steadygrad.flow.after_backward import after_backward
-from steadygrad.flow.capture import Call, Capture
+from steadygrad.flow.capture import Call, Capture, is_given_weights
 from steadygrad.flow.chain import chained
 from steadygrad.flow.merge import Part, merged, part_of_call
 from steadygrad.flow.replay import OutputGradient
 from steadygrad.nn import Looped
 
+_Values = tuple[Tensor, tuple[Tensor, ...], Tensor, tuple[Tensor, ...]]
+_Light = tuple[int, int, str, nn.Module, _Values, dict[int, Tensor]]
+"""Full calls before it, its number among those of its layer, its name and layer, what went in and
+out, and the gradient at its first state."""
 MOST_CALLS = 64
 """Kept at once, those that go on from another not counted: a bound on memory if forward passes come
 without backward ones."""
@@ -47,6 +52,7 @@ class LiveCapture(Capture):
         self.reached: set[str] = set()
         # By call and place: 0 the output, 1 and on the final states, -1 and down the initial ones.
         self._gradients: list[dict[int, Tensor]] = []
+        self._light: list[_Light] = []
         self._begun_here = 0
         self._went_back = False
         self._earlier: list[Part] = []
@@ -71,7 +77,7 @@ class LiveCapture(Capture):
     @property
     def can_be_measured(self) -> bool:
         """Whether calls that go on from others were linked, as far as there are any."""
-        return self.is_keeping or not any(call.goes_on for call in self.calls)
+        return self.is_keeping or not (self._light or any(call.goes_on for call in self.calls))
 
     @property
     def gradients(self) -> list[OutputGradient]:
@@ -113,6 +119,7 @@ class LiveCapture(Capture):
     def _drop(self) -> None:
         super().clear()
         self._gradients = []
+        self._light = []
         self._begun_here = 0
         self._marks = {}
         self._went_back = False
@@ -156,6 +163,13 @@ class LiveCapture(Capture):
         caught = super()._hook(name)
 
         def live(layer: nn.Module, args: Any, kwargs: Any, result: Any) -> Any:
+            if (
+                not self.is_keeping
+                and torch.is_grad_enabled()
+                and not self._went_back
+                and self._note(name, layer, args, result)
+            ):
+                return None
             began = time.perf_counter()
             viewed = see(layer, args, kwargs, result)
             self.seconds += time.perf_counter() - began
@@ -185,6 +199,61 @@ class LiveCapture(Capture):
             return viewed
 
         return live
+
+    def _note(self, name: str, layer: nn.Module, args: tuple[Any, ...], result: Any) -> bool:
+        """Keep the least of a call in a loop that nobody looks at; whether that is enough.
+
+        A loop of a hundred calls would pay for each of them otherwise. They are wanted only if
+        the step breaks; see `fill`.
+        """
+        if len(args) != 2 or not isinstance(layer, nn.RNNBase | nn.RNNCellBase):
+            return False
+        x, hx = args
+        state = (hx,) if isinstance(hx, Tensor) else hx
+        if (
+            not state
+            or state[0].grad_fn is None
+            or not isinstance(x, Tensor)
+            or is_given_weights(layer)
+        ):
+            return False
+        if isinstance(layer, nn.RNNCellBase):
+            last = (result,) if isinstance(result, Tensor) else result
+            output = last[0]
+        else:
+            output, last = result
+            last = (last,) if isinstance(last, Tensor) else last
+        if output.grad_fn is None:
+            return False
+        self.graded[name] += 1
+        found: dict[int, Tensor] = {}
+        last[0].register_hook(self._keeper(found, 1, name))
+        number = self._count.get(layer, 0)
+        self._count[layer] = number + 1
+        values = (
+            x.detach(),
+            tuple(s.detach() for s in state),
+            output.detach(),
+            tuple(s.detach() for s in last),
+        )
+        self._light.append((len(self.calls), number, name, layer, values, found))
+        return True
+
+    def fill(self) -> None:
+        """Let calls that were only noted be calls like the others, in their place."""
+        for before, number, name, layer, (x, state, output, last), found in reversed(self._light):
+            call = Call(
+                f"{name}#{number + 1}" if number else name,
+                layer,
+                x,
+                state,
+                output,
+                last,
+                goes_on=True,
+            )
+            self.calls.insert(before, call)
+            self._gradients.insert(before, found)
+        self._light = []
 
     def _keeper(self, found: dict[int, Tensor], index: int, layer: str) -> Any:
         def keep(grad: Tensor) -> None:

@@ -23,11 +23,12 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from steadygrad.flow.after_backward import after_backward
 from steadygrad.flow.by_lag import median_curve
+from steadygrad.flow.graph_uses import nearest_leaves
 from steadygrad.flow.sources import spread
 from steadygrad.flow.state_growth import StateGrowth
 from steadygrad.flow.through_time import TimeFlow
@@ -112,19 +113,29 @@ class Marks:
     Args:
         lag: Steps back that matter; sources are chosen deep enough for it.
         sources: From how many steps to measure at most.
+        model: Whose loops are meant; those of any model if not given. A loop is that of the model
+            whose parameters made its first state.
 
     Attributes:
+        is_used: Whether a state of the model was ever marked, looked at or not.
         is_looking: Whether states are taken up; turned off between two looks.
         seconds: Time that was spent on this; whoever asks sets it to zero.
     """
 
-    def __init__(self, lag: int | None = None, sources: int = 5) -> None:
-        self._lag, self._count = lag, sources
+    def __init__(
+        self, lag: int | None = None, sources: int = 5, model: nn.Module | None = None
+    ) -> None:
+        self._lag, self._count, self._model = lag, sources, model
+        self.is_used = False
         self.is_looking = True
         self.seconds = 0.0
         self._went_back = self._is_inside = self._is_over = False
         self._sequences: dict[str, _Sequence] = {}
         self._latest: dict[str, str] = {}
+        self._others: set[str] = set()  # names of loops of other models
+        self._waiting: dict[
+            str, tuple[Tensor, int | None]
+        ] = {}  # first states, not yet known whose
 
     def open(self) -> None:
         """Begin to take up states."""
@@ -145,6 +156,7 @@ class Marks:
     def clear(self) -> None:
         """Forget the step."""
         self._sequences, self._latest = {}, {}
+        self._others, self._waiting = set(), {}
         self._went_back = self._is_over = False
 
     @property
@@ -157,9 +169,26 @@ class Marks:
 
     def add(self, state: Tensor, name: str, step: int | None) -> None:
         """Take up one state; see `mark`."""
-        if not self.is_looking or self._is_inside:
+        if self._is_inside:
+            return
+        if not self.is_looking and (self.is_used or name in self._others):
             return
         began = time.perf_counter()
+        if state.grad_fn is None:  # tells nothing of whose it is; what it leads to will
+            self._waiting[name] = state, step
+        elif self._is_ours(state):
+            self.is_used = True
+            if self.is_looking:
+                before = self._waiting.pop(name, None)
+                if before is not None:
+                    self._take(before[0], name, before[1])
+                self._take(state, name, step)
+        else:
+            self._others.add(name)
+            self._waiting.pop(name, None)
+        self.seconds += time.perf_counter() - began
+
+    def _take(self, state: Tensor, name: str, step: int | None) -> None:
         if self._went_back or sum(len(s.edges) for s in self._sequences.values()) >= MOST_STATES:
             self.clear()
         sequence = self._sequence(state, name, step)
@@ -169,7 +198,14 @@ class Marks:
         sequence.sizes.append(0.5 * squares.log10())
         if state.requires_grad:
             state.register_hook(partial(self._arrived, sequence, number))
-        self.seconds += time.perf_counter() - began
+
+    def _is_ours(self, state: Tensor) -> bool:
+        """Whether a state belongs to a loop of the model: by the parameters nearest to it."""
+        if self._model is None:
+            return True
+        own = {id(p) for p in self._model.parameters()}
+        nearest = nearest_leaves(state.grad_fn)
+        return not nearest or any(id(p) in own for p in nearest)
 
     def _sequence(self, state: Tensor, name: str, step: int | None) -> _Sequence:
         key = self._latest.get(name)

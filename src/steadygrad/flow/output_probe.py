@@ -17,16 +17,19 @@ class OutputProbe:
 
     Attributes:
         is_on: Whether the next calls are of interest.
+        keeps_graph: Whether the node that made the output is kept, until `clear`.
+        node: That node.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.is_on = True
+        self.is_on, self.keeps_graph = True, False
         self.clear()
         self._handle = model.register_forward_hook(Hook(self._see))
 
     def clear(self) -> None:
         """Forget the output."""
         self._output: Tensor | None = None
+        self.node: Any = None
         self._gradient: Tensor | None = None
         self._head = ""
         self._count = 0
@@ -63,6 +66,8 @@ class OutputProbe:
         self._count += 1
         self._output, self._gradient = output.detach(), None
         self._head = head_of(output)
+        if self.keeps_graph:
+            self.node = output.grad_fn
 
         def keep(gradient: Tensor) -> None:
             self._gradient = gradient.detach()

@@ -38,12 +38,16 @@ class PaddedLoss:
         sequences: Sequences that are read at two padded steps or more.
         longest_run: Steps of the longest run that ends a sequence.
         before: Share of the squared gradient before the ends, however short these are.
+        after: Sequences that are read after their end alone.
+        late: Steps after its own last one at which such a sequence is read, in the median.
     """
 
     share: float
     sequences: int
     longest_run: int
     before: float = 1.0
+    after: int = 0
+    late: int = 0
 
 
 def padded_loss(call: Call, gradient: OutputGradient) -> PaddedLoss | None:
@@ -51,8 +55,8 @@ def padded_loss(call: Call, gradient: OutputGradient) -> PaddedLoss | None:
 
     Sequences count as padded if they end in runs of one and the same input, of at least two steps,
     of different lengths, and longer than any run of that input before the ends; as many steps as
-    the longest of these are taken for the sequence's own. A loss that reads one step of a sequence
-    tells nothing: images that end in background look the same and are none.
+    the longest of these are taken for the sequence's own. A loss that reads one step of a sequence,
+    long after that, tells less: images that end in background look the same and are none.
     """
     output = gradient[0]
     x = call.over_time()
@@ -72,7 +76,10 @@ def padded_loss(call: Call, gradient: OutputGradient) -> PaddedLoss | None:
         return None
     share = float((entered * padded).sum()) / total
     before = float((entered * (steps < len(x) - runs)).sum()) / total
-    return PaddedLoss(share, int((read >= 2).sum()), int(runs.max()), before)
+    is_after = (read == 1) & ~((entered > 0) & ~padded).any(0)
+    late = int((runs - inside)[is_after].median()) if bool(is_after.any()) else 0
+    ends = int((read >= 2).sum())
+    return PaddedLoss(share, ends, int(runs.max()), before, int(is_after.sum()), late)
 
 
 def _runs(x: Tensor) -> tuple[Tensor, int]:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from steadygrad.flow.capture import Call
 from steadygrad.flow.gate_health import GateHealth, gate_health
-from steadygrad.flow.replay import OutputGradient, Replay, rows_of, rows_read
+from steadygrad.flow.replay import OutputGradient, Replay, Rows, rows_of, rows_read
 from steadygrad.flow.sources import entries, only_from
 from steadygrad.flow.state_growth import StateGrowth, state_growth
 from steadygrad.nn import Looped
@@ -138,15 +138,23 @@ class ViewedCall(Recurrence):
     def __init__(self, call: Call) -> None:
         super().__init__(call)
         self.both_ways = call.view.num_directions == 2
+        self._latest: tuple[OutputGradient, int | None, Rows] | None = None
+
+    def _rows(self, grad: OutputGradient, limit: int | None) -> Rows:
+        """As `rows_of`; the same rows are asked for several times in a row."""
+        latest = self._latest
+        if latest is None or latest[0] is not grad or latest[1] != limit:
+            self._latest = latest = grad, limit, rows_of(self.call, grad, limit)
+        return latest[2]
 
     def entries(self, grad: OutputGradient) -> Tensor:
-        return entries(rows_of(self.call, grad), 1 + self.both_ways)
+        return entries(self._rows(grad, None), 1 + self.both_ways)
 
     def only_from(self, grad: OutputGradient, step: int) -> OutputGradient:
         return only_from(self.call, grad, step)
 
     def sent(self, grad: OutputGradient, limit: int | None) -> Tensor:
-        rows = rows_of(self.call, grad, limit)
+        rows = self._rows(grad, limit)
         output = rows.output.abs().double().square().sum(1)
         total = Layout(rows.batch_sizes).pad(output, 0).sum(0)
         for state in rows.last:
@@ -162,6 +170,7 @@ class _Replayed(Retrace):
         self._call = call
         # Fixed here: the part of a gradient that is walked back later may be read in other rows.
         self._chosen = rows_read(call, grad, limit)
+        self._latest: tuple[OutputGradient, Rows] | None = None
         self._replay = replay = Replay(call.layer, rows_of(call, grad, self._chosen))
         sizes = replay.rows.batch_sizes
         self.rows, view = sizes[0], replay.view
@@ -180,12 +189,17 @@ class _Replayed(Retrace):
             for key, seen in replay.observe().items()
         }
 
+    def _rows(self, part: OutputGradient) -> Rows:
+        if self._latest is None or self._latest[0] is not part:
+            self._latest = part, rows_of(self._call, part, self._chosen)
+        return self._latest[1]
+
     def back(self, part: OutputGradient | None = None) -> Walk:
         replay = self._replay
         if part is None:
             taps, grads = replay.walk()
         else:
-            rows = rows_of(self._call, part, self._chosen)
+            rows = self._rows(part)
             taps, grads = replay.walk(rows.output, rows.last)
         view = replay.view
         named = {view.name(key, self._call.name): taps[key] for key in view.keys if key in taps}
@@ -193,8 +207,7 @@ class _Replayed(Retrace):
         return Walk(named, Layout(replay.rows.batch_sizes).pad(norms, -torch.inf).cpu())
 
     def entries(self, part: OutputGradient) -> Tensor:
-        rows = rows_of(self._call, part, self._chosen)
-        return entries(rows, self._replay.view.num_directions)
+        return entries(self._rows(part), self._replay.view.num_directions)
 
 
 class LoopedCall(Recurrence):

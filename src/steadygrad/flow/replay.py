@@ -99,7 +99,22 @@ def _read(rows: Rows, limit: int) -> Tensor | None:
 
 
 def _taken(rows: Rows, chosen: Tensor) -> Rows:
-    layout, chosen = Layout(rows.batch_sizes), chosen.to(rows.x.device)
+    chosen = chosen.to(rows.x.device)
+    batch, steps = rows.batch_sizes[0], len(rows.batch_sizes)
+    if rows.batch_sizes[-1] == batch and rows.noise is None:  # all of one length
+
+        def kept_of(value: Tensor) -> Tensor:
+            return value.reshape(steps, batch, *value.shape[1:])[:, chosen].flatten(0, 1)
+
+        return Rows(
+            x=kept_of(rows.x),
+            batch_sizes=(len(chosen),) * steps,
+            state=tuple(s[:, chosen] for s in rows.state),
+            noise=None,
+            output=kept_of(rows.output),
+            last=tuple(g[:, chosen] for g in rows.last),
+        )
+    layout = Layout(rows.batch_sizes)
     # Rows are sorted by length: those that are there at a step are the first ones.
     sizes = [int((chosen < count).sum()) for _, count in layout.steps()]
     kept = torch.cat([offset + chosen[chosen < count] for offset, count in layout.steps()])

@@ -9,6 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from steadygrad.flow.answers import Answers
+from steadygrad.flow.graph_uses import GraphUses, graph_uses
+from steadygrad.flow.loss_graph import Slips, slips_in
+from steadygrad.flow.output_probe import OutputProbe
 from steadygrad.flow.quantity import Quantity, declare
 from steadygrad.scan import Tap, log10_sum_squares
 
@@ -117,12 +121,18 @@ class InDepth:
         log10_norm: By layer, log10 of the norm of the gradient at its output.
         parameter_norms: Norm of the gradient of each parameter by name; None where unused.
         calls: How often each layer was called.
+        answers: The model's outputs and targets, where the loss gives them away.
+        slips: What the graph of the loss shows.
+        uses: How the graph of the loss uses the parameters.
     """
 
     loss: float
     log10_norm: dict[str, float]
     parameter_norms: dict[str, float | None]
     calls: dict[str, int]
+    answers: Answers | None = None
+    slips: Slips | None = None
+    uses: GraphUses | None = None
 
 
 def measured_through_depth(
@@ -135,10 +145,12 @@ def measured_through_depth(
         module.register_forward_hook(_noting(seen, name))
         for name, module in deep_layers(model, kinds)
     ]
+    probe = OutputProbe(model)
     try:
         with torch.enable_grad():
             loss = loss_fn()
     finally:
+        probe.close_hook()
         for handle in handles:
             handle.remove()
     if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
@@ -151,6 +163,8 @@ def measured_through_depth(
     if not flat:
         names = ", ".join(kind.__name__ for kind in kinds)
         raise ValueError(f"gradient_through_depth: loss_fn called no layer of kind {names}")
+    slips = slips_in(loss)
+    uses = graph_uses(loss.grad_fn, model)
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     wanted = [*(v for _, v in flat), *trained.values()]
     grads = torch.autograd.grad(loss, wanted, allow_unused=True)
@@ -167,7 +181,8 @@ def measured_through_depth(
     # What the loss does not read at all, as a target network, is no layer that it misses.
     found = {n: float(torch.tensor(s).sqrt().log10()) for n, s in squares.items() if n in used}
     calls = {name: len(values) for name, values in seen.items()}
-    return InDepth(float(loss.detach()), found, norms, calls)
+    told = float(loss.detach())
+    return InDepth(told, found, norms, calls, probe.answers(told), slips, uses)
 
 
 def deep_layers(

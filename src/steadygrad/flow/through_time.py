@@ -14,6 +14,7 @@ from steadygrad.flow.answers import Answers
 from steadygrad.flow.by_lag import LagCurve, curve, curve_of, median_curve
 from steadygrad.flow.capture import Call, Capture, recurrent_layers
 from steadygrad.flow.gate_health import GateHealth
+from steadygrad.flow.graph_uses import GraphUses, graph_uses
 from steadygrad.flow.loss_graph import Slips, slips_in
 from steadygrad.flow.output_gradients import joined_gradients
 from steadygrad.flow.output_probe import OutputProbe
@@ -25,7 +26,7 @@ from steadygrad.flow.stacks import Stacks
 from steadygrad.flow.state_growth import StateGrowth
 from steadygrad.flow.through_depth import DepthCurve, depth_of
 from steadygrad.flow.whole_way import joined
-from steadygrad.flow.wiring import Wiring, wirings
+from steadygrad.flow.wiring import Wiring, measured_parameters, wirings
 
 QUANTITIES: tuple[Quantity, ...] = (
     declare(
@@ -125,6 +126,7 @@ class Measured:
         answers: The model's outputs and targets, where the loss gives them away.
         slips: What the graph of the loss shows.
         wirings: How each recurrent layer of the model hangs together with the loss.
+        uses: How the graph of the loss uses the parameters.
     """
 
     loss: float
@@ -135,6 +137,7 @@ class Measured:
     wirings: list[Wiring] = field(default_factory=list)
     answers: Answers | None = None
     slips: Slips | None = None
+    uses: GraphUses | None = None
 
 
 def gradient_through_time(
@@ -179,17 +182,21 @@ def gradient_through_time(
         finally:
             probe.close_hook()
         _check(model, loss, capture)
+        uses = graph_uses(loss.grad_fn, model, measured_parameters(capture.layers.values()))
         calls, grads, of_parameters = joined_gradients(loss, capture.calls, parameters)
         # Before further passes reach the same output.
         answers, slips = probe.answers(float(loss.detach())), slips_in(loss)
         flows = flows_of(calls, grads, lag, sources, rows)
         pairs = zip(calls, grads, strict=True)
         reached = {call.name.partition("#")[0] for call, grad in pairs if is_reached(grad)}
-        held = wirings(capture.layers, capture.graded, capture.ungraded, reached)
+        held = wirings(
+            capture.layers, capture.graded, capture.ungraded, reached, capture.transformed
+        )
     norms = [None if g is None else float(g.norm()) for g in of_parameters]
     borders = [(call.detached(), grad) for call, grad in zip(calls, grads, strict=True)]
     by_name = dict(zip(names, norms, strict=True))
-    return Measured(float(loss.detach()), flows, by_name, borders, None, held, answers, slips)
+    told = float(loss.detach())
+    return Measured(told, flows, by_name, borders, None, held, answers, slips, uses)
 
 
 @contextmanager
@@ -229,7 +236,7 @@ def _check(model: nn.Module, loss: Tensor, capture: Capture) -> None:
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
         raise ValueError(f"loss_fn must return a scalar loss, got {shape}")
-    if not capture.calls and not capture.ungraded:
+    if not capture.calls and not capture.ungraded and not capture.transformed:
         raise ValueError(
             f"no recurrent layer of {type(model).__name__} was called by loss_fn with gradients "
             "on. Does loss_fn use this very model, without torch.no_grad()? A model compiled "

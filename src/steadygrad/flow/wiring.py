@@ -3,7 +3,7 @@
 Read from the autograd graph and from the optimiser's groups; no values are computed.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -46,6 +46,9 @@ class Wiring:
         is_stale: Whether the optimiser holds, in their place, tensors that no module of the model
             has any more.
         steps: Steps of the optimiser over which that was so; 0 for a single look.
+        transformed: Calls with other weights than its own, or within a transform of `torch.func`:
+            nothing is known of them.
+        is_stranger: Whether the model does not know it: it stands in a plain list, for example.
     """
 
     name: str
@@ -59,6 +62,8 @@ class Wiring:
     has_twin: bool = False
     is_stale: bool = False
     steps: int = 0
+    transformed: int = 0
+    is_stranger: bool = False
 
     @property
     def is_frozen(self) -> bool:
@@ -97,11 +102,17 @@ def weights_of(layer: nn.Module) -> dict[str, nn.Parameter]:
     return dict((layer.owner if isinstance(layer, Looped) else layer).named_parameters())
 
 
+def measured_parameters(layers: Iterable[nn.Module]) -> set[int]:
+    """All parameters of layers that are measured, by identity."""
+    return {id(p) for layer in layers for p in weights_of(layer).values()}
+
+
 def wirings(
     layers: Mapping[str, nn.Module],
     calls: Mapping[str, int],
     ungraded: Mapping[str, int],
     reached: Collection[str],
+    transformed: Mapping[str, int],
 ) -> list[Wiring]:
     """How layers hang together with one loss, no optimiser being known."""
     found: list[Wiring] = []
@@ -118,6 +129,7 @@ def wirings(
                 tuple(weights),
                 frozen,
                 has_twin=any(n != name and shapes[n] == shapes[name] for n in reached),
+                transformed=transformed.get(name, 0),
             )
         )
     return found
@@ -135,7 +147,7 @@ def unheld(layer: nn.Module, held: Collection[int]) -> tuple[str, ...]:
 def has_changed(layer: nn.Module, names: Iterable[str], before: Mapping[str, Tensor]) -> bool:
     """Whether any weight of a layer differs from what `sampled` gave earlier."""
     weights = weights_of(layer)
-    return any(n not in before or not _is_same(weights[n], before[n]) for n in names)
+    return any(n not in before or not is_same(weights[n], before[n]) for n in names)
 
 
 def is_stale(model: nn.Module, layer: nn.Module, held: Iterable[Tensor]) -> bool:
@@ -149,7 +161,7 @@ def is_stale(model: nn.Module, layer: nn.Module, held: Iterable[Tensor]) -> bool
 @torch.no_grad()
 def sampled(layer: nn.Module) -> dict[str, Tensor]:
     """A few values of each weight of a layer, by which it is seen to change."""
-    return {name: _sample(p).clone() for name, p in weights_of(layer).items()}
+    return {name: taken(p) for name, p in weights_of(layer).items()}
 
 
 @torch.no_grad()
@@ -158,6 +170,49 @@ def _sample(parameter: Tensor) -> Tensor:
     return flat[:: max(1, len(flat) // _SAMPLED)]
 
 
-def _is_same(parameter: Tensor, before: Tensor) -> bool:
+@torch.no_grad()
+def taken(parameter: Tensor) -> Tensor:
+    """A few of its values, by which `is_same` sees whether it changes."""
+    return _sample(parameter).clone()
+
+
+def is_same(parameter: Tensor, before: Tensor) -> bool:
+    """Whether the values that `taken` gave earlier are the same now."""
     now = _sample(parameter)
     return now.shape == before.shape and bool((now.to(before) == before).all())
+
+
+def strangers(model: nn.Module, tensors: Iterable[Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Parameters that a model uses and does not know, by what holds them, then by name.
+
+    Modules that stand in plain lists, tuples or dictionaries of its modules are found by name.
+    """
+    left = {id(t): t for t in tensors}
+    found: dict[str, dict[str, Tensor]] = {}
+    for place, inner in held_plainly(model):
+        here: dict[str, Tensor] = {
+            n: p for n, p in inner.named_parameters() if left.pop(id(p), None) is not None
+        }
+        if here:
+            found[place] = here
+    if left:
+        found["parameters outside of the model"] = {
+            f"of shape {tuple(t.shape)} ({i})": t for i, t in enumerate(left.values())
+        }
+    return found
+
+
+def held_plainly(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Modules that stand in plain lists, tuples or dictionaries of a model's modules, by place.
+
+    torch does not know them: they are in no ``parameters()`` and in no ``state_dict``.
+    """
+    for path, module in model.named_modules():
+        for attribute, value in vars(module).items():
+            if attribute.startswith("_"):
+                continue
+            parts = value.items() if isinstance(value, dict) else ()
+            parts = enumerate(value) if isinstance(value, list | tuple) else parts
+            for place, part in parts:
+                if isinstance(part, nn.Module):
+                    yield f"{path}.{attribute}[{place!r}]".lstrip("."), part

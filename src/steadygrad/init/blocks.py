@@ -14,11 +14,11 @@ def row_blocks(stacked: Tensor, blocks: int) -> tuple[Tensor, ...]:
         Views ``(H, ·)`` or ``(H,)``; writing into one writes into ``stacked``.
 
     Raises:
-        ValueError: The rows cannot be shared out evenly.
+        ValueError: The rows cannot be divided evenly.
     """
     rows = stacked.shape[0] if stacked.dim() else 0
     if blocks < 1 or rows == 0 or rows % blocks:
-        # Tensor.chunk would hand back fewer or uneven blocks and say nothing.
+        # Tensor.chunk would silently return fewer or uneven blocks.
         raise ValueError(
             f"cannot cut a tensor of shape {tuple(stacked.shape)} into {blocks} row blocks: "
             f"its first size must be a positive multiple of the number of gates"
@@ -30,7 +30,7 @@ def matrix_blocks(weight: Tensor, blocks: int) -> tuple[Tensor, ...]:
     """Cut a stacked weight ``(G*H, N)`` into its ``G`` matrices ``(H, N)``.
 
     Raises:
-        ValueError: ``weight`` is no matrix, or its rows cannot be shared out evenly.
+        ValueError: ``weight`` is not a matrix, or its rows cannot be divided evenly.
     """
     if weight.dim() != 2:
         raise ValueError(

@@ -13,7 +13,7 @@ def chrono_(bias: Tensor, lag: float, generator: Generator | None = None) -> Ten
         \quad\Rightarrow\quad \sigma(b) = \frac{u}{1 + u}
 
     A gate held at :math:`\sigma(b)` forgets with a characteristic time of :math:`1 + u` steps,
-    so the units of the layer share out the lags from 2 to ``lag`` among them.
+    so the units of the layer cover the lags from 2 to ``lag``.
 
     Args:
         bias: The bias of one gate, ``(H,)``; changed in place.

@@ -1,4 +1,4 @@
-"""The bias of one gate: where it stands before it has seen anything."""
+"""Set the bias of one gate: its value at zero input and state."""
 
 import torch
 from torch import Tensor
@@ -24,8 +24,8 @@ def gate_bias_(bias: Tensor, blocks: int, gate: int, value: float) -> Tensor:
         ``bias``.
 
     Raises:
-        ValueError: The rows are no multiple of ``blocks``.
-        IndexError: There is no such gate.
+        ValueError: The number of rows is not a multiple of ``blocks``.
+        IndexError: There is no gate of that number.
 
     References:
         Gers, Schmidhuber and Cummins, *Learning to Forget*, 2000, section 3.

@@ -15,8 +15,8 @@ def glorot_(
     .. math::
         W_k \sim U(-a, a), \qquad a = \text{gain} \sqrt{6 / (I + H)}
 
-    The fan is that of one gate. Over the whole stack of an LSTM :math:`H` would count four
-    times and the weights come out too small.
+    The fan is that of one gate. Over the whole stack of an LSTM :math:`H` would count four times,
+    and the weights would be too small.
 
     Args:
         weight: Stacked input weight, ``(G*H, I)``; changed in place.
@@ -28,7 +28,7 @@ def glorot_(
         ``weight``.
 
     Raises:
-        ValueError: ``weight`` is no matrix, or its rows are no multiple of ``blocks``.
+        ValueError: ``weight`` is not a matrix, or its rows are not a multiple of ``blocks``.
 
     References:
         Glorot and Bengio, *Understanding the Difficulty of Training Deep Feedforward Neural

@@ -1,4 +1,4 @@
-"""He blocks: weights drawn so that rectified units keep the size of what they read."""
+"""He blocks: weights with which rectified units preserve the scale of their input."""
 
 import torch
 from torch import Generator, Tensor, nn
@@ -22,7 +22,7 @@ def he_(weight: Tensor, blocks: int = 1, generator: Generator | None = None) -> 
         ``weight``.
 
     Raises:
-        ValueError: ``weight`` is no matrix, or its rows are no multiple of ``blocks``.
+        ValueError: ``weight`` is not a matrix, or its rows are not a multiple of ``blocks``.
 
     References:
         He, Zhang, Ren and Sun, *Delving Deep into Rectifiers*, 2015, equation 10.

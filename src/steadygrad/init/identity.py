@@ -14,7 +14,7 @@ def identity_(weight: Tensor, blocks: int = 1, scale: float = 1.0) -> Tensor:
         R_k = \text{scale} \cdot I
 
     At scale one a linear recurrence copies its state, and the gradient with it; below one both
-    decay as :math:`\text{scale}^k` over :math:`k` steps, a forgetting that is chosen.
+    decay as :math:`\text{scale}^k` over :math:`k` steps, at a chosen rate.
 
     Args:
         weight: Stacked recurrent weight, ``(G*H, H)``; changed in place.

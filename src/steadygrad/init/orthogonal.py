@@ -1,4 +1,4 @@
-"""Orthogonal blocks: a linear recurrence that keeps the length of every gradient."""
+"""Orthogonal blocks: a linear recurrence that preserves the length of every gradient."""
 
 import torch
 from torch import Generator, Tensor, nn
@@ -15,9 +15,9 @@ def orthogonal_(
     .. math::
         R_k R_k^\top = \text{gain}^2 \, I
 
-    All singular values of a block are ``gain``. (Of the stacked matrix as a whole to be
-    orthogonal is something else: its blocks would then be orthogonal to each other and to
-    nothing in time.) A block that is not square is semi-orthogonal.
+    All singular values of a block are ``gain``. (An orthogonal *stacked* matrix would not do: its
+    blocks would be orthogonal to each other, and none would preserve length over time.) A block
+    that is not square is semi-orthogonal.
 
     Args:
         weight: Stacked recurrent weight, ``(G*H, N)``; changed in place.
@@ -29,7 +29,7 @@ def orthogonal_(
         ``weight``.
 
     Raises:
-        ValueError: ``weight`` is no matrix, or its rows are no multiple of ``blocks``.
+        ValueError: ``weight`` is not a matrix, or its rows are not a multiple of ``blocks``.
 
     References:
         Saxe, McClelland and Ganguli, *Exact Solutions to the Nonlinear Dynamics of Learning in

@@ -20,8 +20,8 @@ def rotation_(
         \text{angle})
 
     the real form of a diagonal unitary matrix :math:`\operatorname{diag}(e^{i\theta_j})`. A pair
-    is a clock of period :math:`2\pi/\theta_j`: many of them tell many delays apart. At angle 0 it
-    is the identity. With an odd size the last unit stands still.
+    is a clock of period :math:`2\pi/\theta_j`: many of them distinguish many delays. At angle 0 it
+    is the identity. With an odd size the last unit keeps its value.
 
     Args:
         weight: Stacked recurrent weight, ``(G*H, H)``; changed in place.

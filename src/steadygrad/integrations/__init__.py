@@ -1,4 +1,4 @@
-"""Callbacks for people's frameworks: one module each, which imports its framework when imported.
+"""Callbacks for training frameworks, one module each, which imports its framework.
 
 =====================  ============================================  ===========================
 framework              import                                        use
@@ -11,5 +11,5 @@ Stable-Baselines3      ``steadygrad.integrations.stable_baselines3``  ``learn(ca
 =====================  ============================================  ===========================
 
 Accelerate and Opacus need none of these: `steadygrad.watch` takes their wrapped optimisers.
-NeuralForecast and Darts train with Lightning: hand its callback to them.
+NeuralForecast and Darts train with Lightning: use its callback.
 """

@@ -11,8 +11,8 @@ from steadygrad.integrations.watching import Watching
 class SteadygradCallback(TrainerCallback):
     """Watches a `transformers.Trainer`.
 
-    The Trainer tells its own loggers before it tells callbacks, so the numbers are logged by
-    ``log="wandb"`` and the like, in the same run.
+    The Trainer calls its own loggers before callbacks, so the numbers are logged by the watch, with
+    ``log="wandb"`` or similar, into the same run.
 
     Args:
         lag: How many steps back the task needs the gradient to reach.
@@ -20,7 +20,7 @@ class SteadygradCallback(TrainerCallback):
         options: Further options of `steadygrad.watch`.
 
     Attributes:
-        watch: The watch, from the begin of the training on.
+        watch: The watch, from the start of the training on.
     """
 
     def __init__(self, lag: Any = None, page: str | Path | None = None, **options: Any) -> None:

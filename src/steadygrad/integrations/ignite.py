@@ -1,4 +1,4 @@
-"""PyTorch-Ignite: ``attach(trainer, model, optimizer, lag=50)`` returns the watch's holder."""
+"""PyTorch-Ignite: ``attach(trainer, model, optimizer, lag=50)`` returns the holder of the watch."""
 
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,19 @@ def attach(
 ) -> Watching:
     """Watch the training that an ignite engine runs.
 
-    The numbers stand in ``trainer.state.metrics`` as ``gradient/...`` after every iteration, where
-    ignite's own loggers find them.
+    The numbers are in ``trainer.state.metrics`` as ``gradient/...`` after every iteration, for
+    ignite's own loggers.
 
     Args:
         trainer: The engine.
-        model: What it trains.
-        optimizer: With what.
+        model: The model.
+        optimizer: Its optimiser.
         lag: How many steps back the task needs the gradient to reach.
         page: Where to write the page when the training ends; none if not given.
         options: Further options of `steadygrad.watch`.
 
     Returns:
-        What holds the watch: ``.watch``, ``.verdict``, and `print` of it.
+        The holder of the watch, with ``.watch`` and ``.verdict``; `print` it for the findings.
     """
     watching = Watching(lag, page, options)
 
@@ -49,6 +49,6 @@ def attach(
     def _end(_: Engine, error: BaseException | None = None) -> None:
         watching.end()
         if error is not None:
-            raise error  # ignite hands an exception to its handlers instead of raising it
+            raise error  # with this handler, ignite no longer raises the exception itself
 
     return watching

@@ -1,4 +1,4 @@
-"""Lightning, in both of its namespaces: ``Trainer(callbacks=[SteadygradCallback(lag=50)])``."""
+"""Lightning, in both namespaces: ``Trainer(callbacks=[SteadygradCallback(lag=50)])``."""
 
 import importlib
 from pathlib import Path
@@ -8,7 +8,7 @@ from steadygrad.integrations.watching import Watching
 
 
 def _bases() -> tuple[type, ...]:
-    """The callback classes of the Lightnings that are installed."""
+    """The callback classes of the installed namespaces."""
     found: list[type] = []
     for name in ("lightning.pytorch", "pytorch_lightning"):
         try:
@@ -31,18 +31,18 @@ class SteadygradCallback(*_bases()):
     """Watches the first optimiser of a training.
 
     Lightning computes the loss, the backward pass and its clip inside ``optimizer.step(closure)``;
-    the gradients are looked at when that closure has run, so the norm before and after
-    ``gradient_clip_val`` are both seen, under accumulation of gradients, too.
+    the gradients are measured after that closure has run, so that the norms before and after
+    ``gradient_clip_val`` are both known, also with gradient accumulation.
 
     Args:
         lag: How many steps back the task needs the gradient to reach.
         page: Where to write the page when the training ends; none if not given.
-        index: Of the optimiser to watch, where there are several.
-        log: Whether to hand the numbers to the loggers of the Trainer, as ``gradient/...``.
+        index: Index of the optimiser to watch.
+        log: Whether to pass the numbers to the loggers of the Trainer, as ``gradient/...``.
         options: Further options of `steadygrad.watch`.
 
     Attributes:
-        watch: The watch, from the first training step on; readable after the training, too.
+        watch: The watch, from the first training step on, also after the training.
     """
 
     def __init__(

@@ -10,16 +10,16 @@ from steadygrad.integrations.watching import Watching
 
 
 class SteadygradCallback(Callback):
-    """Watches a skorch net; the verdict of each epoch stands in its history.
+    """Watches a skorch net; the verdict of each epoch is in its history.
 
     Args:
         lag: How many steps back the task needs the gradient to reach.
         page: Where to write the page when the training ends; none if not given.
-        options: Further options of `steadygrad.watch`, as a dictionary: scikit-learn's
-            ``get_params`` wants every parameter by name.
+        options: Further options of `steadygrad.watch`, as a dictionary, because scikit-learn's
+            ``get_params`` needs every parameter by name.
 
     Attributes:
-        watch: The watch, from the begin of the training on.
+        watch: The watch, from the start of the training on.
     """
 
     def __init__(

@@ -19,11 +19,11 @@ class SteadygradCallback(BaseCallback):
     Args:
         lag: How many steps back the task needs the gradient to reach.
         page: Where to write the page when the training ends; none if not given.
-        verbose: As every callback there.
+        verbose: As in all callbacks there.
         options: Further options of `steadygrad.watch`.
 
     Attributes:
-        watch: The watch, from the begin of the training on.
+        watch: The watch, from the start of the training on.
     """
 
     def __init__(

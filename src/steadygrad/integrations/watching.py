@@ -1,4 +1,4 @@
-"""What every callback does: begin a watch when the training begins, end it when it ends."""
+"""The common part of the callbacks: a watch from the start to the end of a training."""
 
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,13 @@ class Watching:
         self._page = page
 
     def begin(self, model: nn.Module, optimizer: Any) -> Watch:
-        """Watch from now on; a watch of an earlier fit ends."""
+        """Start a watch; a watch of an earlier fit ends."""
         self.end()
         self.watch = watch(model, optimizer, **self._options)
         return self.watch
 
     def end(self) -> None:
-        """Draw the page, if one is wanted, and take the hooks off; the findings stay readable."""
+        """Draw the page, if requested, and remove the hooks; the findings stay readable."""
         if self.watch is None or self.watch.is_closed:
             return
         if self._page is not None:
@@ -39,12 +39,12 @@ class Watching:
 
     @property
     def verdict(self) -> str:
-        """The watch's; ``"not judged"`` before the training began."""
+        """The watch's verdict; ``"not judged"`` before the training began."""
         return NOT_JUDGED if self.watch is None else self.watch.verdict
 
     def __str__(self) -> str:
         return self.verdict if self.watch is None else str(self.watch)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Frameworks copy and pickle their callbacks; a copy watches nothing yet.
+        # Frameworks copy and pickle callbacks; a copy has no watch yet.
         return self.__dict__ | {"watch": None}

@@ -11,6 +11,6 @@ from steadygrad.learn.remember import RememberLesson as RememberLesson
 from steadygrad.learn.vanish import VanishLesson as VanishLesson
 
 LESSONS = _register(list(globals().values()))
-"""Every lesson by name, in the order in which they build on each other."""
+"""Every lesson by name, in their recommended order."""
 
 __all__, __dir__ = public(globals())

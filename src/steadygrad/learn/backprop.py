@@ -1,4 +1,4 @@
-"""Lesson ``backprop``: backpropagation through time by hand, every number in its order."""
+"""Lesson ``backprop``: backpropagation through time by hand, number by number."""
 
 import json
 import math
@@ -66,10 +66,10 @@ class BackpropResult(Result):
 
     Attributes:
         cell: ``"rnn"`` or ``"lstm"``.
-        problem: What was given.
-        entries: Every line of forward pass, loss, backward pass and weight gradients.
+        problem: The given numbers.
+        entries: All lines of forward pass, loss, backward pass and weight gradients.
         loss: Half the squared distance of h at the last step from the target.
-        largest_difference: Of any gradient of a weight or bias here from autograd's.
+        largest_difference: Largest difference of a gradient here from autograd's.
     """
 
     cell: Kind
@@ -83,8 +83,8 @@ class BackpropResult(Result):
         sums = [e for e in self.entries if e.section == WEIGHTS]
         return (
             Text(
-                f"{_article(self.cell)} of {units} units reads {steps} inputs. Below stands every "
-                "number of the forward pass, the loss, the backward pass and the gradients, each "
+                f"{_article(self.cell)} of {units} units reads {steps} inputs. Below are all "
+                "numbers of the forward pass, the loss, the backward pass and the gradients, each "
                 "computed from numbers above it. Names: h1(2) is unit 1 at step 2, dh1(2) the "
                 "gradient of the loss L by it, W for input weights, R for recurrent weights, b "
                 "for biases."
@@ -294,7 +294,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _checked(found: Mapping[str, Any], cell: Kind, where: str) -> Problem:
-    """Check names and shapes, and say which number is wrong."""
+    """Check names and shapes, and name the wrong number."""
     names = tuple(Problem.__dataclass_fields__)
     if set(found) != set(names):
         raise InputError(

@@ -1,4 +1,4 @@
-"""Lesson ``clip``: what clipping does on a cliff, and how each framework spells it."""
+"""Lesson ``clip``: the effect of clipping on a cliff, and its form in each framework."""
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ CLIPS: dict[Clip, str] = {
     "none": "no clip",
     "value": "by value: each entry of the gradient",
     "norm": "by norm: the whole gradient",
-    "inside": "inside backpropagation: what each step hands back",
+    "inside": "inside backpropagation: the gradient at each step",
 }
 LENGTH, TARGET = 50, 0.7
 START = 1 / (1 + np.exp(-0.5))  # the state before the first step
@@ -58,18 +58,18 @@ class Descent:
 
     @property
     def longest_step(self) -> float:
-        """Of all steps in the plane of weight and bias."""
+        """The longest step in the plane of weight and bias."""
         points = np.array([(spot.w, spot.b) for spot in self.path])
         return float(np.linalg.norm(np.diff(points, axis=0), axis=1).max())
 
 
 @dataclass(frozen=True)
 class Equality:
-    """One clip as a framework documents it, computed again beside the library's.
+    """One clip by a framework's documented formula, compared with the library's.
 
     Attributes:
         clip: What is clipped.
-        framework: Whose formula.
+        framework: The framework.
         difference: Largest difference from the library's clip, relative to the threshold, on
             gradients far below, about and far above it.
     """
@@ -185,7 +185,7 @@ class ClipLesson(Lesson):
         w: Weight to start from, 2 to 7.
         b: Bias to start from, -4 to 1.
         rate: Learning rate, above 0.
-        threshold: Of each clip, above 0.
+        threshold: Threshold of each clip, above 0.
         steps: Steps of gradient descent, 1 to 200.
     """
 
@@ -302,7 +302,7 @@ FORMULAS: Mapping[str, tuple[Callable[[float], Remedy], dict[str, Callable[..., 
         {"torch": _torch_each, "Keras": _keras_each},
     ),
 }
-"""What each clip is called, the library's remedy, and the frameworks' documented formulas."""
+"""Name of each clip, the library's remedy, and the frameworks' documented formulas."""
 
 
 def equalities(bound: float = 1.0) -> tuple[Equality, ...]:
@@ -335,7 +335,7 @@ def landscape() -> str:
     s = np.full_like(w, START)
     for _ in range(LENGTH):
         s = 1 / (1 + np.exp(-(w * s + b)))
-    loss = np.sqrt((s - TARGET) ** 2)  # the root spreads the valley's small values
+    loss = np.sqrt((s - TARGET) ** 2)  # the root resolves the small values of the valley
     levels = (loss / loss.max() * (LEVELS - 1)).astype(np.uint8)
     return "data:image/png;base64," + base64.b64encode(png(levels, palette(), 255)).decode()
 

@@ -23,9 +23,9 @@ class Line:
     """One line.
 
     Attributes:
-        name: Of the value, like ``h1(2)``, unit 1 at step 2, or ``dW11``, the gradient of W11.
+        name: Name of the value, like ``h1(2)``, unit 1 at step 2, or ``dW11``, the gradient of W11.
         section: The part of the computation that it belongs to.
-        terms: What is added up.
+        terms: The summands.
         function: ``""``, ``"tanh"`` or ``"σ"``, applied to the sum.
     """
 
@@ -41,9 +41,9 @@ class Entry:
 
     Attributes:
         name, section: As in `Line`.
-        formula: In names: ``tanh(a1(2))``.
-        numbers: The same in numbers: ``tanh(0.2500)``.
-        value: What it comes to.
+        formula: With names: ``tanh(a1(2))``.
+        numbers: With numbers: ``tanh(0.2500)``.
+        value: The result.
     """
 
     name: str
@@ -57,7 +57,7 @@ def evaluate(lines: Sequence[Line], given: Mapping[str, float]) -> list[Entry]:
     """Compute the lines in their order.
 
     Args:
-        lines: Each uses names that are given or were computed before.
+        lines: Each uses names that are given or computed before.
         given: Values by name.
     """
     values, entries = dict(given), []
@@ -77,7 +77,7 @@ def evaluate(lines: Sequence[Line], given: Mapping[str, float]) -> list[Entry]:
 
 
 def digits(value: float) -> str:
-    """Four decimals; a tiny number in powers of ten, not as zero."""
+    """Four decimals; tiny numbers as powers of ten."""
     return f"{value:.4f}" if value == 0 or abs(value) >= 5e-4 else f"{value:.2e}"
 
 

@@ -1,4 +1,4 @@
-"""The contract of a lesson: options in, numbers out, and a page and a terminal text from these."""
+"""The interface of a lesson: options give numbers, and these a page and a terminal text."""
 
 import dataclasses
 from abc import ABC, abstractmethod
@@ -25,17 +25,17 @@ class Result(ABC):
 class Lesson(ABC):
     """A question answered by a computation: a frozen dataclass whose fields are its options.
 
-    A subclass states `name`, `question` and `place`, derives everything in `run`, and is known to
-    the command line, the page and the tests by its import line in `steadygrad.learn`. A page that
-    computes again while a reader moves a slider does so by pure functions in a script beside the
-    lesson's file (``name.js``); a test compares each of them with Python.
+    A subclass declares `name`, `question` and `place`, and computes everything in `run`; its import
+    line in `steadygrad.learn` makes it known to the command line, the page and the tests. A page
+    that recomputes while a slider moves does so by pure functions in a script beside the lesson's
+    file (``name.js``); a test compares each of them with Python.
     """
 
     name: ClassVar[str]
     question: ClassVar[str]
     """The question that the lesson answers: the headline of its page."""
     place: ClassVar[int]
-    """Lessons build on each other: the lowest comes first. The house's are tens."""
+    """Place in the order of lessons, lowest first. Built-in ones are multiples of ten."""
 
     @abstractmethod
     def run(self) -> Result:

@@ -1,4 +1,4 @@
-"""Lesson ``lstm``: one unit laid open: its gates, its memory, and the gradient along it."""
+"""Lesson ``lstm``: one unit in detail: its gates, its memory, and the gradient along it."""
 
 import math
 from collections.abc import Sequence
@@ -35,11 +35,11 @@ OPERATIONS: dict[str, tuple[bool, bool, bool]] = {
     "e": (False, False, False),
     "r": (False, True, True),
 }
-"""Of each operation, whether the input, the forget and the output gate are open."""
+"""For each operation, whether the input, forget and output gates are open."""
 NAMES = {"k": "keep", "w": "write", "e": "erase", "r": "read"}
 WEIGHTS = (0.0, 1.0, 2.0, 5.0, 10.0)
 MOST = 2000
-LONGEST = 24  # operations of a programme
+LONGEST = 24  # most operations of a programme
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class UnitStep:
         candidate: The value that would be written.
         c, h: Memory and output after the step.
         dc: dL/dc along the memory, L the output at the last step.
-        dg: dL/dg, what reaches the value that came in here.
+        dg: dL/dg, the gradient at the candidate.
     """
 
     operation: str
@@ -75,7 +75,7 @@ class Decay:
         forget: sigma(w x).
         log10_lstm: ``(N + 1,)``, log10 of dc_N/dc_(N-k) at lag k, measured.
         log10_rnn: The same of h_t = tanh(w h_(t-1) + x), its recurrent weight w.
-        half_life: Steps until half is left along the memory.
+        half_life: Steps until half of the gradient is left along the memory.
     """
 
     weight: float
@@ -92,10 +92,10 @@ class LSTMResult(Result):
     Attributes:
         x: The input of the one-weight example.
         steps: Its length.
-        decay: The example with the weight that was asked for.
+        decay: The example with the chosen weight.
         others: The same with other weights.
         open_at: Pre-activation of an open gate.
-        value: What the programme writes.
+        value: The value that the programme writes.
         programme: The programme, step by step.
     """
 
@@ -282,7 +282,7 @@ def follow(programme: str, open_at: float, value: float) -> tuple[UnitStep, ...]
     ).unsqueeze(1)
     inputs.requires_grad_()
     output, _ = layer(inputs)
-    # All four pre-activations are inputs of their own: their gradients are those of the gates.
+    # All four pre-activations are separate inputs, so that their gradients are those of the gates.
     (grads,) = torch.autograd.grad(output[-1].sum(), inputs)
     gates = inputs.detach().squeeze(1)
     i, f, o = (gates[:, k].sigmoid() for k in (0, 1, 3))
@@ -291,7 +291,7 @@ def follow(programme: str, open_at: float, value: float) -> tuple[UnitStep, ...]
     dg = grads[:, 0, 2] / (1 - g**2)
     by_lag = _log10_gradient(layer, lambda: layer(inputs.detach())[0][-1].sum(), "c")
     dc = 10 ** torch.tensor(by_lag[::-1], dtype=torch.float64)
-    # The output gate of the last step lets the loss in through h, which the tap counts as dL/dh.
+    # The loss enters through h at the last step's output gate, which the tap counts as dL/dh.
     c = _memories(layer, inputs.detach())
     dc[-1] = o[-1] * (1 - c[-1].tanh() ** 2)
     return tuple(
@@ -302,12 +302,12 @@ def follow(programme: str, open_at: float, value: float) -> tuple[UnitStep, ...]
 
 def _drive(programme: str, t: int, open_at: float, value: float) -> list[float]:
     i, f, o = (open_at if on else -open_at for on in OPERATIONS[programme[t]])
-    sign = -1.0 if programme[:t].count("w") % 2 else 1.0  # each write turns the sign
+    sign = -1.0 if programme[:t].count("w") % 2 else 1.0  # each write flips the sign
     return [i, f, math.atanh(sign * min(max(value, -1 + 1e-12), 1 - 1e-12)), o]
 
 
 def _memories(layer: nn.Module, inputs: Tensor) -> Tensor:
-    """C after every step: the last state of every beginning of the sequence."""
+    """The memory c after every step: the last state of every prefix of the sequence."""
     with torch.no_grad():
         return torch.stack([layer(inputs[: t + 1])[1][1].flatten()[0] for t in range(len(inputs))])
 
@@ -397,7 +397,7 @@ def _programme(written: str, open_at: float, value: float) -> Scene:
             ),
             Curves(
                 "gradient",
-                "Gradient on the way back",
+                "Gradient in the backward pass",
                 (("dL/dc, along the memory", "main"), ("dL/dg, into the input", "second dashdot")),
                 Axis(0, LONGEST),
                 Axis(-12, 0.5, True, True),

@@ -9,7 +9,7 @@ from steadygrad.report.figures import plain
 from steadygrad.report.markup import Html, el, table
 from steadygrad.report.page import document, save
 
-STACKED = 6  # rows of a table that a narrow screen shows as a list; longer ones scroll sideways
+STACKED = 6  # most rows of a table that a narrow screen shows as a list; longer ones scroll
 
 
 def html(lesson: Lesson, result: Result) -> str:
@@ -30,12 +30,12 @@ def html(lesson: Lesson, result: Result) -> str:
 
 
 def write(lesson: Lesson, result: Result, path: str | Path) -> Path:
-    """Write the page to ``path``, HTML or PDF, replacing in one step what stands there."""
+    """Write the page to ``path``, HTML or PDF, replacing an existing file in one step."""
     return save(html(lesson, result), path)
 
 
 def script(name: str) -> str:
-    """The lesson's own functions, then what draws their results; nothing without the first."""
+    """The lesson's own functions and the script that draws them; empty without the former."""
     own = importlib.resources.files("steadygrad.learn") / f"{name}.js"
     return own.read_text(encoding="utf-8") + _asset("scene.js") if own.is_file() else ""
 

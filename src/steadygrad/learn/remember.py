@@ -1,4 +1,4 @@
-"""Lesson ``remember``: from which past letters the gradient still reaches a character model."""
+"""Lesson ``remember``: how far back the gradient of a character model reaches."""
 
 import base64
 import time
@@ -39,12 +39,12 @@ TEXT = " ".join(
 )
 LETTERS = "".join(sorted(set(TEXT)))
 WINDOW, BATCH, RATE = 64, 16, 0.01
-LONGEST = 100  # letters of a sentence
-DECADES = 4  # that the height of a bar spans
+LONGEST = 100  # most letters of a sentence
+DECADES = 4  # powers of ten that the height of a bar spans
 CELLS = ("lstm", "rnn")
 NAMES = {"lstm": "LSTM", "rnn": "plain tanh"}
 LAGS = (1, 5, 10, 20, 40)
-PLACES = 32  # of the text, over which the gradient by lag is the median
+PLACES = 32  # places of the text, over which the gradient by lag is the median
 
 
 class CharacterModel(nn.Module):
@@ -62,7 +62,7 @@ class CharacterModel(nn.Module):
 
 @dataclass(frozen=True)
 class Reach:
-    """What one trained model sees of the past of one letter.
+    """How one trained model depends on the letters before one letter.
 
     Attributes:
         cell: ``"lstm"`` or ``"rnn"``.
@@ -100,10 +100,10 @@ class RememberResult(Result):
     """Numbers of the lesson ``remember``.
 
     Attributes:
-        sentence: What is read, in letters that the models know.
+        sentence: The sentence, in letters that the models know.
         at: The letter that is predicted, counted from 0.
         updates: Training steps.
-        seconds: What the training of both models took.
+        seconds: Training time of both models.
         reach: Both models.
         by_lag: Both, before and after the training.
         models: Their weights, for the page; not part of the record.
@@ -169,7 +169,7 @@ class RememberLesson(Lesson):
 
     Args:
         sentence: What the models read, 2 to 100 letters.
-        at: The letter whose prediction is looked at, counted from 1; the last if 0.
+        at: The predicted letter, counted from 1; the last if 0.
         hidden: Units of each model, 8 to 96.
         updates: Training steps of each, 0 to 5000.
         seed: Of weights and batches.
@@ -221,7 +221,7 @@ def train(cell: str, hidden: int, updates: int, seed: int) -> CharacterModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = CharacterModel(cell, hidden)
-        if cell == "lstm":  # the usual start with an open forget gate
+        if cell == "lstm":  # the usual initialisation with an open forget gate
             with torch.no_grad():
                 layer: Any = model.layer
                 layer.bias_ih_l0[hidden : 2 * hidden] += 1.0
@@ -264,7 +264,7 @@ def by_lag(model: CharacterModel) -> tuple[float, ...]:
     loss = nn.functional.cross_entropy(model.double()(x)[-1], codes[ends], reduction="sum")
     (grads,) = torch.autograd.grad(loss, x)
     model.float()
-    norms = grads.norm(dim=2)  # of each place by itself: rows of a batch do not mix
+    norms = grads.norm(dim=2)  # separately for each place, because rows of a batch do not interact
     share = (norms / norms.amax(0)).log10().median(1).values
     return tuple(float(share[longest - lag]) for lag in LAGS)
 

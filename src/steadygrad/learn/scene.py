@@ -1,8 +1,8 @@
-"""Interactive figures: controls, and drawings that the page's script computes from them.
+"""Interactive figures: controls, and drawings that the page's script computes.
 
-A scene names one pure function of the lesson's script: values of the controls and the scene's data
-in, texts, curves, shapes, letters and rows out. ``scene.js`` reads controls and draws results; it
-computes nothing.
+A scene names one pure function of the lesson's script: from the controls' values and the scene's
+data it computes texts, curves, shapes, letters and rows. ``scene.js`` only reads controls and
+draws results.
 """
 
 import json
@@ -284,11 +284,11 @@ class Scene:
 
     Args:
         name: The function of the lesson's script that computes it.
-        title: The idea.
-        about: How to use it, one or two sentences.
-        controls: In their order.
-        outputs: In their order.
-        data: Handed to the function beside the controls' values.
+        title: The title.
+        about: How to use it, in one or two sentences.
+        controls: The controls in order.
+        outputs: The outputs in order.
+        data: Passed to the function with the controls' values.
     """
 
     name: str

@@ -25,7 +25,7 @@ QUANTISED = (
     ("ternary", "none"), ("ternary", "weight"),
 )  # fmt: skip
 INPUTS = 4
-REACH = -4.0  # log10 of the share from which on a gradient counts as lost
+REACH = -4.0  # log10 of the share below which a gradient counts as lost
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ class Bound:
 
     Attributes:
         method, norm: Of `steadygrad.nn.QuantisedLSTM`.
-        lambda1, lambda2: Median over steps. At the first, where h is zero, a layer norm divides
-            by next to nothing.
-        growth: Decades per step that the gradient really takes, measured.
+        lambda1, lambda2: Median over steps; at the first, where h is zero, a layer norm divides by
+            nearly zero.
+        growth: Measured growth of the gradient in decades per step.
     """
 
     method: str
@@ -154,10 +154,10 @@ class VanishResult(Result):
             ),
             Heading("Depth beside time"),
             Text(
-                f"A stack of {top} plain layers has two ways back: through time and through the "
-                "layers. The loss enters at the top layer and the last step. Each number is the "
-                "gradient's norm there, relative to where it entered: to the right time is lost, "
-                "downwards depth."
+                f"In a stack of {top} plain layers the gradient flows back through time and "
+                "through the layers. The loss enters at the top layer and the last step. Each "
+                "number is the gradient's norm there, relative to where it entered: to the right "
+                "time is lost, downwards depth."
             ),
             Table(
                 "log10 of the gradient's norm",
@@ -259,7 +259,7 @@ def norms_by_lag(layer: nn.Module, x: Tensor) -> tuple[float, ...]:
     for step in jacobians[:, 0].flip(0):
         product = product @ step
         size = float(torch.linalg.matrix_norm(product, 2))
-        if size == 0:  # no float64 is smaller: the product is exactly zero from here on
+        if size == 0:  # below the smallest float64: the product is exactly zero from here on
             return (*found, *[-math.inf] * (len(jacobians) + 1 - len(found)))
         scale += math.log10(size)
         product = product / size
@@ -279,7 +279,7 @@ def through_depth(hidden: int, layers: int, x: Tensor) -> Depth:
 
 
 def bound(method: str, norm: str, hidden: int, x: Tensor) -> Bound:
-    """Compute the bound of one quantised LSTM on ``x``, and measure what really happens."""
+    """Compute the bound of one quantised LSTM on ``x``, and measure the actual growth."""
     layer = QuantisedLSTM(INPUTS, hidden, method, norm, dtype=torch.float64).rnn
     with torch.no_grad():
         found = flow.lstm_bound(layer, x)
@@ -289,7 +289,7 @@ def bound(method: str, norm: str, hidden: int, x: Tensor) -> Bound:
 
 
 def _slope(layer: Any, x: Tensor) -> float:
-    """Mean tanh' of a plain recurrence, else the mean of the gate that keeps."""
+    """Mean tanh' of a plain recurrence, otherwise the mean of the keeping gate."""
     output, _ = layer(x)
     cell = layer.cell
     if cell.name == "elman":

@@ -1,4 +1,4 @@
-"""Where a watch can write as it goes: TensorBoard, W&B, MLflow, trackio, or any callable."""
+"""Loggers for a watch: TensorBoard, W&B, MLflow, trackio, or any callable."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,14 +17,14 @@ LOGGERS: dict[str, type[Logger]] = {
     "mlflow": MLflowLogger,
     "trackio": TrackioLogger,
 }
-"""Loggers that can be asked for by name."""
+"""Loggers by name."""
 
 Log = str | Logger | Callable[[int, dict[str, Any]], object]
 """A name in `LOGGERS`, a logger, or a function of the step and a dictionary of values."""
 
 
 def loggers(log: Log | Sequence[Log] | None) -> list[Logger]:
-    """Make the loggers that were asked for.
+    """Make the requested loggers.
 
     Raises:
         ValueError: There is no logger of that name.

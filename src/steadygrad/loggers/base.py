@@ -1,4 +1,4 @@
-"""What a logger is told by a watch, and how it draws the gradient by time step."""
+"""The interface of a logger, and the picture of the gradient by time step."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -8,41 +8,41 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FLOOR = -12.0
-"""log10 of the share of the gradient that is drawn black; what is left whole is drawn white."""
-ROWS = 128  # measurements kept for a picture: the latest
+"""log10 of the share of the gradient that is drawn black; the full gradient is white."""
+ROWS = 128  # latest measurements in a picture
 PREFIX = "gradient"
 
 
 class Logger:
-    """Base class: a logger overrides what its service can show, and ignores the rest.
+    """Base class: a logger overrides the methods that its service supports.
 
     Every method is called from inside ``optimizer.step()``, so it must be quick and must not
     change any random state. Names of scalars are those of `steadygrad.Watch.latest`.
     """
 
     def scalars(self, step: int, values: Mapping[str, Any]) -> None:
-        """Take numbers of one training step."""
+        """Log numbers of one training step."""
 
     def row(
         self, step: int, quantity: str, layer: str, values: ArrayLike, *, state: str = "h"
     ) -> None:
-        """Take one value per time step, ``(T,)``, of one layer at one training step."""
+        """Log one value per time step, ``(T,)``, of one layer at one training step."""
 
     def event(self, step: int, kind: str, text: str, **data: Any) -> None:
-        """Take something that happened."""
+        """Log an event."""
 
     def finding(self, step: int, finding: Mapping[str, Any]) -> None:
-        """Take a fault that was found: ``fault``, ``layer``, ``text`` and the evidence."""
+        """Log a finding: ``fault``, ``layer``, ``text`` and the evidence."""
 
     def note(self, key: str, value: Any) -> None:
-        """Take a fact about the training as a whole."""
+        """Log a fact about the whole training."""
 
     def close(self) -> None:
-        """End what this logger began; what the user began stays open."""
+        """Close what this logger opened; what the user opened stays open."""
 
 
 class Maps:
-    """Collects the rows ``log10_grad`` of each layer and state, and draws them as one picture."""
+    """Collects the rows ``log10_grad`` of each layer and state into one picture."""
 
     def __init__(self) -> None:
         self._rows: dict[str, deque[NDArray[np.float64]]] = {}
@@ -50,11 +50,11 @@ class Maps:
     def add(
         self, quantity: str, layer: str, values: ArrayLike, state: str
     ) -> tuple[str, NDArray[np.uint8]] | None:
-        """Take a row; the name and the picture so far, or None if it is no map of gradients.
+        """Add a row; return the name and the picture, or None if it is not a gradient.
 
         The picture is ``(measurements, T)``, one row of pixels per measurement, the latest at the
-        bottom; white where all of the largest gradient of that measurement is left, black where
-        10^-12 of it or less is. What was not measured or is not a number is black, too.
+        bottom; white for the largest gradient of that measurement, black for 10^-12 of it or less,
+        and for values that were not measured or are NaN.
         """
         if quantity != "log10_grad":
             return None
@@ -65,7 +65,7 @@ class Maps:
         width = max(len(r) for r in rows)
         picture = np.zeros((len(rows), width), dtype=np.uint8)
         for i, each in enumerate(rows):
-            # Sequences of different lengths end at the same column: lags line up.
+            # Align sequences of different lengths at their ends, so that lags line up.
             picture[i, width - len(each) :] = _shade(each)
         return name, picture
 

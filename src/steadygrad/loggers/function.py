@@ -1,4 +1,4 @@
-"""Any callable as a logger: ``log=lambda step, values: ...``."""
+"""A callable as a logger: ``log=lambda step, values: ...``."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, final

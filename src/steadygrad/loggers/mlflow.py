@@ -9,10 +9,10 @@ from steadygrad.loggers.base import PREFIX, Logger
 
 @final
 class MLflowLogger(Logger):
-    """Logs to the active run of MLflow, which is begun if there is none.
+    """Logs to the active run of MLflow, which is started if there is none.
 
     Args:
-        run_id: Of the run to write to; the active one if not given.
+        run_id: Id of the run to write to; the active one if not given.
     """
 
     def __init__(self, run_id: str | None = None) -> None:

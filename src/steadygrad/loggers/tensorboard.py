@@ -13,8 +13,8 @@ class TensorBoardLogger(Logger):
     """Writes event files that ``tensorboard --logdir`` shows.
 
     Args:
-        where: A folder, or a ``SummaryWriter`` of yours, which is then not closed. The folder is
-            torch's own, ``runs/DATE_HOST``, if none is given.
+        where: A folder, or your own ``SummaryWriter``, which is then not closed. By default torch's
+            folder, ``runs/DATE_HOST``.
     """
 
     def __init__(self, where: Any = None) -> None:
@@ -39,7 +39,7 @@ class TensorBoardLogger(Logger):
     def finding(self, step: int, finding: Mapping[str, Any]) -> None:
         text = f"**{finding.get('fault')}** in {finding.get('layer')}: {finding.get('text')}"
         self._writer.add_text(f"{PREFIX}/findings", text, step)
-        self._writer.flush()  # a fault should be seen now, not when a buffer is full
+        self._writer.flush()  # show faults at once, not when a buffer is full
 
     def close(self) -> None:
         if self._is_ours:
@@ -49,6 +49,6 @@ class TensorBoardLogger(Logger):
 def _writer(where: Any) -> Any:
     import importlib
 
-    # By name, so that this room, which knows no model, does not depend on torch by an import.
+    # Imported by name, because loggers must not depend on torch.
     tensorboard = importlib.import_module("torch.utils.tensorboard")
     return tensorboard.SummaryWriter(None if where is None else str(where))

@@ -9,7 +9,7 @@ from steadygrad.loggers.base import PREFIX, Logger
 
 @final
 class TrackioLogger(Logger):
-    """Logs to the project that ``trackio.init`` has begun."""
+    """Logs to the project started by ``trackio.init``."""
 
     def __init__(self) -> None:
         self._trackio: Any = importlib.import_module("trackio")

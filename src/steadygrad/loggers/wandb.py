@@ -11,13 +11,13 @@ from steadygrad.loggers.base import PREFIX, Logger, Maps
 
 @final
 class WandbLogger(Logger):
-    """Logs to the run that ``wandb.init`` has begun, or to one that is handed over.
+    """Logs to the run started by ``wandb.init``, or to a given one.
 
     The training step is logged as ``gradient/step`` and defined as the axis of all ``gradient/``
-    metrics, so that it does not disturb the step counter of your own ``wandb.log`` calls.
+    metrics, so that the step counter of your own ``wandb.log`` calls is not affected.
 
     Raises:
-        RuntimeError: No run was begun.
+        RuntimeError: No run was started.
     """
 
     def __init__(self, run: Any = None) -> None:

@@ -167,7 +167,7 @@ def check_input(layer: Recurrent, x: Tensor, dims: int) -> None:
 
 
 def check_state(layer: Recurrent, state: State, batch: int) -> None:
-    """Refuse an initial state of the wrong shape."""
+    """Refuse an initial state of the wrong shape or dtype."""
     names = layer.cell.states
     if len(state) != len(names):
         raise RuntimeError(
@@ -181,6 +181,13 @@ def check_state(layer: Recurrent, state: State, batch: int) -> None:
             what = f"hidden[{index}]" if len(state) > 1 else "hidden"
             raise RuntimeError(
                 f"Expected {what} size {(rows, batch, width)}, got {list(value.shape)}"
+            )
+        dtype = layer.weight_ih_l0.dtype
+        if value.dtype != dtype and not is_autocast(value):
+            what = f"the initial state {names[index]!r}"
+            raise RuntimeError(
+                f"{type(layer).__name__}: expected {what} in the {dtype} of the weights, got "
+                f"{value.dtype}; use .to({dtype})"
             )
 
 

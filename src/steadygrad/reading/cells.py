@@ -37,7 +37,8 @@ class ColumnCells:
         joined = "\n".join(cells)
         if PLAIN.search(joined) is None:
             try:
-                values = np.array([c or "nan" for c in cells], np.float64)
+                full = [c or "nan" for c in cells] if "" in cells else cells
+                values = np.fromiter(map(float, full), np.float64, len(cells))
             except ValueError:  # a date, or a number with two points
                 pass
             else:
@@ -81,6 +82,12 @@ class ColumnCells:
             if len(found) >= SAMPLE:
                 break
         return found[:SAMPLE]
+
+    def last(self, count: int) -> list[str]:
+        """Return the last cells of the last chunk."""
+        if not self.chunks or not isinstance(chunk := self.chunks[-1], bytes):
+            return []
+        return _split(chunk, self.sizes[-1])[-count:]
 
     def numbers(self) -> np.ndarray:
         """Return the column, all of whose chunks are numbers."""

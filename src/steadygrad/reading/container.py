@@ -13,10 +13,55 @@ from typing import IO, Any
 from steadygrad.errors import InputError
 
 HEAD = 65536  # bytes that are looked at
+
+
+class _Zstd(io.RawIOBase):
+    """The content of a file packed with zstd; unlike its library, refuses one that is cut off."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        import zstandard
+
+        self._new = zstandard.ZstdDecompressor().decompressobj
+        self._error = zstandard.ZstdError
+        self._file = file
+        self.seek(0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._left:
+            packed = self._frame.unused_data if self._frame.eof else b""
+            packed = packed or self._file.read(2**17)
+            if not packed:
+                if not self._frame.eof:
+                    raise EOFError("it ends inside a frame of zstd")
+                return 0
+            if self._frame.eof:
+                self._frame = self._new()
+            try:
+                self._left = memoryview(self._frame.decompress(packed))
+            except self._error as error:
+                raise OSError(str(error)) from None
+        count = min(len(buffer), len(self._left))
+        buffer[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
+
+    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
+        if place or whence:
+            raise io.UnsupportedOperation("a packed file is read from its beginning")
+        self._file.seek(0)
+        self._frame = self._new()
+        self._left = memoryview(b"")
+        return 0
+
+
 UNPACKERS: dict[bytes, Callable[[IO[bytes]], Any]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
     b"BZh": lambda file: bz2.BZ2File(file),
     b"\xfd7zXZ\0": lambda file: lzma.LZMAFile(file),
+    b"\x28\xb5\x2f\xfd": _Zstd,
 }
 TABLES: dict[bytes, str] = {
     b"PAR1": "parquet",
@@ -29,7 +74,6 @@ REFUSED: dict[bytes, str] = {
     b"SQLite format 3": "an SQLite database",
     b"%PDF": "a PDF",
     b"\x93NUMPY": "a NumPy array; save it as CSV with a header (numpy.savetxt)",
-    b"\x28\xb5\x2f\xfd": "packed with zstd; unpack it first (unzstd)",
     b"7z\xbc\xaf": "a 7z archive; unpack it first",
     b"Rar!": "a RAR archive; unpack it first",
     b"MATLAB": "a MATLAB file; save the table as CSV there (writetable)",
@@ -38,6 +82,9 @@ REFUSED: dict[bytes, str] = {
     b"\x89PNG": "an image",
     b"\xff\xd8\xff": "an image",
 }
+
+# What reading a file raises that is damaged, or cannot be read.
+UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 
 
 def check_path(path: Path) -> int:
@@ -90,7 +137,13 @@ def _unpacked(raw: IO[bytes], path: Path) -> tuple[IO[bytes], IO[bytes], str]:
     raw.seek(0)
     for mark, unpack in UNPACKERS.items():
         if head.startswith(mark):
-            unpacked = unpack(raw)
+            try:
+                unpacked = unpack(raw)
+            except ModuleNotFoundError as error:
+                raise InputError(
+                    f"{path}: is packed with zstd; unpack it first (unzstd), or pip install"
+                    f" {error.name}"
+                ) from None
             _no_tar(_peek(unpacked, path), path)
             return raw, unpacked, path.stem
     if head.startswith(b"PK\x03\x04"):
@@ -121,7 +174,7 @@ def _peek(file: IO[bytes], path: Path) -> bytes:
     try:
         head = file.read(512)
         file.seek(0)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path}: is packed and cannot be unpacked ({error})") from None
     return head
 

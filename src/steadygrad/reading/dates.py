@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,31 +14,70 @@ from steadygrad.reading.numbers import MISSING
 MICRO = 1e6
 MOST_FORMS = 4  # of one column: midnight without its time, seconds without their fraction, ...
 SAMPLE = 400
-MONTHS = (  # as English, German, French, Spanish, Italian, Portuguese, Dutch and others begin them
-    "jan|ene|gen|janv|янв|sty",
-    "feb|fév|fev|févr|фев|lut|únor",
-    "mar|mär|mrz|mrt|maart|mär|мар",
-    "apr|avr|abr|апр|kwi",
-    "may|mai|mag|mei|maj|май|мая",
-    "jun|juin|giu|июн|cze",
-    "jul|juil|lug|июл|lip",
-    "aug|aoû|aou|ago|авг|sie",
-    "sep|set|сен|wrz",
-    "oct|okt|ott|out|окт|paź",
-    "nov|ноя|lis",
-    "dec|dez|déc|dic|des|дек|gru",
+# From January to December. A word is a month if it is the beginning, of three letters and more, of
+# one of these; where two languages disagree, the first counts.
+MONTHS = (
+    "january february march april may june july august september october november december",
+    "januar februar mrz april mai juni juli august september oktober november dezember",
+    "jänner feber märz apr maj jun jul aug sept okt nov dez",
+    "janvier février mars avril mai juin juillet août septembre octobre novembre décembre",
+    "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre",
+    "gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre dicembre",
+    "janeiro fevereiro março abril maio junho julho agosto setembro outubro novembro dezembro",
+    "januari februari maart april mei juni juli augustus september oktober november december",
+    "januari februari mars april maj juni juli augusti september oktober november december",
+    "января февраля марта апреля мая июня июля августа сентября октября ноября декабря",
+    "январь февраль март апрель май июнь июль август сентябрь октябрь ноябрь декабрь",
+    "stycznia lutego marca kwietnia maja czerwca lipca sierpnia września października listopada"
+    " grudnia",
+    "styczeń luty marzec kwiecień maj czerwiec lipiec sierpień wrzesień październik listopad"
+    " grudzień",
+    "ledna února března dubna května června července srpna září října listopadu prosince",
+    "leden únor březen duben květen červen červenec srpen září říjen listopad prosinec",
+    "ocak şubat mart nisan mayıs haziran temmuz ağustos eylül ekim kasım aralık",  # noqa: RUF001
+    "tammikuu helmikuu maaliskuu huhtikuu toukokuu kesäkuu heinäkuu elokuu syyskuu lokakuu"
+    " marraskuu joulukuu",
+    "tammikuuta helmikuuta maaliskuuta huhtikuuta toukokuuta kesäkuuta heinäkuuta elokuuta"
+    " syyskuuta lokakuuta marraskuuta joulukuuta",
+    "január február március április május június július augusztus szeptember október november"
+    " december",
+    "ianuarie februarie martie aprilie mai iunie iulie august septembrie octombrie noiembrie"
+    " decembrie",
+    "ιανουαρίου φεβρουαρίου μαρτίου απριλίου μαΐου ιουνίου ιουλίου αυγούστου σεπτεμβρίου"
+    " οκτωβρίου νοεμβρίου δεκεμβρίου",
+    "січня лютого березня квітня травня червня липня серпня вересня жовтня листопада грудня",
+    "jan fev mar abr mai jun jul ago set out nov des",
 )
-_MONTH = [(number, start) for number, row in enumerate(MONTHS, 1) for start in row.split("|")]
-_STARTS = sorted(_MONTH, key=lambda pair: -len(pair[1]))  # "juil" before "jul", "mai" before "ma"
+
+
+def _beginnings() -> dict[str, int]:
+    """Return what each beginning of a name means, unless two months of a language begin so."""
+    found: dict[str, int] = {}
+    for language in MONTHS:
+        names = list(map(str, language.split()))
+        own: dict[str, set[int]] = {}
+        for number, name in enumerate(names, 1):
+            for end in range(3, len(name) + 1):
+                own.setdefault(name[:end], set()).add(number)
+        # A whole name that another one begins with, as červen does with červenec, is that month.
+        own |= {name: {number} for number, name in enumerate(names, 1)}
+        for start, numbers in own.items():
+            if len(numbers) == 1:
+                found.setdefault(start, *numbers)
+    return found
+
+
+_MONTH = _beginnings()
 WEEKDAYS = re.compile(
     r"^(?:mon|tue|wed|thu|fri|sat|sun|mo|di|mi|do|fr|sa|so|lun|mar|mer|jeu|ven|sam|dim|mié|jue|vie"
     r"|sáb|dom|пн|вт|ср|чт|пт|сб|вс)[a-zäéàçí]*[.,]?\s+(?=\d|[a-zа-я])",  # noqa: RUF001
     re.IGNORECASE,
 )
 WORD = re.compile(r"[^\W\d_]{3,}\.?")
-SIMPLE = re.compile(r"[^0-9:./\- T\x1f]")  # cells without any of these need no rewriting
+SIMPLE = frozenset("0123456789:./- T\x1f")  # cells of these letters alone need no rewriting
 MARKS = re.compile(r"[AP]M|Z|\+")  # which need none either
-ZONE = re.compile(r"(?<=\d)\s*(Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)$")
+ZONE = re.compile(r"(?<=[\dM])\s*(Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)$")
+HAS_TIME = re.compile(r":|\d{8}T\d{4}|-\d\dT\d\d")  # only then a sign at the end is an offset
 CLOCK = (
     (r"(?P<I>\d{1,2}):\d\d:\d\d\.\d+ ?[AP]M", "%I:%M:%S.%f{s}%p"),
     (r"\d{1,2}:\d\d:\d\d ?[AP]M", "%I:%M:%S{s}%p"),
@@ -56,18 +95,21 @@ CLOCK = (
     (r"\d\d?h", "%Hh"),
     (r"\d\d", "%H"),
 )
+DIGIT_CLOCKS = frozenset({"%H%M%S", "%H%M", "%H"})  # alone, these are numbers
 _SEP = r"[-/. ]"
 _TEXT_SEP = r"[-/., ]{1,2}"
 DAYS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (rf"\d{{4}}(?P<a>{_SEP})\d{{1,2}}(?P=a)\d{{1,2}}", ("%Y{a}%m{a}%d",)),
+    (r"\d{4}(?P<a>[-/., ])\d{1,2}(?P=a)\d{1,2}", ("%Y{a}%m{a}%d",)),
     (rf"\d{{1,2}}(?P<a>{_SEP})\d{{1,2}}(?P=a)\d{{4}}", ("%d{a}%m{a}%Y", "%m{a}%d{a}%Y")),
     (
         rf"\d{{1,2}}(?P<a>{_SEP})\d{{1,2}}(?P=a)\d{{2}}",
         ("%d{a}%m{a}%y", "%m{a}%d{a}%y", "%y{a}%m{a}%d"),
     ),
-    (r"\d{4}(?P<a>[-/.])\d{1,2}", ("%Y{a}%m",)),
+    (r"\d{4}(?P<a>[-/.:])\d{1,2}", ("%Y{a}%m",)),
+    (r"\d{4}(?P<a>-?)\d{3}", ("%Y{a}%j",)),
     (r"\d{1,2}(?P<a>[-/.])\d{4}", ("%m{a}%Y",)),
     (r"\d{8}", ("%Y%m%d",)),
+    (r"\d{6}", ("%y%m%d",)),  # only with a time behind it
     (rf"\d{{1,2}}(?P<a>{_TEXT_SEP})?m\d\d(?P<b>{_TEXT_SEP})?\d{{4}}", ("%d{a}m%m{b}%Y",)),
     (rf"\d{{1,2}}(?P<a>{_TEXT_SEP})?m\d\d(?P<b>{_TEXT_SEP})?\d\d", ("%d{a}m%m{b}%y",)),
     (rf"m\d\d(?P<a>{_TEXT_SEP})\d{{1,2}}(?P<b>{_TEXT_SEP})\d{{4}}", ("m%m{a}%d{b}%Y",)),
@@ -93,11 +135,13 @@ class DateSpec:
     Args:
         columns: The date's column; then that of the time, if it stands apart; or year, month, ...
         kind: ``text``: by ``formats``; ``parts``: one column each for year, month, ...;
-            ``number``: digits such as 20160104; ``epoch``: seconds since 1970; ``year``.
-        formats: As strptime has them, the commonest first.
+            ``number``: digits such as 20160104; ``epoch``: seconds since 1970; ``excel``: days
+            since 1899-12-30; ``year``.
+        formats: As strptime has them, the commonest first; of ``parts``: year, month, ...
         clock: How the time's column is written, if that of the date is one of numbers, or it is
             itself: ``hour``, ``HHMM``, ``HHMMSS``, or as strptime has it.
         unit: Units in a second, of ``epoch``.
+        texts: Of ``parts``: the columns that hold names of months.
     """
 
     columns: tuple[str, ...]
@@ -105,11 +149,12 @@ class DateSpec:
     formats: tuple[str, ...] = ()
     clock: str = ""
     unit: float = 1.0
+    texts: tuple[str, ...] = ()
 
     def is_number(self, column: str) -> bool:
         """Whether a column of the date is read as numbers, not as text."""
         if self.kind == "parts":
-            return True
+            return column not in self.texts
         has_clock = bool(self.clock) and not self.clock.startswith("%")
         is_clock = len(self.columns) > 1 and column == self.columns[-1]
         return has_clock if is_clock else self.kind != "text"
@@ -128,35 +173,83 @@ def rewrite(cell: str) -> str:
         text = text.replace("오전", "AM ").replace("오후", "PM ")
         text = re.sub(r"([AP]M) +(\d[\d:.]*)$", r"\2 \1", re.sub(r" +", " ", text))
     text = re.sub(r"\b([AaPp])\.? ?[Mm]\b\.?", lambda m: f"{m[1].upper()}M", text)
-    if quarter := re.fullmatch(r"(\d{4})[- ]?[Qq]([1-4])", text):
-        return f"{quarter[1]}-{3 * int(quarter[2]) - 2:02d}"
-    if quarter := re.fullmatch(r"[Qq]([1-4])[- /]?(\d{4})", text):
-        return f"{quarter[2]}-{3 * int(quarter[1]) - 2:02d}"
-    if week := re.fullmatch(r"(\d{4})-?W(\d\d)", text):
-        return f"{week[1]}-W{week[2]}-1"
+    if len(text) < 24 and (period := _period(text)):
+        return period
+    if span := SPAN.fullmatch(text):
+        text = span[1]
+    if clock := TIME_FIRST.fullmatch(text):
+        text = f"{clock[2]} {clock[1]}"
+    text = re.sub(r"(?<=\d)_(?=\d\d?_\d)|(?<=\d_\d)_|(?<=\d_\d\d)_", "-", text)
+    text = re.sub(r"(?<=\d)\.(?=,? \d\d?[:.h]\d\d)|(?<=\d)\.$|(?<=\d) ?Uhr$", "", text)
+    text = re.sub(r"(?<=\d)\. (?=\d)", ".", text)  # 18. 11. 2021
     if text[:1].isalpha():
         bare = WEEKDAYS.sub("", text)
         # "Mar" is Tuesday in French and March in English: it is a month if no other is left.
-        text = bare if re.search(r"[^\W\d]{3,}\.? ?\d|\d+[-/.]\d+", bare) else text
+        text = bare if re.search(r"[^\W\d]{3,}\.? ?\d|\d+([-/.])\d+\1\d+", bare) else text
     text = re.sub(r"(?<=\d)(st|nd|rd|th)\b", "", text)
     text = re.sub(r"(?<=\d)\. (?=[^\W\d])", " ", text)  # 3. März
     text = re.sub(r"\bde\b ?", "", text)
     text = re.sub(r"(?<=:\d\d),(?=\d)", ".", text)
-    return WORD.sub(_month, text)
+    text = WORD.sub(_month, text)
+    if stamp := CTIME.fullmatch(text):
+        text = f"{stamp[1]} {stamp[3]} {stamp[2]}"
+    return text
+
+
+# A date behind the time of day; and as ctime and the Unix command date write them.
+TIME_FIRST = re.compile(r"(\d{1,2}:\d\d(?::\d\d)?),? +(\d{1,4}([-./])\d{1,2}\3\d{1,4})")
+# From when to when: a row is of its beginning.
+SPAN = re.compile(r"(.*\d\d:\d\d) ?[-\u2013] ?.*\d\d:\d\d")
+CTIME = re.compile(r"(m\d\d +\d{1,2}) +(\d\d:\d\d:\d\d)(?: (?:UTC|GMT))? +(\d{4})")
+_QUARTER = r"(?:[QqTtKk]|第)"
+QUARTERS = (
+    re.compile(rf"(?P<y>\d{{4}})[-/: 年]*{_QUARTER}(?P<q>[1-4])(?: ?季度| ?분기)?"),
+    re.compile(rf"{_QUARTER}(?P<q>[1-4])[-/ '’]*(?P<y>\d{{4}}|\d\d)"),  # noqa: RUF001
+    re.compile(r"(?P<q>[1-4])[QqTt][-/ ']?(?P<y>\d{4}|\d\d)"),
+    re.compile(r"(?P<q>[1-4])(?:\.|st|nd|rd|th)? ?(?:quart|trim|kwart)\w* (?P<y>\d{4})", re.I),
+)
+WEEKS = (
+    re.compile(r"(?P<y>\d{4})[-/ ]?(?:W|KW)(?P<w>\d\d?)(?:-(?P<d>[1-7]))?", re.I),
+    re.compile(r"(?:W|KW|week|wk) ?(?P<w>\d\d?)[-/ ](?P<y>\d{4})", re.I),
+    re.compile(r"(?P<y>\d{4})[-/ ]+(?:week|wk|KW) ?(?P<w>\d\d?)", re.I),
+)
+HALVES = re.compile(r"(\d{4})-?[HhSs]([12])")
+EUROSTAT_MONTH = re.compile(r"(\d{4})-?M(\d\d?)")
+
+
+def _period(text: str) -> str | None:
+    """Return a quarter, a week, or Eurostat's month in a form that strptime knows."""
+    if text.isdigit():
+        return None
+    for form in QUARTERS:
+        if found := form.fullmatch(text):
+            year = found["y"] if len(found["y"]) == 4 else _century(found["y"])
+            return f"{year}-{3 * int(found['q']) - 2:02d}"
+    for form in WEEKS:
+        if found := form.fullmatch(text):
+            day = found.groupdict().get("d") or "1"
+            return f"{found['y']}-W{int(found['w']):02d}-{day}"
+    if found := HALVES.fullmatch(text):
+        return f"{found[1]}-{6 * int(found[2]) - 5:02d}"
+    if found := EUROSTAT_MONTH.fullmatch(text):
+        return f"{found[1]}-{int(found[2]):02d}"
+    return None
+
+
+def _century(year: str) -> str:
+    """Complete a year of two digits as strptime does: 1969 to 2068."""
+    return ("19" if int(year) >= 69 else "20") + year
 
 
 def _month(word: re.Match[str]) -> str:
-    text = word.group().lower()
-    for number, start in _STARTS:
-        if text.startswith(start):
-            return f"m{number:02d}"
-    return word.group()
+    number = _MONTH.get(word.group().lower().rstrip("."))
+    return word.group() if number is None else f"m{number:02d}"
 
 
 def formats_of(cell: str) -> list[str]:
     """Return every form, as strptime has it, in which the cell could be a date."""
     text = rewrite(cell)
-    text = ZONE.sub("", text) if ":" in text else text
+    text = ZONE.sub("", text) if HAS_TIME.search(text) else text
     found: list[str] = []
     for day, forms in _COMPILED:
         match = day.match(text)
@@ -164,7 +257,9 @@ def formats_of(cell: str) -> list[str]:
             continue
         rest = text[match.end() :]
         clock = "" if not rest else _clock(rest, packed=forms == ("%Y%m%d",))
-        if clock is None or (clock and "d" not in forms[0]):  # an hour of a month is no time
+        is_day = any(part in forms[0] for part in ("d", "j", "u"))
+        # An hour of a month is no time; and six digits alone could be any number.
+        if clock is None or (clock and not is_day) or (not clock and forms == ("%y%m%d",)):
             continue
         marks = {k: v or "" for k, v in match.groupdict().items()}
         found += [form.format(**marks) + clock for form in forms]
@@ -187,7 +282,9 @@ def _clock(rest: str, *, packed: bool) -> str | None:
 def clock_format(cell: str) -> str | None:
     """Return the form of a time of day that stands alone, or None."""
     text = rewrite(cell)
-    for clock, form in _CLOCKS[:10]:
+    for clock, form in _CLOCKS[:14]:
+        if form in DIGIT_CLOCKS:
+            continue
         if clock.fullmatch(text):
             return form.format(s=" " if " " in text else "")
     return None
@@ -206,8 +303,12 @@ def read_dates(cells: list[str], formats: Sequence[str]) -> np.ndarray:
     Times with an offset from UTC are taken in UTC.
     """
     joined = "\x1f".join(cells)
-    plain = SIMPLE.search(MARKS.sub("", joined)) is None
-    zoned = any(ZONE.search(c) for c in cells[:100] if ":" in c) or "+" in joined or "Z" in joined
+    plain = _is_plain(joined, cells)
+    zoned = (
+        any(ZONE.search(c) for c in cells[:100] if HAS_TIME.search(c))
+        or "+" in joined
+        or "Z" in joined
+    )
     if plain and not zoned and formats and formats[0] in ISO:
         try:
             with warnings.catch_warnings():
@@ -234,6 +335,21 @@ def read_dates(cells: list[str], formats: Sequence[str]) -> np.ndarray:
     return dates - shift
 
 
+def _is_plain(joined: str, cells: list[str]) -> bool:
+    """Whether strptime knows the cells as they are."""
+    letters = set(joined)
+    if not letters <= SIMPLE and not set(MARKS.sub("", joined)) <= SIMPLE:
+        return False
+    # Points before a blank or at the end (18. 11. 2021.), trimesters (T1 2020), the time in front.
+    if "." in letters and (". " in joined or ".\x1f" in joined or joined.endswith(".")):
+        return False
+    if " - " in joined:  # from when to when
+        return False
+    if "T" in letters and (joined.startswith("T") or "\x1fT" in joined):
+        return False
+    return not any(TIME_FIRST.fullmatch(cell.strip()) for cell in (*cells[:50], *cells[-50:]))
+
+
 def _strptime(texts: list[str], form: str) -> np.ndarray:
     pandas = need_pandas("dates of this form")
     found = pandas.to_datetime(pandas.Series(texts, dtype=object), format=form, errors="coerce")
@@ -245,7 +361,7 @@ def _zones(texts: list[str]) -> tuple[list[str], np.ndarray]:
     bare: list[str] = []
     minutes: list[int] = []
     for text in texts:
-        zone = ZONE.search(text) if ":" in text else None
+        zone = ZONE.search(text) if HAS_TIME.search(text) else None
         if zone is None:
             bare.append(text)
             minutes.append(0)
@@ -317,7 +433,21 @@ def choose_formats(cells: Cells, column: str, where: str) -> tuple[str, ...] | N
             f"{where}: column {column!r}: {cell.strip()!r} can be read in {len(best)} ways, and no"
             f" cell tells which is the day and which the month; pass {told}"
         )
+    _refuse_quarters(best[0][1], best[0][0], column, where)
     return best[0][0]
+
+
+def _refuse_quarters(dates: np.ndarray, forms: tuple[str, ...], column: str, where: str) -> None:
+    """Ask about 2020-01 to 2020-04 in every year: the numbers could be those of quarters."""
+    if _order(forms[0]) not in ("Ym", "mY"):
+        return
+    months = np.unique(dates[~np.isnat(dates)].astype("datetime64[M]").astype(np.int64))
+    if len(months) >= 8 and months.max() - months.min() > 24 and (months % 12 < 4).all():
+        raise InputError(
+            f"{where}: column {column!r}: the month is 1 to 4 in every year, so these may be"
+            f" quarters; write them as 2020Q3, or pass --date-format '{forms[0]}' if they are"
+            " months"
+        )
 
 
 def _completed(form: str, cells: Cells) -> tuple[str, ...]:
@@ -336,7 +466,7 @@ def _completed(form: str, cells: Cells) -> tuple[str, ...]:
 
 
 def _order(form: str) -> str:
-    return "".join(re.findall(r"%([YyGmdVu])", form)).replace("y", "Y")
+    return "".join(re.findall(r"%([YyGmdVuj])", form)).replace("y", "Y")
 
 
 def _most_regular(
@@ -352,9 +482,9 @@ def _most_regular(
     return candidates
 
 
-def _is_even(dates: np.ndarray) -> bool:
+def _is_even(dates: np.ndarray, most: float = 1.2) -> bool:
     steps = np.abs(np.diff(dates).astype(np.float64))
-    return len(steps) > 2 and steps.min() > 0 and float(steps.max() / np.median(steps)) <= 1.2
+    return len(steps) > 2 and steps.min() > 0 and float(steps.max() / np.median(steps)) <= most
 
 
 def _is_ordered(dates: np.ndarray) -> bool:
@@ -362,39 +492,82 @@ def _is_ordered(dates: np.ndarray) -> bool:
     return bool((steps >= 0).all() or (steps <= 0).all())
 
 
+DIGITS = (  # dates written as one number, and whether the column's name must speak of dates
+    (8, "%Y%m%d", False),
+    (10, "%Y%m%d%H", True),  # seconds since 1970 have ten digits, too
+    (12, "%Y%m%d%H%M", False),
+    (14, "%Y%m%d%H%M%S", False),
+    (7, "%Y%j", True),
+)
+EXCEL_DAY = 25569  # that of 1970-01-01, counted from 1899-12-30
+DAY_NAMES = re.compile(r"^(?:date|datum|day|dia|día|fecha|data|jour|日付|日期|날짜|дата)", re.I)
+
+
 def number_dates(values: np.ndarray, name: str) -> DateSpec | None:
     """Recognise dates that are written as plain numbers: 20160104, 201601, 1.46e9 s, years."""
     known = values[np.isfinite(values)]
-    if len(known) < 2 or (known != np.floor(known)).any() or known.min() < 1:
+    if len(known) < 2 or known.min() < 1:
         return None
-    low, high = float(known.min()), float(known.max())
     hinted = is_date_name(name)
     steps = np.diff(known)
+    unique = np.unique(known)
     rising = bool((steps >= 0).all() or (steps <= 0).all())
-    for digits, form in ((8, "%Y%m%d"), (10, "%Y%m%d%H"), (12, "%Y%m%d%H%M"), (14, "%Y%m%d%H%M%S")):
-        scale = 10.0 ** (digits - 4)
-        if not (1500 * scale <= low and high < 2200 * scale) or not (hinted or rising):
+    # The rows of several series, or shuffled ones: few gaps between the days that there are.
+    rising |= (
+        hinted and len(unique) > 2 and bool(np.median(np.diff(unique)) == np.diff(unique).min())
+    )
+    if (known != np.floor(known)).any():
+        return _fractions(unique, name, rising) if hinted else None
+    low, high = float(known.min()), float(known.max())
+    for digits, form, needs_name in DIGITS:
+        least = 1500 * 10.0 ** (digits - 4) if form.startswith("%Y") else 10.0 ** (digits - 2)
+        most = 2200 * 10.0 ** (digits - 4) if form.startswith("%Y") else 10.0**digits
+        if not (least <= low and high < most) or not (hinted or (rising and not needs_name)):
             continue
-        if digits == 10 and not hinted:
-            continue  # seconds since 1970 have ten digits, too
-        unique = np.unique(known[:: max(1, len(known) // 5000)])
-        dates = read_dates([f"{v:.0f}" for v in unique], (form,))
-        if not np.isnat(dates).any():
-            return DateSpec((name,), "number", (form,))
-    if 150001 <= low and high <= 220012 and hinted and rising:
-        months = known % 100
-        if ((months >= 1) & (months <= 12)).all():
-            return DateSpec((name,), "number", ("%Y%m",))
+        if digits < 8 and not rising:
+            continue
+        spec = DateSpec((name,), "number", (form,))
+        if not np.isnat(from_numbers(unique[:: max(1, len(unique) // 5000)], spec)).any():
+            return spec
+    if hinted and rising and high < 1e6 and (spec := _six_digits(unique, name)):
+        return spec
     if hinted and rising and 1500 <= low and high <= 2200:
         return DateSpec((name,), "year")
+    if DAY_NAMES.match(name) and rising and 10_000 <= low and high <= 80_000:
+        return DateSpec((name,), "excel")
     for unit in (1.0, 1e3, 1e6, 1e9):
-        if hinted and 3e8 * unit <= low and high <= 4.2e9 * unit:
+        if hinted and 1e8 * unit <= low and high <= 4.2e9 * unit:
             return DateSpec((name,), "epoch", unit=unit)
     return None
 
 
+def _six_digits(known: np.ndarray, name: str) -> DateSpec | None:
+    """Tell 201601, year and month, from 160104, year, month and day."""
+    found: list[tuple[bool, DateSpec]] = []
+    for form, low in (("%Y%m", 150_001), ("%y%m%d", 100)):
+        spec = DateSpec((name,), "number", (form,))
+        if known.min() >= low and not np.isnat(dates := from_numbers(known, spec)).any():
+            found.append((_is_even(dates, most=3.0), spec))
+    even = [spec for is_even, spec in found if is_even]
+    return even[0] if len(even) == 1 else found[0][1] if len(found) == 1 else None
+
+
+def _fractions(known: np.ndarray, name: str, rising: bool) -> DateSpec | None:
+    """Recognise 2016.01 and 01.2016, which read as numbers, and Excel's days with a time."""
+    if DAY_NAMES.match(name) and rising and 10_000 <= known.min() and known.max() <= 80_000:
+        return DateSpec((name,), "excel")
+    if known.min() >= 1e8 and known.max() <= 4.2e9:
+        return DateSpec((name,), "epoch")
+    for form in ("%Y.%m", "%m.%Y"):
+        spec = DateSpec((name,), "number", (form,))
+        dates = np.sort(from_numbers(known, spec))
+        if not np.isnat(dates).any() and _is_even(dates, most=3.0):
+            return spec
+    return None
+
+
 NAMES = re.compile(
-    r"date|datum|fecha|data$|data[ _]|time|zeit|stamp|^ts$|unix|epoch|year|jahr|année|annee"
+    r"date|datum|fecha|^ds$|data$|data[ _]|time|zeit|stamp|^ts$|unix|epoch|year|jahr|année|annee"
     r"|^año|^ano$"
     r"|дата|время|год|日期|时间|時間|日付|年月|날짜|일자|기간|월$|month|^monat|^mes$|mois|tag$|^day|week",
     re.IGNORECASE,
@@ -418,18 +591,31 @@ def from_numbers(values: np.ndarray, spec: DateSpec) -> np.ndarray:
         dates[finite] = (
             (values[finite] * (MICRO / spec.unit)).astype(np.int64).astype("datetime64[us]")
         )
+    elif spec.kind == "excel":
+        # To the second: a fraction of a day holds no more.
+        seconds = np.rint((values[finite] - EXCEL_DAY) * 86400).astype(np.int64)
+        dates[finite] = seconds.astype("datetime64[s]").astype("datetime64[us]")
     elif spec.kind == "year":
         years = (values[finite].astype(np.int64) - 1970).astype("datetime64[Y]")
         dates[finite] = years.astype("datetime64[us]")
     else:
+        (form,) = spec.formats
+        write, read_as = NUMBER_TEXTS.get(form, ("{:.0f}", form))
         unique, back = np.unique(values[finite], return_inverse=True)
-        texts = [f"{v:.0f}" for v in unique]
-        if spec.formats == ("%Y%m",):
+        texts = [write.format(v) for v in unique]
+        if form == "%Y%m":  # strptime would take 20161 for a month, too
             texts = [f"{t[:4]}-{t[4:]}" for t in texts]
-            dates[finite] = read_dates(texts, ("%Y-%m",))[back]
-        else:
-            dates[finite] = read_dates(texts, spec.formats)[back]
+        dates[finite] = read_dates(texts, (read_as,))[back]
     return dates
+
+
+# How numbers are written out to be read by a form, and the form they are then in.
+NUMBER_TEXTS = {
+    "%Y%m": ("{:.0f}", "%Y-%m"),
+    "%Y.%m": ("{:.2f}", "%Y.%m"),
+    "%m.%Y": ("{:07.4f}", "%m.%Y"),
+    "%y%m%d": ("{:06.0f}", "%y%m%d"),
+}
 
 
 def number_clock(values: np.ndarray, name: str, dates: np.ndarray) -> str:
@@ -483,54 +669,99 @@ def clock_seconds(values: np.ndarray, clock: str) -> np.ndarray | None:
 
 
 PARTS: dict[str, str] = {
-    **dict.fromkeys(
-        ("year", "yr", "jahr", "año", "ano", "année", "annee", "anno", "год", "年"), "year"
-    ),
-    **dict.fromkeys(("month", "mon", "mo", "monat", "mes", "mois", "mese", "месяц", "月"), "month"),
-    **dict.fromkeys(("day", "dy", "tag", "dia", "día", "jour", "giorno", "день", "日"), "day"),
-    **dict.fromkeys(
-        ("hour", "hr", "hh", "stunde", "hora", "heure", "ora", "час", "时", "時"), "hour"
-    ),
-    **dict.fromkeys(("minute", "min", "mn", "minuto", "минута", "分"), "minute"),
-    **dict.fromkeys(("second", "sec", "sekunde", "segundo", "seconde", "秒"), "second"),
+    name: part
+    for part, names in {
+        "year": "year yr yy yyyy jahr año ano anio année annee anno rok год 年 년 연도",
+        "quarter": "quarter qtr quartal trimestre trimester kwartał квартал 季度 분기",
+        "month": "month mon mo mm monat mes mois mese mês miesiąc месяц 月 월",
+        "week": "week wk isoweek woche kw semaine semana settimana неделя 周 週 주",
+        "yearday": "doy yday dayofyear day_of_year julian jday jul ydy",
+        "day": "day dy dd dom tag dia día jour giorno dzień день 日 일",
+        "hour": "hour hr hrs hh stunde hora heure ora godzina час 时 時 시",
+        "minute": "minute min mn mi minuto minuta минута 分 분",
+        "second": "second sec ss sekunde segundo seconde secondo 秒 초",
+    }.items()
+    for name in names.split()
 }
-ORDER = ("year", "month", "day", "hour", "minute", "second")
+ORDER = ("year", "quarter", "month", "week", "yearday", "day", "hour", "minute", "second")
+BOUNDS = {"year": (0, 9999), "quarter": (1, 4), "month": (1, 12), "week": (1, 53)}
+BOUNDS |= {"yearday": (1, 366), "day": (1, 31), "hour": (0, 24), "minute": (0, 59)}
+BOUNDS |= {"second": (0, 60)}
+# What stands below the year, the first that there is; then what may stand below that.
+BELOW_YEAR = {
+    "month": ("day", "hour", "minute", "second"),
+    "yearday": ("hour", "minute", "second"),
+    "week": (),
+    "quarter": (),
+}
 
 
-def part_columns(numbers: dict[str, np.ndarray]) -> DateSpec | None:
-    """Find columns of year, month, day, hour, ...; at least year and month are needed."""
+def part_columns(numbers: Mapping[str, np.ndarray]) -> DateSpec | None:
+    """Find columns of year, month, day, hour, ...; of year and day of the year; quarter or week."""
     by_part: dict[str, str] = {}
-    for name in numbers:
-        part = PARTS.get(name.strip().lower())
-        if part is not None:
+    for name, values in numbers.items():
+        part = PARTS.get(name.strip().lower().replace(" ", ""))
+        if part is not None and _fits(part, values):
             by_part.setdefault(part, name)
-    if not {"year", "month"} <= set(by_part):
+    if "year" not in by_part:
         return None
-    if "day" not in by_part:  # an hour of a month is no time
-        by_part = {part: by_part[part] for part in ("year", "month")}
-    bounds = {"year": (0, 9999), "month": (1, 12), "day": (1, 31), "hour": (0, 24)}
-    bounds |= {"minute": (0, 59), "second": (0, 60)}
-    for part, name in list(by_part.items()):
-        values = numbers[name]
-        low, high = bounds[part]
-        known = values[np.isfinite(values)]
-        fits = bool(((known >= low) & (known <= high) & (known == np.floor(known))).all())
-        if len(known) < len(values) or not fits:
-            if part in ("year", "month"):
-                return None
-            del by_part[part]
-    return DateSpec(tuple(by_part[p] for p in ORDER if p in by_part), "parts")
+    middle = next((p for p in BELOW_YEAR if p in by_part), None)
+    if middle == "month" and "day" not in by_part and "yearday" in by_part:
+        middle = "yearday"
+    if middle is None:
+        return None
+    parts = ["year", middle]
+    for part in BELOW_YEAR[middle]:
+        if part not in by_part:  # an hour of a month is no time
+            break
+        parts.append(part)
+    return DateSpec(tuple(by_part[p] for p in parts), "parts", tuple(parts))
 
 
-def from_parts(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """Put year, month, day, hour, ... together; a year of two digits is 1969 to 2068."""
-    year, month, *rest = [c.astype(np.int64) for c in columns]
+def _fits(part: str, values: np.ndarray) -> bool:
+    """Whether the values of a column can be that part of a date; few may be missing."""
+    low, high = BOUNDS[part]
+    known = values[np.isfinite(values)]
+    fits = (known >= low) & (known <= high) & (known == np.floor(known))
+    return len(known) > 0.9 * len(values) and bool(fits.all())
+
+
+def month_numbers(cells: list[str]) -> np.ndarray:
+    """Return the months that names stand for; NaN where there is none."""
+    return np.array([_MONTH.get(c.strip().lower().rstrip("."), np.nan) for c in cells], np.float64)
+
+
+def from_parts(columns: Sequence[np.ndarray], parts: Sequence[str]) -> np.ndarray:
+    """Put year, month, day, hour, ... together; a year of two digits is 1969 to 2068.
+
+    Args:
+        columns: Of the parts.
+        parts: What they are; () means year, month, day, hour, minute, second.
+    """
+    known = np.isfinite(np.stack(columns)).all(0)
+    names = parts or ("year", "month", *BELOW_YEAR["month"])
+    by_part = {
+        n: np.where(known, v, 1).astype(np.int64) for n, v in zip(names, columns, strict=False)
+    }
+    year = by_part["year"]
     if year.max() < 100:
         year = np.where(year >= 69, 1900 + year, 2000 + year)
-    dates = (year - 1970).astype("datetime64[Y]").astype("datetime64[M]") + (month - 1)
-    whole = dates.astype("datetime64[D]").astype("datetime64[us]")
-    lengths = (86400, 3600, 60, 1)
-    for number, values in enumerate(rest):
-        steps = (values - (number == 0)) * lengths[number]
-        whole = whole + steps.astype("timedelta64[s]")
+    start = (year - 1970).astype("datetime64[Y]")
+    if "quarter" in by_part:
+        day = (start.astype("datetime64[M]") + 3 * (by_part["quarter"] - 1)).astype("datetime64[D]")
+    elif "month" in by_part:
+        day = (start.astype("datetime64[M]") + (by_part["month"] - 1)).astype("datetime64[D]")
+    else:
+        day = start.astype("datetime64[D]")
+    if "week" in by_part:  # ISO: week 1 holds January 4; weeks begin on Monday, as 1969-12-29 did
+        fourth = day.astype(np.int64) + 3
+        monday = fourth - (fourth + 3) % 7
+        day = (monday + 7 * (by_part["week"] - 1)).astype("datetime64[D]")
+    lengths = {"yearday": 86400, "day": 86400, "hour": 3600, "minute": 60, "second": 1}
+    whole = day.astype("datetime64[us]")
+    for part, length in lengths.items():
+        if part in by_part:
+            count = by_part[part] - (length == 86400)
+            whole = whole + (count * length).astype("timedelta64[s]")
+    whole[~known] = np.datetime64("NaT")
     return whole

@@ -18,6 +18,8 @@ MARKS = {
 }
 LETTERS = re.compile(r"[^\W\d_]", re.UNICODE)
 HANGUL = re.compile("[가-힣]")
+NARROW = re.compile("[\uff66-\uff9f]")
+VOWELS = frozenset("аеёиоуыэюя")
 KANA = re.compile("[ぁ-ヿ]")
 HIGH = re.compile(rb"[^\n]*[\x80-\xff][^\n]*\n?")
 SAMPLE = 20_000
@@ -72,19 +74,65 @@ def guess(data: bytes, path: Path) -> tuple[str, str]:
             f"{path}: is not UTF-8, and no other encoding reads it well; give its --encoding"
             " (cp949, gb18030, cp932, cp1252, cp1251, ...)"
         )
-    name = next(iter(plausible))
-    # Of the single-byte encodings of Latin letters that read alike, the commonest.
-    if name.startswith(("cp125", "mac")) and name != "cp1251" and "cp1252" in plausible:
-        name = "cp1252"
+    name = max(plausible, key=lambda n: _score(n, plausible[n]))
     words = re.findall(r"[^\s,;\t\"|]*[^\x00-\x7f][^\s,;\t\"|]*", plausible[name])
     return name, ", ".join(dict.fromkeys(words[:3]))
 
 
+# The letters that texts in Latin script have beside a to z; other ones are rare.
+USUAL = frozenset("äöüßéèêëàâçîïôûùñóíáúãõåøæąćęłńśźżěščřžýůőűğışÄÖÜÉÅØÑÇ°€µ²³£¥§½–’ºª·ß")  # noqa: RUF001
+WORD = re.compile(r"[^\W\d_]+")
+
+
+def _score(name: str, text: str) -> tuple[float, int, int]:
+    """Order the encodings that read plausibly: usual letters, then the commonest encoding."""
+    high = [c for c in text if ord(c) > 127]
+    single = name.startswith(("cp125", "mac", "koi8"))
+    if name == "koi8_r" and _is_russian(text):
+        return (2.0, 0, 0)
+    if not high or not single or _is_cyrillic_or_greek(high):
+        # Many bytes that fit a rule are no accident; and of two that do, the one listed first.
+        return (1.0, 0, -LEGACY.index(name) if name in LEGACY else -99)
+    usual = sum(c in USUAL for c in high) / len(high)
+    return (usual, name == "cp1252", -LEGACY.index(name) if name in LEGACY else -99)
+
+
+def _is_russian(text: str) -> bool:
+    """Whether words have vowels and no capitals inside: little of Chinese reads so by accident."""
+    words = [w for w in WORD.findall(text) if not w.isascii()]
+    letters = sum(map(len, words))
+    vowels = sum(c in VOWELS for word in words for c in word.lower())
+    marks = sum(ord(c) > 127 and not LETTERS.match(c) for c in text)
+    small = all(word[1:] == word[1:].lower() for word in words)
+    return small and 0.25 * letters <= vowels <= 0.6 * letters and marks <= 0.1 * letters
+
+
+def _is_cyrillic_or_greek(letters: list[str]) -> bool:
+    own = [c for c in letters if LETTERS.match(c)]
+    return bool(own) and all("\u0370" <= c <= "\u04ff" for c in own)
+
+
 def _is_plausible(name: str, text: str) -> bool:
-    """Korean is read from almost any East Asian bytes: but then it is not Hangul throughout."""
+    """Whether words are of one script, and those in Latin letters mostly without accents.
+
+    Korean is read from almost any East Asian bytes: but then it is not Hangul throughout.
+    """
     letters = [c for c in text if ord(c) > 127 and LETTERS.match(c)]
     if not letters:
         return name not in ("cp949", "gb18030", "big5", "cp932", "euc_jp")
     if name == "cp949":
         return sum(bool(HANGUL.match(c)) for c in letters) > 0.9 * len(letters)
-    return not (name == "big5" and any(KANA.match(c) for c in letters))
+    if name in ("big5", "gb18030"):
+        return not any(KANA.match(c) for c in letters)
+    if name == "cp932":
+        return sum(bool(NARROW.match(c)) for c in letters) <= 0.5 * len(letters)
+    if not name.startswith(("cp125", "mac", "koi8")):
+        return True
+    words = [w for w in WORD.findall(text) if not w.isascii()]
+    if any("\u0370" <= c <= "\u04ff" for c in letters):
+        mixed = sum(any(c.isascii() for c in word) for word in words)
+        shouted = sum(word[1:] != word[1:].lower() and word != word.upper() for word in words)
+        return mixed + shouted <= 0.2 * len(words)
+    accents = sum(not c.isascii() for word in words for c in word)
+    inside = sum(any(c.isupper() for c in word[1:]) and not word.isupper() for word in words)
+    return accents <= 0.5 * sum(map(len, words)) and inside <= 0.2 * len(words)

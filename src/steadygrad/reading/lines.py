@@ -2,9 +2,10 @@
 
 import codecs
 import csv
-import io
+import itertools
+import operator
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -12,13 +13,15 @@ import numpy as np
 
 from steadygrad.errors import InputError
 from steadygrad.reading.dates import looks_like_date
-from steadygrad.reading.numbers import INFINITE, MISSING, split_number
+from steadygrad.reading.numbers import INFINITE, MISSING, Evidence, split_number
 
 NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "blanks"}
 WORDS = {"tab": "\t", "blank": " ", "\\t": "\t", "": " "}
 MAX_LINE = 2**20
 CHUNK = 50_000  # rows
 SAMPLE = 100  # lines that the delimiter is chosen by
+COMMENTS = frozenset("#%")  # a line that begins with one is no row, unless it is the header
+FOOTER = 5  # lines below the table that may be of another width
 
 Progress = Callable[[int, int], None]
 
@@ -38,49 +41,45 @@ class Block:
 
 @dataclass
 class Skipped:
-    """What was passed over, for the reader: blank lines, repeated headers."""
+    """What was passed over, for the reader: blank lines, repeated headers, comments, footers."""
 
     blank: int = 0
     headers: int = 0
     first_header: int = 0
+    comments: int = 0
+    footer: list[tuple[int, str]] = field(default_factory=list)
 
 
-def text_lines(file: IO[bytes], encoding: str) -> Iterator[str]:
-    """Decode line by line; a line longer than `MAX_LINE` is refused before it fills the memory."""
+def text_lines(file: IO[bytes], encoding: str, path: Path) -> Iterator[str]:
+    """Decode line by line; the line ends of old Macs are lines, too.
+
+    Raises:
+        InputError: A line longer than `MAX_LINE`: refused before it fills the memory.
+    """
     decoder = codecs.getincrementaldecoder(encoding)()
     rest = ""
-    while data := file.read(2**20):
-        text = rest + decoder.decode(data)
+    number = 1
+    is_last = False
+    while not is_last:
+        data = file.read(2**20)
+        is_last = not data
+        text = rest + decoder.decode(data, final=is_last)
+        if "\r" in text:
+            held = "\r" if text.endswith("\r") and not is_last else ""  # its \n may follow
+            text = text.removesuffix(held).replace("\r\n", "\n").replace("\r", "\n") + held
         lines = text.split("\n")
         rest = lines.pop()
-        if len(rest) > MAX_LINE or any(len(line) > MAX_LINE for line in lines):
-            raise _TooLong
+        if len(rest) > MAX_LINE or (lines and max(map(len, lines)) > MAX_LINE):
+            number += next((i for i, line in enumerate(lines) if len(line) > MAX_LINE), len(lines))
+            raise InputError(
+                f"{path}: line {number} is longer than {MAX_LINE // 2**10} KiB;"
+                " expected a table with one row a line"
+            )
+        number += len(lines)
         for line in lines:
             yield line + "\n"
-    rest += decoder.decode(b"", final=True)
     if rest:
         yield rest
-
-
-class _TooLong(Exception):
-    pass
-
-
-def too_long(path: Path, lines: Iterator[str]) -> Iterator[str]:
-    """Turn a line without end into the reader's error, and old Mac line ends into lines."""
-    number = 0
-    try:
-        for line in lines:
-            number += 1
-            if "\r" in line.rstrip("\r\n"):
-                yield from (part + "\n" for part in line.rstrip("\r\n").split("\r"))
-            else:
-                yield line
-    except _TooLong:
-        raise InputError(
-            f"{path}: line {number + 1} is longer than {MAX_LINE // 2**10} KiB;"
-            " expected a table with one row a line"
-        ) from None
 
 
 def find_delimiter(sample: Sequence[str]) -> str:
@@ -138,73 +137,212 @@ def _is_readable(cell: str) -> bool:
 
 def is_number(cell: str) -> bool:
     """Whether a cell is a number and could not be a name such as nan."""
-    return split_number(cell) is not None
+    parts = split_number(cell)
+    return parts is not None and Evidence.nothing().see_body(parts, cell)
+
+
+class Collector:
+    """Collects rows into blocks, all of one width, and passes over what is no row.
+
+    Args:
+        names: The header's cells; all empty: no line can be a repeated header.
+        delimiter: For the message about a row of another width.
+        path: For messages.
+        skipped: Is told of what is passed over.
+    """
+
+    def __init__(self, names: Sequence[str], delimiter: str, path: Path, skipped: Skipped) -> None:
+        self.width = len(names)
+        self.header = [name.strip() for name in names] if any(map(str.strip, names)) else None
+        self.delimiter, self.path, self.skipped = delimiter, path, skipped
+        self.kept: list[list[str]] = []
+        self.lines: list[int] = []
+        # Rows without any value: inside the table they are gaps, at its ends nothing.
+        self.empty: list[int] = []
+        self.below: list[tuple[int, list[str]]] = []
+        self.is_begun = False
+
+    def add(self, line: int, row: list[str]) -> None:
+        """Take in a row.
+
+        Raises:
+            InputError: A row of another width inside the table.
+        """
+        if len(row) != self.width:
+            fitted = self._fitted(line, row)
+            if fitted is None:
+                return
+            row = fitted
+        if not row[0].strip() and not any(cell.strip() for cell in row):
+            self.empty.append(line)
+            return
+        if self.below:
+            raise _ragged(self.path, *self.below[0], self.width, self.delimiter)
+        if self.header is not None and row[0].strip() == self.header[0]:
+            if [cell.strip() for cell in row] == self.header:
+                self.skipped.headers += 1
+                self.skipped.first_header = self.skipped.first_header or line
+                return
+        if self.empty and not self.is_begun:
+            self.skipped.blank += len(self.empty)
+            self.empty.clear()
+        self.is_begun = True
+        self.kept += [[""] * self.width for _ in self.empty]
+        self.lines += self.empty
+        self.empty.clear()
+        self.kept.append(row)
+        self.lines.append(line)
+
+    def _fitted(self, line: int, row: list[str]) -> list[str] | None:
+        """Return a row of another width cut to that of the table; None if it is no row."""
+        if not any(cell.strip() for cell in row):
+            if self.width == 1:
+                self.empty.append(line)
+            return None
+        # Empty cells too many at the end of a line say nothing.
+        if len(row) > self.width and not any(cell.strip() for cell in row[self.width :]):
+            return row[: self.width]
+        if _is_comment(row):
+            self.skipped.comments += 1
+            return None
+        if len(row) < self.width and not _is_readable(row[0]):
+            self.below.append((line, row))  # a footer, if nothing but its like follows
+            return None
+        raise _ragged(self.path, line, row, self.width, self.delimiter)
+
+    def take(self) -> Block | None:
+        """Return the rows collected since the last call."""
+        if not self.kept:
+            return None
+        columns = list(map(list, zip(*self.kept, strict=True)))
+        block = Block(columns, np.array(self.lines, np.int64))
+        self.kept, self.lines = [], []
+        return block
+
+    def split(self, lines: Sequence[str], first: int) -> Block | None:
+        """Split many lines at once; None if any is not a plain row of the table."""
+        text = "".join(lines)
+        mark = self.delimiter
+        if self.empty or self.below or mark == " " or '"' in text or mark + " " in text:
+            return None
+        text = text if text.endswith("\n") else text + "\n"
+        cells = text.replace("\n", f"\n{mark}").split(mark)
+        cells.pop()
+        count = len(lines)
+        ends = cells[self.width - 1 :: self.width]
+        if len(cells) != count * self.width or len(ends) != count:
+            return None
+        # As many line ends as rows, and each at the end of a row: no row is of another width.
+        if not all(map(_ENDS, ends)):
+            return None
+        columns = [cells[i :: self.width] for i in range(self.width - 1)]
+        columns.append([end[:-1] for end in ends])
+        front = columns[0]
+        if "" in front or any(map(str.isspace, front)) or (self.header and self.header[0] in front):
+            return None
+        self.is_begun = True
+        return Block(columns, np.arange(first, first + count, dtype=np.int64))
+
+    def end(self) -> None:
+        """Decide what the rows at the end are.
+
+        Raises:
+            InputError: Rows of another width that are no footer.
+        """
+        if len(self.below) > FOOTER or (self.below and not self.is_begun):
+            raise _ragged(self.path, *self.below[0], self.width, self.delimiter)
+        self.skipped.footer = [(line, " ".join(row).strip()) for line, row in self.below]
+        self.skipped.blank += len(self.empty)
+
+
+_ENDS = operator.methodcaller("endswith", "\n")
 
 
 def blocks(
-    rows: Iterator[tuple[int, list[str]]],
+    lines: Iterator[str],
     names: Sequence[str],
     delimiter: str,
     path: Path,
     skipped: Skipped,
+    first: int,
 ) -> Iterator[Block]:
-    """Collect rows into blocks; all must be of one width.
+    """Split lines into blocks of rows; all must be of one width.
 
     Args:
-        rows: Line number and cells.
+        lines: Below the header.
         names: The header's cells.
-        delimiter: For the message about a row of another width.
+        delimiter: Between cells.
         path: For messages.
         skipped: Is told of what is passed over.
+        first: The number of the first of the lines.
 
     Raises:
         InputError: A row of another width, or text that is no table.
     """
-    width = len(names)
-    kept: list[list[str]] = []
-    lines: list[int] = []
-    header = [name.strip() for name in names]
-    wanted = header if any(header) else None
-    # Rows without any value: inside the table they are gaps, at its ends nothing.
-    empty: list[int] = []
-    is_begun = False
-    try:
-        for line, row in rows:
-            if len(row) != width:
-                if not any(cell.strip() for cell in row):
-                    if width == 1:
-                        empty.append(line)
-                    continue
-                # Empty cells too many at the end of a line say nothing.
-                if len(row) > width and not any(cell.strip() for cell in row[width:]):
-                    row = row[:width]
-                else:
-                    raise _ragged(path, line, row, width, delimiter)
-            if not row[0].strip() and not any(cell.strip() for cell in row):
-                empty.append(line)
-                continue
-            if wanted is not None and row[0].strip() == wanted[0]:
-                if [cell.strip() for cell in row] == wanted:
-                    skipped.headers += 1
-                    skipped.first_header = skipped.first_header or line
-                    continue
-            if empty and not is_begun:
-                skipped.blank += len(empty)
-                empty.clear()
-            is_begun = True
-            kept += [[""] * width for _ in empty]
-            lines += empty
-            empty.clear()
-            kept.append(row)
-            lines.append(line)
-            if len(kept) >= CHUNK:
-                yield Block(list(map(list, zip(*kept, strict=True))), np.array(lines, np.int64))
-                kept, lines = [], []
-    except csv.Error as error:
-        raise InputError(f"{path}: is not a CSV ({error}); check its quotes") from None
-    skipped.blank += len(empty)
-    if kept:
-        yield Block(list(map(list, zip(*kept, strict=True))), np.array(lines, np.int64))
+    collector = Collector(names, delimiter, path, skipped)
+    while batch := list(itertools.islice(lines, CHUNK)):
+        if (block := collector.split(batch, first)) is not None:
+            yield block
+            first += len(batch)
+            continue
+        # A quoted cell may go on in the lines that follow.
+        is_open = any('"' in line for line in batch)
+        source = itertools.chain(batch, lines) if is_open else iter(batch)
+        try:
+            for line, row in numbered(source, delimiter, first):
+                collector.add(line, row)
+                if len(collector.kept) >= CHUNK and (block := collector.take()) is not None:
+                    yield block
+        except csv.Error as error:
+            raise InputError(f"{path}: is not a CSV ({error}); check its quotes") from None
+        if (block := collector.take()) is not None:
+            yield block
+        first += len(batch)
+    collector.end()
+
+
+def lines_above(top: Sequence[str], delimiter: str, *, has_header: bool) -> int:
+    """Return how many of the first lines are none of the table: comments, a title, a source.
+
+    The table begins with the first line that has as many cells as most have, half of them filled. A
+    comment can be the header, if what follows is a row of data.
+    """
+    rows = [row for row in numbered(iter(top), delimiter, 1) if row[1]]
+    widths = [len(row) for _, row in rows if not _is_comment(row)]
+    width = max(set(widths), key=widths.count) if widths else 1
+    filled = sorted(sum(map(bool, map(str.strip, row))) for _, row in rows if len(row) == width)
+    least = filled[len(filled) // 2] / 2 if filled else 0
+    start = 0
+    header: int | None = None  # where a comment begins that has the width of the table
+    are_comments = True
+    for end, row in rows:
+        if _is_comment(row):
+            header = start if len(row) == width and width > 1 else None
+        elif len(row) == width and sum(map(bool, map(str.strip, row))) >= least:
+            cells = [c for c in row if c.strip()]
+            if has_header and header is not None and any(map(_is_readable, cells)):
+                return header
+            # A line that is too short, and then data: a header that lacks a name, and no title.
+            is_short_header = has_header and not are_comments and all(map(_is_readable, cells))
+            return 0 if is_short_header else start
+        else:
+            are_comments = False
+        start = end
+    return 0
+
+
+def skip_row(lines: Iterator[str], delimiter: str) -> int:
+    """Pass over one row; return how many lines it took."""
+    if delimiter == " ":
+        next(lines)
+        return 1
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    next(reader)
+    return reader.line_num
+
+
+def _is_comment(row: Sequence[str]) -> bool:
+    return row[0].lstrip()[:1] in COMMENTS
 
 
 def numbered(lines: Iterator[str], delimiter: str, first: int) -> Iterator[tuple[int, list[str]]]:
@@ -238,13 +376,3 @@ def _ragged(path: Path, line: int, row: list[str], width: int, delimiter: str) -
         f"{path}: line {line} has {len(row)} fields, line 1 has {width}"
         f" (split by {told}); check that line's delimiters and quotes{hint}"
     )
-
-
-def wrap(file: IO[bytes], encoding: str, path: Path) -> Iterator[str]:
-    """Return the lines of a file."""
-    return too_long(path, text_lines(file, encoding))
-
-
-def from_string(text: str) -> Iterator[str]:
-    """Return the lines of a text that is in memory."""
-    return iter(io.StringIO(text, newline="\n"))

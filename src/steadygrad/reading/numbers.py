@@ -157,7 +157,7 @@ class Evidence:
             if key in MISSING or key in INFINITE:
                 continue
             parts = split_number(cell)
-            if parts is None or not self._see_body(parts, cell):
+            if parts is None or not self.see_body(parts, cell):
                 texts += 1
                 first = cell if first is None else first
                 continue
@@ -169,7 +169,7 @@ class Evidence:
             self.scaled = self.scaled or bool(parts.scale)
         return numbers, texts, first
 
-    def _see_body(self, parts: "Parts", cell: str) -> bool:
+    def see_body(self, parts: "Parts", cell: str) -> bool:
         """Take in the digits and marks of a number; False: they are no number."""
         body = parts.body
         marks = [c for c in body if not c.isdigit()]
@@ -297,11 +297,13 @@ def _decimal(
             return mark
     if not evidence.either:
         return "."
-    if evidence.long and len(evidence.either) == 1:
-        # Thousands are not marked where they could be, so the mark is not one of thousands.
-        return next(iter(evidence.either))
-    if file is not None and len(evidence.either) == 1:
-        return file[0]
+    if len(evidence.either) == 1:
+        # Where thousands are not marked though they could be, the mark is not one of thousands.
+        alone = next(iter(evidence.either)) if evidence.long else None
+        if alone is not None and (file is None or file[0] == alone):
+            return alone
+        if alone is None and file is not None:
+            return file[0]
     mark, cell = next(iter(evidence.either.items()))
     other = "," if mark == "." else "."
     digits = cell.replace(mark, "")

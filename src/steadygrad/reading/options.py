@@ -23,8 +23,8 @@ class Reading:
         date: Column of the date, or several with commas between (Date,Time); none: rows are taken
             in the order of the file.
         date_format: Of the date column, as strptime has it: %d/%m/%Y %H:%M.
-        series: Column that names the series of each row, where several are stacked in one file:
-            one model is trained on all of them.
+        series: Column that names the series of each row, where several are stacked in one file, or
+            columns that do so together, with commas between: one model is trained on all of them.
         only: With --series: the one series to take.
         every: Step of a regular grid to put the rows on: 10min, 1h, 1D. Rows that are not there
             become gaps.

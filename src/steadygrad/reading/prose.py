@@ -1,15 +1,19 @@
 """A file as text, and whether a text is a table after all."""
 
+import codecs
+import contextlib
 import csv
 from pathlib import Path
 
 from steadygrad.errors import InputError
 from steadygrad.reading import encoding
-from steadygrad.reading.container import HEAD, format_of, open_file
+from steadygrad.reading.container import HEAD, UNREADABLE, format_of, open_file
+from steadygrad.reading.dates import looks_like_date
 from steadygrad.reading.lines import find_delimiter, is_number, split_rows
 from steadygrad.reading.numbers import MISSING
 
 TABLE_ENDINGS = frozenset({".csv", ".tsv", ".tab", ".psv"})
+MOST_ABOVE = 3  # lines of text above a column of numbers
 LINES = 40  # that are looked at
 
 
@@ -31,7 +35,7 @@ def read_prose(
     with raw, unpacked:
         try:
             content = unpacked.read(limit + 1)
-        except (OSError, EOFError) as error:
+        except UNREADABLE as error:
             raise InputError(f"{path}: cannot be read ({error})") from None
     if len(content) > limit:
         raise InputError(
@@ -61,17 +65,30 @@ def is_table(path: Path) -> bool:
     with raw, unpacked:
         try:
             head = unpacked.read(HEAD)
-        except (OSError, EOFError) as error:
+        except UNREADABLE as error:
             raise InputError(f"{path}: cannot be read ({error})") from None
         kind = format_of(head, name, path)
     if kind != "text" or Path(name).suffix.lower() in TABLE_ENDINGS:
         return True
-    text = head.decode(encoding.by_mark(head, path) or "utf-8", "replace")
+    text = _decoded(head, path)
     lines = [line for line in text.splitlines() if line.strip() and line[0] not in "#%"]
     lines = lines[: LINES + 1]
     if len(head) == HEAD or len(lines) > LINES:
         lines = lines[:-1]  # it may be cut off
     return len(lines) >= 3 and _looks_split(lines)
+
+
+def _decoded(head: bytes, path: Path) -> str:
+    """Decode the beginning of a file; what is neither UTF-8 nor guessed keeps its ASCII letters."""
+    name = encoding.by_mark(head, path)
+    if name is not None:
+        return head.decode(name, "replace")
+    try:
+        return codecs.getincrementaldecoder("utf-8")().decode(head)  # it may be cut in a letter
+    except UnicodeDecodeError:
+        with contextlib.suppress(InputError):
+            return head.decode(encoding.guess(head, path)[0], "replace")
+    return head.decode("utf-8", "replace")
 
 
 def _looks_split(lines: list[str]) -> bool:
@@ -86,11 +103,16 @@ def _looks_split(lines: list[str]) -> bool:
     if width < 2 or widths.count(width) < 0.9 * len(rows):
         return _is_one_column(lines)
     body = [row for row in rows[1:] if len(row) == width]
-    with_numbers = sum(any(is_number(c) for c in row) for row in body)
-    return with_numbers >= 0.9 * len(body)
+    # A row may lack its numbers, but not most.
+    with_numbers = sum(any(is_number(c) or looks_like_date(c) for c in row) for row in body)
+    return with_numbers >= 0.6 * len(body)
 
 
 def _is_one_column(lines: list[str]) -> bool:
-    """Whether each line below the first is one number."""
-    cells = [line.strip() for line in lines[1:]]
-    return all(is_number(c) or c.lower() in MISSING for c in cells)
+    """Whether each line is one number, below the name and at most a title."""
+    cells = [line.strip().strip('"') for line in lines]
+    first = next((i for i, c in enumerate(cells) if is_number(c) or c.lower() in MISSING), 0)
+    below = [c for c in cells[max(1, first) :] if c not in cells[:first]]
+    numbers = sum(is_number(c) for c in below)
+    is_column = all(is_number(c) or c.lower() in MISSING for c in below)
+    return first <= MOST_ABOVE and numbers > 0 and is_column

@@ -37,7 +37,14 @@ TOTALS = frozenset(
         *("합계", "총계", "평균", "平均", "source", "quelle", "celkem", "razem"),
     }
 )
+
 MOST_UNDATED = 0.05  # of the rows may lack a date and be left out
+
+
+def is_total(cell: str) -> bool:
+    """Whether a cell says that its row is a total, an average or the like."""
+    word = cell.strip().lower().rstrip(":. ")
+    return word in TOTALS or word.split(" ")[0] in TOTALS
 
 
 class Rows:
@@ -103,7 +110,6 @@ class Rows:
             cells = self._bad[row]
             column, cell, expected = cells[0]
             text = cell.strip()
-            words = [c.strip().lower().rstrip(":. ") for _, c, _ in cells]
             # From the end upwards: a footer has no row of data below it.
             footer = (
                 footer and row >= total - FOOTER and all(r in left for r in range(row + 1, total))
@@ -112,8 +118,9 @@ class Rows:
             if undated and (footer or self._counts[column] <= max(1, MOST_UNDATED * total)):
                 left[row] = f"no date in column {column!r}" if footer else ""
                 continue
-            is_total = any(w in TOTALS or w.split(" ")[0] in TOTALS for w in words)
-            if footer and (is_total or any(e == "a date" for _, _, e in cells)):
+            if footer and (
+                any(is_total(c) for _, c, _ in cells) or any(e == "a date" for _, _, e in cells)
+            ):
                 left[row] = f"{text!r} in column {column!r} is not {expected}"
                 continue
             if row == 0 and total > 1 and self._is_units(cells):

@@ -41,6 +41,11 @@ def find_sentinels(
                     f" and frequent ({count} rows); if it stands for a missing value, pass"
                     f" --missing={code:g}"
                 )
+        if name not in found and (alone := _only_negative(values)):
+            warnings.append(
+                f"column {name!r}: {alone[0]:g} is the only value below zero and comes {alone[1]}"
+                f" times; if it stands for a missing value, pass --missing={alone[0]:g}"
+            )
     used = {code for code, *_ in found.values()}
     for name, values in numbers.items():
         if name not in found:
@@ -49,6 +54,14 @@ def find_sentinels(
                     found[name] = (code, count, low, high)
                     break
     return found, warnings
+
+
+def _only_negative(values: np.ndarray) -> tuple[float, int] | None:
+    """Return a known code that is the only value below zero, in a wide range of others."""
+    below = values[values < 0]
+    if len(below) < LEAST or below[0] not in CODES or below[0] > -99 or (below != below[0]).any():
+        return None
+    return float(below[0]), len(below)
 
 
 def _outliers(values: np.ndarray) -> list[tuple[float, int, float, float]]:

@@ -1,6 +1,7 @@
 """The bytes of a file as columns of cells: delimited text, ARFF, .tsf, and what pandas reads."""
 
 import itertools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +12,10 @@ import numpy as np
 from steadygrad.errors import InputError
 from steadygrad.reading import attributes, encoding
 from steadygrad.reading.cells import SEPARATOR, ColumnCells, clean
-from steadygrad.reading.container import HEAD, check_path, format_of, open_file
-from steadygrad.reading.dates import formats_of, need_pandas
+from steadygrad.reading.container import HEAD, UNREADABLE, check_path, format_of, open_file
+from steadygrad.reading.dates import looks_like_date, need_pandas
 from steadygrad.reading.lines import (
+    COMMENTS,
     NAMES,
     SAMPLE,
     WORDS,
@@ -23,9 +25,10 @@ from steadygrad.reading.lines import (
     blocks,
     find_delimiter,
     is_number,
-    numbered,
+    lines_above,
+    skip_row,
     split_rows,
-    wrap,
+    text_lines,
 )
 from steadygrad.reading.numbers import MISSING
 from steadygrad.reading.options import Reading
@@ -88,7 +91,7 @@ def read_raw(
             else:
                 unpacked.seek(0)
                 found = _by_pandas(path, unpacked, kind, size)
-        except (OSError, EOFError) as error:
+        except UNREADABLE as error:
             raise InputError(f"{path}: cannot be read ({error})") from None
     found.order = tuple(found.columns)
     if name != path.name and name != path.stem and kind != "xlsx":
@@ -169,7 +172,7 @@ def _stream(
     progress: Progress | None,
     spec: TableSpec | None,
 ) -> Raw:
-    lines = wrap(unpacked, name, path)
+    lines = text_lines(unpacked, name, path)
     notes: list[str] = []
     first = 1
     top: list[str] = []
@@ -181,20 +184,15 @@ def _stream(
         if bare.lower().startswith("sep=") and len(bare) == 5 and first == 1:
             first += 1  # how Excel notes the delimiter
             continue
-        if bare.startswith("#") and not top and not _names_follow(bare):
-            first += 1
-            continue
         if not bare and not top:
             first += 1
             continue
         top.append(line)
         if len(top) > SAMPLE:
             break
-    if first - 1 - skip > 0:
-        notes.append(f"the table begins at line {first}")
-    if not top:
+    sample = [line for line in top if line.strip() and line.lstrip()[:1] not in COMMENTS]
+    if not sample:
         raise InputError(f"{path}: holds blank lines only, no header line and no rows")
-    sample = [line for line in top if line.strip()]
     given = reading.delimiter
     if spec is not None:
         delimiter = spec.delimiter
@@ -203,15 +201,28 @@ def _stream(
         if len(delimiter) != 1:
             raise InputError(f"--delimiter {given}: expected one character, tab or blank")
     else:
-        delimiter = find_delimiter(sample)
-    stream = numbered(itertools.chain(top, lines), delimiter, first)
-    header = list(next(split_rows(sample, delimiter)))
-    body = [r for r in split_rows(sample[1:], delimiter) if any(c.strip() for c in r)]
+        delimiter = find_delimiter(sample[:50])
     has_header = spec.has_header if spec else reading.header == "auto"
+    above = lines_above(top, delimiter, has_header=has_header)
+    if above:
+        notes.append(
+            f"{above} line{'s' if above > 1 else ''} above the table, from line {first}:"
+            f" {top[0].strip()[:40]!r}: not used"
+        )
+        while above < len(top) and not top[above].strip():
+            above += 1
+        first += above
+        del top[:above]
+    elif first - 1 - skip > 0:
+        notes.append(f"the table begins at line {first}")
+    stream = itertools.chain(top, lines)
+    sample = [line for line in top if line.strip()]
+    header = list(next(split_rows(sample, delimiter)))
+    body = [r for r in split_rows(sample[1:], delimiter) if r != header and any(map(str.strip, r))]
     skipped = Skipped()
     if has_header:
-        next(stream)
-        names, nameless = _header(header, body, path, reading)
+        names, nameless = _header(header, body, path, first)
+        first += skip_row(stream, delimiter)
     else:
         names, nameless = [str(i + 1) for i in range(len(header))], set()
     if delimiter == " ":
@@ -220,7 +231,7 @@ def _stream(
     columns = [ColumnCells(n, points_are_decimal=points) for n in names]
     rows: list[np.ndarray] = []
     for block in blocks(
-        stream, header if has_header else [""] * len(header), delimiter, path, skipped
+        stream, header if has_header else [""] * len(header), delimiter, path, skipped, first
     ):
         for column, cells in zip(columns, _cleaned(block), strict=True):
             column.add(cells)
@@ -234,6 +245,10 @@ def _stream(
             f"{skipped.headers} repeated header line{'s' if skipped.headers > 1 else ''} (the first"
             f" at line {skipped.first_header}): not used"
         )
+    if skipped.comments:
+        notes.append(f"{skipped.comments} comment lines inside the table: not used")
+    for number, text in skipped.footer:
+        notes.append(f"line {number}, below the table: {text[:40]!r}: not used")
     if skipped.blank:
         notes.append(f"{skipped.blank} rows without any value: not used")
     return Raw(
@@ -256,27 +271,22 @@ def _cleaned(block: Block) -> Iterator[list[str]]:
             yield cells
 
 
-def _names_follow(line: str) -> bool:
-    """Whether a line that begins with # is the header: it has as many marks as a table has."""
-    return any(mark in line for mark in ",;\t|")
-
-
 def _header(
-    cells: list[str], body: Sequence[Sequence[str]], path: Path, reading: Reading
+    cells: list[str], body: Sequence[Sequence[str]], path: Path, line: int
 ) -> tuple[list[str], set[str]]:
     """Check that a line names the columns; give those without a name one."""
     names = [name.strip() for name in cells]
     if names and names[0].startswith("#"):
         names[0] = names[0].lstrip("# ")
-    numbers = [name for name in names if is_number(name)]
+    data = [name for name in names if is_number(name) or looks_like_date(name)]
     # A column may be called 2020. But where no cell of the line can only be a name, it is data.
     seen = [{row[i].strip() for row in body if i < len(row)} for i in range(len(names))]
-    if numbers and all(
-        is_number(name) or name in below or not name or bool(formats_of(name))
+    if data and all(
+        name in data or name.lower() in MISSING or _is_like(name, below)
         for name, below in zip(names, seen, strict=True)
     ):
         raise InputError(
-            f"{path}: line {reading.skip_rows + 1} holds the number {numbers[0]} where a column's"
+            f"{path}: line {line} holds the number {data[0]} where a column's"
             " name is expected; add a header line, or pass --header none"
         )
     nameless: set[str] = set()
@@ -286,8 +296,18 @@ def _header(
             nameless.add(names[i])
     doubled = {name for name in names if names.count(name) > 1}
     if doubled:
-        raise InputError(f"{path}: line 1 names column {sorted(doubled)[0]!r} more than once")
+        raise InputError(f"{path}: line {line} names column {sorted(doubled)[0]!r} more than once")
     return names, nameless
+
+
+def _is_like(name: str, below: set[str]) -> bool:
+    """Whether a cell is written as those below it are, digit for digit: it is no name then."""
+    if name in below:
+        return True
+    shape = re.sub(r"\d", "9", re.sub(r"[^\W\d]+", "a", name))
+    return "9" in shape and any(
+        shape == re.sub(r"\d", "9", re.sub(r"[^\W\d]+", "a", cell)) for cell in below
+    )
 
 
 def _by_pandas(path: Path, file: IO[bytes], kind: str, size: int) -> Raw:
@@ -377,7 +397,10 @@ def _first_sheet(pandas: Any, file: IO[bytes], path: Path) -> Any:
     if len(filled) > 1:
         told = ", ".join(n for n, _ in filled)
         raise InputError(f"{path}: has {len(filled)} sheets ({told}); save the one you mean as CSV")
-    return filled[0][1].dropna(axis=0, how="all").dropna(axis=1, how="all")
+    frame = filled[0][1].dropna(axis=1, how="all")
+    # Rows without any value: inside the table they are gaps, at its ends nothing.
+    held = np.flatnonzero(frame.notna().any(axis=1).to_numpy())
+    return frame.iloc[held[0] : held[-1] + 1] if len(held) else frame
 
 
 def _from_frame(pandas: Any, name: str, column: Any) -> ColumnCells:

@@ -13,6 +13,7 @@ from steadygrad.reading.options import Reading
 
 HOUR, DAY = 3600.0, 86400.0
 MONTH, YEAR = 365.2425 / 12 * DAY, 365.2425 * DAY
+MOST_PAIRED = 12  # columns that are looked at two by two
 MOST_DOUBLE = 0.02  # of the rows may share a date, as the hour does that comes twice in autumn
 
 
@@ -136,6 +137,17 @@ def _split_series(
     starts = np.flatnonzero(np.diff(sorted_codes, prepend=sorted_codes[0] - 1))
     made.starts = tuple(int(i) for i in starts)
     made.names = tuple(kinds[i] for i in sorted_codes[starts])
+    if made.dates is not None:
+        same = (np.diff(made.dates) == np.timedelta64(0, "us")) & (np.diff(sorted_codes) == 0)
+        if (doubles := int(same.sum())) > max(1, MOST_DOUBLE * len(order)):
+            at = int(np.flatnonzero(same)[0])
+            told = str(made.dates[at].astype("datetime64[s]")).replace("T", " ")
+            raise InputError(
+                f"{path}: series {kinds[sorted_codes[at]]!r} has several rows of one date ({told};"
+                f" {doubles} such rows): {series!r} does not tell them apart; pass --date with all"
+                " columns that make up the time (Date,Time), or --date none to take the rows in"
+                " the order of the file"
+            )
     if len(starts) > 1:
         notes.append(
             f"{len(starts)} series by column {series!r}: one model is trained on all of them"
@@ -166,7 +178,7 @@ def _refuse_series(
     """Refuse dates that repeat: learnt as one series, the rows of several would be mixed."""
     ordered = np.sort(dates)
     doubles = int((np.diff(ordered) == np.timedelta64(0, "us")).sum())
-    if doubles <= MOST_DOUBLE * len(dates):
+    if doubles <= max(1, MOST_DOUBLE * len(dates)):
         return
     stamps = dates.astype(np.int64)
     candidates: dict[str, np.ndarray] = {n: c for n, (c, _) in categories.items()}
@@ -176,11 +188,16 @@ def _refuse_series(
         if len(known) <= 1000 and (known == np.floor(known)).all():
             candidates[name] = np.unique(values, return_inverse=True)[1]
     best: list[tuple[int, str]] = []
+    together: list[tuple[int, str, str]] = []
     for name, codes in candidates.items():
-        kinds = len(np.unique(codes))
-        pairs = np.unique(np.stack([codes, stamps]), axis=1).shape[1]
-        if 1 < kinds < len(dates) / 2 and pairs >= (1 - MOST_DOUBLE) * len(dates):
+        kinds = _tells_apart(codes, stamps)
+        if kinds:
             best.append((kinds, name))
+    if not best and len(candidates) <= MOST_PAIRED:
+        for (first, codes), (second, others) in itertools.combinations(candidates.items(), 2):
+            kinds = _tells_apart(codes * (int(others.max()) + 1) + others, stamps)
+            if kinds:
+                together.append((kinds, first, second))
     share = len(dates) / (len(dates) - doubles)
     if best:
         kinds, name = min(best)
@@ -190,11 +207,27 @@ def _refuse_series(
             f" one file; pass --series {name!r} to train one model on all, or with{example} on one;"
             " --date none takes the rows as one series in the order of the file"
         )
+    if together:
+        kinds, first, second = min(together)
+        raise InputError(
+            f"{path}: every date comes {share:.3g} times: columns {first!r} and {second!r} together"
+            f" name {kinds} series in one file; pass --series '{first},{second}' to train one model"
+            " on all; --date none takes the rows as one series in the order of the file"
+        )
     raise InputError(
         f"{path}: every date comes {share:.3g} times, and no column tells the rows of a date apart;"
         " pass --date with all columns that make up the time (Date,Time), --series COLUMN if there"
         " are several series, or --date none to take the rows in the order of the file"
     )
+
+
+def _tells_apart(codes: np.ndarray, stamps: np.ndarray) -> int:
+    """Return how many series a column names, if no date repeats within one; else 0."""
+    kinds = len(np.unique(codes))
+    if not 1 < kinds < len(stamps) / 2:
+        return 0
+    pairs = np.unique(np.stack([codes, stamps]), axis=1).shape[1]
+    return kinds if pairs >= (1 - MOST_DOUBLE) * len(stamps) else 0
 
 
 def _on_grid(path: Path, made: Arranged, every: str, notes: list[str]) -> None:

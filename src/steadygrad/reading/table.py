@@ -14,7 +14,7 @@ from steadygrad.reading.dates import DateSpec
 from steadygrad.reading.lines import Progress
 from steadygrad.reading.numbers import MISSING, NumberStyle, convert, decide
 from steadygrad.reading.options import ALL, Reading, listed
-from steadygrad.reading.rows import FOOTER, Rows
+from steadygrad.reading.rows import FOOTER, Rows, is_total
 from steadygrad.reading.sentinels import find_sentinels
 from steadygrad.reading.sources import STAMP, Raw, raw_of_frame, read_raw
 from steadygrad.reading.spec import ColumnSpec, TableSpec
@@ -151,7 +151,7 @@ def _understood(path: Path, raw: Raw, reading: Reading, spec: TableSpec | None) 
     rows = Rows(raw.lines, path)
     _numbers(draft, rows)
     _dates(draft, rows)
-    _texts(draft)
+    _texts(draft, rows)
     rows.tell(draft.notes)
     keep = rows.keep()
     _select(draft, keep)
@@ -167,6 +167,8 @@ def _names(draft: Draft) -> None:
             raise _no_column(draft, "--drop", name)
         del raw.columns[name]
         draft.dropped[name] = ColumnSpec(name, "dropped", why="left out as asked")
+    _join_series(draft)
+    reading = draft.reading
     for option, value in (("--series", reading.series), ("--known", reading.known)):
         for name in listed(value) if option == "--known" else filter(None, [value]):
             if name not in raw.columns and (option, value) != ("--known", ALL):
@@ -184,6 +186,24 @@ def _names(draft: Draft) -> None:
                 f"{draft.path}: has no column {absent[0]!r}, which the model was trained with;"
                 f" there are: {', '.join(raw.order)}"
             )
+
+
+def _join_series(draft: Draft) -> None:
+    """Make one column of several that name the series together: store,item."""
+    raw = draft.raw
+    asked = draft.spec.series if draft.spec is not None else draft.reading.series
+    names = listed(asked)
+    if asked in (None, *raw.columns) or len(names) < 2:
+        return
+    for name in names:
+        if name not in raw.columns:
+            raise _no_column(draft, "--series", name)
+    joined = ColumnCells(together := ", ".join(names))
+    for chunks in zip(*(raw.columns[n].strings() for n in names), strict=True):
+        joined.add([", ".join(map(str.strip, cells)) for cells in zip(*chunks, strict=True)])
+    raw.columns = {together: joined} | {n: c for n, c in raw.columns.items() if n not in names}
+    raw.order = (together, *(n for n in raw.order if n not in names))
+    draft.reading = replace(draft.reading, series=together)
 
 
 def _no_column(draft: Draft, option: str, name: str) -> InputError:
@@ -215,7 +235,7 @@ def _numbers(draft: Draft, rows: Rows) -> None:
         draft.styles[name] = known.style if known is not None else NumberStyle()
     if draft.spec is None:
         _decide_styles(draft)
-    rows.width = len(draft.styles)
+    rows.width = len(draft.styles.keys() - draft.raw.nameless)
     for name, style in draft.styles.items():
         cells = draft.raw.columns[name]
         values, bad = _converted(cells, style, extra)
@@ -349,6 +369,13 @@ def _dates(draft: Draft, rows: Rows) -> None:
             raise _no_column(draft, "--date", name)
     if _text_date(draft, rows, wanted) or _number_date(draft, rows, wanted):
         return
+    for name in draft.numbers:
+        if not wanted and date_forms.is_date_name(name):
+            draft.notes.append(
+                f"column {name!r} holds numbers that are no dates in any known form: it is an input"
+                " like any other, and the rows are taken in the order of the file; --date-format"
+                " says how dates are written"
+            )
     if wanted:
         cell = next(iter(draft.texts.get(wanted[0], ColumnCells("")).sample()), "")
         raise InputError(
@@ -381,7 +408,7 @@ def _text_date(draft: Draft, rows: Rows, wanted: Sequence[str]) -> bool:
         spec = DateSpec((name,), "text", forms)
         if clock is not None:
             joined = _joined(cells, draft.texts[clock])
-            both = date_forms.choose_formats(joined.strings, f"{name} {clock}", draft.where)
+            both = _with_clock(draft, forms, joined, draft.texts[clock].first, f"{name} {clock}")
             if both is not None:
                 spec = DateSpec((name, clock), "text", both)
         _read_known_dates(draft, rows, spec)
@@ -391,13 +418,24 @@ def _text_date(draft: Draft, rows: Rows, wanted: Sequence[str]) -> bool:
     return False
 
 
+def _with_clock(
+    draft: Draft, forms: tuple[str, ...], joined: ColumnCells, first: str, name: str
+) -> tuple[str, ...] | None:
+    """Return the forms of dates joined with their times; those of the dates may be asked for."""
+    clock = date_forms.clock_format(first)
+    if draft.reading.date_format is not None and clock is not None:
+        return tuple(f"{form} {clock}" for form in forms)
+    return date_forms.choose_formats(joined.strings, name, draft.where)
+
+
 def _text_clock(draft: Draft, date: str, wanted: Sequence[str]) -> str | None:
     """Return the column of the time of day that belongs to a column of days."""
     for name, cells in draft.texts.items():
         if name == date or (wanted and name not in wanted):
             continue
         sample = cells.sample()[:200]
-        if sample and all(date_forms.clock_format(cell) for cell in sample):
+        clocks = sum(date_forms.clock_format(cell) is not None for cell in sample)
+        if sample and clocks >= LEAST_DATES * len(sample):
             return name
     return None
 
@@ -417,8 +455,11 @@ def _joined(dates: ColumnCells, times: ColumnCells) -> ColumnCells:
 def _number_date(draft: Draft, rows: Rows, wanted: Sequence[str]) -> bool:
     """Find dates in columns of numbers: year, month, day apart, 20160104, seconds since 1970."""
     within = {n: v for n, v in draft.numbers.items() if not wanted or n in wanted}
-    spec = date_forms.part_columns(within)
-    if spec is None:
+    names = _month_names(draft, wanted)
+    spec = date_forms.part_columns(within | names)
+    if spec is not None:
+        spec = replace(spec, texts=tuple(n for n in spec.columns if n in names))
+    else:
         for name, values in within.items():
             if len(rows.of(name)) <= FOOTER:
                 spec = date_forms.number_dates(values, name)
@@ -436,6 +477,18 @@ def _number_date(draft: Draft, rows: Rows, wanted: Sequence[str]) -> bool:
         else:
             _add_number_clock(draft, rows, wanted)
     return True
+
+
+def _month_names(draft: Draft, wanted: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return columns of names of months as numbers."""
+    found: dict[str, np.ndarray] = {}
+    for name, cells in draft.texts.items():
+        if wanted and name not in wanted:
+            continue
+        if np.isfinite(date_forms.month_numbers(cells.sample()[:100] or [""])).all():
+            months = [date_forms.month_numbers(chunk) for chunk in cells.strings()]
+            found[name] = np.concatenate(months)
+    return found
 
 
 def _add_number_clock(draft: Draft, rows: Rows, wanted: Sequence[str]) -> None:
@@ -468,7 +521,11 @@ def _read_known_dates(draft: Draft, rows: Rows, spec: DateSpec) -> None:
                 rows.bad(row + int(i), first, texts[i], "a date", int(np.isnat(dates).sum()))
             row += len(texts)
     elif spec.kind == "parts":
-        dates = date_forms.from_parts([draft.numbers[name] for name in spec.columns])
+        names = _month_names(draft, spec.texts) if spec.texts else {}
+        columns = [names[n] if n in names else draft.numbers[n] for n in spec.columns]
+        dates = date_forms.from_parts(columns, spec.formats)
+        for i in np.flatnonzero(np.isnat(dates))[:1000]:
+            rows.bad(int(i), first, "", "a date", int(np.isnat(dates).sum()))
     else:
         values = draft.numbers[first]
         dates = date_forms.from_numbers(values, spec)
@@ -490,15 +547,26 @@ def _read_known_dates(draft: Draft, rows: Rows, spec: DateSpec) -> None:
     draft.dates, draft.date_spec, draft.used = dates, spec, spec.columns
 
 
-def _texts(draft: Draft) -> None:
+def _totals(cells: ColumnCells, name: str, rows: Rows) -> None:
+    """Name the rows at the end that are a total, by a text that stands in no other row."""
+    last = cells.last(FOOTER)
+    count = next((i for i, cell in enumerate(reversed(last)) if not is_total(cell)), len(last))
+    if not count or sum(is_total(c) for chunk in cells.strings() for c in chunk) > count:
+        return
+    for i in range(count):
+        row = cells.rows - 1 - i
+        rows.bad(row, name, last[-1 - i], "that of a row of data", count)
+
+
+def _texts(draft: Draft, rows: Rows) -> None:
     """Turn columns of few different texts into categories; leave out the rest, with a cell."""
     for name, cells in draft.texts.items():
         if name in draft.used:
             continue
+        _totals(cells, name, rows)
         known = draft.spec.column(name) if draft.spec else None
         is_series = name == (draft.spec.series if draft.spec else draft.reading.series)
-        rows = cells.rows
-        limit = rows if is_series else min(MAX_CATEGORIES, max(2, rows // 10))
+        limit = cells.rows if is_series else min(MAX_CATEGORIES, max(2, cells.rows // 10))
         kinds = known.kinds if known and not is_series else None
         if kinds:  # few rows of a new file do not make fewer categories
             limit = len(kinds)
@@ -520,7 +588,7 @@ def _texts(draft: Draft) -> None:
         draft.drop(name, what, *first)
         # Names of series are looked for among them, too.
         if kind == "texts" and draft.dates is not None:
-            many, _ = _category(cells, max(20, rows // 10), None)
+            many, _ = _category(cells, max(20, cells.rows // 10), None)
             if many is not None:
                 draft.raw.many[name] = many.codes
 
@@ -614,7 +682,8 @@ def _arranged(draft: Draft) -> Table:
     if draft.date_spec is not None:
         spec = draft.date_spec
         plural = "columns" if len(spec.columns) > 1 else "column"
-        form = spec.formats[0].replace("m%m", "%b") if spec.formats else ""
+        written = spec.formats[:1] if spec.kind in ("text", "number") else ()
+        form = written[0].replace("m%m", "%b") if written else ""
         told = f", as {form}" if form else ""
         draft.notes.insert(0, f"{plural} {', '.join(spec.columns)} read as the date{told}")
     categories = {

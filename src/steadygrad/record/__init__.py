@@ -1,7 +1,7 @@
-"""What a run writes down, and how it is read back: one SQLite file per run.
+"""Records of runs: one SQLite file per run, written during training and read back.
 
 A `Record` writes, a `Run` reads; both may hold the same file at once. Nothing here knows a model:
-values are numbers, arrays and JSON, so a record is read on any machine, without torch.
+values are numbers, arrays and JSON, so a record can be read on any machine, without torch.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""How numbers become bytes and come back: inf, -inf, nan and *absent* stay four things."""
+"""Encode numbers as bytes and back; inf, -inf, nan and *absent* remain distinct."""
 
 import json
 import math
@@ -37,9 +37,9 @@ def packed(values: ArrayLike) -> bytes:
         )
     plain = np.ma.getdata(values).astype(np.float64)
     finite = np.isfinite(plain)
-    # What is finite stays finite: float16 would round anything beyond 65504 up to infinity.
+    # Clip, so that finite values stay finite: float16 rounds anything beyond 65504 to infinity.
     plain[finite] = plain[finite].clip(-_LARGEST, _LARGEST)
-    with np.errstate(under="ignore"):  # a share of dead units of 1e-9 may become 0
+    with np.errstate(under="ignore"):  # a tiny share, such as 1e-9, may underflow to 0
         bits = plain.astype("<f2").view("<u2")
     bits[np.isnan(plain)] = _NAN
     bits[np.ma.getmaskarray(values)] = _ABSENT
@@ -50,10 +50,12 @@ def unpacked(blob: bytes) -> np.ma.MaskedArray:
     """Unpack one row ``(T,)`` into float64; absent entries are masked.
 
     Raises:
-        RecordError: If the bytes are no row.
+        RecordError: If the bytes are not a row.
     """
     if not isinstance(blob, bytes) or len(blob) % 2:
-        raise RecordError("a row of the record is damaged: its length is not a number of float16")
+        raise RecordError(
+            "a row of the record is damaged: its length is not a multiple of two bytes"
+        )
     bits = np.frombuffer(blob, dtype="<u2")
     return np.ma.MaskedArray(bits.view("<f2").astype(np.float64), mask=bits == _ABSENT)
 
@@ -69,7 +71,7 @@ def stacked(blobs: list[bytes]) -> np.ma.MaskedArray:
 
 
 def stored(value: Any) -> float | str:
-    """Return a scalar as SQLite may keep it: SQLite turns a NaN into NULL, a text it keeps.
+    """Return a scalar in a form that SQLite keeps: as text if it is NaN, which SQLite makes NULL.
 
     Raises:
         RecordError: If ``value`` is not a number.
@@ -86,7 +88,9 @@ def loaded(values: list[float | str]) -> NDArray[np.float64]:
     try:
         return np.array([float(v) for v in values], dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise RecordError(f"the record is damaged: a scalar in it is no number ({error})") from None
+        raise RecordError(
+            f"the record is damaged: a scalar in it is not a number ({error})"
+        ) from None
 
 
 def to_json(value: Any) -> str:
@@ -96,7 +100,7 @@ def to_json(value: Any) -> str:
         RecordError: If something inside has no JSON form.
     """
     try:
-        # In ASCII, for SQLite refuses half a surrogate pair, and file names may hold one.
+        # ASCII escapes, because SQLite refuses lone surrogates, which file names may hold.
         return json.dumps(value, default=_plain)
     except (TypeError, ValueError) as error:
         raise RecordError(
@@ -115,7 +119,7 @@ def _plain(value: Any) -> Any:
         return os.fspath(value)
     if isinstance(value, set | frozenset):
         return sorted(value)
-    raise TypeError(f"{type(value).__name__} has no such form")
+    raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 def from_json(text: str) -> Any:
@@ -123,5 +127,5 @@ def from_json(text: str) -> Any:
     try:
         return json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
-        said = str(error)[:100]
-        raise RecordError(f"the record is damaged: a text in it is not JSON ({said})") from None
+        reason = str(error)[:100]
+        raise RecordError(f"the record is damaged: a text in it is not JSON ({reason})") from None

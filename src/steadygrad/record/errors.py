@@ -9,20 +9,20 @@ from steadygrad.errors import RecordError as RecordError
 
 
 class EmptyRecordError(RecordError):
-    """Nothing is in the file, as after a kill in the act of its creation."""
+    """The file is empty, as after a kill during its creation."""
 
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Raise what SQLite complains of while touching ``path`` as one `RecordError`."""
+    """Raise SQLite's errors about ``path`` as `RecordError`."""
     try:
         yield
     except sqlite3.DatabaseError as error:
         raise RecordError(f"{path}: {_explanation(error)}") from error
-    except UnicodeDecodeError:  # SQLite quotes a name out of a damaged file
+    except UnicodeDecodeError:  # an error message of SQLite quotes a damaged name
         raise RecordError(
-            f"{path}: the record is damaged (a name in it is no text). Restore it from a copy or"
-            " run again"
+            f"{path}: the record is damaged (a name in it is not text). Restore it from a copy or "
+            "run again"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Which file system holds a path: SQLite's write-ahead log is not safe over a network."""
+"""Find out which file system holds a path: SQLite's write-ahead log is unsafe over a network."""
 
 from pathlib import Path
 
@@ -13,8 +13,8 @@ def is_network(path: Path, mounts: Path = _MOUNTS) -> bool:
     """Tell whether ``path`` lies on a file system that other machines may share.
 
     The write-ahead log keeps its index in shared memory, which only processes of one machine see.
-    Any file system in user space counts as shared (``fuse.sshfs``, ``fuse.s3fs``, ...): a needless
-    rollback journal costs speed, a needless log costs the run.
+    Any file system in user space counts as shared (``fuse.sshfs``, ``fuse.s3fs``, ...): a rollback
+    journal where none was needed costs speed, a log where it is unsafe costs the record.
 
     Args:
         path: A file or folder; it need not exist.

@@ -1,6 +1,6 @@
-"""What the parts of a record hold, by kind: everything that is read back is checked against this.
+"""Types of the parts of a record, against which everything that is read back is checked.
 
-A part may hold more than is named here; what is named has to be of its kind where it is there.
+A part may hold more fields than are named here; those named must have their type if present.
 """
 
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ class RolledBack:
 
 @dataclass(frozen=True)
 class ScoreBody:
-    """One of the note ``scores``."""
+    """An entry of the note ``scores``."""
 
     name: Word = None
     value: Number = None
@@ -61,7 +61,7 @@ class ScoreBody:
 
 @dataclass(frozen=True)
 class LayerBody:
-    """One of the note ``layers``."""
+    """An entry of the note ``layers``."""
 
     name: Word = None
     cell: Word = None
@@ -75,7 +75,7 @@ class LayerBody:
 
 @dataclass(frozen=True)
 class RemedyBody:
-    """One of the note ``remedies``."""
+    """An entry of the note ``remedies``."""
 
     name: Word = None
     options: Facts | None = None
@@ -85,7 +85,7 @@ class RemedyBody:
 
 @dataclass(frozen=True)
 class TrialBody:
-    """One of the note ``trials``."""
+    """An entry of the note ``trials``."""
 
     remedy: Word = None
     options: Facts | None = None
@@ -101,7 +101,7 @@ class TrialBody:
 
 @dataclass(frozen=True)
 class GapBody:
-    """One of the note ``not_judged``."""
+    """An entry of the note ``not_judged``."""
 
     what: Word = None
     why: Word = None
@@ -111,7 +111,7 @@ class GapBody:
 
 @dataclass(frozen=True)
 class RollbackBody:
-    """One of the note ``rollbacks``."""
+    """An entry of the note ``rollbacks``."""
 
     number: int
     cause: str
@@ -124,7 +124,7 @@ class RollbackBody:
 
 @dataclass(frozen=True)
 class ChoiceBody:
-    """What was kept of the remedies tried before a training."""
+    """The remedy chosen among those tried before a training."""
 
     kept: Word
     forks: tuple[Facts, ...]
@@ -149,7 +149,7 @@ LISTS: Mapping[str, type] = {
     "rollbacks": RollbackBody,
     "not_judged": GapBody,
 }
-"""Notes that are lists, and of what."""
+"""Notes that are lists, and the type of their entries."""
 
 NOTES: Mapping[str, Any] = {
     "title": Word,
@@ -161,17 +161,17 @@ NOTES: Mapping[str, Any] = {
     "thresholds": Mapping[str, float] | None,
     "repair": Facts | None,
 }
-"""Other notes that are read, and of what kind they are."""
+"""Other notes that are read, and their types."""
 
 EVENTS: Mapping[str, type] = {"resolved": Resolved, "rollback": RolledBack}
-"""Kinds of events whose data are read."""
+"""Kinds of events whose data are read, and their types."""
 
 
 def check_note(key: str, value: object) -> None:
     """Check a note, if it is one of those that are read.
 
     Raises:
-        Misfit: It is of another kind.
+        Misfit: It is of another type.
     """
     if key in LISTS:
         for number, item in enumerate(fitted(tuple[Any, ...] | None, value, key) or ()):
@@ -189,7 +189,7 @@ def check_event(kind: object, data: object) -> None:
     """Check the data of an event.
 
     Raises:
-        Misfit: They are of another kind.
+        Misfit: They are of another type.
     """
     fitted(Facts, data, f"event {shown(kind)}")
     if isinstance(kind, str) and kind in EVENTS:
@@ -199,10 +199,10 @@ def check_event(kind: object, data: object) -> None:
 
 
 def check(kind: type, value: object, where: str) -> None:
-    """Check that what a dataclass names is there, and of its kind; more may be there.
+    """Check that ``value`` has the fields of a dataclass, of their types; it may have more.
 
     Raises:
-        Misfit: Something is missing or of another kind.
+        Misfit: A field is missing or of another type.
     """
     found = fitted(Facts, value, where)
     hints = get_type_hints(kind)
@@ -214,5 +214,5 @@ def check(kind: type, value: object, where: str) -> None:
 
 
 def damaged(path: object, error: object) -> RecordError:
-    """The error of a record that holds something else than it should."""
+    """The error to raise for a damaged record."""
     return RecordError(f"{path}: the record is damaged: {error}. Restore it or run again")

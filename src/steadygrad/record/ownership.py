@@ -1,4 +1,4 @@
-"""Tell files that Steadygrad wrote from files of others, so that only the former are replaced."""
+"""Recognise files that Steadygrad wrote, so that no others are replaced."""
 
 import contextlib
 import json
@@ -16,23 +16,23 @@ KEY = "steadygrad"
 """The key in the metadata of every safetensors file that a run writes."""
 Kind = Literal["record", "tensors", "page", "empty"]
 _KINDS: Mapping[str, Kind] = {".db": "record", ".safetensors": "tensors"}  # others are pages
-_HEADER = 1 << 26  # bytes of a safetensors header that are looked at
-_PAGE = 1 << 23  # bytes of a page or drawing that are looked at
+_HEADER = 1 << 26  # bytes of a safetensors header that are read
+_PAGE = 1 << 23  # bytes of a page or drawing that are read
 _SQLITE = b"SQLite format 3\0"
 _OWNERS = (schema.APPLICATION, results.APPLICATION)
 
 
 def kind_of(path: Path) -> Kind | None:
-    """What Steadygrad wrote there, by its content; None if it is not ours, a link or a pipe.
+    """The kind of a file that Steadygrad wrote, by its content; None of others, links and pipes.
 
-    A file that cannot be read is not ours either: nothing is replaced on a guess.
+    A file that cannot be read counts as not ours, so that it is not replaced.
     """
     if path.is_symlink() or not path.is_file():
         return None
     try:
         with path.open("rb") as file:
             start = file.read(100)
-            if not start:  # nothing in it that could be lost, as after a kill in its creation
+            if not start:  # as after a kill during its creation; nothing is lost
                 return "empty"
             if start.startswith(_SQLITE):
                 owner = int.from_bytes(start[68:72], "big")
@@ -50,30 +50,30 @@ def kind_of(path: Path) -> Kind | None:
 
 
 def refuse_foreign(paths: Iterable[Path], kind: Kind | None = None) -> None:
-    """Refuse to go on where a file of somebody else's would have to be replaced.
+    """Refuse to replace a file that Steadygrad did not write.
 
     Args:
-        paths: Files that are about to be written; those that do not exist are fine.
-        kind: What is to be written; by the endings of their names if not given.
+        paths: Files about to be written; they need not exist.
+        kind: Their kind; by the endings of their names if not given.
 
     Raises:
-        InputError: Names the first one.
+        InputError: Names the first such file.
     """
     for path in paths:
         if path.is_dir():
-            raise InputError(f"{path}: is a folder, where a file is to be written; name a file")
+            raise InputError(f"{path}: is a folder, where a file should be written; name a file")
         wanted = kind or _KINDS.get(path.suffix, "page")
         if (path.exists() or path.is_symlink()) and kind_of(path) not in (wanted, "empty"):
             raise InputError(
-                f"{path}: was not written by Steadygrad as what is to stand there, and is not"
-                " replaced; move it away, or write somewhere else with --out"
+                f"{path}: was not written by Steadygrad as a file of this kind, so it is not "
+                "replaced; move it away, or write to another place"
             )
 
 
 def _is_begun(path: Path) -> bool:
-    """Whether a database was begun by a writer that was killed before its first commit.
+    """Whether a writer created this database and was killed before its first commit.
 
-    Opening it takes back what was half done, as the next writer would.
+    Opening it rolls back the unfinished transaction, as the next writer would.
     """
     if not path.with_name(path.name + "-journal").exists():
         return False
@@ -87,10 +87,10 @@ def _is_begun(path: Path) -> bool:
 
 def _has_key(header: bytes) -> bool:
     try:
-        found = json.loads(header[8:])
-    except ValueError:  # damaged, or no safetensors at all
+        facts = json.loads(header[8:])
+    except ValueError:  # damaged, or not safetensors
         return False
-    metadata = found.get("__metadata__") if isinstance(found, dict) else None
+    metadata = facts.get("__metadata__") if isinstance(facts, dict) else None
     return isinstance(metadata, dict) and KEY in metadata
 
 

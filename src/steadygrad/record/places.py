@@ -1,4 +1,4 @@
-"""Find records: a run may be named by its record or by its folder."""
+"""Find records: a run may be given by its record or by its folder."""
 
 from pathlib import Path
 
@@ -14,15 +14,15 @@ GRID = "results.db"
 
 
 def record_of(run: Path) -> Path:
-    """The record of a run that is named by it, or by its folder."""
+    """The record of a run given by its record or its folder."""
     return run / RUN if run.is_dir() else run
 
 
 def records_of(named: Path) -> list[Path]:
-    """The records that a file or a folder stands for: one run's, or those of before and after.
+    """The records in a file or folder: that of one run, or those before and after a repair.
 
     Raises:
-        RecordError: A folder that holds neither.
+        RecordError: The folder holds neither.
     """
     if not named.is_dir():
         return [named]
@@ -33,4 +33,4 @@ def records_of(named: Path) -> list[Path]:
         return pair
     others = sorted(p.name for p in named.glob("*.db") if kind_of(p) == "record")
     hint = f"it holds {', '.join(others[:5])}; name the files" if others else "it holds no record"
-    raise RecordError(f"{named}: this folder is not of a run: no {RUN} in it; {hint}")
+    raise RecordError(f"{named}: not the folder of a run: it holds no {RUN}; {hint}")

@@ -1,4 +1,4 @@
-"""Finished runs of a grid: one row each, written once, in one SQLite file."""
+"""The table of finished runs of a grid: one row each, in one SQLite file."""
 
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -11,20 +11,19 @@ from steadygrad.record import codec
 from steadygrad.record.errors import RecordError, explained
 from steadygrad.record.filesystem import is_network
 
-APPLICATION = 0x53475247  # "SGRG", where SQLite's header has room for the owner of a file
+APPLICATION = 0x53475247  # "SGRG", the application id in SQLite's header
 VERSION = 1
-_WAIT = 30.0  # seconds that a writer waits for another
+_WAIT = 30.0  # seconds that a writer waits for another one
 
 
 @final
 class Results:
     """A table of results by key. Several processes may read it while one writes.
 
-    A row is there whole or not at all, whenever the writer is killed; a key that is there is
-    never written again.
+    Writes are atomic, even if the writer is killed; an existing key is never overwritten.
 
     Args:
-        path: The file; made if missing, with its folder.
+        path: The file; created if missing, with its folder.
 
     Raises:
         RecordError: The file is something else, or cannot be written.
@@ -41,7 +40,7 @@ class Results:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if self.path.is_dir():
-            raise RecordError(f"{path}: this is a folder; results are one file. Name a file in it")
+            raise RecordError(f"{path}: is a folder; results are one file. Name a file in it")
         with explained(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.path, timeout=_WAIT, isolation_level=None)
@@ -56,11 +55,11 @@ class Results:
         (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables and owner != APPLICATION:
             raise RecordError(
-                f"{self.path}: an SQLite file, but no table of results. Name another file"
+                f"{self.path}: is an SQLite file, but not a table of results. Name another file"
             )
         mode = "DELETE" if is_network(self.path) else "WAL"
         self._db.execute(f"PRAGMA journal_mode = {mode}")
-        # A power cut may take the last rows with it, never half of one; those are run again.
+        # A power failure may lose the last rows, never part of one; lost rows are run again.
         self._db.execute("PRAGMA synchronous = NORMAL")
         if not tables:
             self._db.executescript(
@@ -70,7 +69,7 @@ class Results:
             )
 
     def add(self, key: str, trial: Mapping[str, Any], result: Mapping[str, Any]) -> bool:
-        """Write one finished run; False if its key is there already, which then stays."""
+        """Write one finished run; if its key exists already, leave it and return False."""
         with explained(self.path):
             cursor = self._db.execute(
                 "INSERT OR IGNORE INTO result (key, trial, result) VALUES (?, ?, ?)",
@@ -84,15 +83,15 @@ class Results:
             return {key for (key,) in self._db.execute("SELECT key FROM result")}
 
     def forget(self, keys: set[str]) -> None:
-        """Remove rows, so that their runs are done again."""
+        """Remove rows, so that their runs are repeated."""
         with explained(self.path):
             self._db.executemany("DELETE FROM result WHERE key = ?", [(k,) for k in sorted(keys)])
 
     def rows(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        """All finished runs, trial and result, in the order in which they were written."""
+        """Trial and result of each finished run, in the order of writing."""
         with explained(self.path):
-            found = self._db.execute("SELECT trial, result FROM result ORDER BY id").fetchall()
-        return ((codec.from_json(t), codec.from_json(r)) for t, r in found)
+            rows = self._db.execute("SELECT trial, result FROM result ORDER BY id").fetchall()
+        return ((codec.from_json(t), codec.from_json(r)) for t, r in rows)
 
     def _repr_html_(self) -> str:
         return _drawing.grid(self.path)

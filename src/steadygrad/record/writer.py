@@ -1,4 +1,4 @@
-"""The writer of a record: one per file, safe against a kill at any moment."""
+"""Write a record: one writer per file, safe against a kill at any moment."""
 
 import operator
 import sqlite3
@@ -15,17 +15,17 @@ from steadygrad.record import codec, schema
 from steadygrad.record.errors import RecordError, explained
 from steadygrad.record.filesystem import is_network
 
-_ATTEMPTS, _PAUSE = 6, 0.007  # seconds; a resumption after a kill takes a tenth of a second
+_ATTEMPTS, _PAUSE = 6, 0.007  # seconds; resuming after a kill takes a tenth of a second
 _PATIENCE = 30.0  # seconds a commit waits for a reader to finish (rollback journal only)
 
 
 @final
 class Record:
-    """What one run writes down. Make one with `create` or `open`, not by calling the class.
+    """A record opened for writing. Use `create` or `open` instead of calling the class.
 
-    Between two commits the writer keeps SQLite's write lock. That is what makes it the only
-    writer, and the lock dies with the process. Readers are not held up. What was committed before
-    a kill is kept, what came after is as if it had never been.
+    Between two commits the writer holds SQLite's write lock, which makes it the only writer; the
+    lock is released when the process ends. Readers are not blocked. After a kill the record is in
+    the state of the last commit.
 
     Example:
         >>> import numpy as np, tempfile
@@ -46,15 +46,15 @@ class Record:
     def create(
         cls, path: str | Path, *, config: Mapping[str, Any], overwrite: bool = False
     ) -> "Record":
-        """Begin a record.
+        """Create a record.
 
         Args:
-            path: The file; its folder is made if missing.
+            path: The file; its folder is created if missing.
             config: The options of the run, anything with a JSON form.
-            overwrite: Replace an existing record. A file that is no record is never replaced.
+            overwrite: Replace an existing record. A file that is not a record is never replaced.
 
         Raises:
-            RecordError: If the file exists, is no record, is in use, or cannot be written.
+            RecordError: If the file exists, is not a record, is in use, or cannot be written.
         """
         path = Path(path)
         schema.check_path(path, must_exist=False)
@@ -71,7 +71,8 @@ class Record:
                             "or allow overwriting"
                         )
                     schema.check_owner(db, path)
-                # Old and new content change places in one transaction: a kill leaves either.
+                # Old and new content are exchanged in one transaction: a kill leaves one or the
+                # other.
                 schema.build(db, text)
                 db.execute("COMMIT")
                 return cls._begun(path, db)
@@ -81,10 +82,10 @@ class Record:
 
     @classmethod
     def open(cls, path: str | Path) -> "Record":
-        """Go on with a record, to resume a run.
+        """Open a record for appending, to resume a run.
 
         Raises:
-            RecordError: If there is no such file, it is no record, of another schema version,
+            RecordError: If there is no such file, or it is not a record, of another schema version,
                 damaged, or has a writer already.
         """
         path = Path(path)
@@ -111,10 +112,10 @@ class Record:
         return rec
 
     def scalars(self, step: SupportsIndex, values: Mapping[str, Any]) -> None:
-        """Write numbers under their names; the same name at the same step is replaced.
+        """Write named numbers; an earlier value of the same name and step is replaced.
 
         Raises:
-            RecordError: If a value is not one real number or the step not a count.
+            RecordError: If a value is not a real number or the step not a count.
         """
         step = self._at(step)
         pairs = [(name, codec.stored(value)) for name, value in values.items()]
@@ -148,7 +149,7 @@ class Record:
             )
 
     def event(self, step: SupportsIndex, kind: str, text: str, **data: Any) -> None:
-        """Write that something happened: an epoch, a checkpoint, a remedy, a NaN, a resumption."""
+        """Write an event: an epoch, a checkpoint, a remedy, a NaN, a resumption."""
         row = (self._at(step), kind, text, codec.to_json(data), time.time())
         with explained(self.path):
             self._db.execute(
@@ -162,21 +163,21 @@ class Record:
             self._db.execute("INSERT INTO finding (step, body) VALUES (?, ?)", row)
 
     def note(self, key: str, value: Any) -> None:
-        """Write a fact about the run as a whole; a later note of the same key replaces it.
+        """Write a fact about the whole run; a later note of the same key replaces it.
 
-        Notes are for facts, not for series: one version is kept per training step.
+        Not for series: one version is kept per training step.
         """
         row = (key, self._last, codec.to_json(value))
         with explained(self.path):
             latest = "SELECT value FROM note WHERE key = ? ORDER BY step DESC LIMIT 1"
             if self._db.execute(latest, (key,)).fetchone() == (row[2],):
-                return  # said already; a fact that is repeated at each step costs nothing
+                return  # unchanged: repeating a note at each step must not grow the file
             self._db.execute("INSERT OR REPLACE INTO note VALUES (?, ?, ?)", row)
 
     def mark(self) -> dict[str, int]:
-        """Return where the lists of events and findings end now, for `truncate`.
+        """Return the current ends of the lists of events and findings, for `truncate`.
 
-        A step alone does not tell: several things may happen after one and the same step.
+        A step does not suffice: several events may follow the same step.
         """
         with explained(self.path):
             return {
@@ -185,13 +186,13 @@ class Record:
             }
 
     def truncate(self, step: SupportsIndex, mark: Mapping[str, int] | None = None) -> None:
-        """Forget everything recorded after ``step``, notes included, and commit.
+        """Remove everything recorded after ``step``, including notes, and commit.
 
-        A note that was written later gives way to its version of that time.
+        A note written later returns to its version at that step.
 
         Args:
             step: The last step to keep.
-            mark: What `mark` returned then: of the same step, what happened after it is forgotten.
+            mark: The value of `mark` at that time: later events of the same step are removed too.
         """
         last = operator.index(step)
         with explained(self.path):
@@ -204,7 +205,7 @@ class Record:
         self.commit()
 
     def commit(self) -> None:
-        """Make what was written so far permanent and visible to readers.
+        """Make everything written so far permanent and visible to readers.
 
         Raises:
             RecordError: If another writer has taken the file, or the disk refuses.
@@ -212,15 +213,17 @@ class Record:
         with explained(self.path):
             self._db.execute("COMMIT")
             self._db.execute("BEGIN IMMEDIATE")
-            # The lock was free for some microseconds: make sure that nobody slipped in.
+            # The lock was free for some microseconds: check that no other writer took it.
             token = self._db.execute("SELECT value FROM meta WHERE key = 'writer'").fetchone()
         if token != (self._token,):
             self._db.execute("ROLLBACK")
             self._db.close()
-            raise RecordError(f"{self.path}: another process has taken this record over. Stop one")
+            raise RecordError(
+                f"{self.path}: another process has taken over this record. Stop one of the two"
+            )
 
     def close(self) -> None:
-        """Commit and let the file go; closing twice is fine."""
+        """Commit and close the file; idempotent."""
         with explained(self.path):
             if self._is_open():
                 self._db.execute("DELETE FROM meta WHERE key = 'writer'")
@@ -236,7 +239,7 @@ class Record:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # Committed also after an error: the last steps before a crash are the ones to look at.
+        # Commit after an error, too: the last steps before a crash are needed to explain it.
         self.close()
 
     def _is_open(self) -> bool:
@@ -270,8 +273,8 @@ class Record:
 
 
 def _connect(path: Path, how: str) -> sqlite3.Connection:
-    # No patience while opening: a second writer is told at once. Transactions are ours, not
-    # the module's; threads may share the connection, for gradients arrive on autograd's.
+    # timeout=0: a second writer fails at once. isolation_level=None: transactions are managed here.
+    # Threads may share the connection, because gradients arrive on autograd's threads.
     db = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={how}",
         uri=True,
@@ -279,16 +282,16 @@ def _connect(path: Path, how: str) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
     )
-    # A cache that spills takes the exclusive lock in mid-transaction and shuts readers out.
+    # A spilling cache takes the exclusive lock in the middle of a transaction and blocks readers.
     db.execute("PRAGMA cache_spill = OFF")
     return db
 
 
 def _claim(db: sqlite3.Connection) -> None:
-    """Take the write lock, unless a living writer just has it out of its hand in a commit.
+    """Take the write lock, unless a running writer has only released it during a commit.
 
-    A name in the file says that its writer lives or was killed; only the living one takes the
-    lock back, so it is found out by asking several times.
+    An entry ``writer`` means that its writer is running or was killed. Only a running one takes the
+    lock back, so try several times.
     """
     for attempt in range(_ATTEMPTS):
         db.execute("BEGIN IMMEDIATE")
@@ -296,13 +299,13 @@ def _claim(db: sqlite3.Connection) -> None:
         if not named or attempt == _ATTEMPTS - 1:
             return
         db.execute("ROLLBACK")
-        time.sleep(_PAUSE * (1 + attempt))  # never in step with a loop that commits
+        time.sleep(_PAUSE * (1 + attempt))  # growing: out of phase with commits
 
 
 def _set_journal(path: Path, db: sqlite3.Connection) -> None:
     shared = is_network(path)
     db.execute(f"PRAGMA journal_mode = {'DELETE' if shared else 'WAL'}")
-    # Every commit reaches the disk: a checkpoint, which does, must never know more than the record.
+    # Every commit reaches the disk: a checkpoint must never be ahead of the record.
     db.execute("PRAGMA synchronous = FULL")
 
 
@@ -310,4 +313,4 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RecordError(f"{folder}: this folder cannot be made ({error.strerror})") from error
+        raise RecordError(f"{folder}: this folder cannot be created ({error.strerror})") from error

@@ -1,4 +1,4 @@
-"""Remedies for gradients that vanish, explode or stop: one file each, options as fields."""
+"""Remedies for gradients that vanish, explode or stop: one dataclass per file."""
 
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,7 @@ from steadygrad.remedies.windows import Windows as Windows
 from steadygrad.remedies.z_clip import ZClip as ZClip
 
 REMEDIES: dict[str, type[Remedy]] = _known()
-"""Every remedy of the house, by its name on the command line."""
+"""Every built-in remedy, by its name on the command line."""
 
 if not TYPE_CHECKING:  # they read the import lines above
     __all__, __dir__ = public(globals())

@@ -1,4 +1,4 @@
-"""Activation regularisation: outputs that are small, and that change slowly."""
+"""Activation regularisation: penalise large and fast-changing outputs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ class ActivationPenalty(Remedy):
     .. math::
         \alpha \operatorname{mean} h_t^2 + \beta \operatorname{mean} (h_t - h_{t-1})^2
 
-    means over time, batch and units, as the authors' code has it (the paper writes norms). There
-    AR is taken after dropout; here it sees the layer's output as it leaves the layer. Small
-    activations keep tanh away from saturation, slow ones make the state remember.
+    means over time, batch and units, as in the authors' code (the paper has norms). There AR is
+    applied after dropout; here it is applied to the layer's output. Small activations keep tanh
+    away from saturation, slow ones preserve memory.
 
     Args:
         alpha: Weight of AR; 0 for none.
@@ -36,7 +36,7 @@ class ActivationPenalty(Remedy):
     """
 
     name: ClassVar[str] = "activation-penalty"
-    claim: ClassVar[str] = "Descending it makes outputs smaller (alpha) and slower (beta)"
+    claim: ClassVar[str] = "Minimising it makes outputs smaller (alpha) and slower (beta)"
     helps: ClassVar[tuple[str, ...]] = ("exploding", "saturated")
     sees_calls: ClassVar[bool] = True
     other: ClassVar[Mapping[str, Any]] = {"alpha": 0.0, "beta": 0.0, "layers": "all"}

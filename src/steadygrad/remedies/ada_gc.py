@@ -1,4 +1,4 @@
-"""AdaGC: each tensor's gradient is bounded by its own recent norms."""
+"""AdaGC: bound the gradient of each tensor by its own recent norms."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ class AdaGC(Remedy):
 
     with the norm after clipping in the second equation. In the first ``warmup`` steps all
     gradients together are clipped to ``max_norm``, and :math:`\gamma` is the smallest norm so far.
-    A parameter without a gradient, or with one that is zero, keeps its :math:`\gamma`, and so do
-    all when any gradient is not finite.
+    A parameter without a gradient, or with a zero one, keeps its :math:`\gamma`; all do when any
+    gradient is not finite.
 
     Args:
         ratio: :math:`\lambda`, how much longer than the recent norm a gradient may be.
@@ -86,7 +86,7 @@ class AdaGC(Remedy):
             bound = self.ratio * average
             report = shrink_(gradients, norms, bound, "parameter")
             left = torch.minimum(of_each, bound)
-            # A parameter that was not used in the warm-up begins with its first gradient.
+            # A parameter that was not used in the warm-up starts from its first gradient.
             new = torch.where(average.isinf(), left, torch.lerp(left, average, self.beta))
         counts = of_each.isfinite() & (of_each > 0) & report["grad_norm"].isfinite()
         average.copy_(torch.where(counts, new, average))

@@ -1,4 +1,4 @@
-"""Adaptive gradient clipping: each unit's gradient is bounded by the size of its weights."""
+"""Adaptive gradient clipping: bound the gradient of each unit by the norm of its weights."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,26 +14,26 @@ from steadygrad.remedies.parameters import Parameters
 from steadygrad.remedies.reasons import no_trainable_parameter
 from steadygrad.remedies.unit_norms import Units, units_of
 
-LEAST_WEIGHT = 1e-3  # so that a unit that begins at 0 can leave it
+LEAST_WEIGHT = 1e-3  # lets units that start at 0 move
 LEAST_GRADIENT = 1e-6
 
 
 @final
 @dataclass(frozen=True)
 class AGC(Remedy):
-    r"""Shrink the gradient of each unit that is long for the size of the unit's weights.
+    r"""Shrink the gradient of each unit whose norm is large relative to that of its weights.
 
     .. math::
         g_i \leftarrow g_i \, \min\Bigl(1, \lambda
         \frac{\max(\lVert w_i \rVert, 10^{-3})}{\max(\lVert g_i \rVert, 10^{-6})}\Bigr)
 
-    A unit is a row of a weight matrix (all that leads into one gate of one hidden feature, in a
-    recurrent layer), a filter of a convolution, and a bias or any other vector as a whole.
+    A unit is a row of a weight matrix (in a recurrent layer, the weights into one gate of one
+    hidden feature), a filter of a convolution, or a whole bias or other vector.
 
     Args:
         ratio: :math:`\lambda`, the largest gradient relative to the weights; the paper takes
             0.01 for large batches, more for small ones.
-        clip_last: Whether the last linear layer is clipped too. The paper leaves it alone.
+        clip_last: Whether the last linear layer is clipped too. The paper excludes it.
         clip_embeddings: Whether embeddings are clipped too. Their rows see few gradients.
 
     References:
@@ -59,11 +59,11 @@ class AGC(Remedy):
 
     def remember(self, parameters: Parameters) -> Mapping[str, Tensor]:
         left = {id(p) for module in self._left_alone(parameters.model) for p in module.parameters()}
-        # By the host: which tensors to touch is decided before anything is sent to the device.
+        # Decided on the host, without waiting for the device.
         return {"treated": torch.tensor([id(p) not in left for p in parameters], dtype=torch.bool)}
 
     def on_gradients(self, gradients: Gradients, memory: dict[str, Tensor]) -> Mapping[str, Tensor]:
-        """Clip; return ``clipped``, and ``clipped_share``: of the units that are treated."""
+        """Clip; return ``clipped``, and ``clipped_share`` of the treated units."""
         treated = memory["treated"].tolist()
         parts = units_of(gradients, treated)
         if not parts:
@@ -74,7 +74,7 @@ class AGC(Remedy):
         return {"clipped": count > 0, "clipped_share": count.float() / found.numel()}
 
     def _clip(self, gradients: Gradients, units: Units) -> Tensor:
-        """Clip, and return of each unit whether it was too long."""
+        """Clip, and return for each unit whether it was clipped."""
         units.measure(gradients)
         longest = units.weights.clamp_(min=LEAST_WEIGHT).mul_(self.ratio)
         torch.clamp(units.lengths, min=LEAST_GRADIENT, out=units.factors)

@@ -1,4 +1,4 @@
-"""What a remedy did to a model, and the way back."""
+"""The changes that a remedy made to a model, and their undoing."""
 
 from collections.abc import Callable
 from typing import Any, final
@@ -11,15 +11,15 @@ from steadygrad.remedies.run import Run, TrainingCalls
 
 @final
 class Applied:
-    """The changes of one remedy, each remembered before it is made.
+    """The changes of one remedy, each recorded before it is made.
 
-    A remedy goes through `keep`, `assign` and `replace`, so that `undo` can restore the model
-    bit for bit: values, modules and flags. Parameters get their old values back in place, so
-    an optimiser or a hook that holds them still holds the right ones.
+    A remedy changes the model through `keep`, `assign` and `replace`, so that `undo` can restore it
+    bit for bit: values, modules and flags. Parameters are restored in place, so that references
+    held by optimisers and hooks stay valid.
 
     Attributes:
-        memory: What the remedy keeps from step to step, by name; a checkpoint keeps it too, and
-            copies it back in place.
+        memory: State of the remedy between steps, by name; saved in checkpoints, and restored in
+            place.
         kept: The tensors whose values were changed in place.
     """
 
@@ -33,15 +33,15 @@ class Applied:
 
     @property
     def changed(self) -> str:
-        """In plain words what was changed, and in which layers."""
+        """The changes in plain words, with their layers."""
         return "; ".join(self._changed) or "nothing before training"
 
     def note(self, text: str) -> None:
-        """Add one change to the account in `changed`."""
+        """Add one change to the description in `changed`."""
         self._changed.append(text)
 
     def keep(self, tensor: Tensor) -> Tensor:
-        """Remember the values of ``tensor``, which is then changed in place; return it."""
+        """Save the values of ``tensor`` before it is changed in place; return it."""
         before = tensor.detach().clone()
 
         @torch.no_grad()
@@ -53,15 +53,15 @@ class Applied:
         return tensor
 
     def assign(self, owner: object, attribute: str, value: Any) -> None:
-        """Set a flag of a module, and remember what it was."""
+        """Set a flag of a module, and save the old value."""
         before = getattr(owner, attribute)
         self._restore.append(lambda: setattr(owner, attribute, before))
         setattr(owner, attribute, value)
 
     def replace(self, model: nn.Module, old: nn.Module, new: nn.Module) -> None:
         """Put ``new`` wherever ``old`` is registered inside ``model``."""
-        # A module shared between two parents is registered twice; named_children would show
-        # it once per parent but modules() visits each parent once, so both places are found.
+        # A module shared by two parents is registered twice. modules() visits each parent once, so
+        # both registrations are found.
         for parent in list(model.modules()):
             for name, child in list(parent._modules.items()):
                 if child is old:
@@ -69,7 +69,7 @@ class Applied:
                     parent._modules[name] = new
 
     def remember(self, name: str, value: Tensor) -> Tensor:
-        """Keep ``value``, which is changed in place later on, in `memory`; return it."""
+        """Store ``value``, which is changed in place later, in `memory`; return it."""
         self.memory[name] = value
         return value
 
@@ -80,7 +80,7 @@ class Applied:
     def penalise(
         self, model: nn.Module, term: Callable[[Run], Tensor | None], sees_calls: bool
     ) -> None:
-        """Add ``term`` to the loss of every step from now on, through `penalty`."""
+        """Add ``term`` to the loss of every later step, through `penalty`."""
         calls = TrainingCalls(model).__enter__() if sees_calls else None
         if calls is not None:
             self._restore.append(calls.close)
@@ -97,33 +97,33 @@ class Applied:
         self._penalty = penalty
 
     def penalty(self, loss: Tensor) -> Tensor:
-        """Return what the remedy adds to the loss of this step; zero where it adds nothing.
+        """Return the term that the remedy adds to the loss of this step; zero if none.
 
         Works in any loop, between the forward pass and ``backward``::
 
             loss = criterion(model(x), target)
             (loss + applied.penalty(loss)).backward()
 
-        Call it once a forward pass: it takes up the calls of recurrent layers since the last
-        time. Clips and an optimiser come after ``backward``, as ever.
+        Call it once per forward pass: it consumes the recorded calls of recurrent layers. Clips and
+        the optimiser come after ``backward``, as usual.
 
         Args:
-            loss: The loss of this step, a scalar with its graph, not scaled.
+            loss: The unscaled loss of this step, a scalar with its graph.
 
         Raises:
             RuntimeError: The remedy was undone.
         """
         if self._is_undone:
-            raise RuntimeError("this remedy was undone: it has no penalty any more")
+            raise RuntimeError("this remedy was undone and has no penalty; apply it again first")
         return loss.new_zeros(()) if self._penalty is None else self._penalty(loss)
 
     def undo(self) -> None:
-        """Restore the model bit for bit, to where it stood before the remedy.
+        """Restore the model bit for bit to its state before the remedy.
 
-        What was learned since in the tensors that the remedy changed is lost with it.
+        Later training of the tensors that the remedy changed is lost.
 
         Raises:
-            RuntimeError: It was undone before.
+            RuntimeError: It was undone already.
         """
         if self._is_undone:
             raise RuntimeError("this remedy was undone already; apply it again first")

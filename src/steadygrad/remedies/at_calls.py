@@ -1,4 +1,4 @@
-"""Work done on a layer inside some of its own training calls, on the batch at hand."""
+"""Act on a layer within some of its training calls, with the current batch."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from steadygrad.nn.arrangement import time_axis
 from steadygrad.remedies.applied import Applied
 
 Act = Callable[[nn.Module, Tensor, int], object]
-"""Receives the layer, the beginning of its input as it takes it, and the number it was due."""
+"""Called with the layer, the beginning of its input, and the value in ``moments``."""
 
 
 def at_calls(
@@ -24,16 +24,16 @@ def at_calls(
 ) -> None:
     """Call ``act`` just before some of the training calls of ``layer``.
 
-    Weights may be changed there: nothing of this call has been computed yet. Calls in evaluation
-    mode or without gradients are neither treated nor counted.
+    Weights may be changed there, because nothing of this call has been computed yet. Calls in
+    evaluation mode or without gradients are neither treated nor counted.
 
     Args:
         path: Name of the layer.
         layer: The module.
-        applied: Remembers the number of calls, which checkpoints keep, and the way back.
-        moments: By the number of calls before: what ``act`` is given as its last argument.
-        steps: Time steps of the input that ``act`` gets to see, the first ones.
-        act: The work.
+        applied: Stores the number of calls, which checkpoints save, and how to undo.
+        moments: By the number of earlier calls, the last argument of ``act``.
+        steps: Number of leading time steps of the input passed to ``act``.
+        act: The function to call.
     """
     count = applied.remember(f"calls {path}", torch.zeros((), dtype=torch.long))
 
@@ -52,7 +52,7 @@ def at_calls(
 
 
 def _beginning(layer: nn.Module, given: Tensor | PackedSequence, steps: int) -> Tensor:
-    """The first time steps, detached, as the layer takes them; of a packed batch its long rows."""
+    """The first time steps, detached, in the layer's layout; of a packed batch the long rows."""
     if isinstance(given, PackedSequence):
         padded, lengths = pad_packed_sequence(given)
         length = min(steps, padded.shape[0])

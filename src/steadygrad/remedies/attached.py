@@ -1,4 +1,4 @@
-"""A remedy put to work in a training that knows nothing of it, and taken out again."""
+"""Attach a remedy to a running training without changing its loop, and detach it again."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -18,28 +18,28 @@ Group = dict[str, Any]
 
 @final
 class Attached:
-    """A remedy at work on a live model and its optimiser; the loop around them is not touched.
+    """A remedy attached to a live model and its optimiser; the training loop is not changed.
 
-    Values are set in place and layers replaced; the optimiser trains what is new in the group of
-    what it replaces, and forgets what it knew of parameters whose values were set anew (the
-    moments of Adam belong to the old ones). What acts on gradients acts when ``optimizer.step()``
-    begins, and after each evaluation of a closure.
+    Values are set in place and layers replaced. The optimiser trains new parameters in the group of
+    those they replace, and loses its state (such as Adam's moments) of parameters whose values
+    changed. A remedy on gradients acts when ``optimizer.step()`` begins, and after each evaluation
+    of a closure.
 
     Args:
-        remedy: To put to work.
+        remedy: The remedy.
         model: Changed in place.
-        optimizer: Its optimiser, if it is made already.
+        optimizer: Its optimiser, if it exists already.
         scaler: The gradient scaler, if one is used.
-        names: For the lines in an error message.
+        names: Names for the lines in an error message.
 
     Attributes:
         remedy: As given.
-        changed: What was changed, in plain words.
-        is_undone: Whether it was taken out again.
+        changed: The changes in plain words.
+        is_undone: Whether it was undone.
 
     Raises:
-        ValueError: The remedy does not suit the model, or the optimiser, or needs a place in the
-            loop itself; the message has the lines to paste. Nothing was changed.
+        ValueError: The remedy does not suit the model or the optimiser, or needs a line in the
+            loop itself, which the message gives. Nothing was changed.
     """
 
     def __init__(
@@ -70,16 +70,16 @@ class Attached:
             raise
 
     def undo(self) -> None:
-        """Take the remedy out: model and optimiser are what they were; again does nothing.
+        """Restore model and optimiser; idempotent.
 
-        What was learned since in parameters that the remedy had set or put in is lost with it.
+        Later training of parameters that the remedy set or added is lost.
         """
         while self._undo:
             self._undo.pop()()
         self.is_undone = True
 
     def on_undo(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` when all of it is taken out."""
+        """Call ``callback`` after everything is undone."""
         self._undo.insert(0, callback)
 
     def __str__(self) -> str:
@@ -110,7 +110,7 @@ class Attached:
         before: Mapping[str, nn.Parameter],
         kept: list[torch.Tensor],
     ) -> None:
-        """Let the optimiser train the parameters that the model now has."""
+        """Let the optimiser train the current parameters of the model."""
         groups: list[Group] = optimizer.param_groups
         now = dict(model.named_parameters())
         held = {id(p) for group in groups for p in group["params"]}
@@ -156,7 +156,7 @@ def _refused(
     optimizer: torch.optim.Optimizer | None,
     scaler: torch.amp.GradScaler | None,
 ) -> str | None:
-    """Why a remedy cannot work from outside of the loop, or None."""
+    """Why a remedy cannot be attached from outside the loop, or None."""
     if remedy.has_penalty:
         return "adds a term to the loss, which only your loop can do"
     if not remedy.acts_on_gradients:
@@ -173,7 +173,7 @@ def _refused(
 
 
 def _home(name: str, old: Mapping[str, nn.Parameter], groups: list[Group]) -> Group:
-    """The group of the old parameter whose name has most in common with a new one."""
+    """The group of the old parameter whose name has most parts in common with a new one."""
     homes = {id(p): group for group in groups for p in group["params"]}
     ranked = sorted(old, key=lambda n: -_common(n, name))
     return next((homes[id(old[n])] for n in ranked if id(old[n]) in homes), groups[0])
@@ -185,12 +185,12 @@ def _common(one: str, other: str) -> float:
 
 
 def at_gradients(optimizer: torch.optim.Optimizer, act: Callable[[], object]) -> RemovableHandle:
-    """Call ``act`` whenever the optimiser is about to use gradients."""
+    """Call ``act`` whenever the optimiser is about to use the gradients."""
 
     def hook(
         _: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        # args[0] is the optimiser itself: torch hands on the bound call.
+        # args[0] is the optimiser itself, as torch passes on the arguments of the unbound method
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is None:
             act()

@@ -1,4 +1,4 @@
-"""AutoClip: the bound on the norm is a percentile of the norms seen so far."""
+"""AutoClip: clip the norm to a percentile of earlier norms."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,28 +15,28 @@ from steadygrad.remedies.percentile import percentile
 from steadygrad.remedies.reasons import no_trainable_parameter
 from steadygrad.remedies.shrink import shrink_
 
-FRESH = 100  # a history is read anew when one part in so many of it is new
+FRESH = 100  # a percentile is recomputed when 1/100 of its history is new
 
 
 @final
 @dataclass(frozen=True)
 class AutoClip(Remedy):
-    r"""Shrink the gradient to a percentile of its own past norms.
+    r"""Shrink the gradient to a percentile of its past norms.
 
     .. math::
         \theta_t = \operatorname{percentile}_p(\lVert g_1 \rVert, \dots, \lVert g_t \rVert), \qquad
         g_t \leftarrow g_t \, \min(1, \theta_t / \lVert g_t \rVert)
 
-    The norms are those before clipping, the present one among them, so that the bound follows a
-    gradient that grows or fades. With the paper's p = 10 nine steps in ten are clipped, and the
-    length of a step says little any more; with p = 90 only the longest are. Percentiles are
+    The norms are those before clipping, including the present one, so that the bound follows a
+    growing or shrinking gradient. With the paper's p = 10 nine steps in ten are clipped, and step
+    lengths carry little information; with p = 90 only the longest are clipped. Percentiles are
     interpolated linearly. Norms that are zero or not finite do not enter the history.
 
     Args:
         percentile: :math:`p`, from 0 to 100.
-        history: Norms kept, the last so many. (The paper keeps all.) A long history is read anew
-            only when a hundredth of it is new.
-        scope: What a norm is taken over, each with a history of its own: ``"all"`` as in the
+        history: Number of latest norms kept (the paper keeps all). For a long history the
+            percentile is recomputed only when a hundredth of it is new.
+        scope: The parameters that share a norm and a history: ``"all"`` as in the
             paper, ``"group"``, ``"layer"``, or ``"parameter"``.
 
     References:
@@ -70,16 +70,16 @@ class AutoClip(Remedy):
         return {
             "history": torch.full((self.history, count), torch.inf, device=device),
             "threshold": torch.full((count,), torch.inf, device=device),
-            # Kept by the host, which has to know where to write: reading it waits for nothing.
+            # On the host, which must know where to write: reading it does not wait for the device.
             "steps": torch.zeros((), dtype=torch.long),
         }
 
     def on_gradients(self, gradients: Gradients, memory: dict[str, Tensor]) -> Mapping[str, Tensor]:
-        """Clip; return ``threshold`` (of a scope that is not all: the median), and the norms."""
+        """Clip; return ``threshold`` (the median, unless the scope is all), and the norms."""
         norms = gradients.norms()
         of_scope = gradients.combined(norms, self.scope).float()
         threshold, step = memory["threshold"], int(memory["steps"])
-        # In place of a norm that does not count, the percentile itself: it moves nothing.
+        # A norm that does not count is replaced by the percentile itself, which changes nothing.
         counts = of_scope.isfinite() & (of_scope > 0)
         memory["history"][step % self.history] = of_scope.where(counts, threshold)
         memory["steps"] += 1

@@ -1,4 +1,4 @@
-"""What a remedy may touch, in the order of a training step, and what it owes in return."""
+"""The interface of a remedy: hooks in the order of a training step, and its description."""
 
 import math
 from abc import ABC
@@ -25,104 +25,103 @@ if TYPE_CHECKING:
 class Remedy(ABC):
     """One treatment of a recurrent network's gradient, with its options as fields.
 
-    A remedy is a frozen dataclass that describes itself: its name, in one sentence what it does to
-    the gradient (`claim`), how that is measured (`demonstrate`), which faults it is meant for
-    (`helps`) and for which of them it is among the first to be tried (`rank`). The command line,
+    A remedy is a frozen dataclass that describes itself: its name, its effect on the gradient in
+    one sentence (`claim`), how that is measured (`demonstrate`), the faults it is meant for
+    (`helps`) and those for which it is among the first to try (`rank`). The command line,
     the diagnosis, the table of all remedies, the documentation and the tests read it from here.
-    It overrides the hooks that it needs:
+    It overrides the hooks it needs:
 
-    - `unsuitable`, to refuse a model before anything is done to it;
+    - `unsuitable`, to refuse a model before it is changed;
     - `change`, before training: initialise, reparametrise, replace a layer;
     - `penalty`, between the forward and the backward pass: a term to add to the loss;
-    - `on_gradients`, after the backward pass and before the optimiser's step, and `remember`,
-      if it has to remember something from one step to the next. `begin` makes a `Treatment`
-      of the two, which a training calls at every step;
+    - `on_gradients`, after the backward pass and before the optimiser's step, and `remember`, if
+    it keeps state between steps. `begin` makes a `Treatment` of the two,
+      which a training calls at every step;
     - `on_optimizer`, once, when the training begins.
 
-    A remedy that changes the model is applied *before the optimiser is made*: a layer that is
-    replaced brings new parameters, and an optimiser keeps the ones it was given.
+    A remedy that changes the model is applied *before the optimiser is made*: a replaced layer has
+    new parameters, and an optimiser keeps the old ones.
     """
 
     name: ClassVar[str]
     claim: ClassVar[str]
     helps: ClassVar[tuple[str, ...]]
     rank: ClassVar[Mapping[str, int]] = {}
-    """For which of the faults in `helps` it is tried without being asked for, the lowest number
-    first. The house's ranks are tens, so that there is room between them."""
+    """Faults in `helps` for which it is tried without being requested, lowest number first.
+    Built-in ranks are multiples of ten, so that there is room between them."""
     clips: ClassVar[str | None] = None
-    """What a clip bounds: ``"norm"``, ``"value"``, or its own name; None for what is no clip."""
+    """What a clip bounds: ``"norm"``, ``"value"``, or its own name; None if it is not a clip."""
     also_try: ClassVar[tuple[Mapping[str, Any], ...]] = ()
-    """Other options that are worth a trial where the defaults are."""
+    """Other sets of options to try along with the defaults."""
     other: ClassVar[Mapping[str, Any]] = {}
-    """For each option another value than the default, with which the remedy acts differently on
-    a small model; a test holds every option to it."""
+    """For each option a value other than the default, with which the remedy acts differently on a
+    small model; checked by a test."""
     short: ClassVar[Mapping[str, Any]] = {}
     """Options that suit sequences of 30 steps and 100 updates; the table of remedies uses them."""
     few_steps: ClassVar[Mapping[str, Any]] = {}
     """Options with which it acts within a few updates on sequences of 7 steps; tests use them."""
     sees_calls: ClassVar[bool] = False
-    """Whether `penalty` wants the calls of recurrent layers kept for it."""
+    """Whether `penalty` needs the recorded calls of recurrent layers."""
     reads_ahead: ClassVar[bool] = False
-    """Whether an answer at one time step sees inputs of later ones: only for answers at the end."""
+    """Whether the output at t depends on inputs after t: only for answers at the end."""
     needs_whole_batch: ClassVar[bool] = False
-    """Whether it does something else with a share of a batch than with the batch."""
+    """Whether it needs the full batch (is not data parallel)."""
 
     def unsuitable(self, model: nn.Module) -> str | None:
-        """Say in one sentence why this model cannot be treated, or return None if it can."""
+        """Return in one sentence why this model cannot be treated, or None if it can."""
         return None
 
     def change(self, model: nn.Module, applied: Applied) -> None:  # noqa: B027  # a hook
-        """Change ``model`` before training, through ``applied``, which remembers the way back."""
+        """Change ``model`` before training, through ``applied``, which records how to undo it."""
 
     def penalty(self, run: "Run") -> Tensor | None:
-        """Return a scalar to add to the loss of this step, or None: nothing is added.
+        """Return a scalar to add to the loss of this step, or None.
 
-        Its gradient is what the remedy does to the weights. It is asked for after the forward
-        pass and before ``backward``, through `Applied.penalty`.
+        Called after the forward pass and before ``backward``, through `Applied.penalty`.
         """
         return None
 
     def on_optimizer(self, optimizer: torch.optim.Optimizer) -> Iterable[RemovableHandle]:
-        """Take hold of the optimiser, once, when a training begins; return how to let go of it."""
+        """Attach to the optimiser when a training begins; return a function that detaches."""
         return ()
 
     def remember(self, parameters: Parameters) -> Mapping[str, Tensor]:
-        """Return the tensors that `on_gradients` keeps from step to step, as they begin."""
+        """Return the initial values of the tensors that `on_gradients` keeps between steps."""
         return {}
 
     def on_gradients(self, gradients: Gradients, memory: dict[str, Tensor]) -> Mapping[str, Tensor]:
         """Change the gradients in place; return what to record, as tensors on their own device.
 
-        Called after backward and before the step, on unscaled gradients: under a gradient
-        scaler after ``unscale_``. Nothing in it waits for the device.
+        Called after backward and before the step, on unscaled gradients (under a gradient scaler,
+        after ``unscale_``). It must not wait for the device.
 
         Args:
-            gradients: Those there are.
-            memory: What `remember` returned; changed in place, and kept in checkpoints. Its
-                tensors keep their shapes.
+            gradients: The gradients.
+            memory: The tensors of `remember`; changed in place, and saved in checkpoints. Their
+                shapes must not change.
         """
         return {}
 
     def demonstrate(self) -> Demonstration:
-        """Measure the claim on a small example of its own, in well under a second.
+        """Measure the claim on a small example, in well under a second.
 
-        `steadygrad.remedies.demonstration` has what several remedies measure alike.
+        `steadygrad.remedies.demonstration` has measurements that several remedies share.
         """
         return Demonstration("not measured: this remedy has no demonstration", None)
 
     @classmethod
     def fitted(cls, lag: int) -> tuple[Self, ...]:
-        """The remedy with options that follow from the lag that the task needs; often none."""
+        """The remedy with options chosen for the lag that the task needs; unchanged by default."""
         return ()
 
     def patch(self, model: nn.Module, names: Names | None = None) -> Patch:
-        """The lines that put this remedy into the reader's program.
+        """The lines that add this remedy to the user's program.
 
-        Run where they belong, they do what `apply` and `begin` do, draw by draw.
+        They do the same as `apply` and `begin`, with the same random draws.
 
         Args:
-            model: To be treated.
-            names: What things are called in that program.
+            model: The model to treat.
+            names: Names in that program.
         """
         return general(self, names or Names())
 
@@ -133,7 +132,7 @@ class Remedy(ABC):
         optimizer: torch.optim.Optimizer | None = None,
         scaler: torch.amp.GradScaler | None = None,
     ) -> Treatment:
-        """Begin to treat the gradients of a training; call the result at every step.
+        """Start treating the gradients of a training; call the result at every step.
 
         Args:
             model: Whose gradients.
@@ -163,8 +162,7 @@ class Remedy(ABC):
         Random remedies draw from torch's global generator, as torch's own initialisers do.
 
         Returns:
-            What was changed, and the way back. Remedies applied one after the other are undone
-            in reverse order.
+            The changes, which can be undone. Undo several remedies in reverse order.
 
         Raises:
             ValueError: The model cannot be treated by this remedy; nothing was changed.
@@ -178,13 +176,13 @@ class Remedy(ABC):
         try:
             self.change(model, applied)
         except BaseException:
-            applied.undo()  # never leave a model half treated
+            applied.undo()  # never leave a model partly treated
             raise
         return applied
 
     @property
     def is_clip(self) -> bool:
-        """Whether a step of it bounds gradients; a bound of infinity only measures."""
+        """Whether it bounds gradients; with a bound of infinity it only measures."""
         return self.clips is not None and self.options.get("max_norm") != math.inf
 
     @property
@@ -194,12 +192,12 @@ class Remedy(ABC):
 
     @property
     def changes_model(self) -> bool:
-        """Whether it does anything to the model before the training."""
+        """Whether it changes the model before training."""
         return type(self).change is not Remedy.change
 
     @property
     def acts_on_gradients(self) -> bool:
-        """Whether there is anything to do at every step, on gradients or in the optimiser."""
+        """Whether it acts at every step, on gradients or in the optimiser."""
         own = type(self)
         return (
             own.on_gradients is not Remedy.on_gradients
@@ -208,7 +206,7 @@ class Remedy(ABC):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Options by name, as plain values that a record can keep."""
+        """Options by name, as plain values for a record."""
         return {option.name: getattr(self, option.name) for option in self.fields()}
 
     @property
@@ -233,7 +231,7 @@ class Remedy(ABC):
 
     @final
     def expect(self, option: str, holds: bool, expected: str) -> None:
-        """Refuse a bad option as soon as the remedy is made.
+        """Refuse a bad option when the remedy is made.
 
         Raises:
             ValueError: ``holds`` is False.

@@ -1,4 +1,4 @@
-"""Many gradients at once: small ones of one shape are stacked, large ones taken as a list."""
+"""Process many gradients at once: stack small ones of one shape, take large ones as a list."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -7,34 +7,34 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-FOREACH: Any = torch  # the operations on lists of tensors, which torch's own optimisers use
+FOREACH: Any = torch  # operations on lists of tensors, as in torch's own optimisers
 HALF = (torch.float16, torch.bfloat16)
-SMALL = 1 << 14  # entries up to which stacking costs less than an operation on each tensor
-MOST = 1 << 18  # entries of one stack: it stays in the cache, and needs little memory
-WIDE = 64  # entries of a row from which norms are taken by rows
+SMALL = 1 << 14  # most entries for which stacking is cheaper than an operation per tensor
+MOST = 1 << 18  # most entries of one stack, so that it fits into the cache
+WIDE = 64  # entries from which a norm is computed in parts
 
 
 @final
 @dataclass(frozen=True)
 class Batch:
-    """Gradients that are treated by the same calls.
+    """Gradients that are processed by the same calls.
 
     Args:
-        rows: Which.
-        is_stack: Whether all have one shape, and are small: then they are copied into one tensor,
-            which on the CPU takes a fifth of the time of an operation on each.
+        rows: Their indices.
+        is_stack: Whether all are small and of one shape: then they are copied into one tensor,
+            which on the CPU takes a fifth of the time of separate operations.
     """
 
     rows: tuple[int, ...]
     is_stack: bool
 
     def take(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Those of ``tensors`` that belong to it."""
+        """Select its members from ``tensors``."""
         return [tensors[row] for row in self.rows]
 
     def norms(self, grads: Sequence[Tensor], norm_type: float) -> Tensor:
-        """Norms of its gradients, ``(n,)``; sixteen bits are summed in thirty-two."""
-        # Sixteen bits would round the norm to three digits, and overflow at 65504.
+        """Norms of its gradients, ``(n,)``; 16-bit values are summed in 32 bits."""
+        # In 16 bits the norm would be rounded to three digits, and overflow at 65504.
         dtype = torch.float32 if grads[self.rows[0]].dtype in HALF else None
         own = self.take(grads)
         if self.is_stack:
@@ -45,12 +45,12 @@ class Batch:
         if norm_type == float("inf"):
             return torch.stack([_largest(grad) for grad in own]).to(dtype or own[0].dtype)
         if norm_type == 2 and own[0].device.type == "cpu" and dtype is None:
-            # By rows, and then of the rows: half the time of one long sum, and more exact.
+            # The norm of norms of parts: half the time of one long sum, and more accurate.
             own = [torch.linalg.vector_norm(g, norm_type, -1) if _is_wide(g) else g for g in own]
         return torch.stack(FOREACH._foreach_norm(own, norm_type, dtype=dtype))
 
     def change_(self, grads: Sequence[Tensor], in_place: Callable[[Tensor], object]) -> None:
-        """Apply an elementwise operation that works in place."""
+        """Apply an elementwise in-place operation."""
         own = self.take(grads)
         if self.is_stack:
             stack = torch.stack(own)
@@ -62,7 +62,7 @@ class Batch:
 
 
 def batches_of(grads: Sequence[Tensor], apart: Callable[[int], object]) -> tuple[Batch, ...]:
-    """Divide gradients into batches; those for which ``apart`` differs are not stacked together."""
+    """Divide gradients into batches; those with different ``apart`` are not stacked together."""
     large: dict[Any, list[int]] = {}
     small: dict[Any, list[int]] = {}
     for row, grad in enumerate(grads):
@@ -88,7 +88,7 @@ def _is_wide(grad: Tensor) -> bool:
 
 
 def _largest(grad: Tensor) -> Tensor:
-    # Five times as fast as the norm of order infinity. NaN comes out as NaN.
+    # Five times as fast as the norm of order infinity, and also propagates NaN.
     if grad.numel() == 0:
         return grad.new_zeros(())
     low, high = (grad.abs() if grad.is_complex() else grad).aminmax()

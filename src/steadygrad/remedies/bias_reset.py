@@ -1,4 +1,4 @@
-"""Bias reset: fetch units back that a bias holds where their derivative is dead."""
+"""Bias reset: recover units whose biases keep them where the derivative is zero."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ class BiasReset(Remedy):
     .. math::
         b_{ih} + b_{hh} = 0 \quad\Rightarrow\quad \phi'(a_t) \text{ is largest at zero input}
 
-    A gate whose biases hold it shut, or a ReLU that they keep from ever opening, has no derivative
-    through which training could fetch it back. What the biases had learned is lost. With all gates,
-    biases that a cell has per unit (the threshold of modReLU) go back to where they start.
+    A gate whose biases keep it closed, or a ReLU that they keep inactive, has no derivative through
+    which training could recover it. What the biases had learned is lost. With all gates, per-unit
+    biases of a cell (the threshold of modReLU) return to their initial values.
 
     Args:
         gate: Name of the gate; ``"all"`` for all of them.
@@ -78,7 +78,7 @@ class BiasReset(Remedy):
             applied.keep(layer.parameter(name)).fill_(start)
 
     def _starts(self, layer: Recurrence) -> dict[str, float]:
-        """Biases per unit that are no gate's own, and where they start."""
+        """Per-unit biases that belong to no gate, and their initial values."""
         if self.gate != "all" or not isinstance(layer.module, Recurrent):
             return {}
         return {name: at for name, at in layer.module.cell.per_unit.items() if "bias" in name}

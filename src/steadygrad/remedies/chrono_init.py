@@ -1,4 +1,4 @@
-"""Chrono initialisation: gates that start with memories of every length up to a lag."""
+"""Chrono initialisation: gates that start with memories of all lengths up to a lag."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,9 +26,9 @@ class ChronoInit(Remedy):
         \quad\Rightarrow\quad f = \frac{u}{1 + u}
 
     A unit with forget gate :math:`f` loses its memory, and its gradient, by :math:`1/e` in about
-    :math:`1 + u` steps. Some units then reach back as far as the task needs, and others stay
-    quick, where one forget bias makes all alike. The input gate of an LSTM starts as
-    :math:`1 - f`, so that the cell state keeps its size; a GRU ties the two by itself.
+    :math:`1 + u` steps. Some units then reach back as far as the task needs, and others stay fast,
+    whereas one forget bias makes all alike. The input gate of an LSTM starts at :math:`1 - f`, so
+    that the cell state keeps its scale; a GRU couples the two anyway.
 
     Args:
         lag: The longest memory the task needs, in steps; above 2.

@@ -1,4 +1,4 @@
-"""Clipping by norm: a bound on the step, the classic remedy for explosion."""
+"""Clipping by norm: the classic remedy for exploding gradients."""
 
 import math
 from collections.abc import Mapping
@@ -25,12 +25,12 @@ class ClipNorm(Remedy):
         g \leftarrow g \, \min(1, \theta / (\lVert g \rVert_p + 10^{-6}))
 
     The direction is kept, within each scope. A vanished gradient stays vanished. A gradient that
-    holds NaN or inf has no length to shrink: it stays non-finite, and ``grad_norm`` shows it; see
+    contains NaN or inf has no finite norm: it stays non-finite, and ``grad_norm`` shows it; see
     the remedy ``nonfinite``. Norms of float16 and bfloat16 gradients are taken in float32.
 
     Args:
         max_norm: The bound :math:`\theta` on each norm. ``inf`` only measures.
-        scope: What a norm is taken over: ``"all"`` parameters together (which keeps the direction
+        scope: The parameters that share a norm: ``"all"`` together (which keeps the direction
             of the step), each parameter ``"group"`` of the optimiser, each ``"layer"`` (a module,
             or one layer and direction of a recurrent stack), or each ``"parameter"``.
         norm_type: :math:`p` of the norm; ``inf`` for the largest entry.
@@ -76,7 +76,7 @@ class ClipNorm(Remedy):
     def on_gradients(self, gradients: Gradients, memory: dict[str, Tensor]) -> Mapping[str, Tensor]:
         """Clip; return ``grad_norm`` before, ``grad_norm_clipped`` after, ``clipped``.
 
-        With a scope, ``norms`` too: before, in the order of ``parameters.labels(scope)``.
+        With a scope also ``norms`` before, in the order of ``parameters.labels(scope)``.
         """
         norms = gradients.norms(self.norm_type)
         return shrink_(gradients, norms, self.max_norm, self.scope, self.norm_type)

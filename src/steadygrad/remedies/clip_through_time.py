@@ -1,4 +1,4 @@
-"""Clipping inside backpropagation through time: a bound on the gradient while it travels."""
+"""Clipping within backpropagation through time: bound the gradient at every time step."""
 
 import math
 from collections.abc import Mapping
@@ -26,13 +26,13 @@ class ClipThroughTime(Remedy):
         \quad\text{(norm)}, \qquad
         \delta_{t,k} \leftarrow \min(\theta, \max(-\theta, \delta_{t,k})) \quad\text{(value)}
 
-    A clip after the backward pass bounds the step, but the gradient inside it may have exploded
-    long before, and then one time step has drowned all others. This one acts on the way: what is
-    too long is cut before it is handed to the step before. The gradient is no longer that of the
-    loss. A row, one sequence of the batch, is clipped by itself, and each state by itself.
+    A clip after the backward pass bounds the update, but the gradient may have exploded within it,
+    and then one time step dominates all others. This clip acts at each step, before the gradient is
+    passed on to the step before. The result is no longer the gradient of the loss. Each row
+    (sequence of the batch) and each state is clipped separately.
 
-    Layers of torch.nn are replaced by ours, which share their parameters: undoing puts the old
-    layers back, and keeps what was learned. A layer has one such clip: of two, the later holds.
+    Layers of torch.nn are replaced by ours, which share their parameters: undoing restores the old
+    layers, and keeps what was learned. A layer has one such clip; a later one replaces it.
 
     Args:
         bound: :math:`\theta`.

@@ -1,4 +1,4 @@
-"""Clipping by value: a bound on every single entry of the gradient."""
+"""Clipping by value: bound every entry of the gradient."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class ClipValue(Remedy):
     .. math::
         g_k \leftarrow \min(\theta, \max(-\theta, g_k))
 
-    The direction is not kept: large entries lose, small ones do not. An infinite entry becomes
+    The direction is not kept: only large entries shrink. An infinite entry becomes
     finite, NaN stays NaN. A vanished gradient stays vanished.
 
     Args:
@@ -59,7 +59,7 @@ class ClipValue(Remedy):
             if batch.is_stack:
                 FOREACH._foreach_clamp_min_(own, -self.max_value)
                 FOREACH._foreach_clamp_max_(own, self.max_value)
-            else:  # one pass over a large tensor costs less than two
+            else:  # one pass is cheaper than two for a large tensor
                 for grad in own:
                     grad.clamp_(-self.max_value, self.max_value)
         after = gradients.norms()

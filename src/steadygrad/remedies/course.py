@@ -1,4 +1,4 @@
-"""Remedies in a training loop: one object for all that they ask of it."""
+"""Apply remedies in a training loop, through one object."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, final
@@ -7,20 +7,21 @@ import torch
 from torch import Tensor, nn
 
 from steadygrad.remedies.applied import Applied
+from steadygrad.remedies.attached import Attached
 from steadygrad.remedies.treatment import Treatment
 
 if TYPE_CHECKING:
     from steadygrad.remedies.base import Remedy
 
-APPLIED, TREATED = "applied", "remedy"  # of the keys of a state
+APPLIED, TREATED = "applied", "remedy"  # in keys of a state
 
 
 @final
 class Course:
-    """What remedies ask of any training loop; of none, it asks nothing.
+    """Everything that remedies need from a training loop; a no-op without remedies.
 
-    The remedies are applied to the model in their order. Some bring new parameters, so the
-    optimiser is best made after the course, and handed to `begin`::
+    The remedies are applied to the model in their order. Some add parameters, so make the optimiser
+    after the course, and pass it to `begin`::
 
         course = Course([Omega(), ClipNorm(1.0)], model)
         optimizer = torch.optim.SGD(model.parameters(), 0.1)
@@ -33,19 +34,19 @@ class Course:
             optimizer.step()
 
     Args:
-        remedies: In the order in which they act; penalties come before the clips in any case.
+        remedies: In the order in which they act; penalties always come before clips.
         model: Changed in place.
-        optimizer: If it is made already, as `begin` takes it.
+        optimizer: If it exists already; as in `begin`.
         scaler: The gradient scaler, if one is used.
 
     Attributes:
         remedies: Those applied.
-        applied: What each of them changed.
+        applied: The changes of each.
         model: The model.
 
     Raises:
         ValueError: A remedy does not suit the model, or replaces parameters that the optimiser
-            holds; the model is as it was.
+            holds; the model is unchanged.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Course:
             if optimizer is not None:
                 self.begin(optimizer, scaler)
         except BaseException:
-            self.undo()  # never leave a model half treated
+            self.undo()  # never leave a model partly treated
             raise
 
     def apply(self, remedy: "Remedy") -> Applied:
@@ -76,7 +77,7 @@ class Course:
 
         Raises:
             ValueError: It does not suit the model.
-            RuntimeError: The training has begun; `join` takes remedies on gradients even then.
+            RuntimeError: The training has begun; use `join` for remedies on gradients.
         """
         if self._began is not None:
             raise RuntimeError(
@@ -91,11 +92,10 @@ class Course:
     def begin(
         self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None = None
     ) -> None:
-        """Take the optimiser, once, before the first step.
+        """Set the optimiser, once, before the first step.
 
         Raises:
-            ValueError: It holds parameters that a remedy has replaced: it would train what the
-                model no longer uses.
+            ValueError: It holds parameters that a remedy has replaced, and would train unused ones.
             RuntimeError: The training has begun already.
         """
         if self._began is not None:
@@ -111,7 +111,7 @@ class Course:
     def join(self, remedy: "Remedy") -> None:
         """Let one more remedy treat the gradients from now on, before the others.
 
-        Before, because a clip by norm turns one NaN into many.
+        It comes first, because a clip by norm turns one NaN into many.
 
         Raises:
             RuntimeError: The training has not begun.
@@ -120,6 +120,29 @@ class Course:
             raise RuntimeError("nothing to join: call begin(optimizer) first")
         self._joined.append(remedy.begin(self.model, *self._began))
 
+    def take(self, remedy: "Remedy") -> str:
+        """Apply one more remedy in a training that has begun, and keep the optimiser in step.
+
+        A remedy on gradients acts as the optimiser's step begins, after all others.
+
+        Returns:
+            What was changed, in plain words.
+
+        Raises:
+            ValueError: It does not suit the model or the optimiser; nothing was changed.
+            RuntimeError: The training has not begun.
+        """
+        if self._began is None:
+            raise RuntimeError("the training has not begun: call apply(remedy) instead")
+        if not remedy.has_penalty:
+            return Attached(remedy, self.model, *self._began).changed
+        applied = remedy.apply(self.model)
+        self.remedies.append(remedy)
+        self.applied.append(applied)
+        if remedy.acts_on_gradients:
+            self._own.append(remedy.begin(self.model, *self._began))
+        return applied.changed
+
     @property
     def treatments(self) -> list[Treatment]:
         """The remedies at work on the gradients, in the order in which they act."""
@@ -127,14 +150,14 @@ class Course:
 
     @property
     def joined(self) -> int:
-        """How many remedies have joined since the training began."""
+        """Number of remedies that joined after the training began."""
         return len(self._joined)
 
     def penalty(self, loss: Tensor) -> Tensor:
-        """Return what the remedies add to the loss of this step; zero if nothing.
+        """Return the terms that the remedies add to the loss of this step; zero if none.
 
         Args:
-            loss: A scalar with its graph, not scaled; call it once a forward pass, before
+            loss: The unscaled loss, a scalar with its graph. Call once per forward pass, before
                 ``backward``.
         """
         return sum((applied.penalty(loss) for applied in self.applied), loss.new_zeros(()))
@@ -143,7 +166,7 @@ class Course:
         """Treat the gradients in place, between ``backward`` and the optimiser's step.
 
         Returns:
-            What was done, by name of the remedy, as tensors on their device.
+            The reports, by name of the remedy, as tensors on their device.
 
         Raises:
             RuntimeError: A remedy acts on gradients, and `begin` was not called.
@@ -158,7 +181,7 @@ class Course:
         return {treatment.remedy.name: treatment() for treatment in self.treatments}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return all that the remedies remember; a training resumed with it goes on bit-equal."""
+        """Return the state of all remedies; a training resumed with it is bit-identical."""
         state: dict[str, Tensor] = {}
         for number, treatment in enumerate(self.treatments):
             own = treatment.state_dict()
@@ -169,7 +192,7 @@ class Course:
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take up what `state_dict` returned; other keys are left alone.
+        """Restore the result of `state_dict`; other keys are ignored.
 
         Raises:
             ValueError: It is of other remedies, or of another model; nothing is changed.
@@ -189,21 +212,21 @@ class Course:
                 applied.memory[name].copy_(tensor)
 
     def undo(self) -> None:
-        """Restore the model bit for bit, the last remedy first; the course is at its end then."""
+        """Restore the model bit for bit, the last remedy first, and end the course."""
         while self.applied:
             self.applied.pop().undo()
             self.remedies.pop()
         self._own, self._joined = [], []
 
     def _check_parameters(self, optimizer: torch.optim.Optimizer) -> None:
-        """Refuse an optimiser that was made before a remedy put other parameters in place."""
+        """Refuse an optimiser that was made before a remedy replaced parameters."""
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         before = {id(p): p for p in self._before}
         now = {id(p): p for p in self.model.parameters()}
         lost = before.keys() - now.keys()
         new = {i for i, p in now.items() if p.requires_grad and i not in before}
         stayed = {i for i, p in now.items() if p.requires_grad and i in before}
-        # A part of a model may be trained on purpose; all of it but what is new is an oversight.
+        # Training only a part may be intended; lacking exactly the new parameters is a mistake.
         is_early = bool(new) and not lost and not new & held and stayed <= held
         if lost & held or is_early:
             raise ValueError(

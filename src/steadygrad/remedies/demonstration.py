@@ -1,4 +1,4 @@
-"""Measure a remedy's claim on a small example; what several remedies measure alike stands here."""
+"""Measure a remedy's claim on a small example: the measurements that several remedies share."""
 
 import functools
 import math
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T, B, I, H = 20, 4, 3, 16
 SPIKE, STEPS, UPDATES = 1e3, 30, 60
-NEAR = 1e-6  # relative: everything here is computed in float64
+NEAR = 1e-6  # relative; all computations here are in float64
 
 P = ParamSpec("P")
 R = TypeVar("R", bound="Remedy")
@@ -29,7 +29,7 @@ R = TypeVar("R", bound="Remedy")
 @final
 @dataclass(frozen=True)
 class Demonstration:
-    """What was measured of a claim.
+    """The result of measuring a claim.
 
     Attributes:
         text: The measurement in words, with its numbers.
@@ -43,7 +43,7 @@ class Demonstration:
 def seeded(
     measure: Callable[Concatenate[R, P], Demonstration],
 ) -> Callable[Concatenate[R, P], Demonstration]:
-    """Let a demonstration draw the same numbers each time, and leave the caller's generator."""
+    """Make a demonstration draw the same numbers each time, without changing torch's generator."""
 
     @functools.wraps(measure)
     def demonstrate(remedy: R, *args: P.args, **options: P.kwargs) -> Demonstration:
@@ -87,7 +87,7 @@ def only_recurrence(model: nn.Module) -> Recurrence:
 
 
 def train(remedy: "Remedy", model: nn.Module, x: Tensor, alone: bool = False) -> list[float]:
-    """Train a little, on the penalty alone if ``alone``; return the penalties, step by step."""
+    """Train for a few steps, on the penalty alone if ``alone``; return the penalty of each step."""
     course = Course((remedy,), model)
     optimizer = torch.optim.Adam(model.parameters(), 0.02)
     course.begin(optimizer)
@@ -104,7 +104,7 @@ def train(remedy: "Remedy", model: nn.Module, x: Tensor, alone: bool = False) ->
 
 
 def gradients(model: nn.Module) -> list[Tensor]:
-    """The gradients of all parameters that have one."""
+    """All gradients."""
     return [p.grad for p in model.parameters() if p.grad is not None]
 
 
@@ -124,11 +124,11 @@ def penalty_falls(remedy: "Remedy") -> Demonstration:
 
 @seeded
 def spike_is_cut(remedy: "Remedy", most: float | None = None) -> Demonstration:
-    """For clips: a gradient a thousand times the usual, after thirty usual ones.
+    """For clips: apply a gradient a thousand times as long after thirty normal ones.
 
     Args:
         remedy: The clip.
-        most: The longest norm that it may leave, if its claim says one.
+        most: Largest norm after clipping, if the claim states one.
     """
     model, x = example(remedy)
     course = Course((remedy,), model, torch.optim.SGD(model.parameters(), 0.1))
@@ -148,13 +148,13 @@ def spike_is_cut(remedy: "Remedy", most: float | None = None) -> Demonstration:
 def singular_values_lie(
     remedy: "Remedy", low: float, high: float, is_trained: bool = False
 ) -> Demonstration:
-    """For constraints and initialisers: the singular values of all recurrent blocks.
+    """For constraints and initialisers: check the singular values of all recurrent blocks.
 
     Args:
-        remedy: What sets or holds them.
+        remedy: The remedy that sets or constrains them.
         low: The claim's lower bound.
         high: The claim's upper bound.
-        is_trained: Whether to look after 60 updates, and not at the start.
+        is_trained: Whether to measure after 60 updates instead of at the start.
     """
     model, x = example(remedy)
     if is_trained:
@@ -172,10 +172,10 @@ def singular_values_lie(
 
 @seeded
 def gate_keeps(remedy: "Remedy", low: float, high: float) -> Demonstration:
-    """For biases of the keeping gate: the units' time constants at zero input and state.
+    """For biases of the keeping gate: check the units' time constants at zero input and state.
 
     Args:
-        remedy: What sets the bias.
+        remedy: The remedy that sets the bias.
         low: The claim's lower bound, in steps.
         high: The claim's upper bound, in steps.
     """
@@ -192,11 +192,11 @@ def gate_keeps(remedy: "Remedy", low: float, high: float) -> Demonstration:
 
 @seeded
 def passes_without_weights(remedy: "Remedy", at: str) -> Demonstration:
-    """For ways around the recurrent matrix: the gradient where all weights are zero.
+    """For paths around the recurrent matrix: check the gradient where all weights are zero.
 
     Args:
-        remedy: What opens the way.
-        at: Where the gradient has to arrive: ``"input"`` or ``"state"``.
+        remedy: The remedy that adds the path.
+        at: Where the gradient must arrive: ``"input"`` or ``"state"``.
     """
 
     def passed(model: Small, x: Tensor) -> float:
@@ -222,7 +222,7 @@ def passes_without_weights(remedy: "Remedy", at: str) -> Demonstration:
 
 
 def at_inputs(model: nn.Module, x: Tensor) -> Tensor:
-    """Norms ``(T,)`` of a large loss's gradient at the input of every time step."""
+    """Norms ``(T,)`` of the gradient of a large loss at the input of every time step."""
     given = x.clone().requires_grad_()
     (grad,) = torch.autograd.grad(SPIKE * loss_of(model, given), given)
     return grad.flatten(1).norm(dim=1)
@@ -241,17 +241,17 @@ def ends_text(before: float, after: float) -> str:
 
 @seeded
 def inputs_stay_below(remedy: "Remedy", bound: float) -> Demonstration:
-    """For clips inside the backward pass: the gradient at every input but the last.
+    """For clips within the backward pass: check the gradient at every input but the last.
 
-    What is clipped to ``bound`` at each sequence and step reaches the input through the input
-    weights W, so no gradient there is longer than ``bound`` |W| (of the batch: times sqrt(B)).
+    The gradient clipped to ``bound`` per sequence and step reaches the input through the weights
+    W, so its norm there is at most ``bound`` |W| (times sqrt(B) for the batch).
 
     Args:
         remedy: The clip.
         bound: On the gradient of one sequence at one step, as a Euclidean norm.
     """
     model, x = example(remedy)
-    with torch.no_grad():  # so that the gradient grows on its way, and the clip has work to do
+    with torch.no_grad():  # makes the gradient grow, so that the clip acts
         model.rnn.weight_hh_l0.mul_(8.0)
     before = float(at_inputs(model, x)[:-1].max())
     remedy.apply(model)

@@ -1,4 +1,4 @@
-"""Graves' derivative clipping: a bound on the derivatives at the inputs of every gate."""
+"""Graves' derivative clipping: bound the derivatives at the inputs of every gate."""
 
 import math
 from collections.abc import Mapping
@@ -24,13 +24,13 @@ class DerivativeClip(Remedy):
         \min\Bigl(\theta, \max\Bigl(-\theta, \frac{\partial L}{\partial \bar g_t}\Bigr)\Bigr)
         \quad\text{at every } t \text{ of the backward pass}
 
-    As Graves trained: every derivative that enters the recurrent and the input weights is
-    bounded, and with it what the step before receives through them. What runs along an LSTM's cell
-    state is not. The bound is on one entry of one sequence, so it goes with the scale of the
+    As in Graves' training: every derivative that enters the recurrent and the input weights is
+    bounded, and so is the gradient passed on through them. The gradient along an LSTM's cell state
+    is not. The bound applies to single entries per sequence, so it depends on the scale of the
     loss: a mean over a batch of 64 makes all derivatives 64 times smaller than a sum does.
 
-    Layers of torch.nn are replaced by ours, which share their parameters; undoing puts the old
-    ones back. The same as ``clip-through-time:by=value,place=preactivation``.
+    Layers of torch.nn are replaced by ours, which share their parameters; undoing restores the old
+    ones. The same as ``clip-through-time:by=value,place=preactivation``.
 
     Args:
         bound: :math:`\theta`; 1 for text and 10 for handwriting, in the paper.

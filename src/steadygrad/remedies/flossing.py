@@ -1,4 +1,4 @@
-"""Gradient flossing: Lyapunov exponents drawn to zero, before training and in bouts during it."""
+"""Gradient flossing: pull Lyapunov exponents to zero, before training and in bouts during it."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,18 +22,18 @@ from steadygrad.remedies.reasons import no_layer_to_see
 @final
 @dataclass(frozen=True)
 class Flossing(Remedy):
-    r"""Descend, on the weights of each recurrent layer, the distance of its exponents to zero.
+    r"""Minimise, over the weights of each recurrent layer, the distance of its exponents to zero.
 
     .. math::
         \frac{1}{k} \sum_{i=1}^{k} (\lambda_i - \text{target})^2
 
-    with the first :math:`k` Lyapunov exponents :math:`\lambda_i` in nats per step, along the path
-    on which the batch at hand drives the layer. A gradient lives in as many directions as there
-    are exponents near zero; flossing opens them all at once, not only the one the loss asks for.
+    with the first :math:`k` Lyapunov exponents :math:`\lambda_i` in nats per step, along the
+    trajectory driven by the current batch. The gradient survives in as many directions as there
+    are exponents near zero; flossing acts on all of them, not only on the one that the loss uses.
 
-    It happens by itself, inside the first training call of a layer and inside some later ones,
-    with an Adam of its own: it is no term of the loss, and the optimiser of the training never
-    sees it. Each training call counts as one update of the training; call a layer once a step.
+    It happens automatically within the first training call of a layer and some later ones, with its
+    own Adam: it is not a term of the loss, and independent of the training's optimiser. Each
+    training call counts as one update; call a layer once per step.
 
     Args:
         before: Steps of flossing before the first update.
@@ -41,11 +41,11 @@ class Flossing(Remedy):
         bouts: How many later bouts.
         every: Updates from one bout to the next, the first included.
         exponents: :math:`k`, counted from the largest; all if not given.
-        steps: Time steps of the batch that are looked at, the first ones.
-        discard: Of these, how many are left out while the directions settle; of a batch that is
-            shorter all but its last.
+        steps: Number of leading time steps of the batch that are used.
+        discard: How many of these are skipped while the directions converge; of a shorter batch
+            all but the last.
         rate: Step size of Adam.
-        target: In nats per step; 0 is a gradient that neither grows nor fades.
+        target: In nats per step; at 0 the gradient neither grows nor decays.
 
     References:
         Engelken, *Gradient Flossing: Improving Gradient Descent through Dynamic Control of
@@ -54,7 +54,7 @@ class Flossing(Remedy):
     """
 
     name: ClassVar[str] = "flossing"
-    claim: ClassVar[str] = "Lyapunov exponents are drawn to target before training and in bouts"
+    claim: ClassVar[str] = "Lyapunov exponents move to target before training and in bouts"
     helps: ClassVar[tuple[str, ...]] = ("vanishing", "exploding")
     needs_whole_batch: ClassVar[bool] = True
     short: ClassVar[Mapping[str, Any]] = {"steps": 30, "discard": 5, "rate": 3e-3}
@@ -113,7 +113,7 @@ class Flossing(Remedy):
             applied.note(f"{path}: layer flossed at updates {self.moments()}, in its calls")
 
     def moments(self) -> dict[int, int]:
-        """Steps of flossing by the number of updates that were made before them."""
+        """Steps of flossing, by the number of earlier updates."""
         later = {n * self.every: self.bout for n in range(1, self.bouts + 1)}
         return {at: steps for at, steps in ({0: self.before} | later).items() if steps}
 
@@ -122,7 +122,7 @@ class Flossing(Remedy):
         model, x = example(self)
 
         def away() -> float:
-            """Distance of the exponents to the target, in nats per step."""
+            """Root mean square distance of the exponents to the target, in nats per step."""
             with torch.no_grad():
                 exponents = lyapunov_exponents(model.rnn, x, discard=5)
             return (exponents - self.target).square().mean().sqrt().item()
@@ -137,13 +137,13 @@ class Flossing(Remedy):
 
 
 def floss(remedy: Flossing, layer: nn.Module, x: Tensor, steps: int) -> list[float]:
-    """Descend the flossing loss of one layer over ``x``; return its values.
+    """Minimise the flossing loss of one layer over ``x``; return its values.
 
     Args:
-        remedy: Exponents, target, step size, and how many time steps are left out.
-        layer: Its weights are changed, and their ``.grad`` is left alone.
-        x: As the layer takes it.
-        steps: Steps of descent.
+        remedy: Gives exponents, target, step size, and the number of skipped time steps.
+        layer: Its weights are changed, their ``.grad`` is not.
+        x: Input of the layer.
+        steps: Steps of Adam.
     """
     parameters = [p for p in layer.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, remedy.rate)
@@ -152,7 +152,8 @@ def floss(remedy: Flossing, layer: nn.Module, x: Tensor, steps: int) -> list[flo
         for _ in range(steps):
             optimizer.zero_grad()
             loss = distance(remedy, layer, x)
-            if not loss.requires_grad:  # no exponent is finite: weights are lost, or all has died
+            # no exponent is finite: weights are non-finite, or all directions collapsed
+            if not loss.requires_grad:
                 break
             loss.backward()
             optimizer.step()
@@ -169,7 +170,8 @@ def distance(remedy: Flossing, layer: nn.Module, x: Tensor) -> Tensor:
             found = lyapunov_exponents(
                 layer, x, None, remedy.exponents, discard, index=index, reverse=reverse
             )
-            found = found[found.isfinite()]  # a direction that died has no way back
+            # a collapsed direction has log 0 = -inf and no useful gradient
+            found = found[found.isfinite()]
             if len(found):
                 total = total + (found - remedy.target).square().mean()
     return total
@@ -177,7 +179,7 @@ def distance(remedy: Flossing, layer: nn.Module, x: Tensor) -> Tensor:
 
 @contextmanager
 def _own_gradients(parameters: list[nn.Parameter]) -> Iterator[None]:
-    """Keep the gradients of a training out of the way, and give them back."""
+    """Set the gradients of the training aside, and restore them afterwards."""
     kept = [p.grad for p in parameters]
     try:
         for parameter in parameters:

@@ -1,4 +1,4 @@
-"""Forget bias: start the gate that keeps the memory open."""
+"""Forget bias: start with an open keeping gate."""
 
 import math
 from collections.abc import Mapping
@@ -27,10 +27,10 @@ class ForgetBias(Remedy):
         \frac{\partial c_t}{\partial c_{t-k}} \approx \sigma(\text{value})^k
 
     The keeping gate is the forget gate of an LSTM and the update gate of a GRU (torch's
-    :math:`h_t = (1 - z_t) n_t + z_t h_{t-1}`: there :math:`z` keeps). Where a gate replaces what
-    it guards (MGU, MUT1 to 3, the input gate of a coupled LSTM) the sign is turned. Layers hold
-    two biases that are added, so one of them is set to ``value`` and the other to 0; setting
-    both, as many recipes do, gives twice the bias. Over :math:`k` steps a bias of 0 leaves
+    :math:`h_t = (1 - z_t) n_t + z_t h_{t-1}`: there :math:`z` keeps). Where a gate replaces
+    instead (MGU, MUT1 to 3, the input gate of a coupled LSTM) the sign is reversed. Layers have
+    two biases that are added, so one of them is set to ``value`` and the other to 0; setting both,
+    as many recipes do, gives twice the bias. Over :math:`k` steps a bias of 0 leaves
     :math:`0.5^k`, of 1 :math:`0.73^k`, of 3 :math:`0.95^k`.
 
     Args:

@@ -25,7 +25,7 @@ class GateInit(Remedy):
         \operatorname{var} W_k = \frac{2}{I} \;\text{(He)}
 
     torch draws all weights from :math:`U(\pm 1/\sqrt H)`, whatever the width of the input: a
-    narrow input is then hardly heard, and a wide one saturates the gates. What was learned in
+    narrow input then has little effect, and a wide one saturates the gates. What was learned in
     these weights is lost.
 
     Args:

@@ -1,4 +1,4 @@
-"""Gating: replace a plain recurrence by one that changes its memory by addition."""
+"""Gating: replace a plain recurrence by one with an additive memory."""
 
 import math
 from collections.abc import Mapping
@@ -29,16 +29,16 @@ class Gated(Remedy):
         h_t = (1 - z_t) \odot n_t + z_t \odot h_{t-1} \quad\Rightarrow\quad
         \frac{\partial h_t}{\partial h_{t-1}} = \operatorname{diag}(z_t) + \dots
 
-    The first term carries the gradient back without a matrix in the way, and the network learns
-    where to hold it near one. The new layer takes ``(x, h_0)`` and returns ``(y, h_n)`` as the
-    old one did. It has three or four times the weights; all but the carried ones are new.
+    The first term passes the gradient without a matrix, and the network learns where it is near
+    one. The new layer takes ``(x, h_0)`` and returns ``(y, h_n)`` like the old one. It has three
+    or four times the weights; all but the carried ones are new.
 
-    Hooks on the old layer do not follow, so apply this before anything that watches the model.
+    Hooks on the old layer are not copied, so apply this before anything that watches the model.
 
     Args:
-        cell: ``"gru"``, or ``"lstm"``, whose cell state starts at 0 with every sequence and is
-            not handed out (a state carried from one window to the next carries h alone).
-        forget_bias: Bias of the keeping gate; None leaves what the layer starts with. (A layer
+        cell: ``"gru"``, or ``"lstm"``, whose cell state starts at 0 in every call and is not
+            returned (a state carried between windows     is h alone).
+        forget_bias: Bias of the keeping gate; None keeps the layer's own initial value. (A layer
             without biases gets none.)
         carry: Whether the candidate takes over the old layer's input weights and input bias.
 
@@ -89,7 +89,7 @@ class Gated(Remedy):
             applied.note(f"{path}: plain recurrence replaced by {self.cell.upper()}")
 
     def _twin(self, old: nn.Module) -> nn.Module:
-        """Build the gated layer that stands in for ``old``, of torch's kind or ours."""
+        """Build the gated layer that replaces ``old``, torch's or ours like it."""
         family: Any = sg if isinstance(old, Recurrent) else nn
         kind = family.GRU if self.cell == "gru" else family.LSTM
         weight: Any = old.weight_hh_l0
@@ -102,7 +102,7 @@ class Gated(Remedy):
             options |= {"learn_initial_state": old.learn_initial_state, "burn_in": old.burn_in}
         new = kind(*sizes, **options, device=weight.device, dtype=weight.dtype)
         new.train(old.training)
-        if isinstance(old, Recurrent):  # what bounds or cuts its gradient is part of what it does
+        if isinstance(old, Recurrent):  # clips and truncation of the old layer are kept
             new.truncate, new.loop_clip = old.truncate, old.loop_clip
         for source, target in zip(recurrences(old), recurrences(new), strict=True):
             if self.carry:
@@ -113,7 +113,7 @@ class Gated(Remedy):
 
     @classmethod
     def fitted(cls, lag: int) -> tuple[Self, ...]:
-        """As of `ForgetBias`: about 1/e is left after ``lag`` steps."""
+        """As in `ForgetBias`: about 1/e is left after ``lag`` steps."""
         return (cls(forget_bias=max(1.0, round(math.log(lag), 2))),)
 
     def demonstrate(self) -> Demonstration:

@@ -1,4 +1,4 @@
-"""A penalty on the gradient itself: minima in flat country, away from the cliffs."""
+"""A penalty on the norm of the gradient, which favours flat regions of the loss."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from steadygrad.remedies.run import Run
 @final
 @dataclass(frozen=True)
 class GradientPenalty(Remedy):
-    r"""Add the size of the loss's own gradient to the loss, and differentiate through it.
+    r"""Add the norm of the loss's gradient to the loss, and differentiate through it.
 
     .. math::
         \lambda \sum_k g_k^2 \quad\text{or}\quad \lambda \sum_k |g_k|, \qquad
         g = \frac{\partial L}{\partial \theta}
 
-    The descent then turns away from where the loss is steep, the walls at which gradients
-    explode, before a clip has to act. It costs a second backward pass through the first, several
-    times the time of a step. On a GPU cuDNN's layers cannot do it: take steadygrad's, or
+    Training then avoids steep regions of the loss, where gradients explode, before a clip has to
+    act. It differentiates through the backward pass, which takes several times the time of a step.
+    On a GPU cuDNN's layers do not support this: use Steadygrad's, or
     ``torch.backends.cudnn.flags(enabled=False)``.
 
     Args:
@@ -38,7 +38,7 @@ class GradientPenalty(Remedy):
     """
 
     name: ClassVar[str] = "gradient-penalty"
-    claim: ClassVar[str] = "Descending it shortens the gradient of the loss"
+    claim: ClassVar[str] = "Minimising it shortens the gradient of the loss"
     helps: ClassVar[tuple[str, ...]] = ("exploding",)
     needs_whole_batch: ClassVar[bool] = True
     other: ClassVar[Mapping[str, Any]] = {"weight": 1.0, "norm": "l1"}

@@ -1,4 +1,4 @@
-"""The gradients of one step: their norms over all shards and devices, and how to change them."""
+"""The gradients of one step: norms over all shards and devices, and in-place changes."""
 
 from collections.abc import Callable
 from typing import Any, final
@@ -10,27 +10,27 @@ from steadygrad.remedies.batches import FOREACH, Batch, batches_of
 from steadygrad.remedies.parameters import Parameters, Scope
 from steadygrad.remedies.shards import Sharding, sharding_of, summed, whole_norms
 
-HOST = ("cpu",)  # where reading a value waits for nothing
+HOST = ("cpu",)  # on these, reading a value needs no synchronisation
 
 
 @final
 class Gradients:
-    """The gradients there are between a backward pass and the optimiser's step.
+    """The gradients between a backward pass and the optimiser's step.
 
-    Nothing here waits for the device. Norms are those of the whole gradient: shards of a
-    ``DTensor`` (FSDP2, tensor parallel) are summed over the processes that hold them, with one
-    exchange for all parameters that are split alike. Under DDP gradients are whole already.
+    Nothing here synchronises with the device. Norms are those of the full gradient: shards of a
+    ``DTensor`` (FSDP2, tensor parallel) are summed over their processes, with one exchange for all
+    parameters of one sharding. Under DDP gradients are full already.
 
     Args:
-        parameters: Those without a gradient are left out.
-        is_scaled: Whether a gradient scaler is at work, which skips an overflow by itself.
+        parameters: Parameters; those without a gradient are skipped.
+        is_scaled: Whether a gradient scaler is used, which itself skips steps that overflow.
 
     Attributes:
-        parameters: All of them.
+        parameters: All parameters.
         rows: Indices of those that have a gradient.
-        local: Per row the part of the gradient that this process holds; change it in place.
-            Of a sparse gradient its values.
-        sharding: How a row is split over processes, for those that are.
+        local: For each row the local part of the gradient, changed in place; for a sparse
+            gradient its values.
+        sharding: How a row is split over processes, for sharded ones.
         batches: Groups of rows that one call can treat.
     """
 
@@ -51,7 +51,7 @@ class Gradients:
         return len(self.local)
 
     def parameter(self, row: int) -> nn.Parameter:
-        """The parameter whose gradient stands in ``local[row]``."""
+        """The parameter whose gradient is ``local[row]``."""
         return self.parameters[self.rows[row]]
 
     def norms(self, norm_type: float = 2.0) -> Tensor:
@@ -60,7 +60,7 @@ class Gradients:
         if not self.local:
             return torch.zeros(0, device=device)
         parts = [batch.norms(self.local, norm_type).to(device) for batch in self.batches]
-        # torch.cat takes the wider kind where they differ.
+        # torch.cat promotes to the wider type
         norms = parts[0] if len(parts) == 1 else torch.cat(parts)
         norms = norms if self._order is None else norms[self._order]
         alike: dict[Any, list[int]] = {}
@@ -79,7 +79,7 @@ class Gradients:
             return norms
         count = len(self.parameters.labels(scope))
         is_max = norm_type == float("inf")
-        # Squares in double precision, where there is any: in single they overflow from 1e19 on.
+        # Squares in double precision where supported: in single they overflow from 1e19 on.
         powers = norms if norms.device.type == "mps" else norms.double()
         powers = powers if is_max else powers.pow(norm_type)
         ids = self.parameters.ids(scope)
@@ -95,7 +95,8 @@ class Gradients:
         for batch in self.batches:
             own = batch.take(self.local)
             device = own[0].device
-            if device not in each:  # one call cuts all of them: as costly as all the products
+            # once per device, because unbind costs as much as all products
+            if device not in each:
                 each[device] = factors.to(device).unbind()
             here = each[device]
             if scope == "all":
@@ -104,7 +105,7 @@ class Gradients:
                 FOREACH._foreach_mul_(own, [here[ids[self.rows[row]]] for row in batch.rows])
 
     def change_(self, in_place: Callable[[Tensor], object]) -> None:
-        """Apply to all gradients an elementwise operation that works in place."""
+        """Apply an elementwise in-place operation to all gradients."""
         for batch in self.batches:
             batch.change_(self.local, in_place)
 
@@ -114,20 +115,20 @@ class Gradients:
             if is_bad:
                 FOREACH._foreach_zero_(self.local)
             return
-        # Filled, not multiplied: 0 · NaN is NaN. No branch, so that nothing waits.
+        # Filled, not multiplied, as 0 · NaN is NaN; without a branch, which would synchronise.
         self.change_(lambda grad: grad.masked_fill_(is_bad.to(grad.device), 0.0))
 
     def over_shards(self, row: int, norms: Tensor, has_rows: bool) -> Tensor:
-        """Complete norms of the units of one gradient, rows or the whole, over its shards."""
+        """Complete the norms of the units (rows or whole) of one gradient over its shards."""
         if row not in self.sharding:
             return norms
         mesh, split = self.sharding[row]
-        # Rows that are themselves split among processes are each complete in one of them.
+        # Sharded along its rows: each row is complete in one process.
         is_split = tuple(s is not None and not (has_rows and s == 0) for s in split)
         return whole_norms(norms, 2.0, mesh, is_split)
 
     def _part(self, row: int, grad: Any) -> Tensor:
-        """Return what this process holds of a gradient, and note how it is split."""
+        """Return the local part of a gradient, and note its sharding."""
         parameter = self.parameter(row)
         if hasattr(grad, "to_local"):
             parameter.grad = grad = summed(grad)
@@ -135,15 +136,15 @@ class Gradients:
             if sharding is not None:
                 self.sharding[row] = sharding
             return grad.to_local()
-        if grad.is_sparse:  # entries of one index stand several times until they are summed
+        if grad.is_sparse:  # an uncoalesced gradient may have several entries per index
             parameter.grad = grad = grad.coalesce()
-            self._has_new_shapes = True  # as many entries as rows were used
+            self._has_new_shapes = True  # its size varies with the rows used
             return grad._values()
         return grad
 
     def _divide(self) -> tuple[tuple[Batch, ...], Tensor | None]:
-        """Divide the rows into batches; kept, as long as all gradients are there."""
-        # Types are looked at each time: a model may be moved, or turned into another precision.
+        """Divide the rows into batches; cached while all gradients are present."""
+        # Types are checked each time: a model may be moved or converted.
         key = ({g.dtype for g in self.local}, {g.device for g in self.local}, self.is_complete)
         known = self.parameters.known
         if not self.is_complete or self._has_new_shapes or known.get("kinds") != key:
@@ -157,5 +158,5 @@ class Gradients:
 
 
 def is_on_host(tensor: Tensor) -> bool:
-    """Say whether a value of ``tensor`` can be read without waiting for a device."""
+    """Whether a value of ``tensor`` can be read without waiting for a device."""
     return tensor.device.type in HOST

@@ -1,4 +1,4 @@
-"""An LSTM behind the interface of a plain recurrence."""
+"""An LSTM with the interface of a plain recurrence."""
 
 from typing import Any, final
 
@@ -11,13 +11,13 @@ from steadygrad.nn import LSTM
 
 @final
 class HiddenOnly(nn.Module):
-    """Hand out the hidden state of an LSTM alone, as `torch.nn.RNN` does.
+    """Return the hidden state of an LSTM alone, as `torch.nn.RNN` does.
 
     The cell state starts at zero with every call and is not returned.
 
     Args:
-        lstm: The layer within, torch's or ours. It is a submodule, so that whatever looks for
-            recurrent layers finds it.
+        lstm: The wrapped layer, torch's or ours. It is a submodule, so that searches for recurrent
+            layers find it.
 
     Shapes:
         As `torch.nn.RNN`: ``(x, h_0) -> (y, h_n)``, ``h_0`` zeros if not given; what else is given

@@ -1,4 +1,4 @@
-"""Identity initialisation: every unit starts as a memory of itself."""
+"""Identity initialisation: every unit starts by keeping its own value."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ class IdentityInit(Remedy):
     .. math::
         R_k = \text{scale} \cdot I
 
-    Each unit carries its own value on, and its own gradient back: over :math:`k` steps a factor
-    :math:`\text{scale}^k` times the slopes of the nonlinearity, and no mixing between units.
+    Each unit keeps its own value and gradient: over :math:`k` steps a factor
+    :math:`\text{scale}^k` times the slopes of the nonlinearity, without mixing between units.
     What was learned in these weights is lost.
 
     Args:
         scale: The value on the diagonal.
-        blocks: ``"candidate"`` leaves the gates of a gated cell as they are, ``"all"`` sets
-            their blocks too. A plain recurrence has only the candidate.
-        zero_bias: Whether the biases are set to 0 too, so that the state starts at rest.
+        blocks: ``"candidate"`` leaves the gates of a gated cell unchanged, ``"all"`` sets their
+            blocks too. A plain recurrence has only the candidate.
+        zero_bias: Whether the biases are set to 0 too.
 
     References:
         Le, Jaitly and Hinton, *A Simple Way to Initialize Recurrent Networks of Rectified Linear

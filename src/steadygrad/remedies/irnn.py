@@ -1,4 +1,4 @@
-"""IRNN: rectified linear units that start as perfect memories."""
+"""IRNN: ReLU units with an identity recurrent matrix."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -25,9 +25,9 @@ class IRNN(Remedy):
         h_t = \max(0, W x_t + R h_{t-1} + b), \qquad R = \text{scale} \cdot I, \quad b = 0, \quad
         W \sim N(0, \text{input\_std}^2)
 
-    The slope of an active unit is exactly one, so at scale 1 its gradient comes back through
-    time unchanged. It is not bounded either: once :math:`R` has learned, the state can explode,
-    and a unit that falls to zero stays dead. Clip with it. What was learned in the layer is lost.
+    The slope of an active unit is exactly one, so at scale 1 its gradient passes through time
+    unchanged. It is unbounded, too: once :math:`R` has learned, the state can explode, and an
+    inactive unit may stay inactive. Combine it with a clip. What was learned in the layer is lost.
 
     Args:
         scale: The diagonal of :math:`R`. Below 1 it forgets: the paper takes 0.01 for speech.
@@ -91,6 +91,6 @@ def _rectify(module: nn.Module, applied: Applied) -> None:
         applied.assign(module, "cell", replace(module.cell, nonlinearity="relu"))
         return
     if isinstance(module, nn.RNN):
-        # torch keeps the choice twice: `mode` decides, `nonlinearity` is what people read.
+        # torch stores the choice twice: `mode` decides, `nonlinearity` is for display.
         applied.assign(module, "mode", "RNN_RELU")
     applied.assign(module, "nonlinearity", "relu")

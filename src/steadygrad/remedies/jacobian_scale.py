@@ -1,4 +1,4 @@
-"""Data-dependent scaling: recurrent weights scaled until a step keeps lengths on real data."""
+"""Data-dependent scaling: scale recurrent weights until a step preserves lengths on real data."""
 
 import math
 import warnings
@@ -20,27 +20,26 @@ from steadygrad.remedies.reasons import no_layer_to_see, no_recurrence
 from steadygrad.remedies.recurrences import Recurrence, recurrences
 
 SCALES = [2.0**k for k in range(-6, 7)]
-HALVINGS = 14  # of the distance between two of them: 2 to the power of 1/2^14 is exact to 4e-5
+HALVINGS = 14  # of a bracket [a, 2a] in log scale: accurate to a factor of 2^(1/2^14), or 4e-5
 
 
 @final
 @dataclass(frozen=True)
 class JacobianScale(Remedy):
-    r"""Scale each recurrent matrix so that the step Jacobian keeps lengths on average.
+    r"""Scale each recurrent matrix so that the step Jacobian preserves lengths on average.
 
     .. math::
         R \leftarrow a R \quad\text{so that}\quad \operatorname{mean}_{t, b, i}
         \sigma_i\!\left( \frac{\partial s_t}{\partial s_{t-1}} \right) = \text{target}
 
-    on the batch of the first training call, inside which it happens, layer after layer. It does
-    for a recurrence what LSUV does for a deep network: the slope of the nonlinearity, where this
-    data puts it, is measured and made up for. Directions are left as they are. Where no scale
-    reaches the target, the nearest is taken, and a warning says so.
+    on the batch of the first training call, within that call, layer by layer. It is the analogue of
+    LSUV for a recurrence: the slope of the nonlinearity on this data is measured and compensated.
+    Directions are unchanged. If no scale reaches the target, the nearest is used, with a warning.
 
     Args:
         target: Mean singular value.
-        steps: Time steps of the batch that are looked at, the first ones.
-        rows: Sequences of the batch that are looked at, the first ones.
+        steps: Number of leading time steps of the batch that are used.
+        rows: Number of leading sequences of the batch that are used.
 
     References:
         Mishkin and Matas, *All You Need Is a Good Init*, 2016, algorithm 1 (unit variance per
@@ -125,9 +124,9 @@ def rescale(
 
 
 def _solve(mean: Callable[[float], float], target: float) -> tuple[float, float]:
-    """The scale nearest to one at which ``mean`` is ``target``, or where it comes nearest."""
+    """The scale nearest to one at which ``mean`` is ``target``, or nearest to it."""
     values = [mean(scale) - target for scale in SCALES]
-    if not all(map(math.isfinite, values)):  # a weight is not: nothing here mends that
+    if not all(map(math.isfinite, values)):  # a weight is not finite, which scaling cannot repair
         return 1.0, math.nan
     crossings = [i for i in range(len(SCALES) - 1) if values[i] * values[i + 1] <= 0]
     if not crossings:

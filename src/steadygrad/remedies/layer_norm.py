@@ -1,4 +1,4 @@
-"""Layer normalisation put into the recurrence of a model that has none."""
+"""Add layer normalisation to the recurrences of a model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,15 +25,15 @@ class LayerNorm(Remedy):
         R h \;\rightarrow\; \gamma \odot \frac{R h - \overline{R h}}
         {\sqrt{\operatorname{var} R h + 10^{-5}}} + \beta
 
-    The gates keep their working point however large the weights become: a matrix that is too
-    large neither saturates them nor explodes the gradient, for in the Jacobian it is divided by
-    what it does to the state. All weights and biases are carried over; gains start at ``gain``,
-    and the new layer has the old one's interface. It is one of ours, torch has none.
+    The gates keep their operating point however large the weights become: a matrix that is too
+    large neither saturates them nor explodes the gradient, because the Jacobian is divided by the
+    scale of :math:`R h`. All weights and biases are copied; gains start at ``gain``, and the new
+    layer, one of ours, has the old one's interface.
 
-    Hooks on the old layer do not follow, so apply this before anything that watches the model.
+    Hooks on the old layer are not copied, so apply this before anything that watches the model.
 
     Args:
-        gain: Where the gains start. Smaller ones keep the gates away from saturation.
+        gain: Initial gains. Smaller ones keep the gates away from saturation.
 
     References:
         Ba, Kiros and Hinton, *Layer Normalization*, 2016, section 3.1.
@@ -42,7 +42,9 @@ class LayerNorm(Remedy):
     """
 
     name: ClassVar[str] = "layer-norm"
-    claim: ClassVar[str] = "Scaling all weights of the recurrence by any positive number is nothing"
+    claim: ClassVar[str] = (
+        "Scaling all weights of the recurrence by any positive number has no effect"
+    )
     helps: ClassVar[tuple[str, ...]] = (
         "exploding",
         "saturated",
@@ -97,7 +99,7 @@ class LayerNorm(Remedy):
         model, x = example(self)
         self.apply(model)
         outputs = []
-        for _ in range(2):  # from the first scaling on the 1e-5 under the root is small
+        for _ in range(2):  # large weights, so that the 1e-5 under the root is negligible
             with torch.no_grad():
                 for name, parameter in model.rnn.named_parameters():
                     if name.startswith(("weight", "bias")):
@@ -108,7 +110,7 @@ class LayerNorm(Remedy):
 
 
 def _normed(layer: nn.Module) -> Cell | None:
-    """The normalised form of a layer's cell; None where there is none."""
+    """The normalised form of a layer's cell, or None."""
     if getattr(layer, "proj_size", 0):
         return None
     cell = cell_of(layer)

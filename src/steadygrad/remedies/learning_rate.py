@@ -1,4 +1,4 @@
-"""Learning rate: longer or shorter steps, whatever the optimiser and its schedule."""
+"""Learning rate: scale the steps of any optimiser and schedule."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -22,11 +22,11 @@ class LearningRate(Remedy):
 
     .. math:: \eta \leftarrow \text{factor} \cdot \eta
 
-    The rate is changed while the optimiser steps, and put back after it: a schedule, in whatever
-    order it was made, goes on as before and is scaled as a whole. Weight decay that is coupled to
+    The rate is changed during the optimiser's step and restored after it, so that a schedule
+    continues unchanged and is scaled as a whole. Weight decay that is coupled to
     the rate (AdamW) is scaled with it.
 
-    It acts from `begin` on, where it is given the optimiser, for as long as that lives.
+    It acts from `begin` on, which takes the optimiser.
 
     Args:
         factor: Above 0.

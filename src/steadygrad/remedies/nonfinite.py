@@ -1,4 +1,4 @@
-"""What to do about a gradient that is no number: skip the step, zero the entries, or raise."""
+"""Handle non-finite gradients: skip the step, zero the entries, or raise."""
 
 import math
 from collections.abc import Mapping
@@ -27,18 +27,18 @@ class Nonfinite(Remedy):
         \text{zero:}\quad g_k \leftarrow \begin{cases} g_k & \text{if } g_k \text{ is finite} \\
         0 & \text{otherwise} \end{cases}
 
-    One broken batch then cannot write NaN into every weight. It hides no fault: ``nonfinite``
-    tells of each, and a training in which most steps are skipped has to be repaired elsewhere.
+    One bad batch then cannot write NaN into every weight. Nothing is hidden: ``nonfinite`` reports
+    each, and a training in which most steps are skipped needs another repair.
     Momentum and weight decay of the optimiser still act in a skipped step. Put it before any
     clip: clipping by norm turns one NaN into many.
 
-    Under a gradient scaler an overflow now and then is normal: the scaler itself skips such a
-    step, and so ``"raise"`` leaves it to the scaler.
+    Under a gradient scaler occasional overflows are normal: the scaler skips such steps itself, so
+    ``"raise"`` ignores them.
 
     Args:
         action: ``"skip"`` sets the whole gradient to zero, ``"zero"`` the entries that are not
-            finite, ``"raise"`` raises `FloatingPointError`, which names the parameters; to know
-            whether to, it waits for the device at every step, as the others do not.
+            finite, ``"raise"`` raises `FloatingPointError`, which names the parameters; unlike the
+            others it waits for the     device at every step.
 
     References:
         Micikevicius et al., *Mixed Precision Training*, 2018, section 3.2 (skip the update when
@@ -61,7 +61,7 @@ class Nonfinite(Remedy):
         return no_trainable_parameter(model)
 
     def on_gradients(self, gradients: Gradients, memory: dict[str, Tensor]) -> Mapping[str, Tensor]:
-        """Treat a broken gradient; return ``nonfinite``, and ``skipped`` if it was."""
+        """Treat a non-finite gradient; return ``nonfinite``, and ``skipped`` if so."""
         broken = is_broken(gradients)
         if self.action == "skip":
             gradients.zero_where_(broken)
@@ -89,8 +89,8 @@ class Nonfinite(Remedy):
 
 def is_broken(gradients: Gradients) -> Tensor:
     """Whether any entry, in any process, is not finite; a scalar on the device."""
-    # Not from the 2-norm: squares overflow where no entry has. torch's own check for gradient
-    # scalers is one pass in one call; it multiplies by 1, which changes nothing.
+    # Not by the 2-norm: squares overflow where no entry does. torch's check for gradient scalers is
+    # one pass in one call; it multiplies by 1, which changes nothing.
     found = torch.zeros((), device=gradients.parameters.device)
     for batch in gradients.batches:
         own = batch.take(gradients.local)

@@ -1,4 +1,4 @@
-"""The norm stabiliser: a hidden state whose length does not change from step to step."""
+"""The norm stabiliser: penalise changes of the norm of the hidden state."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,16 +16,15 @@ from steadygrad.remedies.run import Run
 @final
 @dataclass(frozen=True)
 class NormStabiliser(Remedy):
-    r"""Penalise every change of the length of the hidden state.
+    r"""Penalise changes of the norm of the hidden state from step to step.
 
     .. math::
         \beta \, \operatorname{mean}_t \left(
         \lVert h_t \rVert_2 - \lVert h_{t-1} \rVert_2 \right)^2
 
     over neighbouring outputs of every recurrent layer in the model (of a stack in one module: of
-    its top layer), and over the batch. Activations then neither grow nor fade along a sequence,
-    longer ones than the network was trained on included. The step from the initial state is left
-    out: it starts at zero.
+    its top layer), and over the batch. Activations then neither grow nor decay along a sequence,
+    even one longer than in training. The step from the initial state, which is zero, is left out.
 
     Args:
         beta: Weight of the penalty; 50 for character language models.
@@ -35,7 +34,7 @@ class NormStabiliser(Remedy):
     """
 
     name: ClassVar[str] = "norm-stabiliser"
-    claim: ClassVar[str] = "Descending it makes the length of the hidden state constant in time"
+    claim: ClassVar[str] = "Minimising it makes the length of the hidden state constant in time"
     helps: ClassVar[tuple[str, ...]] = ("exploding",)
     sees_calls: ClassVar[bool] = True
     other: ClassVar[Mapping[str, Any]] = {"beta": 1.0}

@@ -1,4 +1,4 @@
-"""Pascanu's regulariser: the error that travels back should keep its length at every step."""
+"""Pascanu's regulariser: the backpropagated error should keep its norm at every step."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ from steadygrad.remedies.reasons import no_recurrent_matrix, not_walkable
 from steadygrad.remedies.run import Run
 from steadygrad.scan.ir.products import by_gate
 
-SMALLEST = 1e-20  # squared norms below it are no error signal; the ratio then counts as 1
+SMALLEST = 1e-20  # squared norms below it count as no error signal, with ratio 1
 
 
 @final
 @dataclass(frozen=True)
 class Omega(Remedy):
-    r"""Add :math:`\alpha\,\Omega`, which is 0 where no step changes the length of the error.
+    r"""Add :math:`\alpha\,\Omega`, which is 0 if no step changes the norm of the error.
 
     .. math::
         \Omega = \frac{1}{|K|} \sum_{k \in K} (q_k - 1)^2, \qquad
@@ -32,12 +32,12 @@ class Omega(Remedy):
 
     over all steps and sequences :math:`K` whose :math:`\lVert \delta_k \rVert^2 \ge 10^{-20}`; for
     the others :math:`q_k = 1`. Only the *immediate* derivative with respect to the recurrent matrix
-    is taken: states, errors and slopes are constants, and :math:`R` counts where the error passes
-    through it last. So the gradient of :math:`\Omega` touches ``weight_hh`` alone, and costs one
-    more forward and backward pass. A state of several parts (an LSTM's h and c) counts as one.
+    is taken: states, errors and slopes are constants, and :math:`R` counts only in the last
+    product of each error. So the gradient of :math:`\Omega` reaches ``weight_hh`` alone, and costs
+    one more forward and backward pass. A state of several parts (an LSTM's h and c) counts as one.
 
-    Only what the error does in its own direction is held, not the whole spectrum. The norm can
-    grow where a state saturates: put a clip by norm after it.
+    It constrains the growth in the direction of the error, not the whole spectrum. The norm can
+    still grow where a state saturates: add a clip by norm after it.
 
     Args:
         alpha: Weight of the penalty. Published: 4 for temporal order, 2 for varying length and
@@ -52,7 +52,7 @@ class Omega(Remedy):
 
     name: ClassVar[str] = "omega"
     claim: ClassVar[str] = (
-        "Descending it brings the error's growth per step to 1; it moves weight_hh alone"
+        "Minimising it brings the error's growth per step to 1; it moves weight_hh alone"
     )
     helps: ClassVar[tuple[str, ...]] = ("vanishing",)
     also_try: ClassVar[tuple[Mapping[str, Any], ...]] = ({"alpha": 4.0},)
@@ -72,9 +72,9 @@ class Omega(Remedy):
     def penalty(self, run: Run) -> Tensor:
         by_layer: dict[str, list[Tensor]] = defaultdict(list)
         for name, leg in run.legs:
-            if leg.cell.recurrent:  # else there is no R that could be moved
+            if leg.cell.recurrent:  # otherwise there is no R to change
                 by_layer[name.partition("#")[0]].append(growth(leg, self.form))
-        # Of one layer all rows of all its calls are averaged; layers are added.
+        # averaged over all rows of all calls of a layer, summed over layers
         means = [(torch.cat(rows) - 1).square() for rows in by_layer.values()]
         total = sum((m.sum() / max(1, m.numel()) for m in means), run.loss.new_zeros(()))
         return self.alpha * total
@@ -84,7 +84,7 @@ class Omega(Remedy):
 
 
 def growth(leg: Leg, form: str) -> Tensor:
-    """``(K,)``: by how much each step changes the length of the error, where there is an error."""
+    """The factors ``(K,)`` by which steps change the norm of the error, where there is one."""
     size = sum(g.square().sum(1) for g in leg.grads)
     assert isinstance(size, Tensor)
     valid = size >= SMALLEST
@@ -93,17 +93,17 @@ def growth(leg: Leg, form: str) -> Tensor:
     passed = [g[valid] for g in one_step_back(leg)]
     after = sum(g.square().sum(1) for g in passed)
     ratio = after / size[valid]
-    # A ratio of exactly 0 (dead units) has no slope as a norm: held off by the least number.
+    # The root has infinite slope at a ratio of 0 (dead units), hence the smallest number.
     return ratio if form == "squared" else ratio.clamp_min(1e-30).sqrt()
 
 
 def one_step_back(leg: Leg) -> tuple[Tensor, ...]:
-    """Each row's error one step earlier, as a function of the recurrent matrix it passes last."""
+    """The error of each row one step earlier, as a function of the last recurrent product."""
     size = leg.projected.shape[1] // len(leg.cell.gates)
     read = dict(zip(leg.cell.gates, leg.projected.split(size, 1), strict=True))
     unit: dict[str, Tensor] = {}
     for name, value in leg.weights.per_step(leg.cell, leg.layout).items():
-        # Noise is read as a gate is, parameters and constants of a unit beside it.
+        # Noise is read like a gate, constants like per-unit parameters.
         own = read if name.startswith("n.") else unit
         own[name[2:]] = value.detach().expand(len(leg.projected), size)
     with torch.enable_grad():
@@ -124,7 +124,7 @@ def one_step_back(leg: Leg) -> tuple[Tensor, ...]:
             before,
             [g for _, g in sent],
             create_graph=True,
-            allow_unused=True,  # a state that the step does not read
+            allow_unused=True,  # for a state that the step does not read
         )
     pairs = zip(before, found, strict=True)
     return tuple(torch.zeros_like(s) if g is None else g for s, g in pairs)
@@ -141,7 +141,7 @@ def _last_products(leg: Leg, size: int) -> Named[Any]:
 
 
 class _LastProduct(torch.autograd.Function):
-    """``v R^T + b`` whose R counts in the way back of the error, and nowhere else."""
+    """``v R^T + b`` in which R is differentiated only in the backward pass of the error."""
 
     @staticmethod
     def forward(ctx: Any, v: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:

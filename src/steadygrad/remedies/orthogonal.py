@@ -1,4 +1,4 @@
-"""Orthogonal by construction: a recurrent matrix that keeps every length through all training."""
+"""Orthogonal by construction: a recurrent matrix that stays orthogonal in training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ from steadygrad.remedies.parametrisation import hold, no_square_block
 @final
 @dataclass(frozen=True)
 class Orthogonal(Remedy):
-    r"""Hold each recurrent gate block orthogonal, whatever the optimiser does.
+    r"""Keep each recurrent gate block orthogonal, whatever the optimiser does.
 
     .. math::
         R_k = B_k \, \phi(A_k), \quad A_k^\top = -A_k \quad\Rightarrow\quad
         \lVert R_k^\top \delta \rVert = \lVert \delta \rVert
 
-    It starts at the orthogonal matrix nearest to the weights that are there. The matrix can then
-    neither explode nor fade a gradient: what it loses, it loses in the slope of the nonlinearity.
-    What is stored are the skew matrices; give them a tenth of the learning rate, and no weight
-    decay. `steadygrad.nn.rebase_` from time to time keeps the map straight.
+    It starts at the orthogonal matrix nearest to the present weights. The matrix then neither
+    amplifies nor attenuates a gradient; only the slope of the nonlinearity does. The stored
+    parameters are the skew matrices; give them a tenth of the learning rate, and no weight decay.
+    An occasional `steadygrad.nn.rebase_` keeps the map well conditioned.
 
     Args:
         map: :math:`\phi`: ``"matrix_exp"``, or ``"cayley"``, cheaper and without the

@@ -1,4 +1,4 @@
-"""Orthogonal initialisation: every recurrent matrix starts as a rotation."""
+"""Orthogonal initialisation of recurrent matrices."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ class OrthogonalInit(Remedy):
         R_k R_k^\top = \text{gain}^2 I, \qquad
         \lVert R_k^\top \delta \rVert = \text{gain} \, \lVert \delta \rVert
 
-    The matrix then neither stretches nor shrinks a gradient :math:`\delta` on its way back; what
-    is left is the slope of the nonlinearity, at most one for tanh. torch's default draws from
+    The matrix then neither stretches nor shrinks a gradient :math:`\delta` in the backward pass;
+    only the slope of the nonlinearity, at most one for tanh, does. torch's default draws from
     :math:`U(\pm 1/\sqrt{H})`, whose spectral radius is near :math:`1/\sqrt 3`: it loses a
     decade in about four steps. What was learned in these weights is lost.
 
     Args:
-        gain: Every singular value of each block. A little above 1 makes up for the slope of
-            tanh; much above, the state becomes chaotic and the gradient explodes.
+        gain: Every singular value of each block. A little above 1 compensates for the slope of
+            tanh; far above, the state becomes chaotic and the gradient explodes.
         glorot: Whether the input weights are redrawn too (torch's default is small where the
             input is narrow).
         zero_bias: Whether the biases are set to 0 too.

@@ -1,4 +1,4 @@
-"""Our layer in the place of torch's, with the very same parameters."""
+"""Replace torch's layers by ours, sharing their parameters."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from steadygrad.remedies.reasons import no_recurrence
 
 
 def no_loop(model: nn.Module) -> str | None:
-    """Return why backpropagation through time in ``model`` cannot be reached, or None."""
+    """Return why backpropagation through time in ``model`` is not accessible, or None."""
     reason = no_recurrence(model)
     if reason is not None:
         return reason
@@ -26,10 +26,10 @@ def no_loop(model: nn.Module) -> str | None:
 
 
 def own_layers(model: nn.Module, applied: Applied) -> Iterator[tuple[str, Recurrent]]:
-    """Yield every recurrent layer with its path, torch's replaced by ours on the way.
+    """Replace torch's recurrent layers by ours, and yield every recurrent layer with its path.
 
-    The parameters are not copied but shared: an optimiser that holds them goes on, and what they
-    learn stays when the layer is put back. Hooks on the old layer do not follow.
+    The parameters are not copied but shared: an optimiser that holds them stays valid, and what
+    they learn is kept when the layer is restored. Hooks on the old layer are not copied.
     """
     for path, layer in list(model.named_modules()):
         if isinstance(layer, Recurrent):
@@ -52,7 +52,7 @@ def _sharing(layer: nn.RNNBase) -> Recurrent:
     if layer.proj_size:
         options["proj_size"] = layer.proj_size
     twin = kind(layer.input_size, layer.hidden_size, **options, device="meta")
-    twin.dropout = layer.dropout  # set, not given: torch has warned of it already where it does
+    twin.dropout = layer.dropout  # set after construction, which would repeat torch's warning
     for name in list(twin._parameters):
         twin._parameters[name] = layer._parameters[name]
     return twin.train(layer.training)

@@ -1,4 +1,4 @@
-"""What a remedy on gradients treats: parameters with their names, layers and groups."""
+"""The parameters that a remedy on gradients treats, with their names, layers and groups."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, final, overload
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 Scope = Literal["all", "group", "layer", "parameter"]
-"""What one norm is taken over: everything, a group of the optimiser, a layer, a tensor."""
+"""The parameters that share a norm: all, a group of the optimiser, a layer, a tensor."""
 SCOPES: tuple[Scope, ...] = ("all", "group", "layer", "parameter")
 
 
@@ -17,13 +17,13 @@ class Parameters(Sequence[nn.Parameter]):
 
     Args:
         model: Names them.
-        optimizer: If given, its parameters are meant, in its groups; else all of the model's, in
-            one group.
+        optimizer: If given, its parameters, in its groups; otherwise all of the model's, in one
+            group.
 
     Attributes:
         names: As in ``named_parameters``; ``group0.1`` for one that the model does not hold.
         model, optimizer: As given.
-        known: What was found out about the gradients and stays from step to step.
+        known: Cached facts about the gradients.
     """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
@@ -53,20 +53,20 @@ class Parameters(Sequence[nn.Parameter]):
 
     @property
     def device(self) -> torch.device:
-        """Where norms and decisions live: the device of the first parameter."""
+        """The device of norms and decisions: that of the first parameter."""
         return self._all[0].device if self._all else torch.device("cpu")
 
     def __iter__(self) -> Iterator[nn.Parameter]:
         return iter(self._all)
 
     def labels(self, scope: Scope) -> tuple[str, ...]:
-        """Name what the norms of ``scope`` are taken over, in their order."""
+        """Labels of the norms of ``scope``, in order."""
         if scope not in self._labels:
             self._labels[scope] = tuple(dict.fromkeys(self._keys(scope)))
         return self._labels[scope]
 
     def host_ids(self, scope: Scope) -> list[int]:
-        """For each parameter the index of its label in `labels`."""
+        """The index in `labels` for each parameter, on the host."""
         if scope not in self._host_ids:
             order = {label: number for number, label in enumerate(self.labels(scope))}
             self._host_ids[scope] = [order[key] for key in self._keys(scope)]

@@ -1,4 +1,4 @@
-"""Recurrent matrices held in a form by a parametrisation, and the way back, bit for bit."""
+"""Parametrise recurrent matrices, and undo it bit for bit."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from steadygrad.remedies.recurrences import blocks_of
 
 
 def no_square_block(model: nn.Module) -> str | None:
-    """Return why the recurrent blocks of ``model`` cannot be held in a form, or None."""
+    """Return why the recurrent blocks of ``model`` cannot be parametrised, or None."""
     reason = no_recurrence(model)
     if reason is not None:
         return reason
@@ -32,7 +32,7 @@ def no_square_block(model: nn.Module) -> str | None:
 
 
 def hold(model: nn.Module, applied: Applied, put: Callable[[nn.Module], object], note: str) -> None:
-    """Call ``put`` on every recurrent module of ``model``, so that it can be undone."""
+    """Call ``put`` on every recurrent module of ``model``, and record how to undo it."""
     for path, module in list(model.named_modules()):
         if blocks_of(module) is None:
             continue
@@ -47,7 +47,7 @@ def _freer(module: nn.Module, before: dict[str, nn.Parameter | None]) -> Callabl
     def undo() -> None:
         if recurrent_weights(module) and "parametrizations" in module._modules:
             free_(module)
-        # Back in their old order: a state dict lists weights as they are registered.
+        # Restore the order of registration, which is that of the state dict.
         module._parameters.clear()
         module._parameters.update(before)
 

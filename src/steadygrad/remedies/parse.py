@@ -1,19 +1,19 @@
-"""A remedy written as text, ``clip-norm:max_norm=0.5``, read into the remedy."""
+"""Read a remedy from text, ``clip-norm:max_norm=0.5``."""
 
 from steadygrad.remedies.base import Remedy
 from steadygrad.spec import read_spec
 
 
 def known() -> dict[str, type[Remedy]]:
-    """Every remedy that is defined so far, yours too, by name."""
+    """Every remedy defined so far, including users' own, by name."""
     return {remedy.name: remedy for remedy in Remedy.__subclasses__()}
 
 
 def ranked(fault: str) -> tuple[str, ...]:
     """The remedies to try for a fault, by name, the most promising first.
 
-    Those that state a rank for it, and then the reader's own that name it without one. Of the
-    house's own there are too many to try them all; docs/choose.md says when to take which.
+    Those with a rank for it, then users' own that help it without a rank. There are too many
+    built-in ones to try all; docs/choose.md says when to choose which.
     """
     there = known()
     first = sorted((r.rank[fault], n) for n, r in there.items() if fault in r.rank)
@@ -33,11 +33,11 @@ def parse(text: str) -> Remedy:
     ``parse(remedy.spec) == remedy`` for every remedy. In a name ``_`` and ``-`` are the same.
 
     Args:
-        text: As the command line and the record write it.
+        text: In the notation of the command line and the record.
 
     Raises:
-        ValueError: No such remedy or option, or a value of the wrong kind; the message lists
-            what there is.
+        ValueError: No such remedy or option, or a value of the wrong type; the message lists the
+            valid ones.
 
     Example:
         >>> parse("clip-norm:max_norm=0.5")

@@ -1,4 +1,4 @@
-"""The lines that put a remedy into the reader's own program, in the reader's own names."""
+"""The lines of code that add a remedy to a user's program, with the user's names."""
 
 import re
 from collections.abc import Mapping
@@ -10,21 +10,21 @@ from torch import nn
 if TYPE_CHECKING:
     from steadygrad.remedies.base import Remedy
 
-MOST_LINES = 6  # at one place; a remedy whose lines would be more is applied by its name
+MOST_LINES = 6  # lines per place; a longer patch applies the remedy by name instead
 IMPORTS: Mapping[str, str] = {"sg": "import steadygrad as sg", "torch": "import torch"}
 
 
 @final
 @dataclass(frozen=True)
 class Names:
-    """What things are called in the reader's program.
+    """Names in the user's program.
 
     Attributes:
         model: An expression for the model, such as ``self.net``.
-        optimizer: For its optimiser.
-        loss: For the loss of a step.
-        modules: How this library and torch are called there, by the names that patches use; what
-            is missing is imported by the patch.
+        optimizer: An expression for its optimiser.
+        loss: An expression for the loss of a step.
+        modules: Names of this library and torch there, by the names in patches; missing ones are
+            imported by the patch.
     """
 
     model: str = "model"
@@ -36,13 +36,13 @@ class Names:
 @final
 @dataclass(frozen=True)
 class Patch:
-    """Lines to paste, by the place where they belong; each place may have none.
+    """Lines to paste, by place; any place may be empty.
 
-    They use ``sg`` and ``torch`` for the modules, and of `Names` whatever was given.
+    They use ``sg`` and ``torch`` for the modules, and the given `Names`.
 
     Attributes:
-        model: Once the model is made, before its optimiser is.
-        optimizer: Once the optimiser is made.
+        model: After the model is made, before its optimiser.
+        optimizer: After the optimiser is made.
         loss: After the forward pass, before the backward pass.
         step: After the backward pass, before the optimiser's step.
     """
@@ -53,7 +53,7 @@ class Patch:
     step: tuple[str, ...] = ()
 
     def text(self, names: Names) -> str:
-        """All of it, each place named in a comment."""
+        """All lines, each place named in a comment."""
         places = (
             (f"# once {names.model} is made, before its optimiser:", self.model),
             (f"# once {names.optimizer} is made:", self.optimizer),
@@ -73,11 +73,11 @@ class Patch:
 
 
 def expression(name: str, model: nn.Module, path: str) -> str:
-    """How a module, or a parameter, at a path in a model is written in Python.
+    """The Python expression for a module or parameter at a path in a model.
 
     Args:
-        name: Of the model.
-        model: In which the path leads.
+        name: Name of the model.
+        model: The model.
         path: As in ``named_modules``; empty for the model itself.
 
     Example:
@@ -98,9 +98,9 @@ def expression(name: str, model: nn.Module, path: str) -> str:
 
 
 def made(remedy: "Remedy") -> str:
-    """The expression that makes a remedy; options at their default are left out.
+    """The expression that makes a remedy; options at their default are omitted.
 
-    A remedy of the reader's own is read from its text, by which it is known.
+    A user's own remedy is parsed from its text.
     """
     if not type(remedy).__module__.startswith("steadygrad."):
         return f"sg.remedies.parse({remedy.spec!r})"
@@ -113,7 +113,7 @@ def made(remedy: "Remedy") -> str:
 
 
 def general(remedy: "Remedy", names: Names) -> Patch:
-    """The lines that work for every remedy: apply it, begin it, call it."""
+    """The general lines for any remedy: apply it, begin it, call it."""
     variable = remedy.name.replace("-", "_")
     model: tuple[str, ...] = ()
     loss: tuple[str, ...] = ()

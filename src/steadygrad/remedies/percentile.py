@@ -1,4 +1,4 @@
-"""Percentiles of many short histories at once."""
+"""Compute percentiles of many short histories at once."""
 
 import torch
 from torch import Tensor
@@ -7,8 +7,8 @@ from torch import Tensor
 def percentile(rows: Tensor, percent: float) -> Tensor:
     """Percentile of each row of ``(K, H)``, interpolated linearly as numpy does: ``(K,)``.
 
-    Sorts only the shorter end of each row: a twentieth of the time of ``torch.quantile``, where
-    the percentile is near an end. Infinite entries are allowed.
+    Selects from the nearer end of each row: a twentieth of the time of ``torch.quantile`` if the
+    percentile is near an end. Infinite entries are allowed.
     """
     count = rows.shape[1]
     place = percent / 100 * (count - 1)
@@ -19,5 +19,5 @@ def percentile(rows: Tensor, percent: float) -> Tensor:
     else:
         end = rows.topk(count - low).values
         below, above = end[:, -1], end[:, max(count - low - 2, 0)]
-    # inf - inf would be NaN where both neighbours are infinite.
+    # Interpolating between two infinite neighbours would give inf - inf = NaN.
     return torch.where(below == above, below, torch.lerp(below, above, place - low))

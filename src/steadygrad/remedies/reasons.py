@@ -1,4 +1,4 @@
-"""Why a model cannot be treated: reasons that several remedies share."""
+"""Reasons why a model cannot be treated, shared by several remedies."""
 
 from torch import nn
 
@@ -22,7 +22,7 @@ def no_recurrence(model: nn.Module) -> str | None:
 
 
 def no_recurrence_at_all(model: nn.Module) -> str | None:
-    """Return why there is no recurrent weight in ``model``, or None; parametrised ones count."""
+    """Return why ``model`` has no recurrent weight, even a parametrised one, or None."""
     if any(blocks_of(module) is not None for module in model.modules()):
         return None
     return f"it holds no recurrent layer (known are {RECURRENT})"
@@ -51,22 +51,22 @@ def no_keeping_gate(model: nn.Module) -> str | None:
 
 
 def no_layer_to_see(model: nn.Module) -> str | None:
-    """Return why no call of a recurrent layer of ``model`` can be seen, or None."""
+    """Return why no call of a recurrent layer of ``model`` can be recorded, or None."""
     if any(True for _ in recurrent_layers(model)):
         return None
     return (
-        "it holds no recurrent layer whose calls could be seen (a loop over a cell is none; "
+        "it holds no recurrent layer whose calls can be recorded (a loop over a cell is not one; "
         "put the cell into steadygrad.Recurrent)"
     )
 
 
 def not_walkable(model: nn.Module) -> str | None:
-    """Return why the way of the error through ``model`` cannot be walked again, or None."""
+    """Return why the backward pass through ``model`` cannot be recomputed, or None."""
     for path, layer in recurrent_layers(model):
         if getattr(layer, "dropout", 0) and getattr(layer, "num_layers", 1) != 1:
             return (
-                f"{path} drops at random between its layers, which cannot be repeated; set its "
-                "dropout to 0, or stack layers of one with torch.nn.Dropout between them"
+                f"{path} has dropout between its layers, which cannot be repeated; set its "
+                "dropout to 0, or stack single layers with torch.nn.Dropout between them"
             )
         if getattr(layer, "truncate", None):
             return f"{path} cuts its gradient (truncate={layer.truncate}); set truncate=None"
@@ -74,7 +74,7 @@ def not_walkable(model: nn.Module) -> str | None:
 
 
 def _parametrised(model: nn.Module) -> str | None:
-    # A parametrised weight is computed anew at every use: a value written into it is lost.
+    # A parametrised weight is recomputed at every use, so a value written into it is lost.
     for path, module in model.named_modules():
         if blocks_of(module) is not None and "parametrizations" in module._modules:
             return (

@@ -1,4 +1,4 @@
-"""Every recurrence in a model: one per layer and direction, with its weights and its gates."""
+"""Find the recurrences in a model: one per layer and direction, with its weights and gates."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,13 +26,13 @@ TORCH_CELL_GATES: dict[type[nn.Module], tuple[str, ...]] = {
 @final
 @dataclass(frozen=True)
 class Recurrence:
-    """One direction of one layer: the weights that a gradient passes at every time step.
+    """One direction of one layer, with the weights used at every time step.
 
     Args:
-        path: Where its module stands in the model, as in ``named_modules``; may be empty.
+        path: Path of its module in the model, as in ``named_modules``; may be empty.
         module: The module that owns the weights.
-        suffix: What follows ``weight_hh`` in its parameter names: ``_l0``, ``_l1_reverse``, or
-            nothing for torch's cells.
+        suffix: Suffix after ``weight_hh`` in its parameter names: ``_l0``, ``_l1_reverse``, or
+            empty for torch's cells.
         gates: Row blocks of ``weight_ih`` and ``bias_ih``, in order.
         recurrent: Row blocks of ``weight_hh`` and ``bias_hh``; the gates again, in most cells.
     """
@@ -50,12 +50,12 @@ class Recurrence:
 
     @property
     def keeping_gate(self) -> str | None:
-        """The gate that passes the old state on; None where there is no such gate."""
+        """The gate that keeps the old state, or None."""
         return self._keeping[0] if self._keeping else None
 
     @property
     def keeping_sign(self) -> int:
-        """The sign of a bias on that gate that makes it keep more: -1 where the gate replaces."""
+        """The sign of the bias that makes it keep more: -1 for a gate that replaces."""
         return self._keeping[1] if self._keeping else 1
 
     @property
@@ -66,17 +66,17 @@ class Recurrence:
         return next(((gate, 1) for gate in ("forget", "update") if gate in self.gates), None)
 
     def can_keep(self) -> bool:
-        """Whether the layer has a keeping gate, and a bias to open it with."""
+        """Whether the layer has a keeping gate with a bias."""
         return self.keeping_gate is not None and self.find("bias_ih") is not None
 
     def find(self, stem: str) -> nn.Parameter | None:
         """Return the parameter called ``stem`` in this layer, such as ``bias_ih``, or None."""
-        # Not getattr: where a weight is parametrised getattr returns a fresh tensor, and what
-        # is written into that is lost.
+        # Not getattr, which returns a temporary tensor for a parametrised weight: values written
+        # into that would be lost.
         return self.module._parameters.get(stem + self.suffix)
 
     def value(self, stem: str) -> Tensor:
-        """Return the weight called ``stem`` as the layer uses it: parametrised, R in its form."""
+        """Return the weight called ``stem`` as the layer uses it, after any parametrisation."""
         index, _, reverse = self.suffix.removeprefix("_l").partition("_")
         found = getattr(view(self.module).weights(int(index or 0), bool(reverse)), stem)
         assert isinstance(found, Tensor)
@@ -94,13 +94,13 @@ class Recurrence:
         return found
 
     def biases(self) -> tuple[nn.Parameter, ...]:
-        """Return ``bias_ih`` and ``bias_hh``, as far as the layer has them."""
+        """Return those of ``bias_ih`` and ``bias_hh`` that the layer has."""
         found = (self.find("bias_ih"), self.find("bias_hh"))
         return tuple(bias for bias in found if bias is not None)
 
 
 def blocks_of(module: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-    """Name the row blocks of a module's input and recurrent weights; None if not recurrent."""
+    """Names of the row blocks of a module's input and recurrent weights; None if not recurrent."""
     if isinstance(module, Recurrent):
         return module.cell.gates, module.cell.recurrent
     if isinstance(module, nn.RNNBase):
@@ -120,12 +120,12 @@ def is_plain_layer(module: nn.Module) -> bool:
 
 
 def recurrences(model: nn.Module) -> Iterator[Recurrence]:
-    """Walk over all recurrences of ``model``, torch's and ours, each once, in model order."""
+    """Yield all recurrences of ``model``, torch's and ours, each once, in model order."""
     for path, module in model.named_modules():
         blocks = blocks_of(module)
         if blocks is None:
             continue
-        # Parametrised weights stand elsewhere: they have a value, but are no parameters.
+        # Parametrised weights are not parameters of the module itself.
         for name in [*module._parameters, *getattr(module, "parametrizations", ())]:
             if name.startswith("weight_hh"):
                 yield Recurrence(path, module, name.removeprefix("weight_hh"), *blocks)

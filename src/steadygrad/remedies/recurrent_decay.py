@@ -1,4 +1,4 @@
-"""Decay of the recurrent weights alone: a spectral radius kept small, and memory kept short."""
+"""Decay of the recurrent weights alone: a small spectral radius, and a short memory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,19 +15,18 @@ from steadygrad.remedies.run import Run
 @final
 @dataclass(frozen=True)
 class RecurrentDecay(Remedy):
-    r"""Add an L1 and an L2 penalty on the recurrent matrices, and on nothing else.
+    r"""Add an L1 and an L2 penalty on the recurrent matrices alone.
 
     .. math::
         \lambda_1 \sum_{ij} |R_{ij}| + \lambda_2 \sum_{ij} R_{ij}^2
 
-    Weights that start small stay small: where the largest singular value is below one over the
-    steepest slope, the gradient cannot explode. The price is printed with it: the network then
-    has a single point attractor, and its memory decays exponentially. It trades an exploding
-    gradient for a vanishing one.
+    Weights that start small stay small: if the largest singular value is below one over the
+    steepest slope, the gradient cannot explode. But the network then has a single point attractor,
+    and its memory decays exponentially. It trades an exploding gradient for a vanishing one.
 
     Args:
         l2: :math:`\lambda_2`.
-        l1: :math:`\lambda_1`; it sets weights to zero, where L2 makes all of them smaller.
+        l1: :math:`\lambda_1`; it sets weights to zero, whereas L2 shrinks all of them.
 
     References:
         Pascanu, Mikolov and Bengio, *On the Difficulty of Training Recurrent Neural Networks*,
@@ -35,7 +34,9 @@ class RecurrentDecay(Remedy):
     """
 
     name: ClassVar[str] = "recurrent-decay"
-    claim: ClassVar[str] = "Its gradient is l1 sign(R) + 2 l2 R at recurrent matrices, else nothing"
+    claim: ClassVar[str] = (
+        "Its gradient is l1 sign(R) + 2 l2 R at recurrent matrices, zero elsewhere"
+    )
     helps: ClassVar[tuple[str, ...]] = ("exploding",)
     other: ClassVar[Mapping[str, Any]] = {"l2": 1.0, "l1": 1.0}
 

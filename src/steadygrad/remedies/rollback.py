@@ -1,4 +1,4 @@
-"""Weights that are no numbers any more: put back those of the step before."""
+"""Restore the last finite weights when weights become NaN or infinite."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from steadygrad.remedies.shards import Sharding, anywhere, local, sharding_of
 @final
 @dataclass(frozen=True)
 class Rollback(Remedy):
-    r"""Put NaN and infinite weights back to the last good ones, and go on.
+    r"""Replace NaN and infinite weights by the last good ones, and continue.
 
     .. math::
         (\theta_t,\, \bar\theta_t) = \begin{cases}
@@ -29,13 +29,13 @@ class Rollback(Remedy):
         (\theta_t,\, \bar\theta_{t-1}) & \text{if only } \theta_t \text{ is} \\
         (\bar\theta_{t-1},\, \bar\theta_{t-1}) & \text{otherwise} \end{cases}
 
-    where :math:`\bar\theta` is a copy of all weights, so that it needs their memory a second time.
-    Where anything is not finite, the gradient is set to zero, as ``nonfinite`` does: that one
-    keeps broken numbers away from the weights, this one also mends weights that were broken from
-    outside, by an operation in place, a bit that flipped, or a step that overflowed. At most two
-    steps are lost. Momentum and weight decay of the optimiser still act in a mended step.
+    where :math:`\bar\theta` is a copy of all weights, which doubles their memory. If anything is
+    not finite, the gradient is set to zero, as by ``nonfinite``: that remedy keeps non-finite
+    gradients away from the weights, this one also repairs weights that were changed otherwise, by
+    an in-place operation, a flipped bit, or an overflow in the step. At most two steps are lost.
+    Momentum and weight decay of the optimiser still act in a repaired step.
 
-    It hides no fault: ``nonfinite`` and ``restored`` of the report tell of each.
+    Nothing is hidden: ``nonfinite`` and ``restored`` of the report show each case.
 
     References:
         Chowdhery et al., *PaLM: Scaling Language Modeling with Pathways*, 2022, section 5.1
@@ -43,7 +43,7 @@ class Rollback(Remedy):
     """
 
     name: ClassVar[str] = "rollback"
-    claim: ClassVar[str] = "Weights that turned NaN or infinite are those of the step before again"
+    claim: ClassVar[str] = "NaN and infinite weights are replaced by those of the step before"
     helps: ClassVar[tuple[str, ...]] = ("nonfinite",)
     rank: ClassVar[Mapping[str, int]] = {"nonfinite": 20}
 
@@ -55,7 +55,7 @@ class Rollback(Remedy):
         return {f"good {name}": value.detach().clone() for name, value in kept}
 
     def on_gradients(self, gradients: Gradients, memory: dict[str, Tensor]) -> Mapping[str, Tensor]:
-        """Mend weights and gradient; return ``nonfinite``, ``skipped`` and ``restored``."""
+        """Repair weights and gradient; return ``nonfinite``, ``skipped`` and ``restored``."""
         weights = [local(p).detach() for p in gradients.parameters]
         good = [memory[f"good {name}"] for name in gradients.parameters.names]
         is_lost = _is_lost(weights, gradients.parameters)
@@ -85,7 +85,7 @@ def _choose(weight: Tensor, kept: Tensor, broken: Tensor, is_lost: Tensor) -> No
         elif is_lost:
             weight.copy_(kept)
         return
-    # No branch, so that nothing waits for the device.
+    # without a branch, which would wait for the device
     broken, is_lost = broken.to(weight.device), is_lost.to(weight.device)
     kept.copy_(torch.where(broken, kept, weight))
     weight.copy_(torch.where(is_lost, kept, weight))

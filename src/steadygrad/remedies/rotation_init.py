@@ -1,4 +1,4 @@
-"""Unitary-like initialisation: pairs of units that turn, each at its own speed."""
+"""Unitary-like initialisation: rotations of pairs of units, each with its own angle."""
 
 import math
 from collections.abc import Mapping
@@ -18,15 +18,15 @@ from steadygrad.remedies.recurrences import recurrences
 @final
 @dataclass(frozen=True)
 class RotationInit(Remedy):
-    r"""Start each recurrent gate block as rotations of pairs of units, a unitary matrix in reals.
+    r"""Start each recurrent gate block as rotations of pairs of units, a real unitary matrix.
 
     .. math::
         R_k = \operatorname{blockdiag}_j \begin{pmatrix} \cos\theta_j & -\sin\theta_j \\
         \sin\theta_j & \cos\theta_j \end{pmatrix}, \qquad \theta_j \sim U(-\text{angle},
         \text{angle})
 
-    Orthogonal, so it keeps the length of a gradient; and its eigenvalues lie all around the unit
-    circle, so the state tells one moment from the next where an identity would only add up. What
+    It is orthogonal, so it preserves the norm of a gradient; and its eigenvalues lie all around the
+    unit circle, so that the state distinguishes time steps, where an identity would only sum. What
     was learned in these weights is lost.
 
     Args:

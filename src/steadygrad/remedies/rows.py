@@ -1,4 +1,4 @@
-"""Rows of a recurrent layer's parameters, written as Python."""
+"""Python expressions for the parameters of a recurrent layer, and for the bias of a gate."""
 
 from torch import nn
 
@@ -14,7 +14,7 @@ def parameter_at(layer: Recurrence, name: str, model: nn.Module, stem: str) -> s
 def set_bias(
     layer: Recurrence, name: str, model: nn.Module, stem: str, gate: str, value: str
 ) -> str:
-    """The line, within a block, that sets the bias of one gate."""
+    """The indented line that sets the bias of one gate."""
     gates = layer.gates if stem == "bias_ih" else layer.recurrent
     size = len(layer.parameter(stem)) // len(gates)
     first = gates.index(gate) * size

@@ -1,4 +1,4 @@
-"""What a penalty gets to see: the model, the loss, and every call of a recurrent layer."""
+"""The input of a penalty: the model, the loss, and every call of a recurrent layer."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from steadygrad.flow.walk import Leg, walk
 from steadygrad.remedies.recurrences import Recurrence, recurrences
 from steadygrad.scan import Layout
 
-MOST_CALLS = 256  # kept at once: a bound on memory where no penalty is ever asked for
+MOST_CALLS = 256  # bounds the memory if no penalty is ever computed
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What one recurrent layer put out in one call, with its graph.
+    """The output of a recurrent layer in one call, with its graph.
 
     Attributes:
         layer: The module.
@@ -35,7 +35,7 @@ class Outputs:
 
     @property
     def pairs(self) -> tuple[Tensor, Tensor]:
-        """Rows ``(M, D*P)`` that have one before them in their sequence, and those before."""
+        """Rows ``(M, D*P)`` with a predecessor in their sequence, and the predecessors."""
         rows = len(self.rows)
         later = self.rows[self.batch_sizes[0] :]
         if self.batch_sizes[-1] == self.batch_sizes[0]:
@@ -54,8 +54,8 @@ class Run:
         model: The treated model.
         loss: The loss of this step, a scalar with its graph.
         calls: Calls of recurrent layers in training mode since the last step, oldest first, with
-            their graphs; empty where the remedy did not ask for them (`Remedy.sees_calls`).
-        step: How many penalties were asked for before this one.
+            their graphs; empty unless the remedy needs them (`Remedy.sees_calls`).
+        step: Number of earlier penalties.
     """
 
     model: nn.Module
@@ -70,14 +70,14 @@ class Run:
 
     @property
     def outputs(self) -> tuple[Outputs, ...]:
-        """What each call put out, time first, with its graph."""
+        """The output of each call, time first, with its graph."""
         return tuple(map(_outputs, self.calls))
 
     @cached_property
     def output_gradients(self) -> tuple[OutputGradient, ...]:
-        r"""Per call the gradients of the loss at its output and last states, None where none is.
+        r"""For each call the gradients of the loss at its output and last states, or None.
 
-        What reaches a state through later time steps is not in it; see `legs`.
+        Contributions through later time steps are not included; see `legs`.
         """
         return tuple(output_gradients(self.loss, self.calls)[0])
 
@@ -85,8 +85,8 @@ class Run:
     def legs(self) -> tuple[tuple[str, Leg], ...]:
         r"""States and total gradients :math:`\partial L/\partial s_t`, per layer and direction.
 
-        Found by walking each call again outside of autograd: one forward and one backward pass
-        more. Calls that the loss does not depend on are left out. Each comes with its call's name.
+        Computed by replaying each call outside autograd, with one more forward and backward pass.
+        Calls on which the loss does not depend are left out. Each entry has the name of its call.
         """
         return tuple(
             (call.view.name(leg.key, call.name), leg)
@@ -102,13 +102,13 @@ def _outputs(call: Call) -> Outputs:
 
 
 class TrainingCalls(Capture):
-    """The calls of one training step; those in evaluation mode are not kept."""
+    """The calls of one training step, except those in evaluation mode."""
 
-    is_linking = False  # each call is read by itself
+    is_linking = False  # each call is read separately
 
     @staticmethod
     def find(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-        """Penalties read a layer through its view, so it has to have one."""
+        """Find the layers that have a view, through which penalties read them."""
         return recurrent_layers(model)
 
     def _hook(self, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Gradients that are spread over processes: DTensors, as FSDP2 and tensor parallel make them."""
+"""Sharded gradients: DTensors, as made by FSDP2 and tensor parallelism."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 from torch import Tensor
 
 Sharding = tuple[Any, tuple[int | None, ...]]
-"""The mesh, and for each of its dimensions the tensor's that is split along it, or None."""
+"""The mesh, and for each mesh dimension the tensor dimension sharded along it, or None."""
 
 
 def summed(grad: Any) -> Any:
-    """Take the sums that are still to be taken of a DTensor; others are returned as they are."""
+    """Reduce pending sums of a DTensor; return other tensors unchanged."""
     if not any(place.is_partial() for place in grad.placements):
         return grad
     from torch.distributed.tensor import Replicate
@@ -20,13 +20,13 @@ def summed(grad: Any) -> Any:
 
 
 def sharding_of(grad: Any) -> Sharding | None:
-    """Say how a DTensor is split, or None if each process holds all of it."""
+    """Return how a DTensor is sharded; None if each process holds all of it."""
     split = tuple(place.dim if place.is_shard() else None for place in grad.placements)
     return None if all(s is None for s in split) else (grad.device_mesh, split)
 
 
 def whole_norms(norms: Tensor, norm_type: float, mesh: Any, is_split: tuple[bool, ...]) -> Tensor:
-    """Combine the norms of shards over the mesh dimensions that they are split along."""
+    """Combine the norms of shards over the mesh dimensions that shard them."""
     from torch import distributed as dist
 
     is_max = norm_type == float("inf")
@@ -38,12 +38,12 @@ def whole_norms(norms: Tensor, norm_type: float, mesh: Any, is_split: tuple[bool
 
 
 def anywhere(largest: Tensor, shardings: Iterable[Sharding]) -> Tensor:
-    """Raise a value to the largest that any process over which tensors are split has."""
+    """Return the largest value over all processes that share the tensors."""
     for mesh, split in dict(shardings).items():
         largest = whole_norms(largest, float("inf"), mesh, (True,) * len(split))
     return largest
 
 
 def local(tensor: Any) -> Tensor:
-    """Return what this process holds of a tensor."""
+    """Return the local part of a tensor."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor

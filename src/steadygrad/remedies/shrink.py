@@ -1,4 +1,4 @@
-"""Shrinking gradients to a bound on their norms, and the account of it that all clips give."""
+"""Shrink gradients to a bound on their norms, and report it, as all clips do."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch import Tensor
 from steadygrad.remedies.gradients import Gradients
 from steadygrad.remedies.parameters import Scope
 
-EPSILON = 1e-6  # torch adds it to the norm that it divides by
+EPSILON = 1e-6  # added to the norm in torch's clip_grad_norm_
 
 
 def shrink_(
@@ -20,17 +20,17 @@ def shrink_(
 
     Args:
         gradients: Changed in place.
-        norms: Of each gradient, ``(N,)``, as ``gradients.norms()`` gives them.
-        bound: One for all, or one for each scope, ``(K,)``.
-        scope: What one norm is taken over.
-        norm_type: Of the norms.
+        norms: Norm of each gradient, ``(N,)``, from ``gradients.norms()``.
+        bound: One for all, or one per scope, ``(K,)``.
+        scope: The parameters that share a norm.
+        norm_type: Order of the norms.
 
     Returns:
-        ``grad_norm`` before and ``grad_norm_clipped`` after, both over everything; ``clipped``,
-        whether any norm was too long; ``nonfinite``; and ``norms`` of a scope that is not all.
+        ``grad_norm`` before and ``grad_norm_clipped`` after, both over all; ``clipped``, whether
+        any norm exceeded the bound; ``nonfinite``; and ``norms`` unless the scope is all.
     """
     of_scope = gradients.combined(norms, scope, norm_type)
-    # Written as torch writes it: NaN passes through both, and makes every gradient NaN.
+    # As in torch: a NaN norm passes through clamp, and makes every gradient NaN.
     factors = (bound / (of_scope + EPSILON)).clamp(max=1.0)
     gradients.scale_(factors, scope)
     is_long = of_scope > bound
@@ -41,7 +41,7 @@ def shrink_(
 def account(
     before: Tensor, after: Tensor, clipped: Tensor, scope: Scope = "all", norm_type: float = 2.0
 ) -> dict[str, Tensor]:
-    """Say what a clip did, from the norms of its scopes before and after."""
+    """Report a clip, from the norms of its scopes before and after."""
     if scope == "all":
         whole, left = before[0], after[0]
     else:

@@ -1,4 +1,4 @@
-"""Skip connections: a way for the gradient around each recurrent layer."""
+"""Skip connections: a path for the gradient around each recurrent layer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,14 +27,13 @@ class Skip(Remedy):
         \frac{\partial L}{\partial x_t} = \text{scale} \cdot P^\top
         \frac{\partial L}{\partial y_t} + \dots
 
-    with :math:`P = I` where both have one width, and else a learned matrix. The gradient at a
-    time step reaches the layer below past the recurrence: in a stack of layers it does not fade
-    with depth, and an input close to the loss is heard at once. Along time nothing changes: a
-    lag is still travelled inside the layer. Layers stacked within one module are taken apart, so
-    that each has its own way around.
+    with :math:`P = I` for equal widths, and otherwise a learned matrix. The gradient at a time step
+    bypasses the recurrence to the layer below: in a stack it does not decay with depth, and inputs
+    close to the loss have an immediate effect. Along time nothing changes. A stack in one module is
+    split into single layers, so that each has its own skip connection.
 
     Args:
-        scale: Factor on what is added.
+        scale: Factor on the added input.
 
     References:
         He, Zhang, Ren and Sun, *Deep Residual Learning for Image Recognition*, 2016.
@@ -82,10 +81,10 @@ class Skip(Remedy):
 
 @final
 class Around(nn.Module):
-    """A recurrent layer whose input is added to its output; interface as the layer's.
+    """A recurrent layer whose input is added to its output, with the layer's interface.
 
     Args:
-        layer: The layer within, a submodule, so that whatever looks for recurrent layers finds it.
+        layer: The wrapped layer, a submodule, so that searches for recurrent layers find it.
         scale: Factor on the input.
     """
 
@@ -118,11 +117,11 @@ class Around(nn.Module):
 
 @final
 class AroundEach(nn.Module):
-    """A stack taken apart, each layer with its own way around; interface as the stack's.
+    """A stack split into single layers with skip connections, with the stack's interface.
 
     Args:
-        layers: The lowest first.
-        dropout: Between the layers, as in the stack.
+        layers: The single layers, lowest first.
+        dropout: Dropout between the layers, as in the stack.
     """
 
     def __init__(self, layers: Sequence[Around], dropout: float) -> None:
@@ -154,7 +153,7 @@ class AroundEach(nn.Module):
 
 @torch.no_grad()
 def taken_apart(layer: nn.Module) -> list[nn.Module]:
-    """Layers of one each that compute what a stack does; the stack itself if it is one layer."""
+    """Split a stack into equivalent single layers; a single layer is returned itself."""
     facts: Any = layer
     if facts.num_layers == 1:
         return [layer]

@@ -1,4 +1,4 @@
-"""Skipping a step whose gradient is far longer than the recent ones."""
+"""Skip steps whose gradient is far longer than recent ones."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ from steadygrad.remedies.shrink import account
 @final
 @dataclass(frozen=True)
 class SkipSpike(Remedy):
-    r"""Set the gradient to zero when its norm is above the mean of the log norms by k deviations.
+    r"""Set the gradient to zero if its log norm exceeds the mean by k standard deviations.
 
     .. math::
         g_t \leftarrow 0 \quad\text{if}\quad \log \lVert g_t \rVert > \mu + k \sigma
 
-    :math:`\mu` and :math:`\sigma` are moving averages of :math:`\log \lVert g \rVert`, a spike
-    counting as if it stood at the threshold, so that a lasting change of level is learned. The
-    first ``warmup`` steps are only measured, and their averages are plain ones. A gradient that is
-    zero is not counted; one that is not finite is skipped and not counted, in the warm-up too.
-    Momentum and weight decay of the optimiser still act in a skipped step.
+    :math:`\mu` and :math:`\sigma` are moving averages of :math:`\log \lVert g \rVert`, in which a
+    spike counts as the threshold, so that they follow a lasting change of level. The first
+    ``warmup`` steps are only measured, with plain averages. A zero gradient is not counted; a
+    non-finite one is skipped and not counted, also in the warm-up. Momentum and weight decay of
+    the optimiser still act in a skipped step.
 
     Args:
         k: Deviations above the mean.
@@ -73,7 +73,7 @@ class SkipSpike(Remedy):
         if int(memory["steps"]) < self.warmup:
             threshold = torch.full_like(threshold, torch.inf)
         memory["steps"] += 1
-        # Not "above": a comparison with NaN is false, and NaN is to be skipped.
+        # Negated, so that NaN, for which every comparison is false, is skipped.
         skipped = (log <= threshold).logical_and(norm.isfinite()).logical_not()
         gradients.zero_where_(skipped)
         self._follow(torch.minimum(log, threshold), norm.isfinite() & (norm > 0), memory)
@@ -85,7 +85,7 @@ class SkipSpike(Remedy):
     def _follow(self, log: Tensor, counts: Tensor, memory: Mapping[str, Tensor]) -> None:
         mean, variance, counted = memory["mean"], memory["variance"], memory["counted"]
         counted += counts
-        # Plain averages until the past weighs what it is to weigh.
+        # plain averages until the weight of the past reaches ``decay``
         past = (1 - 1 / counted.clamp(min=1)).clamp(max=self.decay)
         off = log - mean
         new = mean + (1 - past) * off

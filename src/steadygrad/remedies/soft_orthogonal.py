@@ -1,4 +1,4 @@
-"""Soft orthogonality: recurrent matrices drawn towards those that keep every length."""
+"""Soft orthogonality: a penalty that pulls recurrent matrices towards orthogonal ones."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ from steadygrad.remedies.run import Run
 @final
 @dataclass(frozen=True)
 class SoftOrthogonal(Remedy):
-    r"""Penalise each recurrent gate block for what it lacks to be orthogonal.
+    r"""Penalise the deviation of each recurrent gate block from orthogonality.
 
     .. math::
         \lambda \lVert R_k^\top R_k - I \rVert_F^2 \qquad\text{or}\qquad
         \lambda \frac{H}{m} \sum_{j=1}^{m} \lVert R_k^\top R_k u_j - u_j \rVert^2,
         \quad \lVert u_j \rVert = 1
 
-    Singular values are drawn to one and not held there, so the network may leave a direction
-    where forgetting pays. The second form asks only :math:`m` random directions, drawn anew at
-    every step; its mean is the first.
+    Singular values are pulled to one but not fixed, so that the network can forget in some
+    directions. The second form uses only :math:`m` random directions, drawn anew at every step; its
+    expectation is the first.
 
     Args:
         weight: :math:`\lambda`.
@@ -40,7 +40,7 @@ class SoftOrthogonal(Remedy):
     """
 
     name: ClassVar[str] = "soft-orthogonal"
-    claim: ClassVar[str] = "Descending it brings all singular values of recurrent gate blocks to 1"
+    claim: ClassVar[str] = "Minimising it brings all singular values of recurrent gate blocks to 1"
     helps: ClassVar[tuple[str, ...]] = ("vanishing", "exploding")
     also_try: ClassVar[tuple[Mapping[str, Any], ...]] = ({"weight": 0.1},)
     other: ClassVar[Mapping[str, Any]] = {"weight": 1.0, "directions": 50}

@@ -1,4 +1,4 @@
-"""Source reversal: what came first is read last, next to where it is needed."""
+"""Source reversal: read the input sequence of an encoder in reverse order."""
 
 import math
 from collections.abc import Mapping
@@ -21,17 +21,17 @@ from steadygrad.remedies.reasons import no_layer_to_see
 @final
 @dataclass(frozen=True)
 class SourceReversal(Remedy):
-    r"""Hand the input of one recurrent layer over with its time steps in reverse order.
+    r"""Reverse the time steps of the input of one recurrent layer.
 
     .. math::
         x_1, x_2, \dots, x_T \;\rightarrow\; x_T, \dots, x_2, x_1
 
-    For an encoder whose last state is read: the average distance of a source element to where it
-    is needed stays, but that of the first ones falls from T steps to 1, and from there learning
-    starts. Not for a model that answers at every step: outputs come in reverse order too, and
-    each would have seen its future. In training and evaluation alike, in every call.
+    For an encoder whose last state is used: the average distance from a source element to its
+    target is unchanged, but that of the first ones falls from T steps to 1, where learning starts.
+    Not for a model that answers at every step: outputs are reversed too, and each would depend on
+    its future. It acts in every call, in training and evaluation alike.
 
-    Packed sequences are turned one by one. In a padded batch the padding is read first.
+    Packed sequences are reversed one by one. In a padded batch the padding is read first.
 
     Args:
         layer: Name of the recurrent layer, as in ``named_modules``; the first if not given.

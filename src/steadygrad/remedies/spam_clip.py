@@ -1,4 +1,4 @@
-"""SPAM's spike-aware clip: each entry is bounded by its own running size."""
+"""SPAM's spike-aware clip: bound each entry by its own running mean square."""
 
 import math
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ from steadygrad.remedies.parameters import Parameters
 from steadygrad.remedies.reasons import no_trainable_parameter
 from steadygrad.remedies.shards import local
 
-SQUARES = "exp_avg_sq"  # what torch's Adam and its kin call the second moment
-CHUNK = 1 << 18  # entries looked at in one go: what is written stays in the cache
+SQUARES = "exp_avg_sq"  # the second moment in torch's Adam variants
+CHUNK = 1 << 18  # entries per block, so that a block stays in the cache
 Scratch = dict[torch.dtype, Tensor]
 
 
@@ -31,16 +31,15 @@ class SpamClip(Remedy):
         \quad\text{if } g_k^2 > \theta v_k, \qquad
         v_k \leftarrow \beta_2 v_k + (1 - \beta_2) g_k^2
 
-    with the clipped entry in the second equation, and :math:`v` of before the step in the first.
-    Entries that are not finite do not enter our :math:`v`; infinite ones are bounded as others.
-    Where the optimiser is Adam or one of its kin, its own :math:`v` is read, and nothing is
-    stored; elsewhere one tensor per parameter is kept. The published method also sets Adam's
-    moments to zero now and then and warms the learning rate up again; that is the optimiser's
-    part, and not done here.
+    with the clipped entry in the second equation, and the previous :math:`v` in the first.
+    Non-finite entries do not enter our :math:`v`; infinite ones are bounded like others. With an
+    optimiser of the Adam family its own :math:`v` is used, and nothing is stored; otherwise one
+    tensor per parameter is kept. The published method also resets Adam's moments periodically and
+    repeats the learning-rate warm-up; that is not done here.
 
     Args:
-        threshold: :math:`\theta`: 5000 lets entries through that are up to 70 times their
-            running size.
+        threshold: :math:`\theta`: 5000 passes entries up to 70 times their running root mean
+            square.
         beta2: :math:`\beta_2`, where no optimiser keeps :math:`v`.
         warmup: Steps in which nothing is clipped, while :math:`v` fills.
 
@@ -77,7 +76,7 @@ class SpamClip(Remedy):
         return state
 
     def on_gradients(self, gradients: Gradients, memory: dict[str, Tensor]) -> Mapping[str, Tensor]:
-        """Clip; nothing is measured, since that would cost more than the clip."""
+        """Clip; nothing is measured, because that would cost more than the clip."""
         step = int(memory["steps"])
         memory["steps"] += 1
         is_own = not _keeps_squares(gradients.parameters.optimizer)
@@ -89,7 +88,7 @@ class SpamClip(Remedy):
         if is_own and squares:
             new = FOREACH._foreach_mul(gradients.local, gradients.local)
             for square in new:
-                square.nan_to_num_(0.0, 0.0, 0.0)  # one broken entry would stay for good
+                square.nan_to_num_(0.0, 0.0, 0.0)  # a non-finite entry would stay forever
             FOREACH._foreach_mul_(squares, self.beta2)
             FOREACH._foreach_add_(squares, new, alpha=1 - self.beta2)
         return {}
@@ -111,17 +110,17 @@ class SpamClip(Remedy):
 
 
 def _own(gradients: Gradients, memory: Mapping[str, Tensor]) -> list[Tensor]:
-    """Running squares that this remedy keeps, in the order of the gradients."""
+    """The running squares of this remedy, in the order of the gradients."""
     names = gradients.parameters.names
     return [memory[f"squares.{names[row]}"] for row in gradients.rows]
 
 
 def _of_optimizer(gradients: Gradients) -> list[Any]:
-    """Running squares that the optimiser keeps; None before its first step."""
+    """The running squares of the optimiser; None before its first step."""
     state: Mapping[Any, Any] = getattr(gradients.parameters.optimizer, "state", {})
     known = gradients.parameters.known
     own = known.get("squares")
-    # Looked up once: an optimiser that loads a state makes a new one.
+    # cached until the optimiser replaces its state, as when loading one
     if own is None or known["state"] is not state or len(own) != len(gradients):
         own = [state.get(gradients.parameter(row), {}) for row in range(len(gradients))]
         if gradients.is_complete and all(own):
@@ -131,7 +130,7 @@ def _of_optimizer(gradients: Gradients) -> list[Any]:
 
 
 def _clamp_(grad: Tensor, square: Tensor, threshold: float, scratch: Scratch) -> bool:
-    """Bound the entries, and return whether that could have changed any."""
+    """Bound the entries, and return whether any may have changed."""
     if _is_within(grad, square, threshold, scratch):
         return False
     bound = square.sqrt().mul_(math.sqrt(threshold))
@@ -140,10 +139,10 @@ def _clamp_(grad: Tensor, square: Tensor, threshold: float, scratch: Scratch) ->
 
 
 def _is_within(grad: Tensor, square: Tensor, threshold: float, scratch: Scratch) -> bool:
-    """Say whether all entries are surely below their bounds; False where that is not known.
+    """Whether all entries are certainly below their bounds; False if unknown.
 
-    Spikes are rare, and to look for them takes half the time of a clip. Only by the host, which
-    waits for nothing.
+    Spikes are rare, and this check takes half the time of a clip. Only on the host, where reading
+    the result does not synchronise.
     """
     size, kind = grad.numel(), grad.dtype
     is_plain = size and kind == square.dtype and grad.is_contiguous() and square.is_contiguous()
@@ -151,7 +150,7 @@ def _is_within(grad: Tensor, square: Tensor, threshold: float, scratch: Scratch)
         return False
     if kind not in scratch:
         scratch[kind] = grad.new_empty(CHUNK)
-    # Wider than the rounding of both sides. Entries whose squares underflow give 0: not sure.
+    # A margin wider than the rounding of both sides. Underflowing squares give 0, which is unknown.
     share = -(1 + 16 * torch.finfo(kind).eps) / threshold
     if size <= CHUNK:
         return _least_room(grad, square, share, scratch[kind]) > 0
@@ -160,7 +159,7 @@ def _is_within(grad: Tensor, square: Tensor, threshold: float, scratch: Scratch)
 
 
 def _least_room(grad: Tensor, square: Tensor, share: float, scratch: Tensor) -> float:
-    """Least of ``square + share * grad**2``; NaN if any is."""
+    """Minimum of ``square + share * grad**2``; NaN if any is NaN."""
     room = scratch[: grad.numel()].view(grad.shape)
     return torch.addcmul(square, grad, grad, value=share, out=room).amin().item()
 

@@ -1,4 +1,4 @@
-"""A bound on the largest singular value: a matrix that cannot blow a gradient up."""
+"""A bound on the largest singular value of recurrent matrices, against explosion."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from steadygrad.remedies.parametrisation import hold, no_square_block
 
 @final
 class _Bounded(nn.Module):
-    """Parametrisation of a stacked weight: each block shrunk to a spectral norm of ``bound``."""
+    """Parametrisation that shrinks each block of a weight to a spectral norm of ``bound``."""
 
     def __init__(self, bound: float) -> None:
         super().__init__()
@@ -24,8 +24,8 @@ class _Bounded(nn.Module):
 
     def forward(self, stored: Tensor) -> Tensor:
         blocks = stored.view(-1, stored.shape[1], stored.shape[1])
-        # The decomposition raises where a weight is not finite; such a block is passed on as it is,
-        # so that what looks at the training finds it.
+        # The decomposition raises if a weight is not finite; return such a block unchanged, so that
+        # the watch can report it.
         finite = blocks.isfinite().all(-1).all(-1)
         norms = torch.linalg.matrix_norm(blocks.masked_fill(~finite[:, None, None], 0.0), 2)
         return (blocks * (self.bound / norms).clamp(max=1.0)[:, None, None]).flatten(0, 1)
@@ -37,18 +37,18 @@ class _Bounded(nn.Module):
 @final
 @dataclass(frozen=True)
 class SpectralBound(Remedy):
-    r"""Hold the largest singular value of each recurrent gate block at or below ``bound``.
+    r"""Keep the largest singular value of each recurrent gate block at or below ``bound``.
 
     .. math::
         R_k = V_k \min(1, \text{bound} / \lVert V_k \rVert_2) \quad\Rightarrow\quad
         \lVert \delta_{t-1} \rVert \le \text{bound} \cdot \gamma \, \lVert \delta_t \rVert
 
     in a plain recurrence whose slope is at most :math:`\gamma` (tanh and ReLU 1, logistic 1/4).
-    With a bound of 1 its gradient cannot grow from step to step; nothing keeps it from fading.
-    The norm is computed exactly, one singular value decomposition of each block a step.
+    With a bound of 1 its gradient cannot grow from step to step, but it can vanish. The norm is
+    exact, from one singular value decomposition of each block per step.
 
     Args:
-        bound: On the spectral norm.
+        bound: Bound on the spectral norm.
 
     References:
         Pascanu, Mikolov and Bengio, *On the Difficulty of Training Recurrent Neural Networks*,

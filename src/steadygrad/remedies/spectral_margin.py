@@ -1,4 +1,4 @@
-"""Nearly orthogonal by construction: singular values that may move, but not far from one."""
+"""Nearly orthogonal by construction: singular values stay within a margin of one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,13 +16,14 @@ from steadygrad.remedies.parametrisation import hold, no_square_block
 @final
 @dataclass(frozen=True)
 class SpectralMargin(Remedy):
-    r"""Hold the singular values of each recurrent gate block within ``margin`` of one.
+    r"""Keep the singular values of each recurrent gate block within ``margin`` of one.
 
     .. math::
         R_k = U \operatorname{diag}(s) V^\top, \qquad s_i \in [1 - m, 1 + m]
 
-    The matrix alone changes a gradient by at most :math:`(1 \pm m)` a step: it can forget and
-    explode, at a rate that is chosen. Singular values outside start at the edge.
+    The matrix alone changes a gradient by at most :math:`(1 \pm m)` per step, so that forgetting
+    and explosion are limited to a chosen rate. Singular values outside the margin start at its
+    edge.
 
     Args:
         margin: :math:`m`, from 0, orthogonal, to below 1.

@@ -1,4 +1,4 @@
-"""A remedy at work on the gradients of one training, with what it remembers between steps."""
+"""A remedy acting on the gradients of one training, with its state between steps."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, final
@@ -18,24 +18,24 @@ COUNTED = ("clipped", "skipped", "nonfinite")
 
 @final
 class Treatment:
-    """A remedy at work; made by `Remedy.begin`, called once between backward pass and step.
+    """A remedy in use; made by `Remedy.begin`, called once between backward pass and step.
 
-    The remedy itself is frozen options. All that it learns while it works, such as a history of
-    norms, is here, as tensors that a checkpoint can keep.
+    The remedy itself holds only options. Its state, such as a history of norms, is here, as tensors
+    for checkpoints.
 
     Args:
         remedy: The options.
         model: Whose gradients.
         optimizer: If given, its parameters are treated, in its groups.
-        scaler: The gradient scaler, if one is used. Gradients that it has scaled and not yet
-            unscaled are unscaled first, so that scaled gradients are never clipped.
+        scaler: The gradient scaler, if one is used. Gradients that are still scaled are unscaled
+            first, so that scaled gradients are never clipped.
 
     Attributes:
-        report: What the last call returned.
-        memory: What is remembered, by name.
+        report: Result of the last call.
+        memory: State between steps, by name.
 
     Raises:
-        ValueError: A scaler without the optimiser that it steps.
+        ValueError: A scaler without its optimiser.
     """
 
     def __init__(
@@ -66,34 +66,33 @@ class Treatment:
         """Treat the gradients in place.
 
         Returns:
-            What was done, as tensors on their device: reading one waits for it, this call does
-            not.
+            The report, as tensors on their device: reading one synchronises, this call does not.
         """
         self.report = dict(self.remedy.on_gradients(self._gradients(), self.memory))
         self._count()
         return self.report
 
     def close(self) -> None:
-        """Let go of the optimiser; again does nothing."""
+        """Detach from the optimiser; idempotent."""
         for handle in self._handles:
             handle.remove()
 
     @torch.no_grad()
     def norm(self) -> Tensor:
-        """Return the global norm of the gradients as they are; unscales like a call does."""
+        """Return the current global norm of the gradients; unscales them like a call."""
         return torch.linalg.vector_norm(self._gradients().norms())
 
     @property
     def counts(self) -> dict[str, int]:
-        """Steps so far, and how many of them were clipped, skipped, not finite; waits."""
+        """Steps so far, and how many were clipped, skipped, non-finite; synchronises."""
         return dict(zip(("steps", *COUNTED), self._counts.tolist(), strict=True))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return all that the next step depends on, and the counts; resuming is bit-equal."""
+        """Return the state and the counts, for a bit-identical resumption."""
         return {name: t.clone() for name, t in (self.memory | {"counts": self._counts}).items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take up what `state_dict` returned.
+        """Restore the result of `state_dict`.
 
         Raises:
             ValueError: It is of another remedy, or of other parameters; nothing is changed.
@@ -121,7 +120,7 @@ class Treatment:
 
 
 def unscale_once(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> None:
-    """Unscale the gradients of ``optimizer`` if that was not done since the last update."""
+    """Unscale the gradients of ``optimizer`` unless done since the last update."""
     try:
         scaler.unscale_(optimizer)
     except RuntimeError as error:

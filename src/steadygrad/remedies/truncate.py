@@ -1,4 +1,4 @@
-"""Truncated backpropagation: the gradient is cut every so many steps."""
+"""Truncated backpropagation: cut the gradient every k steps."""
 
 import math
 from collections.abc import Mapping
@@ -16,18 +16,17 @@ from steadygrad.remedies.own_layers import no_loop, own_layers
 @final
 @dataclass(frozen=True)
 class Truncate(Remedy):
-    r"""Cut the gradient every ``steps`` time steps; the state is handed on by value.
+    r"""Cut the gradient every ``steps`` time steps; the values of the state are passed on.
 
     .. math::
         \frac{\partial h_t}{\partial h_{t-1}} \leftarrow 0 \quad\text{for every } t
         \text{ that is a multiple of } k
 
-    What the network computes stays the same. A gradient cannot explode over more than k steps, and
-    cannot teach over more either: nothing that lies further back than the last cut is learned
-    from. Choose k well above the lag that the task needs.
+    The forward pass is unchanged. A gradient cannot explode over more than k steps, but no
+    dependency longer than that is learned. Choose k well above the lag that the task needs.
 
-    Layers of torch.nn are replaced by ours, which share their parameters; undoing puts the old
-    ones back, and keeps what was learned.
+    Layers of torch.nn are replaced by ours, which share their parameters; undoing restores the old
+    ones, and keeps what was learned.
 
     Args:
         steps: :math:`k`, counted from the first step of each call.

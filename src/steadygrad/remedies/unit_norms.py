@@ -1,4 +1,4 @@
-"""Norms of the units of many weights: small tensors of one shape are taken together."""
+"""Norms of the units of many weights; small tensors of one shape are processed together."""
 
 import math
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ from steadygrad.remedies.shards import local
 @final
 @dataclass(frozen=True)
 class Alike:
-    """Parameters whose gradients are treated by the same calls.
+    """Parameters whose gradients are processed by the same calls.
 
     A unit is a row of a matrix, a filter of a convolution, and a vector or scalar as a whole.
 
     Args:
-        rows: Which gradients; all of one shape, or a single one.
+        rows: Indices of the gradients; all of one shape, or a single one.
         weights: The parameters.
-        shape: Of one gradient.
+        shape: Shape of one gradient.
     """
 
     rows: tuple[int, ...]
@@ -33,7 +33,7 @@ class Alike:
 
     @cached_property
     def dims(self) -> tuple[int, ...]:
-        """Which dimensions of a gradient, or of a stack of several, lie within a unit."""
+        """The dimensions of a gradient, or of a stack of several, within a unit."""
         ahead = (len(self.rows) > 1) + (len(self.shape) > 1)
         return tuple(range(ahead, (len(self.rows) > 1) + len(self.shape)))
 
@@ -55,24 +55,24 @@ class Alike:
         out.copy_(gradients.over_shards(self.rows[0], norms, has_rows=first.dim() > 1))
 
     def held(self, gradients: Gradients) -> Sequence[Tensor]:
-        """What this process holds of the weights."""
+        """The local part of the weights."""
         return tuple(map(local, self.weights)) if gradients.sharding else self.weights
 
 
 @final
 class Units:
-    """All units of some parameters in one row, so that one call treats all of them.
+    """All units of some parameters in one vector, so that one call treats all of them.
 
-    Kept from step to step: tensors of which each parameter has its own views.
+    Reused between steps: each parameter has its own views of the tensors.
 
     Args:
-        gradients: Of one device and one type, for all of ``parts``.
+        gradients: Gradients of one device and one type, for all of ``parts``.
         parts: The parameters.
 
     Attributes:
         lengths: Norm of the gradient of each unit.
         weights: Norm of its weights.
-        factors: What its gradient is to be multiplied by.
+        factors: Factor for its gradient.
     """
 
     def __init__(self, gradients: Gradients, parts: Sequence[Alike]) -> None:
@@ -94,7 +94,7 @@ class Units:
         ]
 
     def measure(self, gradients: Gradients) -> None:
-        """Take ``lengths`` and ``weights``."""
+        """Compute ``lengths`` and ``weights``."""
         for part, lengths, weights in self._parts:
             part.norms_into(weights, gradients, part.held(gradients))
             part.norms_into(lengths, gradients, [gradients.local[row] for row in part.rows])
@@ -107,7 +107,7 @@ class Units:
 
 
 def norm_type(tensor: Tensor) -> torch.dtype:
-    """Say in which type norms are taken; sixteen bits are summed in thirty-two."""
+    """The type in which norms are computed; 16-bit values are summed in 32 bits."""
     return torch.float32 if tensor.dtype in HALF else tensor.dtype.to_real()
 
 
@@ -117,7 +117,7 @@ def _views(whole: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
 
 
 def units_of(gradients: Gradients, treated: Sequence[bool]) -> list[Units]:
-    """Gather the units of the parameters that are treated.
+    """Gather the units of the treated parameters.
 
     Raises:
         TypeError: A gradient is sparse; its rows are not those of the weights.
@@ -128,7 +128,7 @@ def units_of(gradients: Gradients, treated: Sequence[bool]) -> list[Units]:
     found: list[Units] = []
     for batch in gradients.batches:
         rows = [row for row in batch.rows if treated[gradients.rows[row]]]
-        # Stacks one by one, while they are in the cache; what is left, large, all at once.
+        # Stacks one by one, to stay in the cache; the large rest in one call.
         parts = [rows] if batch.is_stack else [[row] for row in rows]
         if rows:
             found.append(Units(gradients, [_alike(gradients, part) for part in parts]))

@@ -1,4 +1,4 @@
-"""Shorter windows with carried state: truncated backpropagation over long streams."""
+"""Cut long streams into windows with carried state: truncated backpropagation."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ S = TypeVar("S", Tensor, tuple[Tensor, ...], None)
 @final
 @dataclass(frozen=True)
 class Window:
-    """Some time steps of every row of the batch.
+    """A window: some time steps of every row of the batch.
 
     Attributes:
         inputs: ``(T, B, ...)``; padded where a row's sequence has ended.
         targets: ``(T, B, ...)``, or None if there are none.
-        lengths: ``(B,)``, valid steps of each row; 0 where a row has nothing left to read.
+        lengths: ``(B,)``, valid steps of each row; 0 for a row without data.
         fresh: ``(B,)``, whether a row begins a new sequence here.
     """
 
@@ -29,12 +29,12 @@ class Window:
 
     @property
     def mask(self) -> Tensor:
-        """``(T, B)``: whether a step of a row is valid; index outputs and targets with it."""
+        """``(T, B)``: whether a step of a row is valid, to index outputs and targets."""
         steps = torch.arange(len(self.inputs), device=self.inputs.device)
         return steps[:, None] < self.lengths
 
     def carry(self, state: S) -> S:
-        """Return the state for this window: values of the one before, without its gradient.
+        """Return the state for this window: the values of the last one, without its gradient.
 
         Rows that begin a new sequence get zeros.
 
@@ -48,22 +48,21 @@ class Window:
         return self._carried(state)  # pyright: ignore[reportReturnType]
 
     def _carried(self, part: Tensor) -> Tensor:
-        # Filled, not multiplied: 0 · NaN is NaN.
+        # Filled, not multiplied, because 0 · NaN is NaN.
         return part.detach().masked_fill(self.fresh.to(part.device)[None, :, None], 0.0)
 
 
 @final
 class Windows:
-    r"""Long sequences cut into windows, row by row, so that the state can be carried on.
+    r"""Windows of long sequences, row by row, so that the state can be carried over.
 
-    The gradient stops at the border of a window, the value does not: memory beyond a window is
-    possible, but it is not taught. Time and memory of a step grow with the window, no more with
-    the sequence.
+    The gradient stops at the border of a window, the state does not: memory beyond a window is
+    possible, but not trained. The cost of a step grows with the window, not with the sequence.
 
-    A single tensor is cut into ``batch`` streams of equal length, read side by side. Of a list,
-    each row of the batch reads one sequence after the other, each from its first step to its
-    last, and the row that is free first takes the next: no window holds steps of two sequences
-    in a row, so a state is never carried from one into the other.
+    A single tensor is cut into ``batch`` streams of equal length, read in parallel. With a list,
+    each row of the batch reads one sequence after the other, completely, and the first free row
+    takes the next: no row of a window spans two sequences, so a state is never carried from one
+    into another.
 
     Args:
         inputs: ``(N, ...)``, or sequences ``(T_i, ...)``.
@@ -72,10 +71,10 @@ class Windows:
         steps: Time steps of a window; the last of a sequence may be shorter.
 
     Attributes:
-        dropped: Steps at the end of a single tensor that fill no row, which are left out.
+        dropped: Steps at the end of a single tensor that do not fill the rows and are left out.
 
     Raises:
-        ValueError: Nothing to read, or inputs and targets that do not fit.
+        ValueError: Nothing to read, or inputs and targets do not match.
 
     References:
         Williams and Peng, *An Efficient Gradient-Based Algorithm for On-Line Training of Recurrent
@@ -111,7 +110,7 @@ class Windows:
         self._plan = self._planned()
 
     def __len__(self) -> int:
-        """Windows of one pass."""
+        """Number of windows in one pass."""
         return len(self._plan)
 
     def __iter__(self) -> Iterator[Window]:
@@ -131,7 +130,7 @@ class Windows:
                 )
 
     def _planned(self) -> list[list[tuple[int, int]]]:
-        """Per window and row the sequence it reads and from which step; (-1, 0) for nothing."""
+        """For each window and row, its sequence and first step; (-1, 0) for none."""
         waiting = iter(range(len(self.inputs)))
         rows = [(next(waiting, -1), 0) for _ in range(self.batch)]
         plan = []

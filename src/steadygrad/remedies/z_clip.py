@@ -1,4 +1,4 @@
-"""ZClip: clip what stands out from the recent norms by its z-score."""
+"""ZClip: clip outliers among the recent norms, by their z-score."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,16 +29,16 @@ class ZClip(Remedy):
 
     with the global norm :math:`G`, and :math:`\mu, \sigma^2` moving averages of the norms left
     after clipping, :math:`\mu \leftarrow \alpha \mu + (1 - \alpha) G`,
-    :math:`\sigma^2 \leftarrow \alpha \sigma^2 + (1 - \alpha)(G - \mu)^2`. The further out a norm
-    is, the shorter it gets. In the first ``warmup`` steps norms are only collected, and bounded by
-    ``max_norm``. Norms that are not finite do not enter the averages.
+    :math:`\sigma^2 \leftarrow \alpha \sigma^2 + (1 - \alpha)(G - \mu)^2`. The larger the z-score,
+    the smaller the result. In the first ``warmup`` steps norms are only collected, and bounded by
+    ``max_norm``. Non-finite norms do not enter the averages.
 
     Args:
         z: :math:`z^*`, the z-score from which a norm is an outlier.
         alpha: Weight of the past in the averages.
-        warmup: Steps from which the first averages are taken.
-        max_norm: A bound besides; none if not given.
-        target: Where an outlier is brought: ``"adaptive"`` as above, ``"mean"`` to
+        warmup: Steps for the first averages.
+        max_norm: An additional bound; none if not given.
+        target: New norm of an outlier: ``"adaptive"`` as above, ``"mean"`` to
             :math:`\mu`, ``"bound"`` to :math:`\mu + z^* \sigma`.
 
     References:
@@ -48,7 +48,7 @@ class ZClip(Remedy):
 
     name: ClassVar[str] = "z-clip"
     claim: ClassVar[str] = (
-        "A norm that is an outlier among the recent ones is brought to them; others are left alone"
+        "A norm that is an outlier among the recent ones is reduced to them; others are unchanged"
     )
     helps: ClassVar[tuple[str, ...]] = ("exploding",)
     clips: ClassVar[str | None] = "z-clip"
@@ -109,7 +109,7 @@ class ZClip(Remedy):
         if self.target == "mean":
             target = mean
         else:
-            # Where z is not above z* the target is not used; 1 keeps a division by 0 away.
+            # The target is unused where z <= z*; 1 avoids a division by 0.
             excess = (z / self.z).clamp(min=1.0) if self.target == "adaptive" else 1.0
             target = mean + self.z * spread / excess
         return torch.where(z > self.z, target, torch.inf)
@@ -124,7 +124,7 @@ class ZClip(Remedy):
     def _follow(self, norm: Tensor, memory: Mapping[str, Tensor]) -> None:
         mean, variance = memory["mean"], memory["variance"]
         counts = norm.isfinite()
-        # All steps of the warm-up may have been broken: then the averages begin here.
+        # If all steps of the warm-up were non-finite, the averages start here.
         begins = mean.isnan()
         new = torch.where(begins, norm, torch.lerp(norm, mean, self.alpha))
         spread = torch.where(begins, 0.0, torch.lerp((norm - new).square(), variance, self.alpha))

@@ -1,4 +1,4 @@
-"""Reports drawn from records alone: one HTML page, one picture, one chart of lines."""
+"""Reports drawn from records alone: an HTML page, a picture, a line chart."""
 
 from typing import TYPE_CHECKING
 

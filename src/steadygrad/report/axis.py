@@ -1,4 +1,4 @@
-"""One axis of a drawing: where a value lies, and which values are written beside it."""
+"""One axis of a drawing: the positions of values, and its ticks."""
 
 import math
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ from numpy.typing import NDArray
 
 from steadygrad.report.figures import plain, power
 
-NARROWEST = 0.05  # decades: closer together, the figures of two ticks would read the same
+NARROWEST = 0.05  # decades: the labels of closer ticks would read the same
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Values from ``low`` to ``high``; ``low`` may be the greater, the axis then runs backwards.
+    """Values from ``low`` to ``high``; if ``low`` is the greater, the axis is reversed.
 
     Args:
         low: Value at the start (left or bottom).
         high: Value at the end.
-        is_log: The values are log10 of what is written beside the ticks.
-        powers: Write ticks of a log axis as powers of ten throughout.
+        is_log: The values are log10 of the numbers in the labels.
+        powers: Label a log axis with powers of ten throughout.
     """
 
     low: float
@@ -29,12 +29,12 @@ class Axis:
 
     def at(self, value: float) -> float:
         """Position of ``value``, 0 at the start and 1 at the end."""
-        return (value - self.low) / (self.high - self.low) + 0.0  # no -0.0
+        return (value - self.low) / (self.high - self.low) + 0.0  # the sum turns -0.0 into 0.0
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Positions in [0, 1] and labels, four to eight of them where values allow."""
+        """Positions in [0, 1] and labels, four to eight of them where possible."""
         low, high = sorted((self.low, self.high))
-        air = 1e-9 * (high - low)  # of rounding
+        air = 1e-9 * (high - low)  # tolerance for rounding
         values = _decades(low, high, self.powers) if self.is_log else None
         if values is None and self.is_log:
             spread = _ones_twos_fives(low, high)
@@ -46,7 +46,7 @@ class Axis:
 
 
 def around(values: NDArray[np.float64], *, is_log: bool = False, powers: bool = False) -> Axis:
-    """Return an axis that holds all finite ``values``, with a little air."""
+    """Return an axis that holds all finite ``values``, with a small margin."""
     finite = values[np.isfinite(values)]
     if not len(finite):
         return Axis(-1.0 if is_log else 0.0, 1.0, is_log, powers)
@@ -60,7 +60,7 @@ def around(values: NDArray[np.float64], *, is_log: bool = False, powers: bool = 
 
 
 def _decades(low: float, high: float, powers: bool) -> list[tuple[float, str]] | None:
-    """Whole powers of ten; None if the axis is too short for them to say anything."""
+    """Whole powers of ten; None if the axis is too short for them."""
     if high - low < 2 and not powers:
         return None
     stride = max(1, math.ceil((high - low) / 6))

@@ -1,4 +1,4 @@
-"""Whether one row of a table is better than another, or only luckier."""
+"""Bootstrap the difference of two samples, to tell an improvement from chance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 SAMPLES = 10_000
-FEWEST = 3  # one value resampled is that value: its interval has no width
+FEWEST = 3  # a single value has no spread: its interval would have no width
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference of two medians over seeds, and how far it could be chance.
+    """The difference of two medians over seeds, and its confidence interval.
 
     Attributes:
         value: Median of the first minus median of the second.
@@ -31,14 +31,14 @@ class Difference:
 
 
 def difference(first: Sequence[float], second: Sequence[float], seed: int = 0) -> Difference:
-    r"""Bootstrap the difference of the medians of two samples, each resampled by itself.
+    r"""Bootstrap the difference of the medians of two samples, resampled independently.
 
     With three seeds there are only ten different resamples of a sample: the interval is then
-    coarse, and wide; from five seeds on it begins to mean something.
+    coarse and wide; it is useful from five seeds on.
 
     Args:
         first: One value per seed; a NaN counts as the worst, :math:`+\infty`.
-        second: The same of the other.
+        second: The same of the other sample.
         seed: Of the resampling.
 
     Raises:
@@ -60,7 +60,7 @@ def difference(first: Sequence[float], second: Sequence[float], seed: int = 0) -
     (a, many_a), (b, many_b) = medians
     with np.errstate(invalid="ignore"):
         apart, value = many_a - many_b, float(a - b)
-    apart[np.isnan(apart)] = 0.0  # two that both failed do not differ
+    apart[np.isnan(apart)] = 0.0  # inf - inf: two failed runs do not differ
     value = 0.0 if np.isnan(value) else value
     low, high = np.quantile(apart, [0.025, 0.975], method="nearest")
     return Difference(float(value), float(low), float(high), min(len(first), len(second)))

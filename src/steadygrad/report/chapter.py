@@ -1,4 +1,4 @@
-"""What one record has to tell, taken out of it once, with whatever is missing left empty."""
+"""Read from a record everything that a report shows; whatever is missing is left empty."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,10 @@ from steadygrad.faults import NOT_JUDGED
 from steadygrad.record import Run
 
 GRADIENT = "log10_grad"
-AT_INPUT = "log10_grad_input"  # of the layer, where its inside was not measured
+AT_INPUT = "log10_grad_input"  # used if a layer's states were not measured
 BY_LAG = "log10_ratio"
-LOG10_THRESHOLD = -4.0  # below one ten-thousandth, a gradient counts as gone
-ROWS = 500  # as many training steps of a heat map as are read
+LOG10_THRESHOLD = -4.0  # log10: below 1/10,000 a gradient counts as vanished
+ROWS = 500  # training steps of a heat map that are read
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,15 @@ class Track:
 
     @property
     def is_reverse(self) -> bool:
-        """Whether the layer runs from the last time step to the first, as half of a pair does."""
+        """Whether the layer runs from the last time step to the first."""
         return "reverse" in self.layer
 
     def by_lag(self, row: int = -1) -> NDArray[np.float64]:
-        """What is left after ``k`` steps back, as log10 ``(K,)``, of one training step.
+        """The gradient left after ``k`` steps back, log10 ``(K,)``, at one training step.
 
-        As the run has measured it; else the norm compared with that at the step where the way
-        back begins, which is the same if the loss enters there alone. Where that is zero or not
-        finite, nothing can be compared, and the log10 norm itself is returned.
+        As measured by the run; otherwise the norm relative to that at the first step of the
+        backward pass, which is the same if the loss enters there alone. If that norm is zero or
+        not finite, the log10 norm itself is returned.
         """
         if self.ratios is not None:
             steps, grid = self.ratios
@@ -49,18 +49,18 @@ class Track:
 
     @property
     def is_share(self) -> bool:
-        """Whether `by_lag` is a share of something, and not a size."""
+        """Whether `by_lag` returns a share, not a norm."""
         return self.ratios is not None or math.isfinite(self.start())
 
     def start(self, row: int = -1) -> float:
-        """log10 norm at the step where the way back begins."""
+        """log10 norm at the first step of the backward pass."""
         values = self.grid[row].compressed()
         return float(values[0 if self.is_reverse else -1]) if len(values) else math.nan
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """One run as the report tells it."""
+    """One run, as read for the report."""
 
     run: Run
     label: str
@@ -82,10 +82,10 @@ class Chapter:
 
     @property
     def main(self) -> Track | None:
-        """The track that the headline speaks of: where least is left after the lag needed.
+        """The track of the headline: the one with the least gradient left after the lag needed.
 
-        A layer at whose end no gradient enters (one half of a pair of directions, often) has no
-        way back to speak of.
+        A layer without a gradient at its last step (often one half of a bidirectional pair) is
+        left out.
         """
         hidden = [t for t in self.tracks if t.state == "h"] or list(self.tracks)
         hidden = [t for t in hidden if t.ratios is not None] or hidden
@@ -108,31 +108,31 @@ class Chapter:
 
     @property
     def lag_is_estimated(self) -> bool:
-        """Whether nobody has said the lag, and it comes from the data."""
+        """Whether no lag was given, so that it was estimated from the data."""
         return isinstance(self.notes.get("lag_estimate"), Mapping)
 
     @property
     def lag_word(self) -> str:
-        """For a mark at the lag."""
+        """Words for a mark at the lag."""
         return "estimated" if self.lag_is_estimated else "needed"
 
     def quantity(self, name: str) -> Mapping[str, Any] | None:
-        """How the record describes a quantity (`steadygrad.flow.Quantity`), if it does."""
+        """The record's description of a quantity (`steadygrad.flow.Quantity`), if any."""
         described = self.notes.get("quantities")
         if not isinstance(described, Mapping):
             return None
-        starred = (k for k in described if k.endswith("*") and name.startswith(k[:-1]))
-        found = described.get(name if name in described else next(starred, name))
-        return found if isinstance(found, Mapping) else None
+        patterns = (k for k in described if k.endswith("*") and name.startswith(k[:-1]))
+        entry = described.get(name if name in described else next(patterns, name))
+        return entry if isinstance(entry, Mapping) else None
 
     @property
     def measured(self) -> int:
-        """The longest way back that was measured, in steps."""
+        """The longest distance measured, in steps back."""
         return len(self.main.by_lag()) - 1 if self.main is not None else 0
 
     @property
     def at_lag(self) -> tuple[int, float] | None:
-        """Lag, and log10 of what is left there: at the lag needed, or the longest measured."""
+        """A lag and log10 of the gradient left there: the lag needed, or the longest measured."""
         if self.main is None or not self.main.is_share:
             return None
         ratio = self.main.by_lag()
@@ -141,7 +141,7 @@ class Chapter:
 
     @property
     def ours(self) -> Mapping[str, Any] | None:
-        """The model's own score that decides: the first one."""
+        """The model's deciding score: the first one."""
         return next((s for s in self.scores if s.get("ours")), None)
 
     def _left(self, track: Track) -> float:
@@ -153,13 +153,13 @@ class Chapter:
 
 
 def _verdict(notes: Mapping[str, Any]) -> str:
-    """As noted; what an earlier version wrote for what it had not measured is the same."""
-    noted = str(notes.get("verdict") or "")
-    return NOT_JUDGED if noted == "not measured yet" else noted
+    """The noted verdict, with the words of earlier versions translated."""
+    verdict = str(notes.get("verdict") or "")
+    return NOT_JUDGED if verdict == "not measured yet" else verdict
 
 
 def chapter(run: Run, label: str, *, rows: int = ROWS) -> Chapter:
-    """Take out of ``run`` what the report needs, at most so many rows of each heat map."""
+    """Read what the report needs, with at most ``rows`` rows of each heat map."""
     notes = run.notes
     tracks = _tracks(run, rows)
     kind = str(notes.get("kind", "run"))
@@ -185,7 +185,7 @@ def chapter(run: Run, label: str, *, rows: int = ROWS) -> Chapter:
 
 
 def chapters(runs: Sequence[Run]) -> list[Chapter]:
-    """Take several runs as before, what was tried, and after.
+    """Read several runs as before, the trials, and after.
 
     Raises:
         ValueError: If there is no run.
@@ -196,13 +196,13 @@ def chapters(runs: Sequence[Run]) -> list[Chapter]:
         return [chapter(runs[0], "this run")]
     if len(runs) == 2:
         return [chapter(runs[0], "before"), chapter(runs[1], "after")]
-    told = [chapter(run, "") for run in runs]
-    names = [", ".join(str(r.get("name", "")) for r in c.remedies) or c.title for c in told]
+    result = [chapter(run, "") for run in runs]
+    names = [", ".join(str(r.get("name", "")) for r in c.remedies) or c.title for c in result]
     names[0] = "before"
-    seen = {n: names.count(n) for n in names}
+    counts = {n: names.count(n) for n in names}
     return [
-        replace(each, label=f"{name} ({i + 1})" if seen[name] > 1 else name)
-        for i, (each, name) in enumerate(zip(told, names, strict=True))
+        replace(each, label=f"{name} ({i + 1})" if counts[name] > 1 else name)
+        for i, (each, name) in enumerate(zip(result, names, strict=True))
     ]
 
 
@@ -231,7 +231,7 @@ def _mappings(value: Any) -> list[Mapping[str, Any]]:
 
 
 def _threshold(thresholds: Any) -> float:
-    """The limit below which a gradient has vanished, as log10; a share is converted."""
+    """The threshold below which a gradient has vanished, as log10; a share is converted."""
     for name, value in thresholds.items() if isinstance(thresholds, Mapping) else ():
         if "vanish" in str(name) and isinstance(value, int | float) and math.isfinite(value):
             if value < 0:

@@ -1,4 +1,4 @@
-"""Several runs side by side, and the short trials that chose a remedy."""
+"""Tables of several runs side by side, and of the short trials that chose a remedy."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from steadygrad.report.sections import Section, section
 
 
 def runs(chapters: list[Chapter]) -> Section | None:
-    """What was changed from run to run and what it did; None for a single run."""
+    """The changes from run to run and their effects; None for a single run."""
     if len(chapters) < 2:
         return None
     lag = next((c.at_lag[0] for c in reversed(chapters) if c.at_lag), None)
@@ -37,7 +37,7 @@ def _run(chapter: Chapter) -> list[Any]:
 
 
 def reach(chapter: Chapter) -> str:
-    """The horizon in steps; all that was measured is only a lower bound."""
+    """The horizon in steps; a lower bound if it spans everything measured."""
     if chapter.horizon is None:
         return "\u2013"
     more = "\u2265 " if chapter.measured and chapter.horizon >= chapter.measured else ""
@@ -45,7 +45,7 @@ def reach(chapter: Chapter) -> str:
 
 
 def changes(remedies: Any) -> Html | None:
-    """The remedies of a run: names with options, and what they changed."""
+    """The remedies of a run: names with options, and their changes."""
     parts = [
         join([el("b", named(r)), f": {r['changed']}" if r.get("changed") else None])
         for r in remedies
@@ -54,7 +54,7 @@ def changes(remedies: Any) -> Html | None:
 
 
 def named(remedy: Mapping[str, Any]) -> str:
-    """A remedy as one types it: ``clip-norm (max_norm=1)``."""
+    """A remedy with its options: ``clip-norm (max_norm=1)``."""
     options = remedy.get("options")
     if isinstance(options, Mapping):
         options = ", ".join(f"{k}={figures.plain(v)}" for k, v in options.items())

@@ -1,4 +1,4 @@
-"""Curves over training: whatever scalars were recorded, the known ones first."""
+"""Charts of all recorded scalars over training, known ones first."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,17 +21,17 @@ class Panel:
 
     title: str
     about: str
-    names: dict[str, str]  # of the scalar: in the key
+    names: dict[str, str]  # name of the scalar: its label in the key
     is_log: bool
-    is_share: bool = False  # yes or no at each step: a share only over many
+    is_share: bool = False  # 0 or 1 at each step: averaged to a share
     unit: str = "1"
 
 
-# Of a training's own numbers; quantities are described in the record that holds them.
+# The scalars of the training loop; measured quantities are described in their record.
 PANELS = (
     Panel(
         "Loss",
-        "What training makes small. The validation part is not trained on.",
+        "The value that training minimises. The validation part is not trained on.",
         {
             "loss": "training",
             "train_loss": "training",
@@ -58,46 +58,48 @@ def curves(chapters: list[Chapter]) -> Section | None:
 
 
 def panels_of(chapters: list[Chapter]) -> tuple[list[Panel], int]:
-    """The charts of the scalars that were recorded, and how many scalars are on none."""
+    """The charts of the recorded scalars, and how many scalars are on none."""
     there = list(dict.fromkeys(n for c in chapters for n in c.run.scalar_names()))
-    known = {name for panel in PANELS for name in panel.names}
-    described = _described(chapters, [n for n in there if n not in known])
-    known |= {name for panel in described for name in panel.names}
-    others = [Panel(_titled(n), "", {n: n}, _is_wide(chapters, n)) for n in there if n not in known]
+    listed = {name for panel in PANELS for name in panel.names}
+    described = _described(chapters, [n for n in there if n not in listed])
+    listed |= {name for panel in described for name in panel.names}
+    others = [
+        Panel(_titled(n), "", {n: n}, _is_wide(chapters, n)) for n in there if n not in listed
+    ]
     panels = [p for p in PANELS[:1] if set(p.names) & set(there)] + described
     panels += [p for p in PANELS[1:] if set(p.names) & set(there)] + others[:_MOST_OTHERS]
     return panels, len(others) - _MOST_OTHERS
 
 
 def _described(chapters: list[Chapter], names: list[str]) -> list[Panel]:
-    """Charts of the scalars that the records describe, those that belong together in one."""
-    found: dict[str, Panel] = {}
+    """Charts of the scalars that the records describe, related ones in one chart."""
+    panels: dict[str, Panel] = {}
     for name in names:
-        told = _description(chapters, name)
-        if told is None:
+        entry = _description(chapters, name)
+        if entry is None:
             continue
-        head = _description(chapters, str(told.get("beside") or name)) or told
+        head = _description(chapters, str(entry.get("beside") or name)) or entry
         title = str(head.get("title") or _titled(name))
         about, unit = str(head.get("meaning") or ""), str(head.get("unit") or "1")
         panel = Panel(title, about, {}, bool(head.get("log")), bool(head.get("share")), unit)
-        found.setdefault(title, panel).names[name] = str(told.get("label") or name).replace(
+        panels.setdefault(title, panel).names[name] = str(entry.get("label") or name).replace(
             "_", " "
         )
-    return list(found.values())
+    return list(panels.values())
 
 
 def _description(chapters: list[Chapter], name: str) -> Mapping[str, Any] | None:
-    return next((told for c in chapters if (told := c.quantity(name)) is not None), None)
+    return next((entry for c in chapters if (entry := c.quantity(name)) is not None), None)
 
 
 def _plot(chapters: list[Chapter], panel: Panel) -> Plot:
-    told = [
+    series = [
         (c, name, *c.run.scalars(name))
         for c in chapters
         for name in panel.names
         if name in c.run.scalar_names()
     ]
-    is_log = panel.is_log and not any((v < 0).any() for _, _, _, v in told)
+    is_log = panel.is_log and not any((v < 0).any() for _, _, _, v in series)
     lines = [
         Line(
             _name(panel, name, c, len(chapters) > 1),
@@ -106,7 +108,7 @@ def _plot(chapters: list[Chapter], panel: Panel) -> Plot:
             ),
             _style(panel, name, c is chapters[-1]),
         )
-        for c, name, steps, values in told
+        for c, name, steps, values in series
     ]
     lag = chapters[-1].lag
     word = chapters[-1].lag_word
@@ -144,10 +146,10 @@ def _once(chapter: Chapter) -> Html:
     names = chapter.run.scalar_names()
     pairs = []
     for name in names:
-        told = chapter.quantity(name) or {}
-        unit = str(told.get("unit") or "1")
+        entry = chapter.quantity(name) or {}
+        unit = str(entry.get("unit") or "1")
         value = plain(float(chapter.run.scalars(name)[1][0]))
-        title = told.get("meaning") or None
+        title = entry.get("meaning") or None
         text = value if unit == "1" else f"{value} {unit}"
         pairs.append(el("div", el("dt", name.replace("_", " "), title=title), el("dd", text)))
     return el("dl", *pairs, class_="facts")
@@ -158,7 +160,7 @@ def _as_is(x: NDArray[np.float64], y: NDArray[np.float64]) -> Curve:
 
 
 def _averaged(x: NDArray[np.float64], y: NDArray[np.float64], parts: int = 40) -> Curve:
-    """Mean over stretches of equally many steps."""
+    """Means over stretches with equal numbers of steps."""
     if len(x) < 2 * parts:
         return x, y
     pairs = zip(np.array_split(x, parts), np.array_split(y, parts), strict=True)
@@ -176,8 +178,8 @@ def _titled(name: str) -> str:
 
 
 def _is_wide(chapters: list[Chapter], name: str) -> bool:
-    """Whether a scalar that nobody described wants a log axis: positive, over two decades."""
-    told = [c.run.scalars(name)[1] for c in chapters if name in c.run.scalar_names()]
-    values = np.concatenate(told)
+    """Whether a scalar without description needs a log axis: positive, over two decades."""
+    series = [c.run.scalars(name)[1] for c in chapters if name in c.run.scalar_names()]
+    values = np.concatenate(series)
     finite = values[np.isfinite(values)]
     return len(finite) > 0 and bool(finite.min() > 0) and bool(finite.max() > 100 * finite.min())

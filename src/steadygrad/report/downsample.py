@@ -1,4 +1,4 @@
-"""Fewer points for the same picture: extremes and faults are kept, the crowd is dropped."""
+"""Downsample curves, keeping extremes and non-finite points."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +9,11 @@ Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 def thinned(x: NDArray[np.float64], y: NDArray[np.float64], limit: int = 400) -> Curve:
     """Keep of each stretch of a curve its least, greatest and first non-finite point.
 
-    A mean would hide the one step that exploded, and so would every n-th point.
+    A mean, or every n-th point, would hide the one step that exploded.
 
     Args:
         x: Ascending positions, ``(N,)``.
-        y: Values, ``(N,)``; anything not finite counts as a fault.
+        y: Values, ``(N,)``; non-finite values are kept as faults.
         limit: About how many points to keep.
     """
     if len(x) <= limit:
@@ -30,5 +30,5 @@ def thinned(x: NDArray[np.float64], y: NDArray[np.float64], limit: int = 400) ->
 
 
 def spread(count: int, limit: int) -> NDArray[np.int64]:
-    """Indices of at most ``limit`` of ``count`` things, evenly spread, both ends among them."""
+    """Indices of at most ``limit`` of ``count`` entries, evenly spread, including both ends."""
     return np.unique(np.linspace(0, count - 1, min(count, max(limit, 1))).round().astype(np.int64))

@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them: shares as percents, tiny ones as powers of ten."""
+"""Format numbers for readers: shares as percents, tiny ones as powers of ten."""
 
 import math
 from typing import Any
@@ -13,7 +13,7 @@ def power(exponent: float) -> str:
 
 
 def plain(value: Any) -> str:
-    """Return a number with four significant digits; what is not finite by its name."""
+    """Return a number with four significant digits; a non-finite one by its name."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     if math.isnan(value):
@@ -40,7 +40,7 @@ def share(log10_ratio: float) -> str:
     if log10_ratio >= -2.5:
         return f"{100 * 10**log10_ratio:.2g} %" if log10_ratio < -0.01 else _percent(log10_ratio)
     if log10_ratio >= -6.5:
-        # Two digits are honest; 1/9,931 would not be.
+        # Two significant digits: 1/9,931 would suggest too much precision.
         parts = 10**-log10_ratio
         unit = 10 ** max(0, math.floor(math.log10(parts)) - 1)
         return f"1/{round(parts / unit) * unit:,}"

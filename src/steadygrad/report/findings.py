@@ -1,4 +1,4 @@
-"""Findings in plain words, each with the numbers and the limit that decided."""
+"""Findings in plain words, each with its evidence and threshold."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ _HOW = ("how", "exactness")
 
 
 def findings(chapters: list[Chapter]) -> Section:
-    """List the findings of the runs; say so where there are none."""
+    """List the findings of the runs; state it if there are none."""
     anchors = layer_anchors(chapters)
     blocks = [_of(c, len(chapters) > 1, anchors) for c in chapters]
     return section("What was found", *blocks)
@@ -29,21 +29,21 @@ def _of(chapter: Chapter, is_named: bool, anchors: Mapping[str, str]) -> Html:
     if not chapter.findings:
         none = "No fault was found." if chapter.verdict == "healthy" else "No finding was recorded."
         return join([title, el("p", none, class_="quiet")])
-    told = _gathered(chapter.findings)
-    shown = told[:_MOST]
-    faults = [f.get("fault") for f in shown]
-    # What a fault means is said once, not at each layer that has it.
-    level = "h4" if is_named else "h3"  # under the name of the run, or right under the section
+    findings = _gathered(chapter.findings)
+    first = findings[:_MOST]
+    faults = [f.get("fault") for f in first]
+    # The meaning of a fault is given once, not at each layer that has it.
+    level = "h4" if is_named else "h3"  # below the name of the run, or the section
     cards = [
-        _card(f, faults.index(f.get("fault")) == i, anchors, level) for i, f in enumerate(shown)
+        _card(f, faults.index(f.get("fault")) == i, anchors, level) for i, f in enumerate(first)
     ]
-    more = len(told) - _MOST
+    more = len(findings) - _MOST
     rest = el("p", f"{more} more are in the record.", class_="quiet") if more > 0 else None
     return join([title, *cards, rest, *gaps])
 
 
 def _gathered(findings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """One finding for each fault of a place: the latest, and since when and how often."""
+    """The latest finding for each fault and place, with its first step and its count."""
     places: dict[str, list[Mapping[str, Any]]] = {}
     for found in findings:
         place = repr([found.get(k) for k in ("fault", "layer", "gate")])
@@ -66,9 +66,9 @@ def _card(
         f"since training step {figures.plain(finding['step'])}"
         if finding.get("step") is not None
         else None,
-        f"found {finding['times']} times, the latest told here" if finding["times"] > 1 else None,
+        f"found {finding['times']} times, the latest shown here" if finding["times"] > 1 else None,
     ]
-    kind = known().get(fault)  # a record may come from a Steadygrad with other faults
+    kind = known().get(fault)  # a record of another version may name unknown faults
     meaning = "" if kind is None else kind.meaning
     text = finding.get("text") or meaning
     explained = meaning if finding.get("text") and is_first else None
@@ -95,7 +95,7 @@ def _card(
 
 
 def _layer(name: object, anchors: Mapping[str, str]) -> Html:
-    """The name of a layer, with a link to its figure if there is one."""
+    """The name of a layer, linked to its figure if there is one."""
     words = f"layer {name}"
     anchor = anchors.get(str(name))
     return el("a", words, href=f"#{anchor}") if anchor else esc(words)
@@ -120,7 +120,7 @@ def _value(name: str, value: Any) -> str:
 
 
 def brief(value: Any, most: int = 12) -> str:
-    """A value of a note in one line; long lists are cut with their length told."""
+    """A value of a note in one line; long lists are cut and their length is given."""
     if isinstance(value, Mapping):
         return ", ".join(f"{k}: {brief(v)}" for k, v in value.items())
     if isinstance(value, list):
@@ -133,7 +133,7 @@ def brief(value: Any, most: int = 12) -> str:
 
 
 def _effects(effects: object, remedies: object) -> Html | None:
-    """What each remedy did to a copy of the model, as it was measured."""
+    """The measured effect of each remedy on a copy of the model."""
     if not isinstance(effects, Mapping) or not isinstance(remedies, list):
         return None
     rows = [

@@ -1,7 +1,7 @@
-"""The frame around a drawing: ticks, titles, key and read-out.
+"""The frame of a drawing: ticks, titles, key and read-out.
 
-Texts are HTML placed by percentages and only the drawing itself is stretched, so that letters have
-one size on a phone and on a wide screen.
+Texts are HTML placed by percentages and only the drawing is stretched, so that letters have
+the same size on all screens.
 """
 
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ def framed(
 
 
 def area(drawing: Html, *, label: str, data: str, kind: str, over: Sequence[Html] = ()) -> Html:
-    """The drawing itself: can be focused, explored by pointer and arrow keys."""
+    """The drawing itself; it can be focused and explored by pointer and arrow keys."""
     return el(
         "div",
         drawing,

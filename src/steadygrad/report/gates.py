@@ -1,4 +1,4 @@
-"""The health of the gates: which share of the units of each has stopped passing a gradient on."""
+"""Gate health: the share of each gate's units that pass no gradient."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,8 @@ def gates(chapters: list[Chapter]) -> Section | None:
 
 def _gates(chapter: Chapter, is_one_of_many: bool) -> list[Plot]:
     """One chart for each layer, the first few."""
-    found = _health(chapter)
-    layers = list(dict.fromkeys(layer for _, layer, *_ in found))[:_MOST_LAYERS]
+    health = _health(chapter)
+    layers = list(dict.fromkeys(layer for _, layer, *_ in health))[:_MOST_LAYERS]
     where = f"{chapter.label}, " if is_one_of_many else ""
     return [
         Plot(
@@ -42,7 +42,7 @@ def _gates(chapter: Chapter, is_one_of_many: bool) -> list[Plot]:
             lines=[
                 Line(gate, steps.astype(np.float64), share, style)
                 for (gate, _, steps, share), style in zip(
-                    (h for h in found if h[1] == layer), STYLES, strict=False
+                    (h for h in health if h[1] == layer), STYLES, strict=False
                 )
             ],
             x_name="training step",
@@ -58,9 +58,9 @@ Health = tuple[str, str, NDArray[np.int64], NDArray[np.float64]]  # gate, layer,
 
 def _health(chapter: Chapter) -> list[Health]:
     """Share of dead units of each gate, the mean over time steps."""
-    found = [q for q in chapter.run.quantities() if q[0].startswith("gate:")]
+    health = [q for q in chapter.run.quantities() if q[0].startswith("gate:")]
     out = []
-    for quantity, layer, state in found:
+    for quantity, layer, state in health:
         steps, grid = chapter.run.rows(quantity, layer, state, limit=ROWS)
         share = np.ma.filled(np.ma.mean(grid, axis=1).astype(np.float64), np.nan)
         out.append((quantity.removeprefix("gate:"), layer, steps, np.atleast_1d(share)))

@@ -1,4 +1,4 @@
-"""The words of the report, for those who meet them here for the first time."""
+"""The glossary of the report."""
 
 from steadygrad.report.markup import el
 from steadygrad.report.sections import Section, section

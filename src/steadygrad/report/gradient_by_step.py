@@ -1,4 +1,4 @@
-"""The gradient, back through time: what is left by distance, and the map over training."""
+"""The gradient by distance back through time, and its heat map over training."""
 
 import math
 
@@ -11,29 +11,31 @@ from steadygrad.report.markup import Html, el, join
 from steadygrad.report.plot import Line, Plot, Rule
 from steadygrad.report.sections import Section, link, section
 
-PIXELS = 270_000  # over all maps of a page: bounds its size
+PIXELS = 270_000  # total over all maps of a page, to bound its size
 MAPS = 12
-BETWEEN = 2  # lines of the first layer between those of the first and last training step
+BETWEEN = 2  # curves of the first layer between those of the first and last training step
 
 
 def journey(chapters: list[Chapter]) -> Section:
-    """Draw curves and heat maps of the layer that the headline speaks of, then of the others."""
-    told = [c for c in chapters if c.main is not None]
-    if not told:
+    """Draw curves and heat maps of the layer of the headline, then of the others."""
+    measured = [c for c in chapters if c.main is not None]
+    if not measured:
         why = "No gradient was recorded by time step, so there is nothing to draw here."
         return section("The gradient, back through time", el("p", why, class_="quiet"))
-    keys = _keys(told)
-    maps = [(c, t) for key in keys for c in told if (t := _track(c, key)) is not None]
+    keys = _keys(measured)
+    maps = [(c, t) for key in keys for c in measured if (t := _track(c, key)) is not None]
     pixels = PIXELS // max(1, min(len(maps), MAPS))
-    drawn = [_layer(told, key, pixels, BETWEEN if key == keys[0] else 0) for key in _drawn(told)]
-    rest = join(drawn[1:])
-    more = len(keys) - len(drawn)
+    figures = [
+        _layer(measured, key, pixels, BETWEEN if key == keys[0] else 0) for key in _drawn(measured)
+    ]
+    rest = join(figures[1:])
+    more = len(keys) - len(figures)
     left_out = el("p", f"{more} more are in the record.", class_="quiet") if more > 0 else None
     others = el("details", el("summary", _others(keys[1:])), rest, left_out, class_="more")
     return section(
         "The gradient, back through time",
-        el("p", _intro(told)),
-        drawn[0],
+        el("p", _intro(measured)),
+        figures[0],
         others if len(keys) > 1 else None,
     )
 
@@ -50,20 +52,20 @@ def _keys(chapters: list[Chapter]) -> list[Key]:
 
 
 def _drawn(chapters: list[Chapter]) -> list[Key]:
-    """The first so many: a page stays below a megabyte."""
+    """The keys that are drawn; limited, so that a page stays below a megabyte."""
     return _keys(chapters)[: max(1, MAPS // len(chapters))]
 
 
 def layer_anchors(chapters: list[Chapter]) -> dict[str, str]:
     """The anchor of the first figure of each layer that is drawn, by the layer's name."""
-    told = [c for c in chapters if c.main is not None]
-    drawn = [layer for layer, _ in _drawn(told)] if told else []
-    return {layer: f"layer-{drawn.index(layer) + 1}" for layer in drawn}
+    measured = [c for c in chapters if c.main is not None]
+    figures = [layer for layer, _ in _drawn(measured)] if measured else []
+    return {layer: f"layer-{figures.index(layer) + 1}" for layer in figures}
 
 
 def _track(chapter: Chapter, key: Key) -> Track | None:
-    found = (t for t in chapter.tracks if (t.layer, t.state) == key)
-    return next(found, None)
+    tracks = (t for t in chapter.tracks if (t.layer, t.state) == key)
+    return next(tracks, None)
 
 
 def _intro(chapters: list[Chapter]) -> str:
@@ -102,14 +104,14 @@ def _layer(chapters: list[Chapter], key: Key, pixels: int, between: int) -> Html
 
 
 def _by_time(chapter: Chapter, track: Track) -> Html:
-    """Of a single training step, the sizes themselves."""
+    """Draw the norms by time step, for a single training step."""
     values = np.ma.filled(track.grid[0], np.nan)
-    kept = ~np.ma.getmaskarray(track.grid[0])
+    present = ~np.ma.getmaskarray(track.grid[0])
     times = np.arange(len(values), dtype=np.float64)
     return Plot(
         title="By time step",
         about="Size of the gradient itself, over the whole batch.",
-        lines=[Line(chapter.label, times[kept], values[kept], "main")],
+        lines=[Line(chapter.label, times[present], values[present], "main")],
         x_name="time step",
         y_name="size of the gradient",
         is_log=True,
@@ -118,11 +120,11 @@ def _by_time(chapter: Chapter, track: Track) -> Html:
 
 
 def curve(tracks: list[tuple[Chapter, Track]], between: int = 0) -> Plot:
-    """Chart what is left by distance: one line a run, or several training steps of one.
+    """Chart the gradient left by distance: one line per run, or several training steps of one run.
 
     Args:
-        tracks: Of each run.
-        between: Of a single run: how many training steps between the first and the last.
+        tracks: The track of each run.
+        between: For a single run: training steps drawn between the first and the last.
     """
     comparable = all(t.is_share for _, t in tracks)
     lines = _lines(tracks, between)
@@ -136,9 +138,9 @@ def curve(tracks: list[tuple[Chapter, Track]], between: int = 0) -> Plot:
     starts = ", ".join((f"{c.label} " if many else "") + _norm(t.start()) for c, t in tracks)
     return Plot(
         title="How much is left",
-        about=f"Share of the gradient\u2019s size where it sets out ({starts})."
+        about=f"Share of the gradient\u2019s size at the start of the backward pass ({starts})."
         if comparable
-        else "Size of the gradient; where it sets out it is zero or not finite.",
+        else "Size of the gradient; at the start of the backward pass it is zero or not finite.",
         lines=lines,
         x_name="steps back (the answer is at the right)",
         y_name="share of the gradient left" if comparable else "size of the gradient",
@@ -150,7 +152,7 @@ def curve(tracks: list[tuple[Chapter, Track]], between: int = 0) -> Plot:
 
 
 def _lines(tracks: list[tuple[Chapter, Track]], between: int) -> list[Line]:
-    """One line a run; of a single run its first and last training step, and some between them."""
+    """One line per run; for a single run its first and last training step, and some between."""
     styles = ["before", *("second", "third", "fourth") * len(tracks)]
     styles[len(tracks) - 1 :] = ["main"]
     if len(tracks) > 1:

@@ -1,4 +1,4 @@
-"""A grid of finished runs as one standalone picture: how each learnt, and every seed's score."""
+"""The standalone picture of a grid: learning curves, and the score of every seed."""
 
 import math
 from collections.abc import Sequence
@@ -15,36 +15,36 @@ from steadygrad.report.plot import Plot, band, path
 from steadygrad.report.strokes import drawing_rules
 
 LEFT, WIDE, HIGH, TOP = 66, 380, 250, 64
-MIDDLE, DOTS = 620, 260  # where the second drawing begins, and how wide it is
-TALL = TOP + HIGH + 66  # of a task
+MIDDLE, DOTS = 620, 260  # left edge and width of the second drawing
+TALL = TOP + HIGH + 66  # height of a task
 
 
-def write_picture(found: Sequence[Row], path: str | Path) -> Path:
-    """Write the picture of the rows as one SVG or PDF that needs no other."""
-    return save(grid_svg(found), path)
+def write_picture(rows: Sequence[Row], path: str | Path) -> Path:
+    """Write the picture of the rows as a standalone SVG or PDF."""
+    return save(grid_svg(rows), path)
 
 
-def seeds_svg(found: Sequence[Row]) -> Html:
+def seeds_svg(rows: Sequence[Row]) -> Html:
     """Draw a dot for each seed of one task's rows."""
-    labels = 50 + 7 * max(len(row.label) + 11 * bool(row.failed) for row in found)
-    width, height = labels + DOTS + 24, 26 * len(found) + 34
-    styles = [line.style for line in curve_plot(found).lines]
+    labels = 50 + 7 * max(len(row.label) + 11 * bool(row.failed) for row in rows)
+    width, height = labels + DOTS + 24, 26 * len(rows) + 34
+    styles = [line.style for line in curve_plot(rows).lines]
     shift = f"translate({labels - MIDDLE} {6 - TOP})"
     return el(
         "svg",
-        el("g", _dots(found, styles), transform=shift),
+        el("g", _dots(rows, styles), transform=shift),
         viewBox=f"0 0 {width} {height}",
         width=width,
         height=height,
         role="img",
-        aria_label="Scores by seed: " + ", ".join(row.label for row in found),
+        aria_label="Scores by seed: " + ", ".join(row.label for row in rows),
     )
 
 
-def grid_svg(found: Sequence[Row]) -> Html:
-    """Draw, task by task, the learning curves, and beside them a dot for each seed."""
-    tasks = list(dict.fromkeys(row.task for row in found))
-    parts = [[row for row in found if row.task == task] for task in tasks]
+def grid_svg(rows: Sequence[Row]) -> Html:
+    """Draw for each task the learning curves, and beside them a dot for each seed."""
+    tasks = list(dict.fromkeys(row.task for row in rows))
+    parts = [[row for row in rows if row.task == task] for task in tasks]
     tops = np.cumsum([0, *(_tall(part) for part in parts)]).tolist()
     width, height = MIDDLE + DOTS + 30, tops[-1]
     return el(

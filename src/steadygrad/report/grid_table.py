@@ -1,4 +1,4 @@
-"""A grid of finished runs as a table: one row per combination, median and spread over seeds."""
+"""The table of a grid: one row per combination, with median and spread over seeds."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from steadygrad.report.figures import plain
 from steadygrad.report.markup import Html, table
 
 Run = tuple[Mapping[str, Any], Mapping[str, Any]]
-"""A trial and its result, as `steadygrad.record.Results` hands them out."""
+"""A trial and its result, as `steadygrad.record.Results` returns them."""
 
 
 @dataclass(frozen=True)
@@ -20,16 +20,16 @@ class Row:
     """All seeds of one combination.
 
     Attributes:
-        task, label: The task, and what was run on it: the cell and its remedies.
-        unit, better: The figure that decides, and which way is better.
+        task, label: The task; the cell and its remedies.
+        unit, better: The deciding figure, and its better direction.
         values: That figure on the test part, one per seed, best weights; NaN for a failed run.
         solved: How many seeds solved the task.
         failed: How many failed or diverged.
         updates: Median of the updates after which it was solved; None if fewer than half did.
         seconds: Median of the time.
-        horizons: Median memory horizon before and after training, in steps; None if not known.
-        without_memory: What the best answer that remembers nothing scores, if known.
-        solved_if: The value that the figure has to reach for the task to count as solved.
+        horizons: Median memory horizon before and after training, in steps; None if unknown.
+        without_memory: Score of the best answer without memory, if known.
+        solved_if: Value of the figure from which the task counts as solved.
         curves: Per seed, pairs of update and deciding figure on the validation part.
     """
 
@@ -55,13 +55,13 @@ class Row:
 
     @property
     def spread(self) -> tuple[float, float]:
-        """Smallest and largest value that is a number; NaN if there is none."""
+        """Smallest and largest value, ignoring NaN; NaN if there is none."""
         there = [v for v in self.values if not math.isnan(v)]
         return (min(there), max(there)) if there else (math.nan, math.nan)
 
 
 def rows(runs: Iterable[Run]) -> list[Row]:
-    """Group runs by everything but the seed, in the order in which they come."""
+    """Group runs by everything but the seed, keeping their order."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for trial, result in runs:
         groups.setdefault((str(trial["task"]), label(trial)), []).append((trial, result))
@@ -69,7 +69,7 @@ def rows(runs: Iterable[Run]) -> list[Row]:
 
 
 def label(trial: Mapping[str, Any]) -> str:
-    """What was run: ``lstm``, or ``lstm + forget-bias``."""
+    """The cell and its remedies: ``lstm``, or ``lstm + forget-bias``."""
     return " + ".join([str(trial["cell"]), *map(str, trial["remedies"])])
 
 
@@ -96,8 +96,8 @@ def _row(task: str, name: str, group: Sequence[Run]) -> Row:
 
 
 def _horizon(results: Sequence[Mapping[str, Any]], when: str) -> float | None:
-    found = [((r.get("gradient") or {}).get(when) or {}).get("horizon") for r in results]
-    known = [h for h in found if h is not None]
+    horizons = [((r.get("gradient") or {}).get(when) or {}).get("horizon") for r in results]
+    known = [h for h in horizons if h is not None]
     return statistics.median(known) if known else None
 
 
@@ -134,12 +134,12 @@ def _or_dash(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"
 
 
-def as_csv(found: Sequence[Row]) -> str:
-    """Comma-separated values; numbers in full."""
+def as_csv(rows: Sequence[Row]) -> str:
+    """Comma-separated values, numbers in full precision."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(HEAD)
-    for row in found:
+    for row in rows:
         texts = cells(row)
         texts[3:6] = [repr(v) for v in (row.median, *row.spread)]
         writer.writerow(texts)
@@ -149,19 +149,19 @@ def as_csv(found: Sequence[Row]) -> str:
 _LATEX = str.maketrans({c: "\\" + c for c in "&%$#_{}"})
 
 
-def as_latex(found: Sequence[Row]) -> str:
+def as_latex(rows: Sequence[Row]) -> str:
     """A ``tabular`` for a paper, with booktabs."""
     head = " & ".join(h.translate(_LATEX) for h in HEAD)
-    body = [" & ".join(c.translate(_LATEX) for c in cells(row)) for row in found]
+    body = [" & ".join(c.translate(_LATEX) for c in cells(row)) for row in rows]
     columns = "lll" + "r" * (len(HEAD) - 3)
     inside = " \\\\\n".join([rf"\toprule {head}", *body])
     inside = inside.replace("\\\\\n", "\\\\ \\midrule\n", 1)
     return f"\\begin{{tabular}}{{{columns}}}\n{inside} \\\\ \\bottomrule\n\\end{{tabular}}\n"
 
 
-def as_html(found: Sequence[Row]) -> Html:
+def as_html(rows: Sequence[Row]) -> Html:
     """The table of one task on a page."""
-    return table(PAGE_HEAD, map(page_cells, found), class_="stack")
+    return table(PAGE_HEAD, map(page_cells, rows), class_="stack")
 
 
 PAGE_HEAD = (
@@ -171,7 +171,7 @@ PAGE_HEAD = (
 
 
 def page_cells(row: Row) -> list[str]:
-    """A row as texts, one per entry of `PAGE_HEAD`: columns that belong together are one."""
+    """A row as texts, one per entry of `PAGE_HEAD`; related columns are merged."""
     return [
         row.label,
         plain(float(row.median)),

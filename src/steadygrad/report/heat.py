@@ -1,4 +1,4 @@
-"""A heat map: training step by time step, colour by log10 norm."""
+"""Draw a heat map: training step by time step, coloured by log10 norm."""
 
 import base64
 import json
@@ -21,8 +21,9 @@ class Heat:
     Args:
         steps: Training steps, ``(S,)``.
         grid: log10 norms, masked where absent.
-        pixels: How many points may be drawn. Whole rows and columns are dropped, none averaged.
-        limits: Range of the colours, to compare two maps; by default that of the values.
+        pixels: How many points may be drawn. Whole rows and columns are dropped; nothing is
+            averaged.
+        limits: Range of the colours, to compare two maps; the range of the values by default.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Heat:
         self.indices = self._indices()
 
     def image(self) -> str:
-        """Return the map as a PNG in a data address, the last time step at the top."""
+        """Return the map as a PNG in a data URL, the last time step at the top."""
         picture = png(self.indices.T[::-1], palette.palette(), palette.ABSENT)
         return "data:image/png;base64," + base64.b64encode(picture).decode("ascii")
 
@@ -108,6 +109,6 @@ def limits_of(*grids: np.ma.MaskedArray) -> tuple[float, float]:
 
 
 def ordinal(values: NDArray[np.int64]) -> list[tuple[float, str]]:
-    """Ticks of an axis on which each entry takes the same room, whatever its value."""
+    """Ticks of an axis on which all entries are equally wide."""
     chosen = spread(len(values), 5)
     return [((i + 0.5) / len(values), plain(int(values[i]))) for i in chosen]

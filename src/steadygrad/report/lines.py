@@ -1,4 +1,4 @@
-"""A chart of lines as one SVG or PDF that needs no other, for a README or a paper."""
+"""Write a line chart as a standalone SVG or PDF, for a README or a paper."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ _WIDE, _HIGH, _TOP, _LEFT, _KEY = 460, 300, 62, 66, 215
 def lines(plot: Plot, file: str | Path) -> Path:
     """Write ``plot`` as one SVG or PDF: title, axes, curves, and their names at the right.
 
-    Points that are not finite are left out of a curve, which breaks there.
+    A curve is interrupted at points that are not finite.
 
     Raises:
         ValueError: The plot has no line.

@@ -1,4 +1,4 @@
-"""HTML from the inside out: a plain text is escaped, only what `el` made is not."""
+"""Build HTML: plain text is escaped, elements made by `el` are not."""
 
 import html
 import re
@@ -12,7 +12,7 @@ VOID = frozenset({"meta", "img", "br", "path", "line", "rect"})
 
 
 class Html(str):
-    """Text that is markup already. Whatever is not of this class gets escaped."""
+    """Text that is markup already. Everything else is escaped."""
 
     __slots__ = ()
 
@@ -21,21 +21,21 @@ def esc(text: object) -> Html:
     """Escape ``text`` for use as content and inside double quotes."""
     if isinstance(text, Html):
         return text
-    # A control character is not allowed in HTML in any notation; a stray surrogate in no UTF-8.
+    # HTML allows control characters in no notation, and UTF-8 no lone surrogates.
     plain = "".join(c if c >= " " or c in "\n\t" else "\ufffd" for c in str(text))
     return Html(html.escape(plain.encode("utf-8", "replace").decode("utf-8"), quote=True))
 
 
 def join(parts: Iterable[object], glue: str = "") -> Html:
-    """Put parts one after the other, escaping those that are plain text."""
+    """Concatenate parts, escaping those that are plain text."""
     return Html(esc(glue).join(esc(part) for part in parts if part is not None))
 
 
 def el(name: str, /, *children: object, **attributes: object) -> Html:
-    """Make one element; children that are None vanish.
+    """Make one element; children that are None are omitted.
 
-    Attributes: a trailing underscore is dropped (``class_``), others become hyphens; True stands
-    alone, False and None vanish.
+    Attributes: a trailing underscore is dropped (``class_``), others become hyphens; True gives a
+    bare attribute, False and None are omitted.
     """
     pairs = ""
     for key, value in attributes.items():
@@ -52,21 +52,21 @@ def el(name: str, /, *children: object, **attributes: object) -> Html:
 def raised(text: object) -> Html:
     """Escape ``text`` and set its numbers: raised powers of ten, no line break before a %.
 
-    Few fonts have superscript digits of one size.
+    (Unicode's superscript digits differ in size in most fonts.)
     """
     escaped = esc(text).replace(" %", "\u00a0%")
     return Html(_POWER.sub(lambda m: f"10<sup>{m[1].translate(_DIGITS)}</sup>", escaped))
 
 
 def attribute(value: object) -> str:
-    """Escape for an attribute; markup is escaped too, for no tag belongs into one."""
+    """Escape for an attribute; markup is escaped too, because an attribute cannot hold tags."""
     return esc(str.__str__(value) if isinstance(value, Html) else value)
 
 
 def table(head: Iterable[object], rows: Iterable[Iterable[object]], **attributes: object) -> Html:
-    """Make a table that scrolls by itself where it is too wide; the first column names the row.
+    """Make a table that scrolls where it is too wide; the first column names the row.
 
-    Of class ``stack``, it turns into a list on a narrow screen.
+    With class ``stack`` it becomes a list on a narrow screen.
     """
     names = list(head)
     body = [
@@ -81,7 +81,5 @@ def table(head: Iterable[object], rows: Iterable[Iterable[object]], **attributes
     ]
     top = el("thead", el("tr", *(el("th", h, scope="col") for h in names)))
     inner = el("table", top, el("tbody", *body), **attributes)
-    label = (
-        f"Table: {', '.join(map(str, names[:3]))}"  # what scrolls must take the keyboard's focus
-    )
+    label = f"Table: {', '.join(map(str, names[:3]))}"  # reachable by keyboard, as it scrolls
     return el("div", inner, class_="scroll", tabindex="0", role="group", aria_label=label)

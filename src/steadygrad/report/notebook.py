@@ -1,4 +1,4 @@
-"""Pieces of a report for a notebook's output cell: no script, no style that leaks out of it."""
+"""Parts of a report for the output cell of a notebook: no script, and inline styles only."""
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,21 +19,21 @@ _CELL = "padding:.2em 1em .2em 0;text-align:left;vertical-align:top"
 
 def fragment(run: Run) -> str:
     """Return the verdict, one figure, the layers and the findings of a record as HTML."""
-    told = chapter(run, "this run")
+    data = chapter(run, "this run")
     layers = [
         [y.get("name"), y.get("cell"), _steps(y.get("time_steps")), _steps(y.get("horizon"))]
-        for y in told.layers
+        for y in data.layers
     ]
     picture = None
-    if told.main is not None:
-        words = f"Gradient by time step. {sentence.verdict(told)}"
-        picture = image(drawn([told]), words)
+    if data.main is not None:
+        words = f"Gradient by time step. {sentence.verdict(data)}"
+        picture = image(drawn([data]), words)
     return join(
         [
-            el("p", el("strong", sentence.verdict(told))),
+            el("p", el("strong", sentence.verdict(data))),
             picture,
             plain_table(("layer", "cell", "time steps", "horizon"), layers) if layers else None,
-            *(_finding(f) for f in told.findings),
+            *(_finding(f) for f in data.findings),
         ]
     )
 
@@ -54,14 +54,14 @@ def grid(results: Path) -> str:
 
 
 def image(svg: str, words: str) -> Html:
-    """Return a drawing as an image, whose style stays inside it."""
+    """Return a drawing as an image, which isolates its style."""
     data = base64.b64encode(svg.encode()).decode("ascii")
     source = f"data:image/svg+xml;base64,{data}"
     return el("img", src=source, alt=words, style="max-width:100%;background:#fff")
 
 
 def plain_table(head: Sequence[str], body: Iterable[Sequence[object]]) -> Html:
-    """Return a table that brings its own style."""
+    """Return a table with inline style."""
     top = el("tr", *(el("th", h, scope="col", style=_CELL) for h in head))
     lines = [
         el("tr", *(el("td", str(c) if c is not None else "\u2013", style=_CELL) for c in row))

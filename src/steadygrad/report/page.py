@@ -1,4 +1,4 @@
-"""The page as a whole: one file, no network, no script but its own."""
+"""The report of runs as one self-contained HTML page."""
 
 import base64
 import hashlib
@@ -21,10 +21,10 @@ from steadygrad.report.strokes import page_rules, print_rules
 
 
 def html(runs: Run | Sequence[Run], *, title: str | None = None) -> str:
-    """Return the report of one run, or of several told together, as one HTML page.
+    """Return the report of one run, or a joint one of several, as one HTML page.
 
-    The page is complete in itself: it loads nothing, works offline and without its script (which
-    only reads values out of the drawings), and stays below one megabyte.
+    The page loads nothing, works offline and without its script (which only reads values out of the
+    drawings), and stays below one megabyte.
 
     Args:
         runs: One run, or the first (before), those tried, and the last (after).
@@ -34,29 +34,29 @@ def html(runs: Run | Sequence[Run], *, title: str | None = None) -> str:
         ValueError: If there is no run.
         RecordError: If a record is damaged.
     """
-    told = chapters([runs] if isinstance(runs, Run) else list(runs))
-    title = title or _title(told)
-    return document(f"{sentence.headline(told)} \u2013 {title}", _body(told, title))
+    each = chapters([runs] if isinstance(runs, Run) else list(runs))
+    title = title or _title(each)
+    return document(f"{sentence.headline(each)} \u2013 {title}", _body(each, title))
 
 
 def write(runs: Run | Sequence[Run], path: str | Path, *, title: str | None = None) -> Path:
-    """Write the report of ``runs`` to ``path``, replacing in one step what stands there.
+    """Write the report of ``runs`` to ``path``, replacing an existing file in one step.
 
-    A name that ends in ``.pdf`` gets a PDF, printed by an installed Chromium.
+    With the ending ``.pdf``, write a PDF, printed by an installed Chromium.
 
     Raises:
-        ValueError: If there is no run, ``path`` is a folder or names a format that a page cannot
-            have, or a PDF is asked for and there is no Chromium.
+        ValueError: If there is no run, ``path`` is a folder or has an unsupported ending, or no
+            Chromium is found for a PDF.
         OSError: If the file cannot be written.
     """
     return save(html(runs, title=title), path)
 
 
 def save(text: str, path: str | Path) -> Path:
-    """Write a page or a drawing in the format that the ending of ``path`` asks for.
+    """Write a page or a drawing in the format given by the ending of ``path``.
 
     Raises:
-        ValueError: It cannot have that format, or ``path`` is a folder.
+        ValueError: The ending is unsupported, or ``path`` is a folder.
         OSError: The file cannot be written.
     """
     path = Path(path)
@@ -67,13 +67,14 @@ def save(text: str, path: str | Path) -> Path:
 
 
 def check_format(path: Path, *, is_drawing: bool) -> None:
-    """Refuse an ending that asks for a format that cannot be written.
+    """Refuse an ending whose format cannot be written.
 
     Raises:
-        ValueError: What the ending may be; or that nothing here can print a PDF.
+        ValueError: The ending is unsupported (names the supported ones), or no program can print
+            a PDF.
     """
-    allowed = (".svg", ".pdf") if is_drawing else (".html", ".htm", ".pdf", "")
-    if path.suffix.lower() not in allowed:
+    endings = (".svg", ".pdf") if is_drawing else (".html", ".htm", ".pdf", "")
+    if path.suffix.lower() not in endings:
         what, other = ("a figure", ".svg") if is_drawing else ("a report", ".html")
         raise ValueError(f"{path}: {what} is written as {other} or .pdf, not {path.suffix!r}")
     if path.suffix.lower() == ".pdf":
@@ -81,12 +82,12 @@ def check_format(path: Path, *, is_drawing: bool) -> None:
 
 
 def put(content: str | bytes, path: str | Path) -> Path:
-    """Write a file so that a reader sees the old one or the new one, never half of it."""
+    """Write a file atomically: a reader sees the old one or the new one."""
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path}: this is a folder; a report is one file. Name a file in it")
     if isinstance(content, str):
-        # A page names its generator in its head.
+        # a page has its generator in its head already
         mark = f"\n<!-- Made by {GENERATOR} -->\n" if content.startswith("<svg") else ""
         content = (content + mark).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,13 +96,13 @@ def put(content: str | bytes, path: str | Path) -> Path:
 
 
 def document(title: str, body: Html, *, style: str = "", script: str = "") -> str:
-    """Return a page around ``body``, with the style and the script of every report in it.
+    """Return a page around ``body``, with the style and the script of all reports.
 
     Args:
-        title: Of the window.
+        title: Title of the window.
         body: Content.
         style: Rules after those of the report.
-        script: Code after that of the report; the page's policy allows these two and no other.
+        script: Code after that of the report; the page's policy allows no other script.
     """
     style = stylesheet(style)
     script = _asset("page.js") + script
@@ -125,51 +126,51 @@ def document(title: str, body: Html, *, style: str = "", script: str = "") -> st
 
 
 def stylesheet(more: str = "") -> str:
-    """Return the style sheet of every page, with rules of a page's own."""
+    """Return the style sheet of all pages, followed by rules for one page."""
     return page_rules() + _asset("page.css") + more + print_rules()
 
 
-def _body(told: list[Chapter], title: str) -> Html:
+def _body(chapters: list[Chapter], title: str) -> Html:
     header = el(
         "header",
         el("p", title, class_="kicker"),
-        el("h1", sentence.headline(told)),
-        _subtitle(told),
+        el("h1", sentence.headline(chapters)),
+        _subtitle(chapters),
     )
     sections = [
-        scores.scores(told),
-        shown.shown(told[-1]),
-        compare.runs(told),
-        compare.trials(told),
-        found.findings(told),
-        journey.journey(told),
-        curves.curves(told),
-        gates.gates(told),
-        trained.trained(told),
+        scores.scores(chapters),
+        shown.shown(chapters[-1]),
+        compare.runs(chapters),
+        compare.trials(chapters),
+        found.findings(chapters),
+        journey.journey(chapters),
+        curves.curves(chapters),
+        gates.gates(chapters),
+        trained.trained(chapters),
         glossary(),
     ]
     there = [each for each in sections if each is not None]
-    footer = el("footer", "Made by Steadygrad from ", _sources(told), ".")
+    footer = el("footer", "Made by Steadygrad from ", _sources(chapters), ".")
     return el("main", header, contents(there), *there, footer)
 
 
-def _subtitle(told: list[Chapter]) -> Html:
-    scored = sentence.scored(told)
-    before = el("p", el("b", "Before: "), sentence.verdict(told[0]), class_="lead")
+def _subtitle(chapters: list[Chapter]) -> Html:
+    scored = sentence.scored(chapters)
+    before = el("p", el("b", "Before: "), sentence.verdict(chapters[0]), class_="lead")
     return join(
         [
             el("p", scored, class_="lead") if scored else None,
-            before if len(told) > 1 else None,
+            before if len(chapters) > 1 else None,
         ]
     )
 
 
-def _sources(told: list[Chapter]) -> Html:
-    return join((el("code", c.run.path.name) for c in told), ", ")
+def _sources(chapters: list[Chapter]) -> Html:
+    return join((el("code", c.run.path.name) for c in chapters), ", ")
 
 
-def _title(told: list[Chapter]) -> str:
-    names = list(dict.fromkeys(c.title for c in told))
+def _title(chapters: list[Chapter]) -> str:
+    names = list(dict.fromkeys(c.title for c in chapters))
     return " \u2192 ".join((names[0], names[-1])) if len(names) > 1 else names[0]
 
 

@@ -1,4 +1,4 @@
-"""Colours of a heat map: viridis for numbers, and four that are no number's."""
+"""Colours of a heat map: viridis for finite values, and four special colours."""
 
 from steadygrad.report.markup import Html, el, join
 
@@ -15,12 +15,12 @@ SPECIAL = {
     ZERO: ("zero", "exactly zero", (255, 255, 255)),
     INF: ("inf", "infinite", (229, 57, 53)),
     NAN: ("nan", "not a number", (0, 0, 0)),
-    ABSENT: ("absent", "not measured", (128, 128, 128)),  # transparent: the hatching shows
+    ABSENT: ("absent", "not measured", (128, 128, 128)),  # transparent, so that the hatching shows
 }
 
 
 def palette() -> list[tuple[int, int, int]]:
-    """Return 256 colours: the levels, then the special ones at their indices."""
+    """Return 256 colours: the levels, then the special ones."""
     points = [tuple(bytes.fromhex(c)) for c in _VIRIDIS]
     colours = []
     for level in range(LEVELS):

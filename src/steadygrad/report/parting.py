@@ -1,4 +1,4 @@
-"""Compare two runs: the first training step, layer, gate and time step at which they part."""
+"""Compare two runs: find the first training step, layer, gate and time step that differ."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,21 +22,21 @@ from steadygrad.report.sections import Section, contents, section
 
 GATE = "gate:"
 HALF = 2.0**-10
-"""Relative step of float16, in which a record keeps the rows of its maps."""
+"""Relative precision of float16, in which a record stores heat maps."""
 _MOST = 60  # quantities on a page
 
 
 @dataclass(frozen=True)
 class Parting:
-    """Where two runs part in one quantity.
+    """The first difference of two runs in one quantity.
 
     Attributes:
         quantity: ``loss``, ``log10_grad``, ``gate:forget``, ...
-        step: The first training step that both have, at which they differ.
-        layer, state: Of a quantity by layer; None for one of the whole run.
-        gate: Name of the gate, if it is of one.
-        time_step: Where in the sequence, for a quantity by time step: the first one that the
-            backward pass reaches (the last in time; in a reverse direction the first).
+        step: The first training step in both runs at which they differ.
+        layer, state: Layer and state; None for a scalar of the whole run.
+        gate: Name of the gate, for a quantity of a gate.
+        time_step: For a quantity by time step, the first differing one that the backward pass
+            reaches (the last in time; in a reverse direction the first).
         first, second: The values there.
     """
 
@@ -52,17 +52,17 @@ class Parting:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far two runs are the same; `print` it, or `save` it as a page.
+    """How far two runs agree; `print` it, or `save` it as a page.
 
     Attributes:
-        names: Of both.
+        names: Names of the two runs.
         partings: One for each quantity in which they differ, the earliest first; within a step
-            first what has a gate, then what has a time step, then scalars of the whole run.
-        steps: How many training steps have the same quantity measured in both.
+            first gates, then quantities by time step, then scalars of the whole run.
+        steps: Number of training steps at which both have measured the same quantity.
         last: The last of these steps; None if there is none.
         options: Options that differ, by name: the values of both.
-        only: Quantities that one of them alone has measured, for each of both.
-        paths: The records.
+        only: For each run, the quantities that it alone has measured.
+        paths: The two records.
     """
 
     names: tuple[str, str]
@@ -75,7 +75,7 @@ class Comparison:
 
     @property
     def first(self) -> Parting | None:
-        """The earliest parting; None if there is none among what was measured in both."""
+        """The earliest parting; None if everything measured in both agrees."""
         return self.partings[0] if self.partings else None
 
     @property
@@ -148,14 +148,14 @@ class Comparison:
 def compare(a: Run | str | Path, b: Run | str | Path, *, tolerance: float = 1e-5) -> Comparison:
     """Find the first training step, layer, gate and time step at which two runs part.
 
-    Only training steps at which both have measured the same quantity can be compared; what one
-    alone has measured is listed. NaN equals NaN, and inf equals inf.
+    Only training steps at which both have measured the same quantity are compared; quantities
+    measured by one alone are listed. NaN equals NaN, and inf equals inf.
 
     Args:
         a: A record, its file, or the folder of a run.
         b: Another.
-        tolerance: Relative difference up to which two numbers count as the same. Rows of maps,
-            kept in float16, and log10 of what they stand for, get that format's step on top.
+        tolerance: Relative difference up to which two numbers count as the same. For heat maps,
+            which are stored as log10 in float16, that format's precision is added.
 
     Raises:
         ValueError: The tolerance is negative or not finite.
@@ -201,10 +201,10 @@ def _shared(a: Run, b: Run) -> list[str]:
     return [name for name in a.scalar_names() if name in there]
 
 
-def _scalar(a: Run, b: Run, name: str, tolerance: float, seen: set[int]) -> Parting | None:
+def _scalar(a: Run, b: Run, name: str, tolerance: float, steps: set[int]) -> Parting | None:
     (at, one), (other_at, other) = a.scalars(name), b.scalars(name)
     common, i, j = np.intersect1d(at, other_at, return_indices=True)
-    seen.update(common.tolist())
+    steps.update(common.tolist())
     differ = np.flatnonzero(~_same(one[i], other[j], tolerance))
     if not len(differ):
         return None
@@ -214,12 +214,12 @@ def _scalar(a: Run, b: Run, name: str, tolerance: float, seen: set[int]) -> Part
 
 
 def _rows(
-    a: Run, b: Run, key: tuple[str, str, str], tolerance: float, seen: set[int]
+    a: Run, b: Run, key: tuple[str, str, str], tolerance: float, steps: set[int]
 ) -> Parting | None:
     quantity, layer, state = key
     (at, one), (other_at, other) = a.rows(*key), b.rows(*key)
     common, i, j = np.intersect1d(at, other_at, return_indices=True)
-    seen.update(common.tolist())
+    steps.update(common.tolist())
     width = max(one.shape[1], other.shape[1])
     gate = quantity.removeprefix(GATE) if quantity.startswith(GATE) else None
     for k, step in enumerate(common):
@@ -246,14 +246,14 @@ def _same(
 ) -> NDArray[np.bool_]:
     with np.errstate(invalid="ignore"):
         near = np.abs(one - other) <= tolerance * np.maximum(np.abs(one), np.abs(other))
-    near &= np.isfinite(one) & np.isfinite(other)  # anything is near to inf, relative to it
+    near &= np.isfinite(one) & np.isfinite(other)  # relative to inf, anything is small
     return near | (one == other) | (np.isnan(one) & np.isnan(other))
 
 
 def _same_rows(
     one: np.ma.MaskedArray, other: np.ma.MaskedArray, tolerance: float
 ) -> NDArray[np.bool_]:
-    """Absent equals absent alone; a factor between two sizes is a difference of their log10."""
+    """Compare rows of log10 values; an absent entry equals only another absent one."""
     absent, other_absent = np.ma.getmaskarray(one), np.ma.getmaskarray(other)
     a, b = np.ma.getdata(one), np.ma.getdata(other)
     with np.errstate(invalid="ignore"):
@@ -341,8 +341,8 @@ def _partings(found: Comparison) -> Section:
     more = len(found.partings) - _MOST
     rest = el("p", f"{more} more quantities part later.", class_="quiet") if more > 0 else None
     about = (
-        f"Of each quantity the first training step at which both have it and differ; "
-        f"{found.steps:,} training steps were compared, the last is {found.last:,}."
+        f"For each quantity the first training step at which the runs differ; {found.steps:,} "
+        f"training steps were compared, the last is {found.last:,}."
     )
     return section(title, el("p", about), table(_HEAD, rows, class_="stack"), rest)
 

@@ -1,4 +1,4 @@
-"""PDF from a page or a drawing, printed by an installed Chromium."""
+"""Print a page or a drawing as PDF with an installed Chromium."""
 
 import os
 import re
@@ -25,10 +25,10 @@ _WHOLE = (
 
 
 def program(file: Path) -> str:
-    """Return the browser to print ``file`` with.
+    """Return the browser that prints ``file``.
 
     Raises:
-        ValueError: None was found.
+        ValueError: No browser was found.
     """
     named = os.environ.get(VARIABLE)
     names = (named,) if named else (*_NAMES, *_PLACES)
@@ -46,7 +46,7 @@ def printed(content: str, name: Path) -> bytes:
 
     Args:
         content: The page or the drawing.
-        name: The file that is asked for, for messages.
+        name: The requested file, for messages.
 
     Raises:
         ValueError: There is no Chromium, or it cannot print; nothing is written then.
@@ -57,12 +57,12 @@ def printed(content: str, name: Path) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         page, out = Path(folder) / "page.html", Path(folder) / "page.pdf"
         page.write_text(content, encoding="utf-8")
-        # Where the system lets no sandbox start (as root, in a container), it is printed without:
-        # the page is our own, loads nothing, and its policy lets no foreign script run.
+        # Where no sandbox can start (as root, in a container), print without one: the page is our
+        # own, loads nothing, and its policy allows no foreign script.
         for sandbox in ((), ("--no-sandbox",)):
             error = _print(browser, page, out, Path(folder) / "profile", sandbox)
             if out.exists():
-                # PDF readers ignore what follows the end; it tells our files from others.
+                # PDF readers ignore bytes after the end; this comment marks our files.
                 return out.read_bytes() + f"\n% Made by {GENERATOR}\n".encode()
     raise ValueError(f"{name}: {browser} did not print it ({error}); write an .html file instead")
 
@@ -82,5 +82,5 @@ def _print(browser: str, page: Path, out: Path, profile: Path, options: tuple[st
 
 def _sheet(svg: str, name: Path) -> str:
     size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
-    assert size is not None  # every drawing of ours has one
+    assert size is not None  # every drawing of ours has a view box
     return _WHOLE.format(title=f"{GENERATOR} figure", w=size[1], h=size[2], svg=svg)

@@ -1,7 +1,7 @@
-"""Figures for papers and READMEs, SVG or PDF on white: what is left of the gradient, with bands.
+"""Figures of the gradient through time for papers and READMEs, SVG or PDF on white.
 
-Of one run beside the map over training; of several beside their losses, runs that differ only in
-their seed as one curve with a band.
+For one run, the gradient left by lag beside its map over training; for several, beside their
+losses, with runs that differ only in their seed as one curve with a band.
 """
 
 import math
@@ -24,7 +24,8 @@ from steadygrad.report.spread import spread_line
 from steadygrad.report.strokes import STYLES, drawing_rules
 
 _WIDE, _HIGH, _TOP, _LEFT, _GAP = 400, 220, 92, 62, 96
-_NOT_OPTIONS = frozenset({"seed", "out", "resume", "overwrite"})  # may differ between seeds
+# Runs that differ in these options alone are seeds of one training.
+_NOT_OPTIONS = frozenset({"seed", "out", "resume", "overwrite"})
 _LOSSES = ("loss", "train_loss")
 
 Told = tuple[Chapter, Track]
@@ -33,10 +34,9 @@ Told = tuple[Chapter, Track]
 def picture(runs: Run | Sequence[Run], file: str | Path) -> Path:
     """Write one figure of a run, or of several, as SVG or PDF by the ending of ``file``.
 
-    Of one run: its map over training, and what is left of the gradient after its last measurement,
-    with a band over the training. Of several: their losses, and what is left of the gradient; runs
-    of equal options but for the seed are one curve, their median, with a band from lowest to
-    highest.
+    For one run: its map over training, and the gradient left by lag at its last measurement, with a
+    band over the training. For several: their losses, and the gradient left by lag; runs that
+    differ only in the seed are one curve, their median, with a band from lowest to highest.
 
     Raises:
         ValueError: No run; one has no gradient by time step; ``file`` is a folder, or neither SVG
@@ -69,7 +69,7 @@ def _one(told: Chapter, track: Track) -> Html:
     if len(track.steps) > 1:
         every = [_by_lag(track, row) for row in range(len(track.steps))]
         low, high = spread_line("", every, "main", holds=False).band or ([], [])
-        lags = len(lines[-1].x)  # an earlier step may have been measured further back
+        lags = len(lines[-1].x)  # an earlier measurement may reach further back
         lines[-1] = replace(lines[-1], band=(low[:lags], high[:lags]))
     title = sentence.verdict(told)
     left = _map(Heat(track.steps, track.grid, 40_000), _LEFT)
@@ -79,7 +79,7 @@ def _one(told: Chapter, track: Track) -> Html:
 def _several(told: Sequence[Told]) -> Html:
     groups = _groups(told)
     others = [s for s in STYLES if s != "main"]
-    styles = [*(others[i % len(others)] for i in range(len(groups) - 1)), "main"]  # the last: after
+    styles = [*(others[i % len(others)] for i in range(len(groups) - 1)), "main"]  # last: repaired
     lefts, losses = [], []
     for (name, members), style in zip(groups.items(), styles, strict=True):
         lefts.append(spread_line(name, [_by_lag(t, -1) for _, t in members], style, holds=False))
@@ -96,7 +96,7 @@ def _several(told: Sequence[Told]) -> Html:
 
 
 def _groups(told: Sequence[Told]) -> dict[str, list[Told]]:
-    """Runs by name; those that differ only in their seed under one."""
+    """Runs by name; those that differ only in their seed share one."""
     groups: dict[str, list[Told]] = {}
     for each in told:
         options = {k: v for k, v in each[0].config.items() if k not in _NOT_OPTIONS}

@@ -1,4 +1,4 @@
-"""A line chart, drawn on the server; a small script in the page reads values out of it."""
+"""Draw a line chart as HTML and SVG; a small script in the page reads values from it."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from steadygrad.report.frame import area, framed
 from steadygrad.report.markup import Html, el, join, table
 from steadygrad.report.strokes import key as stroke
 
-_SIDE = 1000  # of the drawing's own square; the page stretches it
+_SIDE = 1000  # size of the drawing's coordinates; the page stretches it
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Line:
     """One curve.
 
     Args:
-        name: As in the key.
+        name: Label in the key.
         x: Ascending positions, ``(N,)``.
         y: Values, ``(N,)``, log10 of them on a log axis; nan, inf and -inf are drawn as marks.
         style: One of `steadygrad.report.strokes.STYLES`.
-        band: Lowest and highest value at each position, ``(N,)`` each, if the curve stands for
+        band: Lowest and highest value at each position, ``(N,)`` each, if the curve summarises
             several.
     """
 
@@ -57,7 +57,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Rule:
-    """A straight line across the drawing with words on it; ``across`` is horizontal."""
+    """A labelled straight line through the drawing; horizontal if ``across``."""
 
     at: float
     text: str
@@ -76,7 +76,7 @@ class Plot:
     is_log: bool = False
     powers: bool = False
     backwards: bool = False
-    floor: float | None = None  # the y axis reaches at least to here
+    floor: float | None = None  # the y axis includes this value
     rules: Sequence[Rule] = field(default=())
     bands: Sequence[Band] = field(default=())
 
@@ -121,7 +121,7 @@ class Plot:
         )
 
     def axes(self) -> tuple[Axis, Axis]:
-        """Return axes that hold every line and every rule across."""
+        """Return axes that hold every line and every horizontal rule."""
         xs = np.concatenate([n.x for n in (*self.lines, *self.bands)] or [np.zeros(0)])
         low, high = (float(xs.min()), float(xs.max())) if len(xs) else (0.0, 1.0)
         if low == high:
@@ -132,7 +132,7 @@ class Plot:
         y = around(np.concatenate(ys or [np.zeros(0)]), is_log=self.is_log, powers=self.powers)
         if self.floor is not None and y.low > self.floor:
             y = Axis(self.floor, y.high, y.is_log, y.powers)
-        if any(not r.across for r in self.rules):  # room above the curves for the rule's words
+        if any(not r.across for r in self.rules):  # space above the curves for the label of a rule
             y = Axis(y.low, y.high + 0.12 * (y.high - y.low), y.is_log, y.powers)
         return (Axis(high, low) if self.backwards else Axis(low, high)), y
 
@@ -160,21 +160,21 @@ class Plot:
 
 
 def path(line: Line, x: Axis, y: Axis) -> str:
-    """The ``d`` of an SVG path through the finite points; it breaks at the others."""
+    """The ``d`` of an SVG path through the finite points, interrupted at the others."""
     out: list[str] = []
     pen = "M"
     for a, b in zip(line.x, line.y, strict=True):
         if not math.isfinite(b):
             pen = "M"
             continue
-        # A thousandth of the chart is finer than what is seen of it; tenths cost 40 % of a page.
+        # Whole units, a thousandth of the chart, are fine enough; tenths would cost 40 % of a page.
         out.append(f"{pen}{x.at(a) * _SIDE:.0f} {(1 - y.at(b)) * _SIDE:.0f}")
         pen = "L"
     return "".join(out)
 
 
 def band(line: Line, x: Axis, y: Axis) -> Html | None:
-    """The area between the lowest and the highest value of a line that stands for several."""
+    """The area between the lowest and the highest value of a line that summarises several."""
     if line.band is None:
         return None
     low, high = line.band
@@ -186,7 +186,7 @@ def band(line: Line, x: Axis, y: Axis) -> Html | None:
 
 
 def _dots(line: Line, x: Axis, y: Axis) -> Html | None:
-    """Points without a neighbour, which a line cannot show: strokes of no length, round ends."""
+    """Isolated points, which a line cannot show: strokes of zero length with round ends."""
     there = np.concatenate([[False], np.isfinite(line.y), [False]])
     lone = there[1:-1] & ~there[:-2] & ~there[2:]
     at = zip(line.x[lone], line.y[lone], strict=True)
@@ -209,7 +209,7 @@ def grid_lines(y: Axis) -> Html:
 
 
 def marks(line: Line, x: Axis) -> Html:
-    """Bands where a line is not finite: inf at the top, zero at the bottom, NaN right through."""
+    """Marks where a line is not finite: inf at the top, zero at the bottom, NaN at full height."""
     where = {"inf": (0, 70), "nan": (0, _SIDE), "zero": (_SIDE - 70, _SIDE)}
     kinds = {"inf": np.isposinf(line.y), "nan": np.isnan(line.y), "zero": np.isneginf(line.y)}
     bands = []
@@ -240,7 +240,7 @@ def _stretches(x: NDArray[np.float64], mask: NDArray[np.bool_]) -> list[tuple[fl
 
 
 def short(value: float) -> float | str:
-    """Four digits are enough to read, and keep the page small; JSON has no word for NaN."""
+    """Round to four digits, which keeps the page small; non-finite values become JSON texts."""
     if math.isfinite(value):
         return int(value) if value == int(value) and abs(value) < 1e12 else float(f"{value:.4g}")
     return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
@@ -251,7 +251,7 @@ def _rule(rule: Rule, x: Axis, y: Axis) -> Html:
     if rule.across:
         side = "rule across low" if place < 15 else "rule across"
         return el("div", el("span", rule.text), class_=side, style=f"bottom:{place:.2f}%")
-    side = "left" if place > 50 else "right"  # the words lie where there is room
+    side = "left" if place > 50 else "right"  # the label goes where there is space
     return el("div", el("span", rule.text), class_=f"rule up {side}", style=f"left:{place:.2f}%")
 
 

@@ -1,4 +1,4 @@
-"""An indexed PNG, written by hand: small, exact, and read back by the page's script."""
+"""Encode an indexed PNG, small and exact, which the page's script can read back."""
 
 import struct
 import zlib
@@ -13,10 +13,10 @@ def png(indices: NDArray[np.uint8], colours: list[tuple[int, int, int]], transpa
     Args:
         indices: Palette index of each pixel, ``(height, width)``.
         colours: The palette, 256 of red, green, blue.
-        transparent: Index that lets the background through.
+        transparent: Index that is drawn transparent.
     """
     height, width = indices.shape
-    # One filter byte before each line; 0 (none) keeps the indices readable after inflating.
+    # One filter byte before each line; with 0 (none) the script can read indices after inflating.
     lines = np.zeros((height, width + 1), np.uint8)
     lines[:, 1:] = indices
     alpha = bytes(0 if i == transparent else 255 for i in range(transparent + 1))

@@ -1,4 +1,4 @@
-"""Scores beside the naive answers, as bars with their numbers."""
+"""Draw the model's scores and the naive answers as bars with numbers."""
 
 import math
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ Row = tuple[str, float, str, str, str]  # name, value, unit, which way is better
 
 
 def _rows(chapters: list[Chapter]) -> list[Row]:
-    """The model's scores of each run, then the naive answers, each once."""
+    """The model's scores for each run, then each naive answer once."""
     ours = [
         _row(
             s,

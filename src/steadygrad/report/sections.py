@@ -1,4 +1,4 @@
-"""Sections of a page: each with a heading, an anchor to link to, and a line in the contents."""
+"""Sections of a page: headings, anchors, and the table of contents."""
 
 import re
 import unicodedata
@@ -29,12 +29,12 @@ def anchored(title: str) -> str:
 
 
 def link(anchor: str, title: str) -> Html:
-    """A mark beside a heading that links to it."""
+    """A link to a heading, shown beside it."""
     return el("a", "#", href=f"#{anchor}", class_="anchor", aria_label=f"Link to: {title}")
 
 
 def contents(sections: Sequence[Section]) -> Html | None:
-    """A list of links to the sections; None where there is nothing to choose from."""
+    """A list of links to the sections; None if there are too few."""
     if len(sections) < 2:
         return None
     entries = [el("li", el("a", s.heading, href=f"#{s.anchor}")) for s in sections]

@@ -1,4 +1,4 @@
-"""The verdict in one plain sentence with its number."""
+"""State the verdict of a run in one plain sentence with its number."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from steadygrad.report.chapter import Chapter
 
 
 def headline(chapters: list[Chapter]) -> str:
-    """One sentence for the top of the page; of several runs, what became of the first's fault."""
+    """One sentence for the top of the page; for several runs, whether the repair worked."""
     first, last = chapters[0], chapters[-1]
     if len(chapters) == 1:
         return verdict(last)
@@ -40,7 +40,7 @@ def verdict(chapter: Chapter) -> str:
     if kind == HEALTHY and chapter.at_lag is None:
         return f"No fault was found; {_reach(chapter)}."
     if kind == "healthy" and (chapter.at_lag or (0, 0.0))[1] < chapter.threshold:
-        # At the lag less is left than the limit: no reason to call anything well.
+        # Less than the threshold is left at the lag, so the run must not be called healthy.
         glue = ", but" if chapter.lag else ";"
         return f"No fault was named{glue} {_reach(chapter)}{_need(chapter)}."
     if kind == "healthy":
@@ -51,7 +51,7 @@ def verdict(chapter: Chapter) -> str:
 
 
 def _not_judged(chapter: Chapter) -> str:
-    """Why there is no verdict; the first reason, as the others stand below."""
+    """The first reason why there is no verdict; the others are listed below it."""
     gaps = chapter.not_judged
     first = f" {gaps[0]['text']}" if gaps and gaps[0].get("text") else ""
     more = f" ({len(gaps) - 1} more below)" if len(gaps) > 1 else ""
@@ -112,7 +112,7 @@ def _exploding(chapter: Chapter) -> str:
 
 
 def _growth(chapter: Chapter) -> tuple[int, float] | None:
-    """Lag and log10 of the growth, where a finding states them: the worst lag is its own."""
+    """Lag and log10 of the growth, as a finding states them at its worst lag."""
     for found in chapter.findings:
         evidence = found.get("evidence")
         if found.get("fault") == "exploding" and isinstance(evidence, Mapping):
@@ -131,7 +131,7 @@ def _nonfinite(chapter: Chapter) -> str:
 
 
 def _stuck(chapter: Chapter, kind: str) -> str:
-    """Which gate is saturated or dead, and how much of it: the worst, each as last found."""
+    """The gate that is saturated or dead, and its share: the worst of the latest findings."""
     last = {(f.get("gate"), f.get("layer")): f for f in chapter.findings if f.get("fault") == kind}
     found = list(last.values())
     shares = [(_share(f), i) for i, f in enumerate(found)]
@@ -153,7 +153,7 @@ def _share(finding: Mapping[str, Any]) -> float:
 
 
 def _reach(chapter: Chapter) -> str:
-    """How far the gradient gets, as a clause."""
+    """How far the gradient reaches, as a clause."""
     at = chapter.at_lag
     if at is None:
         return "how far the gradient reaches was not recorded"
@@ -190,7 +190,7 @@ def _is_faulty(chapter: Chapter) -> bool:
 
 
 def _judged(chapter: Chapter) -> str:
-    """A verdict where none was noted: only what the lag that the task needs makes a fault."""
+    """A verdict for a run that noted none; vanishing counts only at the lag that the task needs."""
     if any(e.get("kind") == "nonfinite" for e in chapter.events):
         return "nonfinite"
     if chapter.lag is None or chapter.horizon is None or chapter.measured < chapter.lag:

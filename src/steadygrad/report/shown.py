@@ -1,4 +1,4 @@
-"""What the trained model does: forecasts beside the truth with their intervals, or its text."""
+"""Draw the trained model's forecasts beside the truth, with intervals, or samples of its text."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from steadygrad.report.markup import Html, el, join
 from steadygrad.report.plot import Band, Line, Plot, Rule
 from steadygrad.report.sections import Section, section
 
-FAR = 0.05  # between coverage and level, beyond which it is told in words
+FAR = 0.05  # difference of coverage and level from which a sentence states it
 Floats = NDArray[np.float64]
 
 
@@ -71,12 +71,12 @@ def _coverage(note: Mapping[str, Any], share: str) -> str:
 
 
 def _far(measured: float, level: object) -> str:
-    """Say in words where the coverage is far from what was asked for."""
+    """State in words that the coverage is far from the level."""
     off = measured - level if isinstance(level, int | float) else 0.0
     if abs(off) <= FAR:
         return ""
     way = "narrow" if off < 0 else "wide"
-    return f": the series has changed since, and the intervals are too {way}"
+    return f": the series has changed since, so the intervals are too {way}"
 
 
 def _named(title: str, ahead: Mapping[str, Any]) -> str:
@@ -84,7 +84,7 @@ def _named(title: str, ahead: Mapping[str, Any]) -> str:
 
 
 def _window(ahead: Mapping[str, Any], target: str, share: str, title: str, is_scored: bool) -> Html:
-    """Chart the past, the forecast with its interval, and the truth where there is one."""
+    """Chart the past, the forecast with its interval, and the truth if known."""
     past, values = _numbers(ahead.get("past")), _numbers(ahead.get("values"))
     low, high = _numbers(ahead.get("low")), _numbers(ahead.get("high"))
     truth = _numbers(ahead.get("truth"))
@@ -117,14 +117,14 @@ def _window(ahead: Mapping[str, Any], target: str, share: str, title: str, is_sc
 
 
 def _from_now(past: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Let a line begin at the last known value."""
+    """Start a line at the last known value."""
     if not len(past):
         return x, y
     return np.concatenate([[0.0], x]), np.concatenate([past[-1:], y])
 
 
 def _errors(residuals: object, target: str) -> Html | None:
-    """Chart how the errors are spread and how they grow with the rows ahead."""
+    """Chart the distribution of the errors and their growth with the rows ahead."""
     if not isinstance(residuals, Mapping) or not residuals:
         return None
     edges, counts = _numbers(residuals.get("edges")), _numbers(residuals.get("counts"))
@@ -137,7 +137,8 @@ def _errors(residuals: object, target: str) -> Html | None:
         if isinstance(mean, int | float) and isinstance(deviation, int | float):
             told = (
                 f"Forecast minus truth: mean {figures.plain(float(mean))}, standard deviation"
-                f" {figures.plain(float(deviation))}. What lies beyond is counted at the ends."
+                f" {figures.plain(float(deviation))}. Errors beyond the range are counted at its "
+                "ends."
             )
         charts.append(
             Plot(
@@ -154,7 +155,7 @@ def _errors(residuals: object, target: str) -> Html | None:
         charts.append(
             Plot(
                 title="Error by distance",
-                about="How much harder it is to see further.",
+                about="How the error grows with the distance.",
                 lines=[Line("RMSE", np.arange(1.0, len(by_row) + 1), by_row, "main")],
                 x_name="rows ahead",
                 y_name="RMSE",
@@ -178,8 +179,9 @@ def _text(note: Mapping[str, Any]) -> Section:
         "What does it write?",
         el(
             "p",
-            "Each symbol is drawn from what the model holds likely after all before it. A low"
-            " temperature draws the likeliest, 1 draws as the model has learnt.",
+            "Each symbol is drawn from the probabilities that the model predicts after all before "
+            "it. A low temperature favours the likeliest symbols, 1 uses the probabilities as "
+            "learnt.",
         ),
         *blocks,
     )
@@ -198,7 +200,7 @@ def _mappings(value: object) -> list[Mapping[str, Any]]:
 
 
 def _numbers(value: object) -> Floats:
-    """A list of numbers; what is missing is NaN."""
+    """A list of numbers, missing ones as NaN."""
     if not isinstance(value, Sequence) or isinstance(value, str):
         return np.zeros(0)
     return np.array([v if isinstance(v, int | float) else math.nan for v in value], np.float64)

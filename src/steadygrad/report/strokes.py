@@ -1,4 +1,4 @@
-"""Line styles: a colour for light and dark paper and a pattern of dashes, so that neither is alone.
+"""Line styles: colours for light and dark background, and dash patterns.
 
 Pages and standalone drawings take their rules from here.
 """
@@ -14,7 +14,7 @@ COLOURS = {
     "third": ("#7b5aa6", "#b99be0"),
     "fourth": ("#8a7420", "#d6bf5f"),
 }
-"""Style: colour on light and on dark paper, each at least 3:1 against it."""
+"""Style: colour on light and on dark background, with a contrast of at least 3:1."""
 DASHES = {
     "main": "none",
     "before": "9 5",
@@ -41,7 +41,7 @@ STYLES = (*COLOURS, *(f"{style} dashed" for style in COLOURS))
 
 
 def page_rules() -> str:
-    """Return the style sheet of lines on a page, whose colours are the page's variables."""
+    """Return the style sheet of lines on a page, with colours as CSS variables."""
     return _variables(0) + _dark(_variables(1)) + _rules(lambda style: f"var(--{style})")
 
 
@@ -51,7 +51,7 @@ def drawing_rules() -> str:
 
 
 def print_rules() -> str:
-    """Return the style sheet that makes colours those of light paper in print; it stands last."""
+    """Return the style sheet for print, with the colours of light background; it must come last."""
     return "@media print{" + _variables(0) + "}"
 
 

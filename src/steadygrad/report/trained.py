@@ -1,4 +1,4 @@
-"""What was trained and measured, with every option: enough to do it again."""
+"""Describe the training and the measurement, with every option needed to repeat them."""
 
 import datetime
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ _DULL = frozenset({"epoch", "checkpoint"})
 
 
 def trained(chapters: list[Chapter]) -> Section:
-    """Describe each run: data, model, remedies, options, how it was measured, what happened."""
+    """Describe each run: data, model, remedies, options, measurement, events."""
     blocks = [_of(c, len(chapters) > 1) for c in chapters]
     return section("What was trained, and how it was measured", *blocks)
 
@@ -82,7 +82,7 @@ def _measuring(chapter: Chapter, level: str) -> Html | None:
 
 
 def _note(key: str, value: Any, level: str) -> Html:
-    if isinstance(value, Mapping):  # for programs: the notes beside it tell the same in words
+    if isinstance(value, Mapping):  # for programs: other notes say the same in words
         value = {k: v for k, v in value.items() if k != "understood"}
     body = _pairs(value) if isinstance(value, Mapping) else _text(value)
     return join([el(level, key.replace("_", " ").capitalize()), body])
@@ -125,7 +125,7 @@ def _thresholds(chapter: Chapter) -> Html | None:
 
 
 def _quantities(chapter: Chapter) -> Html | None:
-    """What the numbers of this record mean: of those that are in it."""
+    """The meaning of the quantities in this record."""
     there = [*chapter.run.scalar_names(), *(name for name, *_ in chapter.run.quantities())]
     found = [(name, chapter.quantity(name)) for name in dict.fromkeys(there)]
     rows = [

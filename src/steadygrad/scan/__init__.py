@@ -1,4 +1,4 @@
-"""A cell over time: traced, planned, run, and differentiated by hand."""
+"""Run a cell over time: trace it, choose a back end, and differentiate it."""
 
 from torch import Tensor
 
@@ -8,11 +8,15 @@ from steadygrad.scan.backends import BACKENDS as BACKENDS
 from steadygrad.scan.backends import Backend as Backend
 from steadygrad.scan.backends.base import BackendError as BackendError
 from steadygrad.scan.backends.base import BackendWarning as BackendWarning
+from steadygrad.scan.backends.base import Prepared as Prepared
 from steadygrad.scan.backends.base import Stepper as Stepper
 from steadygrad.scan.backends.choose import choose as choose
+from steadygrad.scan.backends.choose import settings as settings
 from steadygrad.scan.backends.recurrence import linear_recurrence as linear_recurrence
+from steadygrad.scan.call import Frame as Frame
 from steadygrad.scan.call import ScanCall as ScanCall
 from steadygrad.scan.clips import LoopClip as LoopClip
+from steadygrad.scan.function import scan_prepared as scan_prepared
 from steadygrad.scan.ir.trace import trace as trace
 from steadygrad.scan.layout import Layout as Layout
 from steadygrad.scan.linear import Linearised as Linearised
@@ -34,14 +38,14 @@ from steadygrad.scan.weights import Weights as Weights
 
 
 def scan(call: ScanCall) -> tuple[Tensor, State]:
-    """Run a cell over time, in one autograd function.
+    """Run a cell over time, as one autograd function.
 
     Returns:
         h after every step, ``(N, P)`` in the order of ``call.layout``, and the last state of each
         row.
 
     Raises:
-        BackendError: The back end that is asked for cannot do it; says why.
+        BackendError: The requested back end cannot run it; says why.
     """
     frame, tensors = call.split()
     if operators.is_plain(tensors):

@@ -1,4 +1,4 @@
-"""One call of a scan: what runs over which rows, and what is done to the gradient."""
+"""One call of a scan: cell, inputs, weights, state, layout, clip and tap."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from steadygrad.scan.weights import Weights
 
 @dataclass(frozen=True, eq=False)
 class ScanCall:
-    """A cell over time: everything that a back end has to know.
+    """One run of a cell over time, with everything that a back end needs.
 
     Attributes:
         cell: The recurrence.
@@ -31,8 +31,8 @@ class ScanCall:
             for zeros.
         clip: A bound on the gradient inside the backward loop.
         on_tap: Called in every backward pass with the norms of the gradient at each time step.
-        backend: A back end by name, or ``"auto"``; None for the variable ``STEADYGRAD_BACKEND``
-            and, without it, ``"auto"``.
+        backend: Name of a back end, or ``"auto"``; None for that in the variable
+            ``STEADYGRAD_BACKEND``, by default ``"auto"``.
     """
 
     cell: Cell
@@ -63,12 +63,12 @@ class ScanCall:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What is computed in: the dtype of the input, of codes that of the weights."""
+        """The dtype of the computation: that of the input, or of the weights for codes."""
         return (self.weights.weight_ih if self.is_coded else self.x).dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the input is."""
+        """The device of the input."""
         return (self.weights.weight_ih if self.is_coded else self.x).device
 
     def projected(self) -> Tensor:
@@ -76,7 +76,7 @@ class ScanCall:
         return project(self.x, self.weights.weight_ih, self.weights.bias_ih)
 
     def per_step(self) -> dict[str, Tensor]:
-        """What the steps read beside gates and states; see `Weights.per_step`."""
+        """Other values that the steps read; see `Weights.per_step`."""
         return self.weights.per_step(self.cell, self.layout)
 
     def reset_state(self) -> State:

@@ -1,4 +1,4 @@
-"""A clean context: run a function in none of the modes that its caller is in."""
+"""Run a function outside all torch modes of its caller."""
 
 import threading
 from collections.abc import Callable
@@ -12,12 +12,12 @@ R = TypeVar("R")
 
 
 def cleanly(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call a function outside of every mode, transform and trace of its caller.
+    """Call a function outside every mode, transform and trace of its caller.
 
     Fake tensors, hooks of checkpointing, functional transforms, dispatch and function modes,
-    autocast, inference mode and the default device are all set per thread, so a new thread has none
-    of them. Anomaly detection is one flag for the whole process: it is switched off meanwhile, for
-    it looks at values, which a trace does not have.
+    autocast, inference mode and the default device are all set per thread, so the function runs in
+    a new thread. Anomaly detection is a flag of the whole process: it is switched off meanwhile,
+    because it reads values, which a trace does not have.
     """
     done: Future[R] = Future()
 

@@ -1,4 +1,4 @@
-"""Clips inside the backward loop: a bound on the gradient while it travels."""
+"""Clips inside the backward loop: a bound on the gradient at every time step."""
 
 from dataclasses import dataclass
 from typing import Literal, final
@@ -14,12 +14,12 @@ class LoopClip:
 
     Args:
         bound: The largest value, or row norm, that passes; positive.
-        by: ``"value"`` clamps each element to :math:`[-\theta, \theta]`, which can turn the
-            gradient; ``"norm"`` shrinks a row (one sequence of the batch) whose norm is above
+        by: ``"value"`` clamps each element to :math:`[-\theta, \theta]`, which can change the
+            direction; ``"norm"`` shrinks a row (one sequence of the batch) whose norm is above
             :math:`\theta`, which keeps its direction. NaN stays NaN.
         place: ``"recurrent"`` bounds what arrives from step t+1, before the loss of step t is
             added; ``"total"`` bounds the sum of both; each state by itself. ``"preactivation"``
-            bounds what enters the weight products at step t, as Graves does.
+            bounds the gradient at the weight products of step t, as Graves does.
 
     Raises:
         ValueError: The bound is not positive, or an option is not one of the above.
@@ -53,5 +53,5 @@ class LoopClip:
         return grad * torch.where(norm.isnan(), norm, scale)
 
     def at(self, place: str) -> "LoopClip | None":
-        """This clip if it acts at ``place``, else None."""
+        """This clip if it acts at ``place``, otherwise None."""
         return self if self.place == place else None

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from steadygrad.scan import operators
 from steadygrad.scan.backends import tape
-from steadygrad.scan.backends.base import Backend, OutputGradients, Saved
+from steadygrad.scan.backends.base import Backend, OutputGradients, Prepared, Saved
 from steadygrad.scan.call import Frame
 
 FIXED = 2  # backend and frame stand before the tensors
@@ -22,10 +22,7 @@ class Scan(torch.autograd.Function):
         keep = any(ctx.needs_input_grad)
         done = backend.forward(frame.call(tensors), keep)
         if keep:
-            ctx.backend, ctx.frame = backend, frame
-            ctx.set_materialize_grads(False)
-            ctx.saved_names, ctx.note = tuple(done.saved.tensors), done.saved.note
-            ctx.save_for_backward(*tensors, *done.saved.tensors.values())
+            _keep(ctx, backend, frame, tensors, done.saved)
         # A final state may be the very tensor that came in; autograd wants outputs of its own.
         final = [f.clone() if any(f is t for t in tensors) else f for f in done.final]
         return done.hidden, *final
@@ -57,6 +54,34 @@ class Scan(torch.autograd.Function):
             wanted,
         )
         return (None,) * FIXED + found.in_order(frame.names, needed)
+
+
+class PreparedScan(Scan):
+    """The same for what `Backend.prepared` made, which stands with the back end."""
+
+    @staticmethod
+    def forward(ctx: Any, backend: Any, frame: Frame, *tensors: Tensor) -> tuple[Tensor, ...]:
+        own: Prepared
+        own, backend = backend
+        done = own.forward(tensors)
+        _keep(ctx, backend, frame, tensors, done.saved)
+        return done.hidden, *done.final
+
+
+def _keep(
+    ctx: Any, backend: Backend, frame: Frame, tensors: tuple[Tensor, ...], saved: Saved
+) -> None:
+    ctx.backend, ctx.frame = backend, frame
+    ctx.set_materialize_grads(False)
+    ctx.saved_names, ctx.note = tuple(saved.tensors), saved.note
+    ctx.save_for_backward(*tensors, *saved.tensors.values())
+
+
+def scan_prepared(
+    prepared: Prepared, backend: Backend, frame: Frame, tensors: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """As `scan`, of a call of the shapes that ``backend`` has prepared: contiguous tensors."""
+    return PreparedScan.apply((prepared, backend), frame, *tensors)  # type: ignore[no-any-return]
 
 
 def scan(

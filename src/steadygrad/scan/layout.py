@@ -1,4 +1,4 @@
-"""Which rows take part at which time step, and in which order the steps are taken."""
+"""The rows of each time step, and the order of the steps."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Layout:
-    """Rows of all time steps, one after another, as `torch.nn.utils.rnn.PackedSequence` has them.
+    """Rows of all time steps, concatenated as in `torch.nn.utils.rnn.PackedSequence`.
 
-    A dense batch is the case where every step has ``B`` rows. Rows are sorted so that those still
-    running at a step come first; nothing is computed for the others.
+    In a dense batch every step has ``B`` rows. Rows are sorted so that those still running at a
+    step come first; nothing is computed for the others.
 
     Args:
         batch_sizes: Rows at each time step, not increasing.
@@ -30,7 +30,7 @@ class Layout:
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
-        """Where each time step begins among all rows."""
+        """First row of each time step."""
         offsets = [0]
         for rows in self.batch_sizes[:-1]:
             offsets.append(offsets[-1] + rows)
@@ -43,7 +43,7 @@ class Layout:
 
     @property
     def batch(self) -> int:
-        """Rows at the fullest time step, ``B``."""
+        """Largest number of rows in a time step, ``B``."""
         return self.batch_sizes[0]
 
     @property
@@ -57,7 +57,7 @@ class Layout:
         return reversed(list(pairs)) if self.reverse else iter(pairs)
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
-        """Put the values of all steps, given in the order of the scan, into memory order."""
+        """Concatenate the values of all steps, given in the order of the scan, in memory order."""
         return torch.cat(list(reversed(parts)) if self.reverse else list(parts))
 
     def pad(self, rows: Tensor, fill: float) -> Tensor:

@@ -1,9 +1,9 @@
-"""A cell's steps along a trajectory, each replaced by its linear part: the step Jacobian.
+"""Linearise a cell's steps along a trajectory: step Jacobians.
 
-The traced program says which values depend on which, so the Jacobian is assembled from what it is
-made of: diagonals where work is pointwise, rows of R where the step waits for a product. Nothing
-is differentiated once per output. Everything is plain torch operations on values that may carry a
-graph, so what is computed from a Jacobian can be differentiated again.
+The traced program gives the dependences between values, so the Jacobian is assembled from its
+factors: diagonals for pointwise work, rows of R for products. Nothing is differentiated once per
+output. All operations are plain torch on values that may have a graph, so results can be
+differentiated again.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,10 +31,10 @@ Parts = dict[int, Tensor]
 
 @dataclass(frozen=True)
 class StepJacobian:
-    r"""Derivative of the new state by the old one, :math:`J = \partial s_t / \partial s_{t-1}`.
+    r"""The step Jacobian :math:`J = \partial s_t / \partial s_{t-1}`.
 
     Attributes:
-        parts: Per new state its derivative by each old state.
+        parts: Per new state its derivative with respect to each old state.
         widths: Features of each state.
     """
 
@@ -42,7 +42,7 @@ class StepJacobian:
     widths: tuple[int, ...]
 
     def __getitem__(self, rows: slice) -> "StepJacobian":
-        """The same for some of the rows."""
+        """The Jacobians of some of the rows."""
         cut = tuple(
             {s: b if b.shape[0] == 1 else b[rows] for s, b in parts.items()} for parts in self.parts
         )
@@ -67,16 +67,16 @@ class StepJacobian:
 
 
 def is_elementwise(cell: Cell) -> bool:
-    """Whether no unit of a cell sees another: it has no products, and its work is pointwise."""
+    """Whether units of a cell do not interact: it has no products, and its work is pointwise."""
     return not cell.recurrent and all(_is_pointwise(s) for s in trace(cell).stages if s)
 
 
 class Linearised:
-    """Run a cell over a dense batch, and hold every step's linear part ready.
+    """Run a cell over a dense batch, and linearise every step.
 
     Args:
         cell: The recurrence.
-        layout: Dense.
+        layout: A dense layout.
         x: ``(N, I)``, rows of all time steps.
         weights: Weights of this direction.
         state: State before the first step, each ``(B, ·)``.
@@ -110,7 +110,7 @@ class Linearised:
         return (slice(offset, offset + rows) for offset, rows in self.layout.steps())
 
     def jacobian(self, rows: slice) -> StepJacobian:
-        """The Jacobians of the given rows, of one time step or of several in a row."""
+        """The Jacobians of the given rows, of one time step or several consecutive ones."""
         like = self.hidden
         start = [{s: like.new_ones(1, width)} for s, width in enumerate(self.widths)]
         return StepJacobian(tuple(self._through(rows, start)), self.widths)
@@ -120,7 +120,7 @@ class Linearised:
 
         Keys are the name of a state and that of a value that its step reads, as a
         `steadygrad.scan.ir.program.Program` calls it: ``s.<state>``, ``x.<gate>``, ``u.<unit>``.
-        What a state does not depend on is not there.
+        Values on which a state does not depend are missing.
         """
         (stage,) = self._stages
         assert stage is not None and stage.is_pointwise
@@ -128,7 +128,7 @@ class Linearised:
         return {(results[output], name): d for (output, name), d in stage.diagonals.items()}
 
     def push(self, rows: slice, v: Tensor) -> Tensor:
-        """``J v`` without J: cheaper than `jacobian` where ``v (M, N, k)`` has few columns."""
+        """``J v`` without forming J: cheaper than `jacobian` if ``v (M, N, k)`` has few columns."""
         start: list[Parts] = [{0: piece} for piece in v.split(self.widths, 1)]
         new = self._through(rows, start)
         zeros = [v.new_zeros(v.shape[0], width, v.shape[2]) for width in self.widths]
@@ -153,7 +153,7 @@ class Linearised:
 
 
 class _LinearStage:
-    """Pointwise work between two products: one diagonal per output and input it depends on."""
+    """Pointwise work between two products: one diagonal per pair of output and input."""
 
     def __init__(self, stage: Stage, values: dict[str, Tensor]) -> None:
         self.stage = stage
@@ -196,11 +196,11 @@ class _LinearStage:
         return made
 
     def _through_reductions(self, rows: slice, known: dict[str, Parts]) -> dict[str, Parts]:
-        """Where units of a row meet, as in a layer norm: forward derivatives, column by column."""
+        """Forward derivatives column by column, for stages with reductions such as a layer norm."""
         given = [value[rows] for value in self.inputs]
         prepared = [p[rows] if isinstance(p, Tensor) else p for p in self.prepared]
         like = [given[0]] * len(self.stage.outputs)
-        # A backward pass is linear in the gradient: its own vjp is the derivative forward.
+        # The vjp is linear in the gradient, so the vjp of the vjp is the forward derivative.
         push = torch.func.vjp(lambda *g: self.stage.backward(*prepared, *g), *like)[1]
         made: dict[str, Parts] = {name: {} for name in self.stage.outputs}
         for source in {s for name in self.stage.inputs for s in known.get(name, {})}:
@@ -263,11 +263,11 @@ SHAPELESS = {
     f"aten::{name}"
     for name in ("detach", "alias", "clone", "sym_size", "scalar_tensor", "zeros_like", "ones_like")
 }
-"""Operations without the tag of pointwise ones that let no unit see another either."""
+"""Operations without torch's pointwise tag in which units do not interact either."""
 
 
 def _is_pointwise(stage: Stage) -> bool:
-    """Whether no operation of a stage lets one unit see another."""
+    """Whether units do not interact in any operation of a stage."""
     nodes = [n for g in (stage.joint, stage.loop) for n in g.nodes if n.op == "call_function"]
     return all(
         n.target is to_real

@@ -1,4 +1,4 @@
-"""What stands inside a step: every gate's pre-activation, over all time steps at once."""
+"""Observe the inside of a step: the pre-activations of all gates, for all time steps at once."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +14,11 @@ from steadygrad.scan.ir.trace import trace
 
 @dataclass(frozen=True)
 class Observed:
-    """A forward pass looked into.
+    """The inside of a forward pass.
 
     Attributes:
         hidden: h after every step, ``(N, P)``.
-        preactivations: Per gate its activation's name and the argument of it, ``(N, H)``.
+        preactivations: Per gate the name of its activation and its argument, ``(N, H)``.
         states: Per state its value before every step, ``(N, ·)``.
     """
 
@@ -35,7 +35,7 @@ def observe(call: ScanCall) -> Observed:
     saved = done.saved.tensors
     beside = {name: value.expand(len(x), call.size) for name, value in call.per_step().items()}
     program = trace(cell)
-    # A gate may be computed from values that no backward pass reads, such as a state.
+    # A gate may depend on values that no backward pass needs, such as a state.
     known = _Known(program.graph, saved | beside)
     found = {
         gate: (activation, known.value(name))
@@ -48,7 +48,7 @@ def observe(call: ScanCall) -> Observed:
 class _Known:
     """Values of a traced step, evaluated on demand for all rows at once.
 
-    Products are not computed again: their results were kept by the forward pass.
+    Products are not recomputed: their results were saved in the forward pass.
     """
 
     def __init__(self, graph: fx.Graph, saved: dict[str, Tensor]) -> None:

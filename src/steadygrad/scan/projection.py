@@ -1,4 +1,4 @@
-"""The input's part of every gate, ``W x + b_ih``: of features, or of symbols by their codes."""
+"""Project the input of every gate, ``W x + b_ih``, for features or codes of symbols."""
 
 import torch
 from torch import Tensor
@@ -6,12 +6,12 @@ from torch.nn import functional as F
 
 
 def is_codes(x: Tensor) -> bool:
-    """Whether an input is symbols, ``(N,)`` whole numbers, and not features ``(N, I)``."""
+    """Whether an input is codes of symbols, whole numbers ``(N,)``, and not features ``(N, I)``."""
     return not (x.is_floating_point() or x.is_complex() or x.dtype == torch.bool)
 
 
 def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """``(N, I) -> (N, G*H)``; of a code the column of W that its one-hot features would pick."""
+    """``(N, I) -> (N, G*H)``; for a code the column of W that its one-hot features would select."""
     if not is_codes(x):
         return F.linear(x, weight, bias)
     picked = F.embedding(x, weight.t().contiguous())

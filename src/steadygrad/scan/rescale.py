@@ -1,25 +1,25 @@
-"""Powers of two that keep a travelling gradient inside the range of its dtype."""
+"""Rescale the gradient by powers of two, to keep it in the range of its dtype."""
 
 import torch
 from torch import Tensor
 
 from steadygrad.scan.layout import Layout
 
-EVERY = 8  # steps between two looks; a gradient that moves faster than this leaves float32 anyway
-NARROW = 40  # binary digits from one before a row is brought back to one
+EVERY = 8  # steps between checks; a gradient that changes faster leaves float32 anyway
+NARROW = 40  # largest |exponent| of a row before it is rescaled to about one
 
 
 class Rescaler:
-    r"""Per-row scales :math:`2^{e}` on a gradient that is carried back through time.
+    r"""Per-row scales :math:`2^{e}` of a gradient in the backward loop.
 
     The backward loop is linear in the gradient, so a row may be multiplied by a power of two
-    (exactly) and divided again when it is read. What would be 1e-60, far below float32, is thus
-    carried as a number near one and an exponent. A row that receives a gradient from outside is
-    brought back to scale one first, if it had been scaled up: beside that gradient it is nothing.
+    (exactly) and divided again when it is read. A value of 1e-60, far below float32, is thus
+    stored as a number near one and an exponent. A scaled-up row that receives a gradient from
+    outside is first brought back to scale one, at which its own value is negligible.
 
     Args:
         layout: Rows of each time step.
-        outside: ``(N, P)``, what will be added from outside.
+        outside: ``(N, P)``, the gradient that will be added from outside.
     """
 
     def __init__(self, layout: Layout, outside: Tensor) -> None:
@@ -32,7 +32,7 @@ class Rescaler:
     def step(
         self, grads: list[Tensor], outside: Tensor, offset: int, rows: int
     ) -> tuple[list[Tensor], Tensor]:
-        """Scale the gradients of one step, and what is about to be added to them."""
+        """Scale the gradients of one step, and the gradient about to be added to them."""
         self._count += 1
         if self._count % EVERY == 1:
             grads = self._recentre(grads, rows)
@@ -72,10 +72,10 @@ class Rescaler:
 def scale(grad: Tensor, exponents: Tensor) -> Tensor:
     """Multiply each row by a power of two.
 
-    In two halves: one factor could itself leave the range of the dtype, and 0 times infinity is
-    not 0. `torch.ldexp` has that fault.
+    In two halves: a single factor could itself leave the range of the dtype, and 0 times infinity
+    is NaN. `torch.ldexp` has that flaw.
     """
-    if grad.dtype == torch.float16:  # its own range is too small even for the halves
+    if grad.dtype == torch.float16:  # the range of float16 is too small even for the halves
         return scale(grad.float(), exponents).half()
     limit = 1022 if grad.dtype == torch.float64 else 126
     first = exponents.div(2, rounding_mode="floor")

@@ -1,4 +1,4 @@
-"""Real-time recurrent learning: derivatives of the state by the weights, carried along in time."""
+"""Real-time recurrent learning: derivatives of the state by the weights, forward in time."""
 
 from typing import Any, final
 
@@ -21,15 +21,15 @@ class Sensitivities:
         + \frac{\partial s_t}{\partial \theta}
 
     The state of a unit depends on the weights of that unit alone, so that the derivative has one
-    number per state and weight, where it has H of them for a cell whose units see each other.
-    What it takes does not grow with time.
+    number per state and weight, instead of H for a cell whose units interact. Its cost does not
+    grow with time.
 
     Args:
-        cell: One that `steadygrad.scan.is_elementwise`.
+        cell: A cell for which `steadygrad.scan.is_elementwise` holds.
 
     Attributes:
         by_weight: Per state ``(B, G, H, I + 1)``: derivative by the rows of ``weight_ih``, and
-            last by ``bias_ih``. None before the first step and where the state is a constant.
+            last by ``bias_ih``. None before the first step, and for a constant state.
         by_unit: Per state ``(B, P, H)``: derivative by the per-unit parameters.
 
     References:
@@ -44,7 +44,7 @@ class Sensitivities:
         self.by_unit: list[Tensor] | None = None
 
     def reset(self) -> None:
-        """Take the state from here on as a constant."""
+        """Treat the current state as a constant."""
         self.by_weight = self.by_unit = None
 
     def step(self, x: Tensor, weights: Weights, state: State) -> tuple[Tensor, State]:
@@ -52,12 +52,12 @@ class Sensitivities:
 
         Args:
             x: ``(B, I)``.
-            weights: As they are now; tensors that carry a graph pass the gradient on to it.
+            weights: The current weights; tensors with a graph pass the gradient on.
             state: ``(B, H)`` per state.
 
         Returns:
-            h, whose backward pass gives the weights the derivative by way of all steps so far;
-            and the new state, without a graph.
+            h, whose backward pass gives the weights the derivative through all steps so far; and
+            the new state, detached.
         """
         with torch.no_grad():
             held = [(name, value.detach()) for name, value in weights.flat()]
@@ -75,7 +75,7 @@ class Sensitivities:
     def _advance(self, x: Tensor, by: dict[tuple[str, str], Tensor]) -> None:
         cell, rows = self._cell, len(x)
         zero = x.new_zeros(rows, next(iter(by.values())).shape[1])
-        given = torch.cat([x, x.new_ones(rows, 1)], 1)[:, None, None]  # the bias sees a one
+        given = torch.cat([x, x.new_ones(rows, 1)], 1)[:, None, None]  # input 1 for the bias
         old = self.by_weight, self.by_unit
         weight: list[Tensor] = []
         unit: list[Tensor] = []
@@ -95,7 +95,7 @@ class Sensitivities:
                 now[1] = now[1] + through[:, None] * old[1][index]
             weight.append(now[0])
             unit.append(now[1])
-        # New tensors at every step: the old belong to whoever has yet to go backward.
+        # New tensors at every step, because a pending backward pass may still use the old ones.
         self.by_weight, self.by_unit = weight, unit
 
 

@@ -1,4 +1,4 @@
-"""What the backward loop reports: the norm of the gradient at every time step and row."""
+"""Taps report the norm of the gradient at every time step and row of a backward loop."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,9 +16,8 @@ LOG10_2 = 0.30102999566398120
 class Tap:
     r"""Norms of the total gradient :math:`\partial L / \partial s_t`, logarithmic.
 
-    The states are taken as separate coordinates of what a step hands on: for an LSTM dL/dc_t is the
-    gradient that travels along the cell state, and what reaches c_t through h_t of the same step
-    counts in dL/dh_t.
+    The states are separate coordinates: for an LSTM dL/dc_t is the gradient along the cell state,
+    and the part that reaches c_t through h_t of the same step counts in dL/dh_t.
 
     A zero gradient is ``-inf``, an infinite one ``+inf``, a NaN ``nan``; where a row of a packed
     batch has ended, `present` is False.
@@ -41,17 +40,17 @@ class Tap:
     present: Tensor
     reverse: bool
 
-    # A tap may have nothing but `_read`, which makes the attributes when one is first asked for.
+    # A lazy tap has only `_read`, which computes the attributes on first access.
 
     def __getattr__(self, name: str) -> Any:
         read = vars(self).pop("_read", None)
-        if read is None:  # an attribute that no tap has
+        if read is None:  # not an attribute of a tap
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         vars(self).update(read())
         return getattr(self, name)
 
     def __getstate__(self) -> dict[str, object]:
-        _ = self.log10_norm  # read: what reads belongs to this process
+        _ = self.log10_norm  # read before pickling, because `_read` works in this process only
         return dict(vars(self))
 
     def log10_over_batch(self, state: str = "h") -> Tensor:
@@ -64,16 +63,16 @@ OnTap = Callable[[Tap], None]
 
 
 def log10_sum_squares(log10_norm: Tensor) -> Tensor:
-    """Combine log10 norms over the last axis without leaving the logarithm."""
+    """Combine log10 norms over the last axis in the log domain."""
     top = log10_norm.amax(-1, keepdim=True)
-    # Where the largest is infinite or NaN, itself is the answer; subtracting would make NaN of it.
+    # If the largest is infinite or NaN, it is the result; subtracting it would give NaN.
     shift = torch.where(top.isfinite(), top, 0.0)
     total = shift + 0.5 * torch.pow(10.0, 2 * (log10_norm - shift)).sum(-1, keepdim=True).log10()
     return torch.where(top.isfinite(), total, top).squeeze(-1)
 
 
 def log10_norms(grads: Tensor, exponents: Tensor | None) -> Tensor:
-    """log10 row norms ``(N, features) -> (N,)``, ``exponents`` (powers of two) taken back out."""
+    """log10 row norms ``(N, features) -> (N,)``, with ``exponents`` (powers of two) removed."""
     # float64: the squares of float32 values below 1e-19 would underflow, those above 1e19 overflow.
     norms = torch.linalg.vector_norm(grads, dim=-1, dtype=torch.float64).log10()
     return norms if exponents is None else norms - exponents.double() * LOG10_2
@@ -87,7 +86,7 @@ def tap(
     grad_gates: Tensor,
     exponents: list[Tensor] | None,
 ) -> Tap:
-    """Reduce the gradients that a backward loop saw.
+    """Reduce the gradients of a backward loop to a tap.
 
     Args:
         layout: Rows of each time step.

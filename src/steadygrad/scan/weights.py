@@ -1,4 +1,4 @@
-"""The weights of one direction of one layer, under torch's names, and what a step reads beside."""
+"""The weights of one direction of a layer, by torch's names, with constants and noise."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,7 +38,7 @@ class Weights:
     noise: Mapping[str, Tensor] = field(default_factory=dict)
 
     def flat(self) -> list[tuple[str, Tensor]]:
-        """All tensors with their names, for a function that takes tensors; see `from_flat`."""
+        """All tensors with their names, for functions of tensors; see `from_flat`."""
         single = [(name, getattr(self, name)) for name in SINGLE]
         pairs = [(name, value) for name, value in single if value is not None]
         pairs += [("unit", value) for value in self.per_unit]
@@ -63,9 +63,9 @@ class Weights:
         return Weights(**single, per_unit=tuple(units), constants=constants, noise=noise)
 
     def per_step(self, cell: Cell, layout: Layout) -> dict[str, Tensor]:
-        """What the steps of ``cell`` read beside gates and states, ``(H,)`` or ``(N, H)`` each.
+        """Other values that the steps of ``cell`` read, ``(H,)`` or ``(N, H)`` each.
 
-        By the names of a `steadygrad.scan.ir.trace.Program`: ``u.``, ``k.`` and ``n.``.
+        Named as in a `steadygrad.scan.ir.trace.Program`: ``u.``, ``k.`` and ``n.``.
         """
         units = zip(cell.per_unit, self.per_unit, strict=True)
         found = {f"u.{name}": value for name, value in units}
@@ -74,7 +74,7 @@ class Weights:
 
 
 def _rows(noise: Tensor, layout: Layout) -> Tensor:
-    """Noise of a whole sequence, ``(B, H)``, repeated for all its steps; other noise as it is."""
+    """Noise of a whole sequence, ``(B, H)``, repeated for all its steps; other noise unchanged."""
     if noise.dim() == 1 or len(noise) == layout.rows:
         return noise
     return torch.cat([noise[:rows] for rows in layout.batch_sizes])

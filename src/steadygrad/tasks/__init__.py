@@ -1,4 +1,4 @@
-"""What is learnt: one file per task, each with its data, its measure and its naive answers."""
+"""Tasks: one file each, with its data, its measure and its naive answers."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""The adding problem, in each of the three forms that papers use under one name."""
+"""The adding problem, in the three forms used by papers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Adding(Regression):
         Inputs ``(T, B, 2)``, the number and its marker; targets ``(B, 1)``.
 
     Baseline:
-        1/6, 1/24, or a little less than 1/24 (``"hochreiter"``: one number in ten is no number);
+        1/6, 1/24, or a little less than 1/24 (``"hochreiter"``: one number in ten is zero);
         solved at a mean squared error of 0.01 (``"le"``), else at 1 % wrong.
 
     References:
@@ -78,7 +78,7 @@ class Adding(Regression):
     def no_memory(self) -> Mapping[str, float]:
         if self.form != "hochreiter":
             return {SQUARED_ERROR: 1 / 6 if self.form == "le" else 1 / 24}
-        first, second = marked_first_pair(self.length)  # then a number counts as zero
+        first, second = marked_first_pair(self.length)  # its number counts as zero
         return {SQUARED_ERROR: (2 - first - second) / 3 / 16}
 
     def draw(self, size: int, generator: Generator) -> tuple[Tensor, Tensor]:

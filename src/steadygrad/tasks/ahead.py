@@ -1,4 +1,4 @@
-"""Forecasts of what comes after the last known row, and of what came after earlier ones."""
+"""Forecast the rows after the last known one, and backtest from earlier rows."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ class Ahead:
         low: Lower end of the interval; None where the level needs more windows than there were,
             or beyond the horizon that was trained.
         high: Upper end.
-        truth: What came; None where it is not known.
+        truth: True values; None where they are not known.
     """
 
     series: str
@@ -48,13 +48,13 @@ class Ahead:
 
 @dataclass(frozen=True)
 class Backtest:
-    """Forecasts from earlier rows, scored.
+    """Scored forecasts from earlier rows.
 
     Args:
         forecasts: One for each origin, oldest first.
-        scores: RMSE and MAE by answer, over all of them, ours first.
+        scores: RMSE and MAE of each method over all forecasts, ours first.
         level: Of the intervals.
-        coverage: Share of the truth within the intervals; None without any.
+        coverage: Share of the truth within the intervals; None without intervals.
     """
 
     forecasts: tuple[Ahead, ...]
@@ -72,11 +72,11 @@ def forecast_table(
     horizon: int | None = None,
     level: float = LEVEL,
 ) -> tuple[list[Ahead], tuple[str, ...]]:
-    """Forecast what comes after the last known target of each series of a table.
+    """Forecast the rows after the last known target of each series of a table.
 
-    Rows at the end without a target are rows to be forecast: they give the dates and the values of
-    inputs that are known ahead. A horizon beyond the one that was trained takes the forecasts for
-    known, and goes on from them.
+    Rows at the end without a target are rows to forecast: they give the dates and the values of
+    inputs that are known ahead. A horizon beyond the trained one treats forecasts as known values
+    and continues from them.
 
     Args:
         table: Read by ``spec.table``.
@@ -87,10 +87,10 @@ def forecast_table(
         level: Of the intervals.
 
     Returns:
-        One forecast for each series, and what was done.
+        One forecast for each series, and notes on how it was made.
 
     Raises:
-        InputError: Too few rows, or a horizon that the inputs do not allow.
+        InputError: Too few rows, or a horizon beyond the known inputs.
     """
     wanted = spec.horizon if horizon is None else horizon
     if wanted < 1:
@@ -100,8 +100,8 @@ def forecast_table(
     if wanted > spec.horizon:
         _check_recursion(table, spec, wanted)
         notes.append(
-            f"rows ahead beyond {spec.horizon}, which was trained, are forecast from forecasts, and"
-            " have no intervals"
+            f"rows beyond the trained horizon of {spec.horizon} are forecast from forecasts, and "
+            "have no intervals"
         )
     found = _from_ends(task, spec, predict, intervals, level, notes)
     while len(found[0].values) < wanted:
@@ -228,7 +228,7 @@ def _from_ends(
 
 
 def _last_known(task: Forecast, start: int, end: int) -> int:
-    """The last row of a series whose target is in the file."""
+    """The last row of a series that has a target."""
     known = np.flatnonzero(task.known.numpy()[start:end])
     return start + int(known[-1]) if len(known) else start - 1
 
@@ -252,14 +252,14 @@ def _iso(moment: Any) -> str:
 
 
 def _dates(task: Forecast, origin: int, inside: np.ndarray) -> tuple[str, ...] | None:
-    """Dates of the rows ahead: those of the file, then as its step goes on."""
+    """Dates of the rows ahead: from the file if it has them, then extrapolated by its step."""
     if task.dates is None or task.spec is None:
         return None
     given = list(task.dates[inside])
     last = given[-1] if given else task.dates[origin]
     more = future_dates(last, task.spec.table, task.horizon - len(given))
     dates = [*given, *more]
-    # All alike: with the time of day, if one of them has it.
+    # one format for all: with the time of day if any has one
     texts = [_iso(d) for d in dates]
     if any("T" in t for t in texts):
         texts = [t if "T" in t else f"{t}T00:00:00" for t in texts]
@@ -267,7 +267,7 @@ def _dates(task: Forecast, origin: int, inside: np.ndarray) -> tuple[str, ...] |
 
 
 def future_dates(last: np.datetime64, spec: TableSpec, count: int) -> list[np.datetime64]:
-    """Return the dates of the next ``count`` rows, as far as the step of the training tells.
+    """Return the dates of the next ``count`` rows, if the training file has a regular step.
 
     Args:
         last: Date of the last row.
@@ -310,7 +310,7 @@ def _micro(stamp: Any) -> np.datetime64:
 
 
 def _check_recursion(table: Table, spec: ForecastSpec, horizon: int) -> None:
-    """Refuse to go on beyond the trained horizon where inputs would have to be made up."""
+    """Refuse a horizon beyond the trained one if inputs of future rows would be unknown."""
     unknown = [
         i.name
         for i in spec.inputs
@@ -325,7 +325,7 @@ def _check_recursion(table: Table, spec: ForecastSpec, horizon: int) -> None:
 
 
 def _extended(table: Table, spec: ForecastSpec, found: Sequence[Ahead]) -> Table:
-    """Add the forecasts to a table as rows; all else in them is as in the last row."""
+    """Append the forecasts to a table as rows; all other columns repeat the last row."""
     bounds = zip(table.starts, [*table.starts[1:], table.rows], strict=True)
     rows: list[np.ndarray] = []
     target: list[np.ndarray] = []

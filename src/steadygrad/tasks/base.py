@@ -1,4 +1,4 @@
-"""What every task promises: batches that can be taken up anywhere, a score, and naive answers."""
+"""The interface of a task: batches that can be resumed anywhere, scores, and naive answers."""
 
 import math
 from abc import ABC, abstractmethod
@@ -12,22 +12,22 @@ from torch import Generator, Tensor
 
 Split = Literal["train", "val", "test"]
 Better = Literal["lower", "higher"]
-BLOCKS = 20  # of the test part, by which noise is judged
-BEYOND = 2.1  # standard errors; of 20 blocks one in twenty differences of nothing is larger
+BLOCKS = 20  # stretches of the test part, over which the noise is estimated
+BEYOND = 2.1  # standard errors: two-sided 95 % quantile of Student's t for 20 blocks
 
 
 @dataclass(frozen=True)
 class Score:
-    """One measured figure.
+    """One score.
 
     Args:
-        name: Who answered: the model, or the name of a naive answer.
-        value: The figure.
-        unit: What it counts, and in what.
-        better: Which way is better.
-        ours: Whether the trained model answered.
-        learnt: Whether another model did, that was fitted to the training part: it is no naive
-            answer.
+        name: The model, or the name of a naive answer.
+        value: The value.
+        unit: The measure and its unit.
+        better: Which direction is better.
+        ours: Whether this is the score of the trained model.
+        learnt: Whether it is that of another model fitted to the training part, which is not a
+            naive answer.
     """
 
     name: str
@@ -48,15 +48,15 @@ class Score:
 
 @dataclass(frozen=True)
 class Margin:
-    """How much better the model is than the best of the simple answers, and whether surely.
+    """By how much the model beats the best simple answer, and whether that is beyond noise.
 
     Args:
-        rival: That answer.
+        rival: Name of that answer.
         gain: By how much the model's figure is lower, as a share of the rival's.
         t: Mean difference of the losses (squared errors, bits) over its standard error, by blocks
             of the test part; None: too few windows to tell.
         blocks: How many blocks.
-        is_sure: Whether ``t`` is beyond noise.
+        is_sure: Whether the difference is beyond noise.
         figure: What is compared.
 
     References:
@@ -82,15 +82,15 @@ class Margin:
         beyond: float,
         figure: str = "RMSE",
     ) -> "Margin":
-        """Compare the losses of two answers, piece by piece of the test part, in order of time.
+        """Compare the losses of two answers by blocks of the test part, in order of time.
 
         Args:
-            rival: The other answer.
-            ours: Of the model: squared errors, or bits.
-            theirs: Of the other.
-            blocks: Into how many stretches the test part is cut; of fewer than 5 noise is not told.
-            beyond: What ``t`` must exceed to be beyond noise.
-            figure: What is told: the RMSE is the root of the mean of the losses, any other figure
+            rival: Name of the other answer.
+            ours: Losses of the model: squared errors, or bits.
+            theirs: Losses of the other.
+            blocks: Number of stretches of the test part; with fewer than 5 noise is not estimated.
+            beyond: The value of ``t`` beyond which the difference is beyond noise.
+            figure: The figure compared: the RMSE is the root of the mean loss, any other figure
                 the mean itself.
         """
         both = np.isfinite(ours) & np.isfinite(theirs)
@@ -107,7 +107,7 @@ class Margin:
 
     @property
     def text(self) -> str:
-        """One sentence."""
+        """The comparison in one sentence."""
         way = "lower" if self.gain >= 0 else "higher"
         if self.t is None:
             noise = "too few test windows to tell this from noise"
@@ -123,11 +123,11 @@ class Margin:
 
 @dataclass(frozen=True)
 class Sizes:
-    """What goes into a task and comes out of it.
+    """Sizes of the inputs and outputs of a task.
 
     Args:
         inputs: Features of the input, or the number of symbols.
-        outputs: Numbers that one answer has, or the number of symbols.
+        outputs: Numbers in one answer, or the number of symbols.
         steps: Time steps ``T`` of a training batch.
     """
 
@@ -137,7 +137,7 @@ class Sizes:
 
 
 def epoch_generator(shuffle: tuple[int, int]) -> Generator:
-    """What the order of one epoch is drawn from; ``shuffle=(seed, epoch)`` as in `Task.batches`."""
+    """The generator for the order of one epoch; ``shuffle=(seed, epoch)`` as in `Task.batches`."""
     seed, epoch = shuffle
     return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
 
@@ -148,8 +148,8 @@ class Batch:
 
     Args:
         inputs: Values ``(T, B, I)``, or symbol codes ``(T, B)``.
-        targets: What should come out, as the task's `loss` reads it: ``(B, ...)``, or ``(T, B)``.
-        fresh: Whether the state starts at zero; otherwise it is carried from the batch before.
+        targets: The targets, as the task's `loss` expects them: ``(B, ...)``, or ``(T, B)``.
+        fresh: Whether the state starts at zero; otherwise it is carried over from the batch before.
     """
 
     inputs: Tensor
@@ -162,7 +162,7 @@ class Batch:
 
 
 class Batches(ABC):
-    """A split cut into batches: a lazy sequence, so that a resumed run can start at any index."""
+    """A lazy sequence of the batches of a split; a resumed run can start at any index."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -175,23 +175,23 @@ class Batches(ABC):
 
 
 class Task(ABC):
-    """Something to learn, with its data, its measure and the answers that need no learning."""
+    """A task: its data, its measure and its naive answers."""
 
     input_kind: ClassVar[Literal["values", "symbols"]]
-    every_step: ClassVar[bool]  # an answer at each time step, or only after the last
+    every_step: ClassVar[bool]  # whether to answer at each time step, or only after the last
     is_image: ClassVar[bool] = False  # whether the time steps are the columns of an image
-    better: ClassVar[Mapping[str, Better]]  # unit -> direction; the first unit decides
-    notes: tuple[str, ...]  # what was done to the data, one sentence each
+    better: ClassVar[Mapping[str, Better]]  # unit -> better direction; the first unit decides
+    notes: tuple[str, ...]  # how the data were prepared, one sentence each
 
     @property
     def required_lag(self) -> int | None:
-        """Steps that the gradient must travel back, where the task knows it."""
+        """Steps back that the gradient must reach; None if the task does not know."""
         return None
 
     @property
     @abstractmethod
     def sizes(self) -> Sizes:
-        """What goes in and comes out."""
+        """Sizes of inputs and outputs."""
 
     @property
     def input_size(self) -> int:
@@ -200,7 +200,7 @@ class Task(ABC):
 
     @property
     def output_size(self) -> int:
-        """Numbers that one answer has, or the number of symbols."""
+        """Numbers in one answer, or the number of symbols."""
         return self.sizes.outputs
 
     @property
@@ -218,7 +218,7 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean loss to descend, a scalar."""
+        """Return the mean loss to minimise, a scalar."""
 
     @abstractmethod
     def tally(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -230,20 +230,21 @@ class Task(ABC):
 
     @abstractmethod
     def naive(self, split: Split) -> list[Score]:
-        """Score every naive answer on exactly the targets that the model is scored on."""
+        """Score every naive answer on the same targets as the model."""
 
     def data_spec(self) -> Mapping[str, Any] | None:
-        """Return what a trained model has to know of its data to be used again, as JSON has it.
+        """Return what a trained model must know about its data to be used again, as JSON values.
 
-        With its ``kind``; None where a task is not made of a file.
+        Includes its ``kind``; None if the task was not made from a file.
         """
         return None
 
     def margin(self, predict: Callable[[Batch], Tensor]) -> Margin | None:
-        """Compare the model with the best simple answer; None where a task has no such measure.
+        """Compare the model with the best simple answer; None if the task does not support it.
 
         Args:
-            predict: The model's outputs for a batch; of batches that carry a state on, in order.
+            predict: Returns the model's outputs for a batch; batches with a carried state come in
+                order.
         """
         return None
 

@@ -1,4 +1,4 @@
-"""A task of the proving ground: its name, its score without memory, when it is solved."""
+"""Benchmark tasks: a name, a score without memory, and a threshold from which they are solved."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ from steadygrad.tasks.base import Score, Split, Task
 
 
 class Benchmark(Task):
-    """A task that is made from its options alone: a frozen dataclass whose fields they are.
+    """A task made from its options alone, which are the fields of a frozen dataclass.
 
-    It states its `name`, what a model without memory scores (`no_memory`, by closed form or from
+    It declares its `name`, the score of a model without memory (`no_memory`, in closed form or from
     the data), and when it counts as solved.
     """
 
@@ -20,14 +20,14 @@ class Benchmark(Task):
     every_step: ClassVar[bool] = False
     notes: tuple[str, ...] = ()
     solved_if: ClassVar[tuple[str, float] | None] = None
-    """The figure that decides whether the task is solved, and the value that it has to reach."""
+    """The figure that decides whether the task is solved, and its threshold."""
     ends_when_solved: ClassVar[bool] = True
-    """Whether training ends where the task is solved; else it uses its whole budget."""
+    """Whether training ends when the task is solved; otherwise it uses its whole budget."""
 
     @property
     @abstractmethod
     def no_memory(self) -> Mapping[str, float]:
-        """What the best answer that remembers nothing scores on average, by figure."""
+        """Average score of the best answer without memory, by figure."""
 
     @property
     def deciding(self) -> str:
@@ -35,7 +35,7 @@ class Benchmark(Task):
         return self.solved_if[0] if self.solved_if else next(iter(self.better))
 
     def solved(self, figures: Mapping[str, float]) -> bool:
-        """Whether figures of a scored part mean that the task is solved."""
+        """Whether the figures of a split mean that the task is solved."""
         if self.solved_if is None:
             return False
         unit, bound = self.solved_if
@@ -58,7 +58,7 @@ class Benchmark(Task):
         ]
 
     def expect(self, option: str, holds: bool, expected: str) -> None:
-        """Refuse a bad option as soon as the task is made.
+        """Refuse a bad option when the task is made.
 
         Raises:
             InputError: ``holds`` is False.
@@ -69,17 +69,17 @@ class Benchmark(Task):
 
 
 class Measured(Benchmark):
-    """A benchmark of recorded data, which nobody can answer without error.
+    """A benchmark of recorded data, on which no model is free of error.
 
-    It counts as solved where it beats every answer that needs no network, by the first figure of
-    `better`. Training uses its whole budget: the lower the better.
+    It counts as solved if the model beats every answer that needs no network, by the first figure
+    of `better`. Training uses its whole budget.
     """
 
     ends_when_solved: ClassVar[bool] = False
 
     @property
     def solved_if(self) -> tuple[str, float]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The best answer without a network on the test part; it has to be beaten, not reached."""
+        """Score of the best answer without a network on the test part, which must be exceeded."""
         unit = self.deciding
         values = [s.value for s in self.naive("test") if s.unit == unit]
         return unit, min(values) if self.better[unit] == "lower" else max(values)

@@ -1,4 +1,4 @@
-"""The cycles of the calendar that the distance between rows suggests, as periods and as inputs."""
+"""Calendar cycles for a given distance between rows, as periods and as inputs."""
 
 import numpy as np
 
@@ -22,8 +22,8 @@ def calendar_inputs(
 ) -> dict[str, np.ndarray]:
     """Return sine and cosine of the time of day and of the year, where the rows resolve them.
 
-    The time of year needs three years of training rows: with fewer, it only numbers the weeks
-    that were seen, and a model learns them by heart.
+    The time of year needs three years of training rows: with fewer it merely numbers the weeks of
+    the training part, which a model memorises.
 
     Args:
         dates: ``datetime64[us]``, in order within each series.
@@ -45,7 +45,7 @@ def calendar_inputs(
 
 
 def calendar_values(dates: np.ndarray) -> dict[str, np.ndarray]:
-    """Return every input that dates can give, by name."""
+    """Return all inputs derived from dates, by name."""
     seconds = dates.astype("datetime64[us]").astype(np.int64) / 1e6
     inputs: dict[str, np.ndarray] = {}
     for name, length in (("day", DAY), ("year", YEAR)):

@@ -1,4 +1,4 @@
-"""Polyphonic music: which notes sound next in Bach's chorales."""
+"""Polyphonic music: predict the next notes of Bach's chorales."""
 
 import json
 import math
@@ -24,7 +24,7 @@ _FILE = DataFile(
     "https://raw.githubusercontent.com/czhuang/JSB-Chorales-dataset/"
     "9a7f733ddb4ed91f48da64ac7f0f621c34aadd4d/jsb-chorales-quarter.json",
 )
-_SHIFTED = (slice(None, -1), slice(1, None))  # a frame, and the one after it
+_SHIFTED = (slice(None, -1), slice(1, None))  # frames, and their successors
 _PARTS: Mapping[Split, str] = {"train": "train", "val": "valid", "test": "test"}
 
 
@@ -35,7 +35,7 @@ class Chorales(Measured):
 
     229 chorales to train on, 76 to validate, 77 to test. The loss of a frame is the sum over the
     notes of their binary cross-entropies, the mean is over frames, as in the papers. Chorales of a
-    batch are filled to the longest; what is filled counts nowhere.
+    batch are padded to the longest; padding is not scored.
 
     Shapes:
         Inputs ``(T, B, 88)``, 0 or 1; targets the same, NaN where a chorale has ended.
@@ -112,7 +112,7 @@ class _Chorales(Batches):
 
 @lru_cache(maxsize=8)
 def _by_frequency(part: str, after_itself: bool) -> float:
-    """Nats a frame if each note is foretold by how often it came in the training part."""
+    """Nats per frame if each note is predicted by its frequency in the training part."""
     before, then = (torch.cat([s[at] for s in _rolls("train")]).double() for at in _SHIFTED)
     known, asked = (torch.cat([s[at] for s in _rolls(part)]).double() for at in _SHIFTED)
     if not after_itself:

@@ -1,4 +1,4 @@
-"""Copy memory: repeat what was shown, a long time later, symbol by symbol."""
+"""Copy memory: repeat the symbols shown, in order, after a long gap."""
 
 import math
 from collections.abc import Mapping
@@ -22,19 +22,19 @@ class CopyMemory(Recall):
     r"""Recall ``recall`` symbols after ``length`` blanks, in order.
 
     A sequence has ``T + 2S`` steps with ``S`` symbols, and the cross-entropy is the mean over all
-    of them; the forms differ in where the delimiter stands and when the symbols are wanted. A
-    score is comparable within one form only.
+    of them; the forms differ in the place of the delimiter and of the targets. Scores are
+    comparable within one form only.
 
-    - ``"arjovsky"``: the symbols, ``T - 1`` blanks, one delimiter, ``S`` blanks. Wanted are
-      ``T + S`` blanks, then the symbols.
-    - ``"tcn"``: as before, with the delimiter shown from the end of the blanks to the end of the
-      sequence, which spares the network the counting.
+    - ``"arjovsky"``: the symbols, ``T - 1`` blanks, one delimiter, ``S`` blanks. Targets are ``T +
+    S`` blanks, then the symbols. - ``"tcn"``: as before, with the delimiter shown from the end of
+    the blanks to the end of the
+      sequence, so that the network need not count.
     - ``"geotorch"``: the symbols, ``T`` blanks, one delimiter, ``S - 1`` blanks. The symbols are
-      wanted where they are in ``"arjovsky"``, but the delimiter stands one step later: the first
-      is to be named as it is seen.
+    targets at the same steps as in ``"arjovsky"``, but the delimiter stands one
+      step later: the first is due at the delimiter.
     - ``"henaff"``, of variable length: the delimiter stands, in each sequence anew, in any of the
       steps ``S + 1`` to ``S + T`` (the first step being 1), the ``S`` steps after it are for the
-      symbols, and all others are blank. There is no fixed lag that a rotation could be tuned to.
+      symbols, and all others are blank. There is no fixed lag, to which a rotation could be tuned.
 
     Args:
         length: ``T``, from 2.
@@ -47,7 +47,7 @@ class CopyMemory(Recall):
         ``(T + 2S, B)``, class ``K`` for a blank.
 
     Baseline:
-        Blanks, and a guess where symbols are wanted: :math:`S \ln K / (T + 2S)` nats per step in
+        Blanks, and a guess where symbols are due: :math:`S \ln K / (T + 2S)` nats per step in
         every form (in ``"henaff"``, of a model that remembers the delimiter for ``S`` steps, and
         no symbol). Solved at 99 % of the symbols.
 
@@ -110,7 +110,7 @@ class CopyMemory(Recall):
         return one_hot(codes, self.input_size).to(inputs.dtype), targets
 
     def tally(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        # Only symbols may be named where they are asked for, so a blank there is a wrong one.
+        # Only steps whose target is a symbol count; a blank there is wrong.
         right = ((outputs.argmax(-1) == targets) & (targets < self.symbols)).double().sum()
         nats = self.nats(outputs, targets)
         return torch.stack([right, nats, nats.new_tensor(targets.numel())])

@@ -1,4 +1,4 @@
-"""Data sets by name: found, checked, and fetched from their public home where that can be done."""
+"""Find data sets by name, verify them, and download them from their public home if possible."""
 
 import gzip
 import hashlib
@@ -16,8 +16,8 @@ from steadygrad.errors import InputError
 from steadygrad.files import cache_folder
 
 VARIABLE = "STEADYGRAD_DATA"
-MOST = 1 << 31  # bytes of a file that are fetched; the largest set has a tenth of it
-_TIMEOUT = 30.0  # seconds without an answer
+MOST = 1 << 31  # bytes of a download; ten times the largest set
+_TIMEOUT = 30.0  # timeout in seconds
 _UNPACK: Mapping[str, Callable[[bytes], bytes]] = {".gz": gzip.decompress, ".xz": lzma.decompress}
 
 
@@ -26,11 +26,11 @@ class DataFile:
     """One file of a data set.
 
     Args:
-        path: Where it lies below the data folder: ``"silverbox/SNLS80mV.csv"``, as it is or
-            packed (``.gz``, ``.xz``).
-        sha256: Of what is inside if it is packed, since the same data can be packed in many ways.
-        home: Where it can be fetched, or nothing.
-        hint: What to do where it cannot.
+        path: Path below the data folder, ``"silverbox/SNLS80mV.csv"``, plain or packed (``.gz``,
+            ``.xz``).
+        sha256: Of the unpacked content, since the same data can be packed in many ways.
+        home: Address to download it from, or nothing.
+        hint: What to do if it cannot be downloaded.
     """
 
     path: str
@@ -42,11 +42,11 @@ class DataFile:
 def read_file(file: DataFile) -> bytes:
     """Return the bytes of a file, unpacked if it ends with ``.gz`` or ``.xz``.
 
-    It is looked for below the folder ``STEADYGRAD_DATA`` and in the cache
-    (``~/.cache/steadygrad/data``), and then fetched into the cache.
+    Looked up below the folder ``STEADYGRAD_DATA`` and in the cache (``~/.cache/steadygrad/data``),
+    otherwise downloaded into the cache.
 
     Raises:
-        InputError: It is nowhere to be had, or damaged; nothing half fetched is left behind.
+        InputError: It is not available, or damaged; no partial download is left behind.
     """
     for folder in _folders():
         for ending in ("", *_UNPACK):
@@ -67,7 +67,7 @@ def _checked(file: DataFile, path: Path) -> bytes:
     try:
         data = path.read_bytes()
         data = _UNPACK.get(path.suffix, bytes)(data)
-    # A cut or damaged packed file is one of these, a bomb the last.
+    # errors of truncated or damaged packed files; a decompression bomb raises the last
     except (OSError, EOFError, lzma.LZMAError, zlib.error, MemoryError) as error:
         raise InputError(
             f"{path}: cannot be read ({error}); delete it to have it fetched"

@@ -1,4 +1,4 @@
-"""Delayed exclusive or: compare two bits that came one and two delays ago, at every step."""
+"""Delayed exclusive or: at every step, compare the bits of one and two delays ago."""
 
 import math
 from collections.abc import Mapping
@@ -22,8 +22,8 @@ class DelayedXOR(Classification):
         length: ``T``, above ``2 d``.
 
     Shapes:
-        Inputs ``(T, B, 1)``, bits 0 or 1; targets ``(T, B)``, -1 for the first ``2d`` steps, at
-        which nothing is asked.
+        Inputs ``(T, B, 1)``, bits 0 or 1; targets ``(T, B)``, -1 for the first ``2d`` steps, which
+        are not scored.
 
     Baseline:
         50 % wrong, :math:`\ln 2` nats. Solved at 5 % wrong.

@@ -25,10 +25,10 @@ from steadygrad.tasks.forecast_spec import ForecastSpec
 from steadygrad.tasks.linear import linear_answers
 from steadygrad.tasks.seasonal import seasonal
 
-TRAIN, VAL = 7, 8  # tenths of the rows where the part ends; the test part is the newest rows
+TRAIN, VAL = 7, 8  # ends of the parts in tenths of the rows; the test part holds the newest rows
 MOST: Mapping[Split, int] = {"val": 20_000, "test": 100_000}  # windows that are scored
 AT_ONCE = 4096  # windows scored together
-LEAST_SCALE = 0.1  # of `scale`: a window without any change must not silence the answer
+LEAST_SCALE = 0.1  # least unit of a window, relative to `scale`: a constant window must not give 0
 
 
 @final
@@ -41,35 +41,35 @@ class Forecast(Task):
     .. math::
         \hat y_{t+k} = y_t + s_t \, o_k(x_{t-T+1}, \ldots, x_t), \qquad k = 1, \ldots, K
 
-    Columns are standardised with the training part's mean and deviation, and nothing else. Where
-    the target's level holds, :math:`s_t = s`, the root mean square change in the training part.
-    Where it drifts between training and validation part, what was learnt of levels is of no use
-    later: each window is then given relative to its last row, and :math:`s_t` is the target's
+    Columns are standardised with the training part's mean and deviation alone. If the target's
+    level is stable, :math:`s_t = s`, the root mean square change in the training part.
+    If it drifts between training and validation part, learnt levels do not transfer: each window is
+    then given relative to its last row, and :math:`s_t` is the target's
     deviation within the window. An untrained network starts near the last-value answer.
 
-    Of several series in one table each has its own parts, scaling and unit
-    :math:`s_j`, and no window reaches from one into another.
+    With several series in one table, each has its own parts, scaling and unit
+    :math:`s_j`, and no window spans two of them.
 
     The rows are split in order of time: 70 % train, 10 % validation, 20 % test; every target lies
-    within its own part. Targets that are missing in the file are neither learnt nor scored.
+    within its own part. Targets missing in the file are neither learnt nor scored.
 
     Args:
         x: Standardised inputs, ``(rows, I)``.
         relative: Which inputs are given relative to the window's last row, ``(I,)``, 0 or 1.
         drifts: Whether the target's level drifts.
         y: The target in its own unit, gaps filled, ``(rows,)``.
-        known: Which targets were in the file, ``(rows,)``.
+        known: Whether each target was in the file, ``(rows,)``.
         window: Rows seen, ``T``.
         horizon: Values predicted, ``K``.
         scale: :math:`s`, in the target's unit.
         period: Season of the naive answer in rows, or None.
         target: Name of the predicted column.
         inputs: Names of the input columns, ``I`` of them.
-        notes: What was done to the data.
+        notes: How the data were prepared.
         origin: File name, rows and columns, for the record.
         starts: First row of each series.
         scales: Unit of each series, over ``scale``.
-        spec: How the file was understood; None for a task that was not read from one.
+        spec: How the file was read; None for a task that was not read from one.
         dates: Of the rows, ``datetime64[us]``, or None.
         series: Names of the series, where there are several.
 
@@ -111,9 +111,9 @@ class Forecast(Task):
         return Sizes(inputs=self.x.shape[1], outputs=self.horizon, steps=self.window)
 
     def origins(self, split: Split) -> np.ndarray:
-        """Return the last seen row of every window whose targets lie in ``split``.
+        """Return the last input row of every window whose targets lie in ``split``.
 
-        Of more validation or test windows than `MOST`, that many, evenly spread.
+        At most `MOST` validation or test windows, evenly spread.
         """
         found = [
             np.arange(max(first, start + self.window) - 1, last - self.horizon)
@@ -141,7 +141,7 @@ class Forecast(Task):
     def tally(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return squared error, absolute error and count, in units of ``scale``.
 
-        Not in the target's unit: the square of 1e200 is no number.
+        Not in the target's unit, in which squares may overflow (1e200).
         """
         change, s = targets[:, :-1].double(), targets[:, -1:].double()
         known = change.isfinite()
@@ -178,7 +178,7 @@ class Forecast(Task):
         """Compare with the best of the other answers, window by window of the test part.
 
         The difference of the squared errors is averaged over `BLOCKS` stretches of the test part,
-        each long beside the horizon, so that their spread tells the noise.
+        each long compared with the horizon, so that their spread estimates the noise.
         """
         ours: list[Tensor] = []
         others: dict[str, list[Tensor]] = {name: [] for name in self._answers}
@@ -214,7 +214,7 @@ class Forecast(Task):
 
     @cached_property
     def _answers(self) -> dict[str, tuple[Callable[[Batch, np.ndarray], Tensor], bool]]:
-        """The simple answers: outputs of a batch as the model gives them; whether learnt."""
+        """The simple answers by name: a function from a batch to outputs; whether learnt."""
         y = self.y.double().numpy()
 
         def as_outputs(answer: np.ndarray, batch: Batch, origins: np.ndarray) -> Tensor:
@@ -266,7 +266,7 @@ class Forecast(Task):
     def targets(self, origins: Tensor) -> Tensor:
         """Return ``(B, K + 1)``: the changes after each origin, and :math:`s_t`, over ``scale``.
 
-        A change that the file does not have is NaN.
+        Changes to missing targets are NaN.
         """
         ahead = origins[:, None] + torch.arange(1, self.horizon + 1)
         change = (self.y[ahead] - self.y[origins][:, None]) / self.scale
@@ -288,12 +288,12 @@ class Forecast(Task):
 
     def values(self, outputs: Tensor, origins: Tensor) -> Tensor:
         """Turn a model's outputs ``(B, K)`` into the target's own unit, in float64."""
-        # As the targets have it: in float32, as it was trained and is scored.
+        # in float32, as for the targets in training and scoring
         change = outputs.double() * self.units(origins).float().double()
         return self.y[origins][:, None] + change * self.scale
 
     def truth(self, origins: Tensor) -> Tensor:
-        """Return what followed these rows, ``(B, K)``; NaN where the file does not have it."""
+        """Return the true values after these rows, ``(B, K)``; NaN where missing in the file."""
         ahead = origins[:, None] + torch.arange(1, self.horizon + 1)
         return self.y[ahead].masked_fill(~self.known[ahead], torch.nan)
 
@@ -360,6 +360,6 @@ def part_rows(starts: tuple[int, ...], rows: int, split: Split) -> list[tuple[in
 
 
 def _mean(values: np.ndarray) -> float:
-    """Mean, of values whose sum may be beyond any number."""
+    """Mean of values whose sum may overflow."""
     unit = float(np.abs(values).max(initial=0)) or 1.0
     return float((values / unit).mean()) * unit if len(values) else 0.0

@@ -1,4 +1,4 @@
-"""Everything that a forecast needs to know of its data: one frozen value that JSON can hold."""
+"""Everything that a forecast needs to know about its data, as one frozen JSON-able value."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,13 +15,14 @@ class InputSpec:
     """One input of the model.
 
     Args:
-        name: As it is shown.
+        name: Name for display.
         source: A column of numbers; one text of a column of categories; the calendar; or a column
             that is known ahead, given as it will be ``horizon`` rows later.
-        column: The column that it comes from.
-        kind: Of a category, which text.
-        mean: Of the training part; it is subtracted. One value for each series, or one for all.
-        deviation: Of the training part; it is divided by. As ``mean``.
+        column: Source column.
+        kind: The text, for a column of categories.
+        mean: Mean of the training part, which is subtracted. One value per series, or one for
+            all.
+        deviation: Standard deviation of the training part, the divisor. As ``mean``.
     """
 
     name: str
@@ -34,12 +35,12 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class ForecastSpec:
-    """What is forecast, from what, and how it is scaled.
+    """Target, inputs and scaling of a forecast.
 
     Args:
-        table: How the file was read.
+        table: Specification of the file's format.
         target: The column to forecast.
-        inputs: In the order in which the model sees them.
+        inputs: In the model's order.
         window: Rows seen.
         horizon: Rows ahead.
         period: Season of the naive answer, in rows.
@@ -64,7 +65,7 @@ class ForecastSpec:
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> "ForecastSpec":
-        """Read back what `plain` returned, also after a trip through JSON."""
+        """Read back what `plain` returned, also after conversion to and from JSON."""
         read: list[dict[str, Any]] = [
             {k: tuple(v) if isinstance(v, list) else v for k, v in i.items()}
             for i in plain["inputs"]

@@ -1,4 +1,4 @@
-"""From a table to a forecasting task: target, inputs, sizes and split, each decided and said."""
+"""Make a forecasting task from a table; choices of target, inputs and sizes are noted."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,8 +18,8 @@ from steadygrad.tasks.seasonal import autocorrelation_period, best_period
 
 DEFAULT = Reading()
 DRIFT = 0.5  # standard deviations between the means of training and validation part
-PERIOD_WINDOW = 168  # a window covers the period only up to here: time steps cost time
-LARGEST = 1e300  # beyond, a difference of two values may be infinite
+PERIOD_WINDOW = 168  # longest window chosen to cover a period, since time steps cost time
+LARGEST = 1e300  # above it, the difference of two values may overflow
 
 
 def read_forecast(
@@ -30,18 +30,18 @@ def read_forecast(
     reading: Reading = DEFAULT,
     progress: Progress | None = None,
 ) -> Forecast:
-    """Make a forecasting task of a file.
+    """Make a forecasting task from a file.
 
     Args:
-        path: A table: CSV and its like, ARFF, .tsf, or what pandas reads; packed or not.
+        path: A table: CSV or similar, ARFF, .tsf, or another format of pandas; packed or not.
         target: The column to predict; the last numeric one if not given.
         window: Rows seen; if not given, enough for the horizon and for one period.
         horizon: Rows ahead; if not given, one day, week or year by the dates, else 12.
-        reading: How the file is to be read, where it leaves that open.
-        progress: Is called with the bytes read and their number.
+        reading: How to read the file, where that is ambiguous.
+        progress: Called with the bytes read and the total.
 
     Raises:
-        InputError: Anything about the file or the options that makes this impossible.
+        InputError: The file or the options do not allow it.
     """
     table = read_table(path, reading, progress=progress)
     return make_forecast(table, target, window, horizon, listed(reading.known))
@@ -54,10 +54,10 @@ def make_forecast(
     horizon: int | None = None,
     known: tuple[str, ...] = (),
 ) -> Forecast:
-    """Make a forecasting task of a table; arguments and errors as `read_forecast`.
+    """Make a forecasting task from a table; arguments and errors as `read_forecast`.
 
     Args:
-        table: As it was read.
+        table: The table.
         target: The column to predict.
         window: Rows seen.
         horizon: Rows ahead.
@@ -72,12 +72,12 @@ def make_forecast(
     y = table.numbers[target]
     if float(np.abs(y).max()) > LARGEST:
         raise InputError(
-            f"{path}: column {target!r} reaches {np.abs(y).max():g}; values above {LARGEST:g} are"
-            " beyond what can be computed with: divide the column"
+            f"{path}: column {target!r} reaches {np.abs(y).max():g}; values above {LARGEST:g} can "
+            "overflow: divide the column by a constant"
         )
     train = part_rows(table.starts, len(y), "train")
     horizon, window, period = _sizes(table, target, window, horizon)
-    # All that is computed of the target is computed in a unit in which its square is a number.
+    # Compute with the target in a unit in which its square cannot overflow.
     unit = float(np.abs(y).max()) or 1.0
     if all(np.ptp(y[a:b]) == 0 for a, b in train):
         raise InputError(
@@ -107,7 +107,7 @@ def make_forecast(
 
 
 def _without_unused(spec: TableSpec, used: set[str]) -> TableSpec:
-    """Say of columns that are no inputs that they are dropped: new files need not have them."""
+    """Mark columns that are not inputs as dropped, so that new files need not have them."""
     why = "only counts the rows, or is constant in the training part"
     columns = tuple(
         replace(c, role="dropped", why=why)
@@ -119,16 +119,16 @@ def _without_unused(spec: TableSpec, used: set[str]) -> TableSpec:
 
 
 def apply_spec(table: Table, spec: ForecastSpec) -> Forecast:
-    """Make of a new file, read by ``spec.table``, the task that the model was trained on.
+    """Make the task that the model was trained on from a new file, read by ``spec.table``.
 
-    A series that was not there in training is scaled by its own rows.
+    A series that is new since training is scaled by its own rows.
 
     Args:
         table: The new file.
-        spec: Of the training: inputs and scaling are taken as they were.
+        spec: Inputs and scaling, as in training.
 
     Raises:
-        InputError: The file lacks what the model was trained with.
+        InputError: The file lacks columns that the model was trained with.
     """
     _check_columns(table, spec)
     notes = list(table.notes)
@@ -147,7 +147,7 @@ def apply_spec(table: Table, spec: ForecastSpec) -> Forecast:
 
 
 def _check_columns(table: Table, spec: ForecastSpec) -> None:
-    """Refuse a table that lacks an input, or has it in another form."""
+    """Refuse a table that lacks an input, or has it in another type."""
     wanted = {spec.target: "number"}
     wanted |= {i.column: "category" if i.kind else "number" for i in spec.inputs if i.column}
     for name, kind in wanted.items():
@@ -195,7 +195,7 @@ def _task(table: Table, spec: ForecastSpec, notes: list[str]) -> Forecast:
 
 
 def _scales(table: Table, spec: ForecastSpec) -> tuple[float, ...]:
-    """The unit of each series of a file, over that of all."""
+    """The unit of each series, over that of the whole table."""
     if len(table.starts) == 1 and len(spec.scales) == 1:
         return spec.scales
     known = dict(zip(spec.table.names, spec.scales, strict=False))
@@ -262,7 +262,7 @@ def _scaled(
     clock: Mapping[str, np.ndarray],
     is_train: np.ndarray,
 ) -> InputSpec:
-    """Return the input with mean and deviation of its training part, series by series."""
+    """Return the input with mean and deviation of its training part, per series."""
     values = _raw(table, given, horizon, clock)
     if len(table.starts) > 1 and given.source == "number":
         parts = [values[a:b] for a, b in part_rows(table.starts, table.rows, "train")]
@@ -273,7 +273,7 @@ def _scaled(
 
 
 def _moments(values: np.ndarray) -> tuple[float, float]:
-    """Mean and deviation, of values whose square may be beyond any number."""
+    """Mean and standard deviation of values whose squares may overflow."""
     unit = float(np.abs(values).max()) or 1.0
     part = values / unit
     return float(part.mean()) * unit, (float(part.std()) or 1.0 / unit) * unit
@@ -303,7 +303,7 @@ def _write(
     given: InputSpec,
     clock: Mapping[str, np.ndarray],
 ) -> None:
-    """Write an input, scaled as in training, series by series where it was so there."""
+    """Write an input, scaled as in training, per series if it was so there."""
     values = _raw(table, given, spec.horizon, clock)
     if len(given.mean) == 1:
         into[:] = _centred(values, given.mean[0], given.deviation[0])
@@ -322,7 +322,7 @@ def _centred(values: np.ndarray, mean: float, deviation: float) -> np.ndarray:
 
 
 def _ahead(values: np.ndarray, horizon: int, series: list[tuple[int, int]]) -> np.ndarray:
-    """Give each row what stands ``horizon`` rows later; the last rows keep the last value."""
+    """Shift values by ``horizon`` rows within each series; the last rows repeat the last value."""
     moved = values.copy()
     for first, last in series:
         moved[first : max(first, last - horizon)] = values[first + horizon : last]
@@ -331,7 +331,7 @@ def _ahead(values: np.ndarray, horizon: int, series: list[tuple[int, int]]) -> n
 
 
 def _counts_rows(table: Table, name: str) -> bool:
-    """Whether a column grows by one fixed step: a row counter or a clock, and no input."""
+    """Whether a column grows by a fixed step: a row counter or a clock, useless as an input."""
     first, last = _series(table)[0]
     steps = np.diff(table.numbers[name][first:last])
     if len(steps) == 0:
@@ -372,7 +372,7 @@ def _pick_target(table: Table, varying: list[str], target: str | None) -> str:
 def _sizes(
     table: Table, target: str, window: int | None, horizon: int | None
 ) -> tuple[int, int, int | None]:
-    """Return horizon, window and period: as asked for, or as the dates and the rows allow."""
+    """Return horizon, window and period: as given, or chosen from the dates and the rows."""
     path = table.path
     series = _series(table)
     first, last = max(series, key=lambda pair: pair[1] - pair[0])
@@ -413,7 +413,7 @@ def _changes(train: np.ndarray, horizon: int) -> float:
 def _has_drift(y: np.ndarray) -> bool:
     """Whether the target's level in the validation part is far from that of training.
 
-    The test part has no say in this.
+    The test part is not used.
     """
     parts = bounds(len(y))
     train, val = y[: parts["train"][1]], y[slice(*parts["val"])]

@@ -1,4 +1,4 @@
-"""Fuzzy time series: numbers as memberships in overlapping sets, and back."""
+"""Fuzzy time series: convert numbers to memberships in overlapping sets, and back."""
 
 from dataclasses import dataclass
 from typing import Self, final
@@ -17,10 +17,10 @@ class FuzzySets:
     .. math::
         \mu_k(v) = \max(0, 1 - |v - m_k| / w), \qquad m_k = m_0 + k w
 
-    so that at every value two neighbours share a membership of one; beyond the ends the outermost
-    set holds alone. `fuzzify` is what an LSTM reads instead of the number, `subscript` the number
-    of the strongest set (as fuzzy time series have it), and `defuzzify` the mean of the centres
-    weighted by memberships. Back and forth is exact between the first and the last centre; by
+    so that the memberships of two neighbours sum to one; beyond the ends the outermost set has
+    membership one. `fuzzify` gives the input of an LSTM instead of the number, `subscript` the
+    number of the strongest set (as in fuzzy time series), and `defuzzify` the mean of the centres
+    weighted by memberships. The conversion is invertible between the first and the last centre; by
     subscript the error is at most w/2.
 
     This is a transform of the *data*, in front of any recurrent layer. The LSTM with fuzzy gates
@@ -28,7 +28,7 @@ class FuzzySets:
 
     Args:
         first: :math:`m_0`, centre of the lowest set.
-        width: w, distance of two centres.
+        width: w, distance of neighbouring centres.
         count: How many sets.
 
     References:

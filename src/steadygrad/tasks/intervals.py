@@ -1,14 +1,14 @@
 r"""Prediction intervals by split-conformal residuals.
 
-With residuals :math:`r_i = |y_i - \hat y_i| / s_i` of :math:`n` windows that were not trained on,
+With residuals :math:`r_i = |y_i - \hat y_i| / s_i` of :math:`n` windows not used in training,
 sorted, the interval of level :math:`p` around a forecast is
 
 .. math::
     \hat y \pm s \, r_{(\lceil (n + 1) p \rceil)}
 
-for each row ahead on its own. If new windows are like those, it covers the truth with probability
-:math:`p` at least, whatever the model. Series change, so the coverage on the test part is measured
-and told beside.
+for each row ahead separately. If new windows are exchangeable with those, it covers the truth with
+probability :math:`p` at least, for any model. Series change, so the coverage on the test part is
+measured and reported, too.
 
 References:
     Papadopoulos et al., *Inductive Confidence Machines for Regression*, 2002.
@@ -30,9 +30,9 @@ from steadygrad.plain import fit
 from steadygrad.tasks.base import Split
 from steadygrad.tasks.forecast import AT_ONCE, Forecast
 
-GRID = 200  # levels that are kept: 1/200, 2/200, ...
-LEVELS = (0.5, 0.8, 0.9, 0.95)  # whose coverage is measured
-MOST = 4000  # windows of a part that are looked at
+GRID = 200  # levels that are stored: 1/200, 2/200, ...
+LEVELS = (0.5, 0.8, 0.9, 0.95)  # levels whose coverage is measured
+MOST = 4000  # windows of a part that are used
 Predict = Callable[[Tensor], Tensor]
 
 
@@ -41,7 +41,7 @@ class Intervals:
     """Half widths of prediction intervals, in units of a window's scale.
 
     Args:
-        windows: Of the validation part, that they were taken from.
+        windows: Windows of the validation part that they were computed from.
         widths: For each row ahead, one for each level ``k / GRID``; None: too few windows for it.
         coverage: Share of the truth of the test part within the interval, by level.
     """
@@ -57,7 +57,7 @@ class Intervals:
             level: Share of the truth that should lie within, such as 0.8.
 
         Raises:
-            InputError: A level that is none.
+            InputError: ``level`` is not between 0 and 1.
         """
         if not 0 < level < 1:
             raise InputError(f"level {level:g}: expected a share above 0 and below 1, such as 0.8")
@@ -83,7 +83,7 @@ class Residuals:
 
     Args:
         errors: Forecast minus truth over the window's scale, ``(N, K)``; NaN without a truth.
-        origins: Last seen row of each window, ``(N,)``.
+        origins: Last input row of each window, ``(N,)``.
     """
 
     errors: np.ndarray
@@ -111,7 +111,7 @@ def residuals(task: Forecast, predict: Predict, split: Split, most: int = MOST) 
 
 
 def make_intervals(val: Residuals, test: Residuals) -> Intervals:
-    """Take the widths from one part, and measure the coverage on another."""
+    """Compute the widths on one part, and measure the coverage on another."""
     rows: list[tuple[float | None, ...]] = []
     windows = len(val.errors)
     for column in np.abs(val.errors).T:

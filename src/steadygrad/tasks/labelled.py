@@ -1,4 +1,4 @@
-"""Sequences of one class each: what digits, strokes and series have in common."""
+"""Classification of whole sequences: the common base of digits, strokes and series."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ class Labelled(ClassScores, Benchmark):
         """Sequences ``(N, T, I)`` and their classes ``(N,)``."""
 
     def shown(self, x: Tensor) -> Tensor:
-        """What is shown of sequences ``(N, T, I)``; themselves, if not overridden."""
+        """Transform sequences ``(N, T, I)`` for the model; the identity unless overridden."""
         return x
 
     @property
     def no_memory(self) -> Mapping[str, float]:
-        """Always the commonest class of the training part; its frequencies, for the nats."""
+        """Always the commonest class of the training part; for the nats, its class frequencies."""
         trained, asked = self.part("train")[1], self.part("test")[1]
         share = trained.bincount(minlength=self.output_size).double() / len(trained)
         wrong = (asked != share.argmax()).double().mean().item()
@@ -41,7 +41,7 @@ class Labelled(ClassScores, Benchmark):
 
 
 class JudgedByNeighbour(Measured, Labelled):  # pyright: ignore[reportIncompatibleVariableOverride]
-    """Recorded sequences of one length: solved by a model that beats the nearest neighbour."""
+    """Recorded sequences of one length; solved by beating the nearest neighbour."""
 
     @property
     def required_lag(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -70,9 +70,9 @@ class _Rows(Batches):
 
 
 def nearest_neighbour(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> float:
-    """Per cent wrong of giving each sequence the class of the nearest one trained on.
+    """Per cent wrong when each sequence gets the class of the nearest training sequence.
 
-    The distance is Euclidean over all steps and features; of equals the first counts.
+    The distance is Euclidean over all steps and features; of equally near ones the first counts.
     """
     near = torch.cdist(test[0].flatten(1).double(), train[0].flatten(1).double()).argmin(1)
     return 100 * (train[1][near] != test[1]).double().mean().item()

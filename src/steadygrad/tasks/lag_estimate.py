@@ -1,12 +1,12 @@
-r"""The lag that a task needs, estimated from its data alone, where nobody has said it.
+r"""Estimate the lag that a task needs from its data alone.
 
-A cheap probe, ridge regression, answers from more and more of the past. Blocks of lags are added
-one after the other, each about as long as all before it; a block counts if it explains more of
-held-out answers, by at least ``LEAST`` of their variance, than the same block of other sequences
-does in every one of ``SHUFFLES`` draws. The estimate is the far end of the last block that counts.
+A cheap probe, ridge regression, predicts the targets from more and more of the past. Blocks of lags
+are added one after the other, each about as long as all before it; a block counts if it explains
+more of held-out targets, by at least ``LEAST`` of their variance, than the same block of other
+sequences in every one of ``SHUFFLES`` draws. The estimate is the far end of the last such block.
 
 The probe sees the inputs, their products at one time step, and of few inputs the products of any
-two steps; what only more of them together tell (parity) it cannot find. It then abstains, as on
+two steps; dependences on products of more of them (parity) it cannot find. It then abstains, as on
 noise.
 
 References:
@@ -29,13 +29,13 @@ from steadygrad.tasks.lag_pairs import far_end_of_pairs
 SAMPLES = 3000
 SHUFFLES = 19
 LEAST = 0.01  # of the variance of the answers
-BINS = 8  # of a block: lags of one bin are averaged
+BINS = 8  # bins of a block: the lags of one bin are averaged
 RIDGE = 1e-3
-MOST_INPUTS = 64  # symbols told apart
-MOST_PRODUCTS = 4  # inputs of which squares and products are taken, too
-MOST_FEATURES = 16  # of one time step; of more their leading principal components
+MOST_INPUTS = 64  # symbols that are distinguished
+MOST_PRODUCTS = 4  # most inputs for which squares and products are added
+MOST_FEATURES = 16  # inputs of one time step; of more, their leading principal components
 MOST_LAGS = 1024
-WORTH = 0.25  # of what is explained: a block that brings less is no reason to call a network ill
+WORTH = 0.25  # share of the explained variance below which a block cannot make a fault
 
 Array = NDArray[np.float64]
 
@@ -43,16 +43,15 @@ Array = NDArray[np.float64]
 @final
 @dataclass(frozen=True)
 class LagEstimate:
-    """What the probe found.
+    """The result of the probe.
 
     Attributes:
-        lag: Steps back that the answers need, an estimate; 0: none but the last step; None:
-            nothing was found.
-        confidence: That the far end is no accident, 0 to 1: none of the shuffled blocks did as
-            well.
+        lag: Estimated steps back that the targets need; 0: only the last step; None: no
+            estimate.
+        confidence: Confidence in the far end, 0 to 1, from the shuffled blocks.
         explained: Share of the answers' variance that the probe explains on held-out samples.
         gains: Per block its first and last lag, and what it adds to ``explained``; last, if it
-            is what tells, the best product of two steps by itself.
+            decides, the best product of two steps.
     """
 
     lag: int | None
@@ -62,11 +61,11 @@ class LagEstimate:
 
     @property
     def needed(self) -> int | None:
-        """The lag at which a gradient that is gone is a fault; None: nobody is to be accused.
+        """The lag at which a vanished gradient counts as a fault; None: none.
 
-        What is far may be worth little beside what is near, and a network may do well without: it
-        is held to the last block that brings `WORTH` of all that is explained. The present step
-        alone needs no memory.
+        Distant inputs may matter little, and a network may do well without them: this is the end of
+        the last block that brings `WORTH` of the explained variance. The present step alone needs
+        no memory.
         """
         if not self.lag:
             return None
@@ -75,7 +74,7 @@ class LagEstimate:
 
     @property
     def text(self) -> str:
-        """For the reader."""
+        """The estimate in one sentence."""
         if self.lag is None:
             return "no lag could be estimated from the data: give one"
         if self.lag == 0:
@@ -93,19 +92,19 @@ NOTHING = LagEstimate(None, 0.0, 0.0, ())
 
 
 def estimate_lag(data: Task | tuple[Tensor, Tensor], seed: int = 0) -> LagEstimate:
-    """Estimate how many steps back the answers lie in the inputs.
+    """Estimate how many steps back in the inputs the targets depend on.
 
-    It takes a second or so, and is the same for the same data and seed.
+    Takes about a second; deterministic for the same data and seed.
 
     Args:
-        data: A task, whose training part is looked at; or inputs ``(T, B, I)``, or codes of
-            symbols ``(T, B)``, and what should come out: ``(B, ...)`` after the last step or
-            ``(T, B, ...)`` at each, whole numbers being classes and negative ones no answers. Some
-            thousand answers are enough, and a hundred the least.
-        seed: Of what is shuffled, and of which answers are taken where every step has one.
+        data: A task, whose training part is used; or inputs ``(T, B, I)``, or codes of symbols
+            ``(T, B)``, and targets: ``(B, ...)`` after the last step or ``(T, B, ...)`` at each;
+            integers are classes, negative ones are ignored. A few thousand targets are enough; at
+            least a hundred are needed.
+        seed: Of the shuffles, and of the choice of targets if every step has one.
 
     Raises:
-        ValueError: Inputs and answers do not belong together.
+        ValueError: The shapes of inputs and targets do not match.
 
     Example:
         >>> from steadygrad.tasks import Adding
@@ -117,7 +116,7 @@ def estimate_lag(data: Task | tuple[Tensor, Tensor], seed: int = 0) -> LagEstima
         x, y = _samples([_checked(*data)], _every_step(*data), rng)
         return _probe(x, y, rng)
     if data.is_image:
-        return NOTHING  # a line of text has fewer answers than time steps, at no fixed place
+        return NOTHING  # the targets of a text line (CTC) are not aligned with time steps
     batches = data.batches("train", 500, (0, 0))
     pairs = ((batch.inputs, batch.targets) for batch in batches)
     x, y = _samples(pairs, data.every_step, rng)
@@ -142,7 +141,7 @@ def _every_step(inputs: Tensor, targets: Tensor) -> bool:
 def _samples(
     batches: Iterable[tuple[Tensor, Tensor]], every_step: bool, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """``(N, lags, F)``, the latest input first, and answers ``(N, K)``."""
+    """Samples ``(N, lags, F)``, the latest input first, and targets ``(N, K)``."""
     seen: list[NDArray[np.float32]] = []
     answers: list[Array] = []
     count = 0
@@ -173,7 +172,7 @@ def _samples(
 
 
 def _narrow(x: NDArray[np.float32]) -> Array:
-    """The features of a step, or of many their leading principal components."""
+    """The features of a step; if too many, their leading principal components."""
     if x.shape[2] <= MOST_FEATURES:
         return x.astype(np.float64)
     some = x.reshape(-1, x.shape[2])[:: max(1, x.shape[0] * x.shape[1] // 20_000)]
@@ -225,14 +224,14 @@ def _blocks(lags: int) -> list[tuple[int, int]]:
     while first < lags:
         last = min(max(first, 2 * first - 1), lags - 1)
         if lags - 1 - last < (last - first + 1) // 2:
-            last = lags - 1  # no short block at the end
+            last = lags - 1  # merge a short last block
         found.append((first, last))
         first = last + 1
     return found
 
 
 def _with_products(x: Array) -> Array:
-    """Standardised features of each step; of few also their squares and products."""
+    """Standardised features of each step; if few, also their squares and products."""
     count = x.shape[2]
     if count <= MOST_PRODUCTS:
         pairs = [x[..., i] * x[..., j] for i in range(count) for j in range(i, count)]
@@ -251,7 +250,7 @@ def _binned(block: Array) -> Array:
 
 
 def _error(x: Array, y: Array, train: NDArray[np.bool_]) -> float:
-    """Squared error of the probe on the samples that it was not fitted to."""
+    """Squared error of the probe on held-out samples."""
     mean = x[train].mean(0)
     a, b = x[train] - mean, y[train]
     gram = a.T @ a + RIDGE * len(a) * np.eye(a.shape[1])
@@ -267,7 +266,7 @@ def _by_chance(
     error: float,
     rng: np.random.Generator,
 ) -> float:
-    """What the block of other sequences brings at most."""
+    """The largest gain of this block when taken from other sequences."""
     return max(
         error - _error(np.hstack([features, block[rng.permutation(len(block))]]), y, train)
         for _ in range(SHUFFLES)
@@ -275,7 +274,7 @@ def _by_chance(
 
 
 def _refined(x: Array, y: Array, train: NDArray[np.bool_], edges: tuple[int, int]) -> int:
-    """The least lag within a block that leaves nearly all of what the block brought."""
+    """The smallest lag within a block that keeps nearly all of its gain."""
     first, last = edges
     near = np.hstack([_binned(x[:, a : b + 1]) for a, b in _blocks(first)] or [x[:, :0, 0]])
     whole = _error(np.hstack([near, _binned(x[:, first : last + 1])]), y, train)

@@ -1,11 +1,11 @@
-r"""What only the product of two time steps tells, as in an exclusive or of an early and a late bit.
+r"""Find dependences on the product of two time steps, as in the exclusive or of two bits.
 
 .. math::
     C_{ij} = \operatorname{corr}(x_i x_j, y), \qquad i, j \text{ over lags and features}
 
-All pairs at once are one product of matrices. The best pair of half of the samples has to explain
-``LEAST`` of the answers' variance in the other half, and more than the best one does for answers
-of other sequences.
+One matrix product computes all pairs. The best pair on half of the samples must explain ``LEAST``
+of the targets' variance on the other half, and more than the best pair for targets of other
+sequences.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 LEAST = 0.05
 SHUFFLES = 19
-MOST = 400  # lags times features
+MOST = 400  # most lags times features
 
 Array = NDArray[np.float64]
 
@@ -25,9 +25,9 @@ def far_end_of_pairs(
 
     Args:
         x: ``(N, lags, F)``, standardised.
-        y: ``(N, K)``, centred; the direction in which it varies most is looked at.
-        train: ``(N,)``, by which samples the pair is chosen.
-        rng: Shuffles.
+        y: ``(N, K)``, centred; the direction in which it varies most is used.
+        train: ``(N,)``, the samples that choose the pair.
+        rng: For the shuffles.
     """
     flat = x.reshape(len(x), -1)
     if flat.shape[1] > MOST or not np.any(y):
@@ -49,7 +49,7 @@ def far_end_of_pairs(
 
 
 def _correlations(a: Array, b: Array) -> Array:
-    """Size of the correlation of every product of two columns with ``b``; a step's own left out."""
+    """Absolute correlation of products of two columns of different steps with ``b``."""
     b = (b - b.mean()) / max(float(b.std()), 1e-12)
     mean, square = a.T @ a / len(a), (a**2).T @ a**2 / len(a)
     spread = np.sqrt(np.maximum(square - mean**2, 1e-12))

@@ -1,4 +1,4 @@
-"""Language models: the next character or word of a text that papers use, or of any other."""
+"""Language models: predict the next character or word of a benchmark text, or of any other."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,13 +40,13 @@ _PENN: Mapping[str, str] = {
     "ptb.char.test.txt": "1ef5607ac3c463b16e38bfe7900dd3bfc91de5a96e0f21e7eab5188b465b8ebe",
 }
 _PARTS: Mapping[Split, str] = {"train": "train", "val": "valid", "test": "test"}
-END = "<eos>"  # stands for the end of a line of the Penn Treebank, as in every paper
+END = "<eos>"  # the end of a line of the Penn Treebank, as in all papers
 
 
 @final
 @dataclass(frozen=True)
 class LanguageModel(SymbolScores, Measured):
-    r"""Predict each symbol of a text from all before it, the state carried from window to window.
+    r"""Predict each symbol of a text from all before it, carrying the state from window to window.
 
     ``"shakespeare"`` (1,115,394 characters, 65 different) and ``"war-and-peace"`` are cut 80, 10
     and 10 % in order; ``"ptb"``, the Penn Treebank as Mikolov prepared it, has its own three
@@ -55,7 +55,7 @@ class LanguageModel(SymbolScores, Measured):
 
     Args:
         corpus: Which text.
-        symbol: ``"char"``, or ``"word"``: what stands between white space.
+        symbol: ``"char"``, or ``"word"``: separated by white space.
         window: Time steps ``T`` between two cuts of the gradient.
         file: Another text, UTF-8, instead of ``corpus``.
 
@@ -63,9 +63,8 @@ class LanguageModel(SymbolScores, Measured):
         Codes ``(T, B)``; targets the same, one ahead.
 
     Baseline:
-        The bigram, counted on the training part and smoothed: the best that is known of the
-        present symbol alone. Solved by fewer bits than the 5-gram, smoothed likewise, which
-        remembers three symbols more.
+        The smoothed bigram of the training part: the best known from the present symbol alone.
+        Solved by fewer bits than the smoothed 5-gram, which remembers three symbols more.
 
     References:
         Mikolov et al., *Subword Language Modeling with Neural Networks*, 2012 (the Penn Treebank
@@ -89,7 +88,7 @@ class LanguageModel(SymbolScores, Measured):
 
     @property
     def text(self) -> Text:
-        """The text, read once and kept."""
+        """The text, read once and cached."""
         return _read(self.file or self.corpus, bool(self.file), self.symbol, self.window)
 
     @property

@@ -1,12 +1,12 @@
-r"""Linear answers from the same window: what a network has to beat to be worth its training.
+r"""Linear predictions from the same window: the baseline that a network must beat.
 
 Ridge regression with as many outputs as the horizon has rows, on windows :math:`z` of the inputs,
 
 .. math::
     W = (Z^\top Z + \alpha n I)^{-1} Z^\top Y
 
-with :math:`\alpha` chosen on the validation part; once on all inputs, and once on the target's own
-past alone (an autoregression).
+with :math:`\alpha` chosen on the validation part; once on all inputs, and once on the past of the
+target alone (an autoregression).
 
 References:
     Hastie, Tibshirani and Friedman, *The Elements of Statistical Learning*, 2009, 3.4.
@@ -25,22 +25,22 @@ from steadygrad.tasks.base import Batch, Split
 if TYPE_CHECKING:
     from steadygrad.tasks.forecast import Forecast
 
-MOST_WINDOWS = 20_000  # of the training part, evenly spread
-MOST_FEATURES = 1024  # of more, all inputs are seen for fewer rows
+MOST_WINDOWS = 20_000  # windows of the training part, evenly spread
+MOST_FEATURES = 1024  # most features; with more, the window of all inputs is shortened
 ALPHAS = tuple(10.0**k for k in range(-6, 3))
 AT_ONCE = 1024
 
 
 def linear_answers(task: "Forecast", target: int) -> dict[str, Callable[[Batch], Tensor]]:
-    """Fit the linear answers to the training part.
+    """Fit the linear predictors to the training part.
 
     Args:
-        task: Whose windows are seen.
-        target: Which input is the target's own past.
+        task: Its windows are the inputs.
+        target: Index of the input that is the past of the target.
 
     Returns:
-        By name, a function from a batch to outputs as a model gives them; none where the training
-        part holds no complete window.
+        By name, a function from a batch to outputs as of a model; empty if the training part holds
+        no complete window.
     """
     inputs = task.x.shape[1]
     rows = max(1, min(task.window, MOST_FEATURES // inputs))
@@ -58,7 +58,7 @@ def linear_answers(task: "Forecast", target: int) -> dict[str, Callable[[Batch],
 
 
 def _fit(task: "Forecast", look: Callable[[Tensor], Tensor]) -> Callable[[Batch], Tensor] | None:
-    """Fit one answer; None if there is nothing to fit it to."""
+    """Fit one predictor; None without data."""
     gram = cross = None
     count = 0
     for z, change in _pairs(task, look, "train"):
@@ -71,7 +71,7 @@ def _fit(task: "Forecast", look: Callable[[Tensor], Tensor]) -> Callable[[Batch]
     values = values.clamp(min=0)
     turned = vectors.T @ (cross / count)
     errors = torch.zeros(len(ALPHAS), dtype=torch.float64)
-    # The error of every alpha at once, in the basis of the eigenvectors.
+    # In the basis of the eigenvectors, each alpha costs one division.
     seen = 0
     for z, change in _pairs(task, look, "val"):
         turned_z = z @ vectors
@@ -89,7 +89,7 @@ def _fit(task: "Forecast", look: Callable[[Tensor], Tensor]) -> Callable[[Batch]
 
 
 def _features(x: Tensor) -> Tensor:
-    """Lay a window out as one row, with a one: ``(T, B, I)`` -> ``(B, T * I + 1)``."""
+    """Flatten a window to one row and append a one: ``(T, B, I)`` -> ``(B, T * I + 1)``."""
     flat = x.double().transpose(0, 1).flatten(1)
     return torch.cat([flat, flat.new_ones(len(flat), 1)], 1)
 

@@ -1,4 +1,4 @@
-"""Sequences of numbers of which two are marked: what adding and multiplication share."""
+"""Sequences of numbers of which two are marked, for the adding and multiplication problems."""
 
 from typing import Literal
 
@@ -16,15 +16,15 @@ def marked_pairs(
     neutral: float,
     low: float | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Draw numbers, mark two of each sequence, and read those out.
+    r"""Draw sequences of numbers with two marks, and return the marked numbers.
 
     Args:
-        length: Steps at least; longer by up to a tenth for all marks but ``"halves"``.
-        marks: Where the two marks stand, and how ends are marked; see `Adding`.
+        length: Minimum number of steps; up to a tenth more for all marks but ``"halves"``.
+        marks: Places of the two marks, and how the ends are marked; see `Adding`.
         size: Sequences, ``B``.
-        generator: What is drawn from.
-        neutral: Stands for the first number where the very first pair is marked
-            (``"hochreiter"``): the marker there is -1, so it cannot be told.
+        generator: Source of randomness.
+        neutral: Replaces the first number if the very first pair is marked (``"hochreiter"``),
+            where the marker -1 hides the mark.
         low: Smallest number; -1 for ``"hochreiter"`` and 0 for the others if not given.
 
     Returns:
@@ -55,7 +55,7 @@ def marked_pairs(
 def _longer(length: int, marks: Marks, generator: Generator) -> int:
     most = length // 10 + (
         marks == "hochreiter"
-    )  # a closed interval in 1997, open at the end later
+    )  # a closed interval in the paper of 1997, half open in later ones
     return length + int(torch.randint(max(1, most), (), generator=generator))
 
 
@@ -71,7 +71,7 @@ def _places(
         return between(0, steps // 10), between(steps // 10, steps // 2)
     first = between(0, 10)
     second = between(0, length // 2 - 2)
-    return first, second + (second >= first).long()  # one of those that are still unmarked
+    return first, second + (second >= first).long()  # among the unmarked ones
 
 
 def marked_first_pair(length: int) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Noiseless memorisation: a pattern, a long silence, a signal, and the pattern again."""
+"""Noiseless memorisation: repeat a pattern after a long silence and a go signal."""
 
 import math
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ class Memorisation(Recall):
 
     Shapes:
         ``S = pattern``: inputs one-hot ``(2S + T, B, values + 2)`` (values, blank, go); targets
-        ``(2S + T, B)``, class ``values`` where nothing is to be said.
+        ``(2S + T, B)``, class ``values`` (blank) elsewhere.
 
     Baseline:
         Silence, then a guess: :math:`S \ln K / (2S + T)` nats per step, and all but

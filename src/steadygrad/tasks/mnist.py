@@ -1,4 +1,4 @@
-"""MNIST, one pixel at a time, in reading order or in a fixed random one."""
+"""Sequential MNIST: one pixel at a time, in row order or in a fixed random order."""
 
 import struct
 from collections.abc import Mapping
@@ -28,18 +28,18 @@ _PARTS: Mapping[Split, tuple[str, int, int]] = {
     "val": ("train", 50_000, 60_000),
     "test": ("t10k", 0, 10_000),
 }
-PERMUTATION_SEED = 92916  # each paper has its own; this one is ours
+PERMUTATION_SEED = 92916  # of the permutation; each paper has its own
 
 
 @final
 @dataclass(frozen=True)
 class PixelMNIST(Labelled):
-    r"""Name a digit after its 784 pixels were shown one by one.
+    r"""Classify a digit after its 784 pixels were shown one by one.
 
     50,000 images to train on, 10,000 to validate, the 10,000 of the test set. With ``permuted``
     all pixels are shown in one random order, the same for every image. ``pool`` averages squares
-    of pixels first, ``images`` trains on so many images: a scaled-down task has scores of its
-    own, not to be put beside those of the papers.
+    of pixels first, ``images`` limits the training images; scores of a scaled-down task are not
+    comparable with those of the papers.
 
     Args:
         permuted: In a fixed random order.
@@ -81,7 +81,7 @@ class PixelMNIST(Labelled):
 
     @property
     def required_lag(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Back to the first third of the pixels: above it there is little but margin."""
+        """Back to the first third of the pixels, most of which is margin."""
         return self.time_steps * 2 // 3
 
     def part(self, split: Split) -> tuple[Tensor, Tensor]:

@@ -63,7 +63,7 @@ class Multiplication(Regression):
 
     @property
     def no_memory(self) -> Mapping[str, float]:
-        # Exactly one of the two numbers can be the neutral 1, with these chances.
+        # With these probabilities one of the two numbers is the neutral 1.
         first, second = marked_first_pair(self.length) if self.form == "hochreiter" else (0, 0)
         neutral = first + second
         mean = neutral / 2 + (1 - neutral) / 4

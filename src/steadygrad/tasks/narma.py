@@ -23,15 +23,15 @@ class NARMA(SeriesScores, Synthetic):
         y_{t+1} = 0.3 y_t + 0.05 y_t \sum_{i=0}^{9} y_{t-i} + 1.5 u_{t-9} u_t + 0.1,
         \qquad u_t \sim U(0, 0.5)
 
-    The system starts at zero and diverges now and then: such a sequence is drawn again. The
-    first ``washout`` steps are not asked for.
+    The system starts at zero and occasionally diverges; such a sequence is drawn again. The first
+    ``washout`` steps are not scored.
 
     Args:
         length: Steps of a sequence, above ``washout``.
-        washout: Steps that are not asked for, from 10.
+        washout: Steps that are not scored, from 10.
 
     Shapes:
-        Inputs ``(T, B, 1)``; targets ``(T, B, 1)``, NaN where nothing is asked.
+        Inputs ``(T, B, 1)``; targets ``(T, B, 1)``, NaN where not scored.
 
     Baseline:
         The mean: an NRMSE of 1. A linear model with enough memory reaches about 0.4 (Jaeger's
@@ -59,7 +59,7 @@ class NARMA(SeriesScores, Synthetic):
 
     @property
     def required_lag(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The oldest input that the next output is made of directly."""
+        """The oldest input that enters the next output directly."""
         return ORDER - 1
 
     @property

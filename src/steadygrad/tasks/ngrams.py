@@ -1,4 +1,4 @@
-"""Next-symbol answers by counting: how often each symbol comes, and how often after which."""
+"""N-gram predictions of the next symbol, with smoothing."""
 
 import numpy as np
 
@@ -11,7 +11,8 @@ class Ngrams:
         p(b \mid a) = \frac{c(ab) + m(a) \, p(b)}{c(a) + m(a)}
 
     with counts :math:`c`, vocabulary :math:`V` and :math:`m(a)` the number of different symbols
-    seen after :math:`a`: the more followers a symbol had, the more is left for new ones.
+    seen after :math:`a`: the more followers a symbol had, the more probability is left for new
+    ones.
 
     Args:
         codes: The training part, integers below ``size``.
@@ -25,8 +26,8 @@ class Ngrams:
         self.size = size
         counts = np.bincount(codes, minlength=size)
         self.unigram = (counts + 1) / (counts.sum() + size)
-        # Pairs are kept sparse, as one sorted key a * V + b: a vocabulary of 10,000 words would
-        # need 10^8 cells.
+        # Pairs are stored sparsely, as sorted keys a * V + b: a dense table of 10,000 words would
+        # need 10^8 entries.
         self.pairs, self.pair_counts = np.unique(
             codes[:-1].astype(np.int64) * size + codes[1:], return_counts=True
         )
@@ -37,10 +38,10 @@ class Ngrams:
         self._choose()
 
     def _choose(self) -> None:
-        """Find the most probable follower of each symbol that had one."""
+        """Find the most probable follower of each symbol."""
         first, second = np.divmod(self.pairs, self.size)
         p = self.bigram(first, second)
-        # An unseen follower's p(b|a) grows with p(b), so only the commonest symbol could win.
+        # Among unseen followers p(b|a) grows with p(b), so only the commonest symbol can win.
         order = np.lexsort((p, first))
         last = np.flatnonzero(np.diff(first[order], append=-1))
         winners = order[last]
@@ -71,7 +72,7 @@ class Ngrams:
 
 
 def witten_bell(train: np.ndarray, codes: np.ndarray, order: int, size: int) -> np.ndarray:
-    r"""Bits of each symbol by an ``order``-gram: `Ngrams`' rule, carried on to longer contexts.
+    r"""Bits of each symbol by an ``order``-gram, with the rule of `Ngrams` for longer contexts.
 
     .. math::
         p_k(b \mid a_1 \ldots a_k) =
@@ -79,9 +80,9 @@ def witten_bell(train: np.ndarray, codes: np.ndarray, order: int, size: int) -> 
                  {c(a_1 \ldots a_k) + m(a_1 \ldots a_k)}
 
     Args:
-        train: What is counted, integers below ``size``.
-        codes: What is foretold, from its second symbol on.
-        order: Symbols of a context, and one.
+        train: Codes to count, integers below ``size``.
+        codes: Codes to predict, from the second on.
+        order: Length of a context plus one.
         size: Number of symbols ``V``.
 
     Returns:
@@ -92,8 +93,8 @@ def witten_bell(train: np.ndarray, codes: np.ndarray, order: int, size: int) -> 
     p = ((np.bincount(train, minlength=size) + 1) / (len(train) + size))[whole[asked]]
     context = np.zeros_like(whole)
     for _ in range(order - 1):
-        # The context of a symbol is that of the one before, and the one before. Numbered anew
-        # each time, or the numbers would outgrow 64 bits.
+        # The context of a symbol is the context of its predecessor plus the predecessor. Contexts
+        # are renumbered each time; products of vocabulary sizes would overflow 64 bits.
         longer = np.concatenate([[0], context[:-1] * size + whole[:-1]])
         context = np.unique(longer, return_inverse=True)[1]
         keys = context * size + whole

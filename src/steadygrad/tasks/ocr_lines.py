@@ -1,4 +1,4 @@
-"""Printed lines of text: read them letter by letter, without being told where each stands."""
+"""Recognise printed lines of text, trained with connectionist temporal classification."""
 
 import io
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from steadygrad.tasks.datasets import DataFile, read_file
 
 WRONG = "% characters wrong"
 NATS = "nats per character"
-BLANK = 0  # of CTC: no character
+BLANK = 0  # CTC's blank: no character
 _HOME = (
     "https://raw.githubusercontent.com/Calamari-OCR/calamari/"
     "4071d137a5c96fe2a2f91052ae2a2f540593edad/calamari_ocr/test/data/uw3_50lines/"
@@ -33,12 +33,11 @@ class OCRLines(Benchmark):
     r"""Read a printed line, column by column, or with `steadygrad.nn.MDLSTM` as an image.
 
     50 lines of English journals in black and white, scaled to one height; of every ten, eight
-    train, the ninth validates, the tenth is the test. The network says a character, or nothing, at
-    every column, and connectionist temporal classification sums over all ways to place the text.
-    Read out by the best label of each column, repetitions and blanks dropped.
+    train, the ninth validates, the tenth is the test. The network outputs a character or a blank
+    at every column, and connectionist temporal classification sums over all alignments of the
+    text. Decoded by the best label of each column, with repetitions and blanks dropped.
 
-    So few lines teach what a line is, not how to read: a test of the machinery, no measure of
-    recognition.
+    So few lines cannot teach reading: a test of the method, not a measure of recognition.
 
     Args:
         height: Pixels of a line, from 8.
@@ -49,8 +48,8 @@ class OCRLines(Benchmark):
         have fewer steps than the image has columns.
 
     Baseline:
-        Nothing read, 100 % of the characters wrong (insertions, deletions and substitutions over
-        characters asked for). Solved at 50 %.
+        Empty answers, 100 % of the characters wrong (insertions, deletions and substitutions over
+        characters of the target). Solved at 50 %.
 
     References:
         Graves, Fernández, Gomez and Schmidhuber, *Connectionist Temporal Classification*, 2006.
@@ -107,7 +106,7 @@ class OCRLines(Benchmark):
 
 
 def _columns(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Steps of the answers that belong to each line: images may have been made narrower."""
+    """Time steps of the outputs that belong to each line; the model may subsample columns."""
     columns = targets[:, 0]
     return (columns * len(outputs)).div(columns.max(), rounding_mode="floor").clamp(min=1)
 
@@ -122,13 +121,13 @@ def _nats(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         lengths,
         blank=BLANK,
         reduction="sum",
-        zero_infinity=True,  # a line of more characters than columns cannot be read
+        zero_infinity=True,  # a line with more characters than columns has no alignment
     )
     return nats, lengths.sum()
 
 
 def read(labels: Tensor) -> list[int]:
-    """Characters that the best labels ``(T,)`` say: repetitions are one, blanks nothing."""
+    """Decode the best labels ``(T,)``: merge repetitions, drop blanks."""
     return [label for label, _ in groupby(labels.tolist()) if label != BLANK]
 
 
@@ -162,7 +161,7 @@ class _Lines(Batches):
 
 @lru_cache(maxsize=1)
 def _sums() -> dict[str, str]:
-    """The checksum of each file, as sha256sum prints them."""
+    """The checksum of each file, from the output of sha256sum."""
     text = files("steadygrad.tasks").joinpath("ocr_lines.sha256").read_text()
     return {name: sha256 for sha256, name in (line.split() for line in text.splitlines())}
 
@@ -173,7 +172,7 @@ def _file(name: str) -> bytes:
 
 @lru_cache(maxsize=1)
 def alphabet() -> str:
-    """Every character that may be printed; code 1 is the first."""
+    """All characters; code 1 is the first."""
     return _file("full_codec.txt").decode().rstrip("\n")
 
 
@@ -195,11 +194,11 @@ def _codes(text: str) -> Tensor:
 
 def _image(png: bytes, height: int) -> Tensor:
     try:
-        # Optional: only who asks for images needs it.
+        # optional dependency
         from PIL import Image
     except ImportError as error:
         raise InputError(
-            "the lines are images, and Pillow is not installed; "
+            "reading the images needs Pillow, which is not installed; "
             "install it with: pip install 'steadygrad[images]'"
         ) from error
     with Image.open(io.BytesIO(png)) as image:

@@ -1,4 +1,4 @@
-"""Parity: is the number of ones odd? Every step matters, however long ago."""
+"""Parity: is the number of ones odd? The answer depends on every step."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ class Parity(Classification):
 
     Args:
         length: ``T``, from 1.
-        every: Ask after every step for the parity so far, instead of after the last alone. Then
-            the lag is one step, and the difficulty is keeping the state, not reaching back.
+        every: Ask for the parity so far at every step, instead of after the last alone. The lag is
+            then one step, and the difficulty is to keep the state.
 
     Shapes:
         Inputs ``(T, B, 1)``, 0 or 1; targets ``(B,)``, or ``(T, B)``.
 
     Baseline:
-        50 % wrong, :math:`\ln 2` nats; all bits but one tell nothing. Solved at 1 % wrong.
+        50 % wrong, :math:`\ln 2` nats; all bits but one carry no information. Solved at 1 % wrong.
 
     References:
         Hochreiter and Schmidhuber, *Long Short-Term Memory*, 1997, section 5 (parity and its

@@ -1,4 +1,4 @@
-"""Random permutation: only the last of many symbols can be known, and it is the first again."""
+"""Random permutation: of many symbols only the last, a repetition of the first, is predictable."""
 
 import math
 from collections.abc import Mapping
@@ -26,8 +26,8 @@ class RandomPermutation(Classification):
         Inputs one-hot ``(T - 1, B, symbols)``; targets ``(B,)``, 0 or 1 of as many classes.
 
     Baseline:
-        50 % wrong, :math:`\ln 2` nats, once it is known that only two symbols come last. Solved
-        at 1 % wrong.
+        50 % wrong, :math:`\ln 2` nats, for a model that knows that only two symbols come last.
+        Solved at 1 % wrong.
 
     References:
         Hochreiter and Schmidhuber, *Long Short-Term Memory*, 1997, experiment 2b, in the form

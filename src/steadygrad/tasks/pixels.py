@@ -1,4 +1,4 @@
-"""Handwritten digits, read pixel by pixel: a long gap between the first rows and the answer."""
+"""Handwritten digits, read pixel by pixel: a long lag between the first rows and the answer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ from steadygrad.tasks.labelled import Labelled
 from steadygrad.tasks.scoring import WRONG
 
 CLASSES, SIDE = 10, 8
-TRAIN, VAL = 0.6, 0.2  # the rest is the test part
+TRAIN, VAL = 0.6, 0.2  # shares; the rest is the test part
 UNIT = "% correct"
 
 
 @final
 @dataclass(frozen=True)
 class Pixels(Labelled):
-    """Name a digit from the pixels of its image, shown one by one, row by row.
+    """Classify a digit from the pixels of its image, shown one by one, row by row.
 
     scikit-learn's 1797 images of 8 × 8 pixels, divided by their largest value, 16. The answer is
-    read after the last pixel, so the gradient has to travel from there back to the first row. The
+    read after the last pixel, so the gradient has to reach from there back to the first row. The
     images are split once, at random with a seed of its own: 60 % train, 20 % validation, 20 %
     test. The split does not depend on the seed of a run.
 
@@ -79,7 +79,7 @@ class Pixels(Labelled):
 
 
 def split_rows(split: Split) -> Tensor:
-    """Which images make up ``split``, in the order in which they were drawn."""
+    """Indices of the images of ``split``, in the order drawn."""
     images = len(_images()[1])
     order = torch.randperm(images, generator=Generator().manual_seed(0))
     first, last = (round(images * share) for share in (TRAIN, TRAIN + VAL))
@@ -88,13 +88,13 @@ def split_rows(split: Split) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _images() -> tuple[Tensor, Tensor]:
-    """Images ``(N, 64, 1)`` and digits ``(N,)``; they come with scikit-learn, without network.
+    """Images ``(N, 64, 1)`` and digits ``(N,)`` from scikit-learn, without network access.
 
     Raises:
         InputError: scikit-learn is not installed.
     """
     try:
-        # Optional, and slow to import: only who asks for this task pays for it.
+        # optional, and slow to import
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise InputError(

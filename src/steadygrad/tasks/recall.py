@@ -1,4 +1,4 @@
-"""Recall: symbols, a long silence, a signal, and the symbols again; what two tasks share."""
+"""Recall symbols after a long silence and a signal: the base of two tasks."""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -14,7 +14,7 @@ NATS_A_STEP = "nats per step"
 
 
 class Recall(Synthetic):
-    """``S`` symbols of ``K`` are shown, and asked for after ``length`` silent steps.
+    """``S`` symbols of ``K`` kinds are shown, and due after ``length`` silent steps.
 
     Inputs are one-hot ``(T + 2S, B, K + 2)``: symbols, blank, signal. Targets ``(T + 2S, B)`` are
     class ``K``, a blank, up to the last ``S`` steps. The cross-entropy is the mean over all steps;
@@ -46,7 +46,7 @@ class Recall(Synthetic):
         return self.length + self.shown
 
     def drawn(self, size: int, generator: Generator, to_end: bool) -> tuple[Tensor, Tensor]:
-        """Draw sequences; the signal stands in the last silent step, or from there ``to_end``."""
+        """Draw sequences; the signal is in the last silent step, or from there on if ``to_end``."""
         symbols = torch.randint(self.kinds, (self.shown, size), generator=generator)
         codes = torch.full((self.time_steps, size), self.kinds)
         codes[: self.shown] = symbols

@@ -1,4 +1,4 @@
-"""What answers are compared with: loss, sums that add up over batches, and figures made of them."""
+"""Losses and scores of answers, as sums that add up over batches."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ BITS, ACCURACY = "bits per symbol", "next-symbol accuracy"
 
 
 class NumberScores:
-    """One number after the last step; the mean squared error is descended and decides."""
+    """One number after the last step; the mean squared error is the loss and decides."""
 
     better: ClassVar[Mapping[str, Better]] = {SQUARED_ERROR: "lower", WRONG: "lower"}
     wrong_above: ClassVar[float] = 0.04
@@ -29,7 +29,7 @@ class NumberScores:
 
     def tally(self, outputs: Tensor, targets: Tensor) -> Tensor:
         errors = (outputs - targets).double().square()
-        # A NaN is above no bound, and wrong all the same.
+        # negated, so that a NaN counts as wrong
         wrong = ~(errors <= self.wrong_above)
         return torch.stack([errors.sum(), wrong.double().sum(), errors.new_tensor(errors.numel())])
 
@@ -39,9 +39,9 @@ class NumberScores:
 
 
 class ClassScores:
-    """One class after the last step, or one a step; the cross-entropy is descended.
+    """One class after the last step, or one per step; the loss is the cross-entropy.
 
-    Targets are class numbers, ``(B,)`` or ``(T, B)``; -1 marks steps where nothing is asked.
+    Targets are class numbers, ``(B,)`` or ``(T, B)``; -1 marks steps that are not scored.
     """
 
     better: ClassVar[Mapping[str, Better]] = {WRONG: "lower", NATS: "lower"}
@@ -62,17 +62,17 @@ class ClassScores:
 
 
 class SeriesScores:
-    """A number at every step, NaN where nothing is asked; the mean squared error is descended.
+    """A number at every step, NaN where not scored; the loss is the mean squared error.
 
-    RMSE is in the unit of the series; NRMSE divides it by the standard deviation of what was
-    asked for in the scored part, so that the mean scores 1.
+    RMSE is in the unit of the series; NRMSE divides it by the standard deviation of the targets of
+    the split, so that the mean scores 1.
     """
 
     better: ClassVar[Mapping[str, Better]] = {NRMSE: "lower", RMSE: "lower"}
 
     @property
     def unit(self) -> float:
-        """What a target of 1 is in the unit of the series."""
+        """The value of a target of 1 in the unit of the series."""
         return 1.0
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class SeriesScores:
 
 
 class SymbolScores:
-    """The next symbol at every step; the cross-entropy is descended, and told in bits."""
+    """The next symbol at every step; the loss is the cross-entropy, reported in bits."""
 
     better: ClassVar[Mapping[str, Better]] = {BITS: "lower", ACCURACY: "higher"}
 
@@ -113,5 +113,5 @@ class SymbolScores:
 
 
 def chance(classes: int) -> dict[str, float]:
-    """What guessing among equally likely classes scores."""
+    """The score of guessing among equally likely classes."""
     return {WRONG: 100 * (1 - 1 / classes), NATS: math.log(classes)}

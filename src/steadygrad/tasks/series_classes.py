@@ -31,12 +31,12 @@ _HINT = "the files come with the package aeon, in aeon/datasets/data"
 @final
 @dataclass(frozen=True)
 class SeriesClasses(JudgedByNeighbour):
-    r"""Name the class of a series after its last step.
+    r"""Classify a series after its last step.
 
     The archive's own split; a fifth of the training part, every fifth series, is set aside to
     validate on. Each channel is scaled to mean 0 and standard deviation 1 over the training
-    part. Shorter series are filled with zeros at their beginning, so that each ends with its
-    own last value.
+    part. Shorter series are padded with zeros at the beginning, so that each ends with its own last
+    value.
 
     Args:
         problem: Which problem of the archive.
@@ -46,7 +46,7 @@ class SeriesClasses(JudgedByNeighbour):
 
     Baseline:
         Always the commonest class of the training part. Solved by fewer wrong than the nearest
-        neighbour (Euclidean, over whole series), the archive's own yardstick.
+        neighbour (Euclidean, over whole series), the archive's own baseline.
 
     References:
         Dau et al., *The UCR Time Series Archive*, 2019. Bagnall et al., *The UEA Multivariate

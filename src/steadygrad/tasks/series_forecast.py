@@ -1,4 +1,4 @@
-"""Forecasting: the next rows of a series that is measured, from a window of those before."""
+"""Forecasting: predict the next rows of a measured series from a window of earlier ones."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ def _small(name: str, sha256: str) -> DataFile:
     return DataFile(f"small_series/{name}", sha256, f"{_BROWNLEE}{name}")
 
 
-_SOURCES: Mapping[str, tuple[DataFile, str]] = {  # file, and the column to foretell
+_SOURCES: Mapping[str, tuple[DataFile, str]] = {  # file, and the column to forecast
     "etth1": (
         DataFile(
             "ett/ETTh1.csv",
@@ -73,11 +73,10 @@ _SOURCES: Mapping[str, tuple[DataFile, str]] = {  # file, and the column to fore
 @final
 @dataclass(frozen=True)
 class SeriesForecast(Measured):
-    r"""Foretell the next ``horizon`` rows of a column from a window of all columns.
+    r"""Forecast the next ``horizon`` rows of a column from a window of all columns.
 
-    As `steadygrad train` does it with a file of yours (`Forecast` says how). The parts are ours,
-    70, 10 and 20 % in order of time, not those of the papers: scores are not to be put beside
-    theirs.
+    As `steadygrad train` does with any file (see `Forecast`). The parts are 70, 10 and 20 % in
+    order of time, not those of the papers, so scores are not comparable with theirs.
 
     Args:
         series: ``"etth1"`` (oil temperature of a transformer, by the hour, 7 columns), ``"pm25"``
@@ -88,7 +87,7 @@ class SeriesForecast(Measured):
         horizon: Rows ahead; if not given, one day, week or year by the dates.
 
     Shapes:
-        Inputs ``(T, B, I)``; targets as `Forecast` has them.
+        Inputs ``(T, B, I)``; targets as in `Forecast`.
 
     Baseline:
         The last value. Solved by a lower RMSE than that, the seasonal answer, the training mean
@@ -113,7 +112,7 @@ class SeriesForecast(Measured):
 
     @property
     def forecast(self) -> Forecast:
-        """The series, read once and kept."""
+        """The series, read once and cached."""
         return _read(self.series, self.window, self.horizon)
 
     @property

@@ -1,4 +1,4 @@
-"""Handwritten characters as the pen drew them: which one is it?"""
+"""Classify handwritten characters from the path of the pen."""
 
 import io
 import zipfile
@@ -27,12 +27,12 @@ DRAWERS: dict[Split, range] = {"train": range(1, 15), "val": range(15, 18), "tes
 @final
 @dataclass(frozen=True)
 class Strokes(JudgedByNeighbour):
-    r"""Name a character of an alphabet from the path of the pen.
+    r"""Classify a character of an alphabet from the path of the pen.
 
-    Each drawing is ``length`` points, evenly spaced along all that was drawn, in the order of
-    drawing: place, and whether the pen was just set down. 20 people drew each character: the first
-    14 train, three validate, the last three test, so nobody's hand is known at the test. Drawings
-    are moved to their middle and divided by the largest standard deviation of the two axes.
+    Each drawing is ``length`` points, evenly spaced along the path, in the order of drawing:
+    position, and whether the pen was just set down. 20 people drew each character: the first
+    14 train, three validate, the last three test, so that no writer is in two parts. Drawings are
+    centred and divided by the larger standard deviation of the two axes.
 
     Args:
         alphabet: One of five, or ``"all"`` of their 136 characters.
@@ -80,7 +80,7 @@ def _read(alphabet: str, length: int, split: Split) -> tuple[Tensor, Tensor]:
 
 
 def _is_of(name: str, alphabet: str) -> bool:
-    parts = name.split("/")  # .../Early_Aramaic/character01/0418_01.txt; some words in brackets
+    parts = name.split("/")  # .../Early_Aramaic/character01/0418_01.txt
     return len(parts) == 4 and (
         alphabet == "all" or parts[1].lower().replace("_", "-").startswith(alphabet)
     )
@@ -104,8 +104,8 @@ def _strokes(text: str) -> list[np.ndarray]:
 def resampled(strokes: list[np.ndarray], length: int) -> np.ndarray:
     """``length`` points, evenly spaced along all strokes, ``(length, 3)``; see `Strokes`.
 
-    A jump between two strokes has no length; each stroke is given a pixel more than it is long,
-    so that a dot is not lost.
+    A jump between two strokes has length zero; each stroke counts as one pixel longer, so that a
+    dot is not lost.
     """
     points = np.concatenate(strokes)
     sizes = [len(stroke) for stroke in strokes]

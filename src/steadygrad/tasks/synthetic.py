@@ -1,4 +1,4 @@
-"""What the benchmarks drawn at random share: fresh sequences to learn, fixed ones to score."""
+"""Synthetic benchmarks: fresh random sequences for training, fixed ones for scoring."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -17,9 +17,9 @@ from steadygrad.tasks.scoring import WRONG as WRONG
 from steadygrad.tasks.scoring import ClassScores, NumberScores
 from steadygrad.tasks.scoring import chance as chance
 
-EPOCH = 100  # batches; training data never repeat, so an epoch is only a unit of counting
+EPOCH = 100  # batches; training data never repeat, so an epoch is only a counting unit
 FIXED: Mapping[Split, tuple[int, int]] = {"val": (1_000, 0), "test": (2_000, 1)}
-"""Sequences and number of the parts that are scored: the same for every run and every seed."""
+"""Number and seed of the scored parts' sequences: the same for every run."""
 
 
 class Synthetic(Benchmark):
@@ -37,11 +37,11 @@ class Synthetic(Benchmark):
 
 
 class Regression(NumberScores, Synthetic):
-    """One number after the last step; the mean squared error is descended."""
+    """One number after the last step; the loss is the mean squared error."""
 
 
 class Classification(ClassScores, Synthetic):
-    """One class after the last step, or one a step; the cross-entropy is descended."""
+    """One class after the last step, or one per step; the loss is the cross-entropy."""
 
     solved_if: ClassVar[tuple[str, float] | None] = (WRONG, 1.0)
 
@@ -60,7 +60,7 @@ class _Drawn(Batches):
     def __getitem__(self, index: int) -> Batch:
         if not 0 <= index < len(self.sizes):
             raise IndexError(index)
-        # Any batch can be drawn by itself, so that a run can be resumed at any of them.
+        # Each batch has its own seed, so that a run can be resumed at any batch.
         generator = torch.Generator().manual_seed(_seed(self.split, *self.shuffle, index))
         return Batch(*self.task.draw(self.sizes[index], generator))
 
@@ -68,7 +68,7 @@ class _Drawn(Batches):
 def _seed(split: Split, seed: int, epoch: int, index: int) -> int:
     """A seed of 32 bits, of which torch's generator on the CPU uses no more.
 
-    The highest bit is set for the parts that are scored alone: no training ever sees them.
+    The highest bit is set for the scored parts alone, so that training never draws them.
     """
     if split != "train":
         return 2**31 + FIXED[split][1] * 2**20 + index

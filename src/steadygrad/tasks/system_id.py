@@ -1,4 +1,4 @@
-"""System identification: what comes out of a system, from what went in, simulated freely."""
+"""System identification: predict the output of a system from its inputs in free simulation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _NONLINEAR = (
 _BUCK = f"{_GITHUB}wilsonrljr/sysidentpy-data/72715362eadcf860fdbd77d88b5d7e92b6143a83/datasets/"
 _DAISY = "DaISy, KU Leuven; put it there as CSV with a header, inputs before the output"
 
-TAPS = 50  # inputs that the linear answer sees, the present one among them
+TAPS = 50  # inputs of the linear filter, including the present one
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class _Source:
 
 
 _SOURCES: dict[str, _Source] = {
-    # The arrow-shaped part at the beginning is the test, beyond the amplitudes trained on.
+    # The arrow-shaped part at the beginning is the test part; it exceeds the training amplitudes.
     "silverbox": _Source(
         (
             DataFile(
@@ -133,12 +133,12 @@ _SOURCES: dict[str, _Source] = {
 @final
 @dataclass(frozen=True)
 class SystemID(SeriesScores, Measured):
-    r"""Simulate a system: its output at every step from its inputs up to then, never its outputs.
+    r"""Predict the output of a system at every step from its inputs up to then, not its outputs.
 
-    A recurrent network that sees inputs alone runs freely (parallel, closed loop) by itself.
+    A recurrent network that sees inputs alone simulates freely (parallel model, closed loop).
     Input and output are scaled to mean 0 and standard deviation 1 over the training part. The
-    first ``washout`` steps of a sequence are not asked for: the state begins at zero, the
-    system's did not. Training sees windows, validation and test are one sequence each.
+    first ``washout`` steps of a sequence are not scored, because the model's state starts at zero
+    and the system's does not. Training sees windows, validation and test are one sequence each.
 
     Args:
         system: Which record. Silverbox: training and validation from the multisine part, tested
@@ -146,13 +146,13 @@ class SystemID(SeriesScores, Measured):
             published two files. DaISy's (exchanger, hairdryer, ballbeam, heating): the first half
             trains, 15 % validate, the last 35 % test.
         window: Steps of a training window, above ``washout``.
-        washout: Steps that are not asked for.
+        washout: Steps that are not scored.
 
     Shapes:
-        Inputs ``(T, B, I)``; targets ``(T, B, 1)``, NaN where nothing is asked.
+        Inputs ``(T, B, I)``; targets ``(T, B, 1)``, NaN where not scored.
 
     Baseline:
-        The mean of the training part, the best constant that is known then. Solved by a lower
+        The mean of the training part, the best constant known before the test. Solved by a lower
         NRMSE than a linear filter of the last `TAPS` inputs, fitted by least squares. RMSE in the
         unit of the output; NRMSE divides it by the standard deviation of the output in the scored
         part.
@@ -218,13 +218,13 @@ class SystemID(SeriesScores, Measured):
 
 
 def linear_filter(u: Tensor, y: Tensor, asked: Tensor) -> Tensor:
-    """Fit the output ``(N,)`` to the last `TAPS` inputs of ``u (N, I)``; answer for ``asked``."""
+    """Fit the output ``(N,)`` to the last `TAPS` inputs of ``u (N, I)``; predict for ``asked``."""
     weights = torch.linalg.lstsq(_lagged(u), y.double()[:, None], driver="gelsd").solution
     return (_lagged(asked) @ weights)[:, 0].float()
 
 
 def _lagged(u: Tensor) -> Tensor:
-    """Inputs ``(N, I)`` and those before them side by side, and a one; zero before the first."""
+    """Inputs ``(N, I)`` beside earlier ones and a one; zero before the first."""
     padded = torch.cat([u.new_zeros(TAPS - 1, u.shape[1]), u])
     lagged = padded.unfold(0, TAPS, 1).flatten(1).double()
     return torch.cat([lagged, torch.ones(len(u), 1, dtype=torch.float64)], 1)
@@ -253,7 +253,7 @@ def _scaled(system: str) -> tuple[Tensor, Tensor, float]:
 def _columns(system: str) -> "tuple[np.ndarray, np.ndarray]":
     source = _SOURCES[system]
     tables = [_table(read_file(file).decode()) for file in source.files]
-    if system == "tanks":  # estimation and validation stand side by side in one file
+    if system == "tanks":  # estimation and validation data are columns of one file
         (both,) = tables
         u = np.concatenate([both["uEst"], both["uVal"]])[:, None]
         return u, np.concatenate([both["yEst"], both["yVal"]])
@@ -262,7 +262,7 @@ def _columns(system: str) -> "tuple[np.ndarray, np.ndarray]":
 
 
 def _table(text: str) -> "dict[str, np.ndarray]":
-    """Columns by name; empty cells are left out, so that a column may be shorter."""
+    """Columns by name; empty cells are skipped, so that a column may be shorter."""
     head, *lines = text.splitlines()
     names = [name.strip('" ') for name in head.split(",")]
     columns: dict[str, list[float]] = {name: [] for name in names if name}

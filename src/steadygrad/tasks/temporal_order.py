@@ -1,4 +1,4 @@
-"""Temporal order: in which order did a few rare symbols come?"""
+"""Temporal order: classify the order of a few rare symbols."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,25 +27,25 @@ DISTRACTORS = 4
 @final
 @dataclass(frozen=True)
 class TemporalOrder(Classification):
-    r"""Name the order of ``symbols`` informative symbols among distractors, after the last step.
+    r"""Classify the order of informative symbols among distractors, after the last step.
 
     Each informative symbol is A or B. The first stands in :math:`[T/10, 2T/10)`, the second of
-    two in :math:`[5T/10, 6T/10)`: so in the released code of Pascanu et al. (``"code"``), while
-    their supplement prints :math:`[4T/10, 5T/10]` (``"supplement"``). With three, the intervals
-    begin at 1, 3 and 6 tenths. ``"hochreiter"`` has 1/10, 1/3 and 2/3 for three, a first and a
-    last symbol of their own, and a length of ``T`` to ``1.1 T``.
+    two in :math:`[5T/10, 6T/10)`: as in the released code of Pascanu et al. (``"code"``), while
+    their supplement has :math:`[4T/10, 5T/10]` (``"supplement"``). With three, the intervals begin
+    at 1, 3 and 6 tenths. ``"hochreiter"`` has 1/10, 1/3 and 2/3 for three, a first and a last
+    symbol of their own, and a length of ``T`` to ``1.1 T``.
 
     Args:
         length: ``T``, from 10.
         symbols: 2 (four classes) or 3 (eight classes).
-        form: Where the symbols stand.
+        form: Places of the symbols.
 
     Shapes:
         Inputs one-hot ``(T, B, 6)`` (A, B, four distractors), or ``(T, B, 8)`` with a start and
         an end symbol; targets ``(B,)``, :math:`v_0 + 2 v_1 (+ 4 v_2)` with A = 0.
 
     Baseline:
-        :math:`\ln 4` or :math:`\ln 8` nats; who remembers only the last symbol has
+        :math:`\ln 4` or :math:`\ln 8` nats; a model that remembers only the last symbol has
         :math:`\ln 2` less. Solved at 1 % wrong, as in Pascanu et al.
 
     References:

@@ -1,11 +1,12 @@
-"""Learn the next character or word of a text."""
+"""Predict the next character or word of a text."""
 
+import contextlib
 import lzma
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -33,13 +34,13 @@ from steadygrad.tasks.text_spec import UNKNOWN, Symbol, TextSpec
 
 MAX_TEXT = 128 * 2**20
 MAX_SYMBOLS = 10_000
-LONGEST_WORD = 40  # characters on average; beyond, the text is not written in words
-ORDER = 5  # of the n-gram that stands beside
+LONGEST_WORD = 40  # mean length of words above which the text has no words
+ORDER = 5  # of the n-gram for comparison
 NGRAM = f"{ORDER}-gram with backing off"
-MOST_PACKED = 2**20  # symbols that are compressed: it takes about a second
-MARGIN_ROWS = 64  # of the test part side by side
-LEAST_BLOCK = 200  # symbols of a stretch by which noise is judged
-SMALLEST_SPLIT = 2_000  # symbols; below, a tenth of the text is too little to score on
+MOST_PACKED = 2**20  # symbols to compress, about a second
+MARGIN_ROWS = 64  # rows of the test part in one batch
+LEAST_BLOCK = 200  # symbols in a block for the estimate of noise
+SMALLEST_SPLIT = 2_000  # symbols; for a shorter text, a tenth is too little to score on
 
 
 @final
@@ -47,8 +48,8 @@ SMALLEST_SPLIT = 2_000  # symbols; below, a tenth of the text is too little to s
 class Text(SymbolScores, Task):
     """Predict each symbol of a text from all before it.
 
-    The training part is laid out in contiguous rows, and row ``b`` of one batch goes on where
-    row ``b`` of the batch before it ended: the state is carried, the gradient is cut (truncated
+    The training part is split into contiguous rows, and row ``b`` of a batch continues where row
+    ``b`` of the batch before it ended: the state is carried over, the gradient is cut (truncated
     backpropagation through time). The last tenth is the test part, the tenth before it the
     validation part.
 
@@ -56,8 +57,8 @@ class Text(SymbolScores, Task):
         codes: The whole text, ``(symbols,)``.
         vocabulary: Symbols by code.
         window: Time steps ``T`` between two cuts of the gradient.
-        symbol: What one symbol is.
-        notes: What was done to the text.
+        symbol: Kind of symbol.
+        notes: How the text was prepared.
         origin: File name, for the record.
         parts: First and one past the last symbol of each part.
 
@@ -91,8 +92,8 @@ class Text(SymbolScores, Task):
         codes = self.part(split)
         rows = max(1, min(size, len(codes) // (4 * self.window)))
         if shuffle is not None and rows > 1:
-            # Another start each epoch moves the cuts of the gradient, so that no pair of
-            # neighbours is always parted.
+            # Another start in each epoch moves the cuts of the gradient, so that no pair of
+            # neighbours is always separated.
             codes = codes[int(np.random.default_rng(shuffle).integers(self.window)) :]
         length = (len(codes) - 1) // rows
         inputs = codes[: rows * length].view(rows, length).T
@@ -112,7 +113,7 @@ class Text(SymbolScores, Task):
         ]
         learnt = {NGRAM: float(self._ngram_bits(split).mean())}
         if self.parts["train"] != self.parts[split]:
-            learnt["xz"] = self._xz_bits(split)
+            learnt |= {name: self._packed_bits(split, pack) for name, pack in packers().items()}
         return counted + [Score(n, v, BITS, "lower", learnt=True) for n, v in learnt.items()]
 
     def margin(self, predict: Callable[[Batch], Tensor]) -> Margin | None:
@@ -124,7 +125,7 @@ class Text(SymbolScores, Task):
             logits = predict(batch).flatten(0, 1).float()
             nats = F.cross_entropy(logits, batch.targets.flatten(), reduction="none")
             bits.append(nats.view(batch.targets.shape).double() / math.log(2))
-        ours = torch.cat(bits).T.flatten().numpy()  # row after row is the order of the text
+        ours = torch.cat(bits).T.flatten().numpy()  # in the order of the text
         theirs = self._ngram_bits("test")[: len(ours)]
         return Margin.of(
             NGRAM,
@@ -135,13 +136,13 @@ class Text(SymbolScores, Task):
             figure="bits per symbol",
         )
 
-    def _xz_bits(self, split: Split) -> float:
+    def _packed_bits(self, split: Split, pack: Callable[[bytes], bytes]) -> float:
         """Bits per symbol that a compressor needs for a part, after the training part."""
         spec = TextSpec(self.vocabulary, self.symbol, self.window)
         before = spec.decode(self.part("train")[-MOST_PACKED:].tolist()).encode("utf-8", "replace")
         codes = self.part(split)[:MOST_PACKED]
         asked = spec.decode(codes.tolist()).encode("utf-8", "replace")
-        size = len(lzma.compress(before + asked, preset=9)) - len(lzma.compress(before, preset=9))
+        size = len(pack(before + asked)) - len(pack(before))
         return 8 * size / len(codes)
 
     def _ngram_bits(self, split: Split) -> np.ndarray:
@@ -152,7 +153,7 @@ class Text(SymbolScores, Task):
 
     @cached_property
     def _counted(self) -> dict[Split, np.ndarray]:
-        """Bits of each symbol of a part by the n-gram, where they were asked for."""
+        """Bits of each symbol by the n-gram, cached by part."""
         return {}
 
     def facts(self) -> dict[str, object]:
@@ -166,6 +167,16 @@ class Text(SymbolScores, Task):
             **spans,
             "notes": list(self.notes),
         }
+
+
+def packers() -> dict[str, Callable[[bytes], bytes]]:
+    """Return the compressors that there are: xz, and zstd where its library is installed."""
+    found: dict[str, Callable[[bytes], bytes]] = {"xz": partial(lzma.compress, preset=9)}
+    with contextlib.suppress(ModuleNotFoundError):
+        import zstandard
+
+        found["zstd"] = zstandard.ZstdCompressor(level=19).compress
+    return found
 
 
 class _Cuts(Batches):
@@ -198,9 +209,9 @@ def read_text(
 
     Args:
         path: A text, packed or not.
-        symbol: One character, or one word (what stands between white space).
+        symbol: One character, or one word (separated by white space).
         window: Time steps between two cuts of the gradient; 64 if not given.
-        encoding: Of the text; found out and said if not given.
+        encoding: Of the text; detected and noted if not given.
 
     Raises:
         InputError: No such file, no text, or too few symbols.
@@ -211,8 +222,8 @@ def read_text(
     notes = [note] if note else []
     if symbol == "word" and len(text) > LONGEST_WORD * max(1, len(symbols)):
         raise InputError(
-            f"{path}: {'no' if len(symbols) < 2 else 'hardly any'} white space in {len(text)}"
-            " characters, so they are not told apart as words: use --symbol char"
+            f"{path}: {'no' if len(symbols) < 2 else 'hardly any'} white space in {len(text)} "
+            "characters, so it cannot be split into words: use --symbol char"
         )
     if len(symbols) < 8 or len(set(symbols)) < 2:
         raise InputError(
@@ -221,8 +232,8 @@ def read_text(
         )
     if len(symbols) < SMALLEST_SPLIT:
         notes.append(
-            f"{len(symbols)} symbols are too few to set a part aside: trained and scored on the"
-            " same text, so the score tells what was memorised, not what was understood"
+            f"{len(symbols)} symbols are too few to set a part aside: trained and scored on the "
+            "same text, so the score measures memorisation, not generalisation"
         )
     return make_text(symbols, bounds(len(symbols)), symbol, window, path.name, notes)
 
@@ -235,7 +246,7 @@ def make_text(
     name: str = "",
     notes: Sequence[str] = (),
 ) -> Text:
-    """Make a next-symbol task of symbols; the vocabulary is that of the training part.
+    """Make a next-symbol task from symbols; the vocabulary is that of the training part.
 
     Args:
         symbols: The whole text.
@@ -243,7 +254,7 @@ def make_text(
         symbol: What one symbol is.
         window: Time steps between two cuts of the gradient; 64 if not given.
         name: Of the text, for the record.
-        notes: What was done to the text so far.
+        notes: How the text was prepared so far.
 
     Raises:
         InputError: A window below 1.

@@ -1,4 +1,4 @@
-"""Everything that a language model needs to know of its text: one frozen value for JSON."""
+"""Everything that a language model needs to know about its text, as one frozen JSON-able value."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from steadygrad.errors import InputError
 from steadygrad.plain import fit
 
 Symbol = Literal["char", "word"]
-UNKNOWN = ""  # cannot be a symbol of a text
+UNKNOWN = ""  # never a symbol of a text
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class TextSpec:
     """Symbols and their codes.
 
     Args:
-        vocabulary: Symbols by code; "" stands for any that is none of the others.
-        symbol: What one symbol is.
+        vocabulary: Symbols by code; "" is any other symbol.
+        symbol: Kind of symbol.
         window: Time steps between two cuts of the gradient in training.
     """
 
@@ -30,7 +30,7 @@ class TextSpec:
         """Return the codes of a text.
 
         Raises:
-            InputError: A symbol that the model does not know, and no code for such.
+            InputError: The model does not know a symbol, and has no code for unknown ones.
         """
         code = {symbol: number for number, symbol in enumerate(self.vocabulary)}
         unknown = code.get(UNKNOWN)
@@ -51,7 +51,7 @@ class TextSpec:
 
     @property
     def unknown(self) -> int | None:
-        """Code that stands for any other symbol."""
+        """The code of any other symbol."""
         return self.vocabulary.index(UNKNOWN) if UNKNOWN in self.vocabulary else None
 
     def plain(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a file was understood to hold, row by row, for its reader to check before training."""
+"""Describe how a file was understood, row by row, for the user to check before training."""
 
 from steadygrad.reading.spec import ColumnSpec, TableSpec
 from steadygrad.reading.steps import duration
@@ -8,14 +8,14 @@ from steadygrad.tasks.forecast_spec import ForecastSpec
 from steadygrad.tasks.text import Text
 
 FORMS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "blanks"}
-MOST = 12  # names in one row
+MOST = 12  # names listed in one row
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 Rows = tuple[tuple[str, str], ...]
 
 
 def understood(task: Task) -> Rows:
-    """Return title and text of each thing that was understood; the last are what was done."""
+    """Return title and text of each row; the last rows are notes on the preparation."""
     if isinstance(task, Forecast) and task.spec is not None:
         return _forecast(task, task.spec)
     if isinstance(task, Text):

@@ -1,4 +1,4 @@
-"""Windows of one long series."""
+"""Batches of windows of one long series."""
 
 from dataclasses import dataclass
 from typing import final
@@ -19,7 +19,7 @@ class Windows(Batches):
         y: Targets, ``(N,)``.
         starts: First rows of the windows of each batch.
         length: Rows of a window.
-        washout: First rows of each window that are not asked for.
+        washout: First rows of each window that are not scored.
     """
 
     u: Tensor

@@ -1,4 +1,4 @@
-"""Training on the reader's own file: data, loop, checkpoints, scores beside naive answers."""
+"""Train on a user's own file: data, loop, checkpoints, scores and naive answers."""
 
 from typing import TYPE_CHECKING
 
@@ -9,16 +9,18 @@ if TYPE_CHECKING:
     from steadygrad.train.events import Event as Event
     from steadygrad.train.events import Listener as Listener
     from steadygrad.train.events import Outcome as Outcome
+    from steadygrad.train.forking import fork as fork
     from steadygrad.train.reloading import Reloaded as Reloaded
     from steadygrad.train.reloading import reload as reload
     from steadygrad.train.repair import repair_config as repair_config
     from steadygrad.train.repair import resumed_config as resumed_config
     from steadygrad.train.run import train as train
 else:
-    # The command line reads TrainConfig for its help, which must not wait for torch.
+    # The command line needs TrainConfig for its help, without importing torch.
     _HOMES = {
         "TrainConfig": "config",
         **dict.fromkeys(("Event", "Listener", "Outcome"), "events"),
+        "fork": "forking",
         **dict.fromkeys(("Reloaded", "reload"), "reloading"),
         **dict.fromkeys(("repair_config", "resumed_config"), "repair"),
         "train": "run",

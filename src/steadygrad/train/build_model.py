@@ -1,4 +1,4 @@
-"""The model of a run, with its remedies applied."""
+"""Build the model of a run and apply its remedies."""
 
 import torch
 
@@ -20,29 +20,29 @@ def remedied_model(
     ranks: Ranks | None = None,
     spec: ForecastSpec | None = None,
 ) -> Remedied:
-    """Make the model and apply the remedies, before anything is written.
+    """Build the model and apply the remedies, before anything is written.
 
     Args:
         config: All options.
-        task: What goes in and comes out.
-        device: Where to.
+        task: Gives the sizes of inputs and outputs.
+        device: Device of the model.
         ranks: The processes of the training.
-        spec: What is forecast; that of the task, if it has one.
+        spec: Specification of the forecast; that of the task by default.
 
     Raises:
-        InputError: A cell or remedy that does not suit the task.
+        InputError: A cell or remedy does not suit the task.
     """
     hidden = config.settled(task.input_kind).hidden
     if config.cell in COMPOSED and task.every_step:
         raise InputError(
-            f"--cell {config.cell}: answers once after the last step, and a text asks at every one;"
-            " use a cell, such as lstm or gru"
+            f"--cell {config.cell}: answers once, after the last step, but a text needs an answer "
+            "at every step; use a cell such as lstm or gru"
         )
     whole = None
     if config.cell == "narx":
         spec = task.spec if isinstance(task, Forecast) else spec
         if spec is None:
-            raise InputError("--cell narx: forecasts a table, and this is none")
+            raise InputError("--cell narx: forecasts a table, but this is a text")
         inputs = delays_of("--input-lags", config.input_lags, 0)
         outputs = delays_of("--output-lags", config.output_lags, 1)
         whole = NarxAhead(spec, hidden, inputs, outputs)
@@ -62,16 +62,16 @@ def remedied_model(
 def _check_whole(remedy: Remedy, ranks: Ranks) -> None:
     if remedy.needs_whole_batch and not ranks.is_alone:
         raise ValueError(
-            f"it acts on a whole batch at once, of which each of {ranks.size} processes sees a"
-            " share: train in one process, or leave it out"
+            f"it needs the full batch, which {ranks.size} processes share: train in one process, "
+            "or leave it out"
         )
 
 
 def check_answers(remedy: Remedy, task: Task | Ends) -> None:
-    """Refuse a remedy that would show the answers.
+    """Refuse a remedy that would reveal the targets.
 
     Raises:
-        ValueError: The task asks at every step, and the remedy reads ahead.
+        ValueError: The task has a target at every step, and the remedy reads ahead.
     """
     if remedy.reads_ahead and task.every_step:
         raise ValueError("it shows the future to a model that answers at every step")

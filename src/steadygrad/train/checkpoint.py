@@ -1,7 +1,7 @@
-"""A whole run in one safetensors file, replaced in one move; a pickle is never read.
+"""Checkpoints: a whole run in one safetensors file, replaced atomically; never a pickle.
 
-A SHA-256 over the whole file stands in its header, computed with 64 zeros in its place, so that no
-single changed bit goes unnoticed, be it in a tensor, in a name or in a counter.
+The header contains a SHA-256 of the whole file, computed with 64 zeros in its place, so that every
+changed bit is detected, in a tensor, a name or a counter.
 """
 
 import hashlib
@@ -24,10 +24,11 @@ from steadygrad.record.ownership import KEY
 
 FORMAT = "steadygrad checkpoint 2"
 FIRST = "steadygrad checkpoint 1"
-"""Without a checksum, and without what a rollback goes back to: see `_of_first_format`."""
+"""Without a checksum, and without the state for rollbacks: see `_of_first_format`."""
 DIGEST = "sha256"
 _NONE = "0" * 64
-_PLACE = re.compile(rb'"sha256":"([0-9a-f]{64})"')  # quotes inside of a fact are escaped
+# unambiguous, because quotes within facts are escaped
+_PLACE = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 _AGAIN = "move it away and start again with --overwrite, or give another --out"
 # A zip archive (torch.save), a pickle of protocol 2 and up, and the text protocol of a pickle.
 PICKLE_MARKS = (b"PK\x03\x04", b"\x80", b"(dp", b"ccopy_reg")
@@ -39,40 +40,40 @@ class Checkpoint:
 
     Args:
         tensors: ``model/...``, ``best/...``, ``optimizer/<parameter>/...``, ``rng/...``,
-            ``state/<n>``, ``remedy/<n>/...``, ``watch/...``: on the CPU; below ``good/`` the same
-            of the state that a rollback goes back to.
-        facts: JSON-able: the run's options, its progress, the fingerprint of its data.
+            ``state/<n>``, ``remedy/<n>/...``, ``watch/...``, on the CPU; below ``good/`` the same
+            for the state that a rollback restores.
+        facts: JSON-able values: the run's options, its progress, the fingerprint of its data.
     """
 
     tensors: Mapping[str, Tensor]
     facts: Mapping[str, Any]
 
     def group(self, name: str) -> dict[str, Tensor]:
-        """Return the tensors below ``name/``, by the rest of their names."""
+        """Return the tensors below ``name/``, without that prefix."""
         start = f"{name}/"
         return {k.removeprefix(start): t for k, t in self.tensors.items() if k.startswith(start)}
 
 
 def write(path: Path, checkpoint: Checkpoint) -> None:
-    """Write ``path`` so that a kill at any moment leaves the old file or the new one, whole.
+    """Write ``path`` atomically: after a kill at any moment it is the old file or the new one.
 
-    The old one is replaced only after the new one was read back from the disk and found whole.
+    The old one is replaced only after the new one was read back from the disk and verified.
 
     Raises:
-        OSError: The disk refuses, or gives back something else than was written.
+        OSError: The disk refuses, or returns other data than was written.
     """
     data = sealed(checkpoint.tensors, {"format": FORMAT, **checkpoint.facts})
 
     def check(written: Path) -> None:
         if _fresh(written) != data:
-            raise OSError(f"{path}: the disk gave back something else than was written")
+            raise OSError(f"{path}: the disk returned other data than was written")
 
     files.replace(path, data, check=check)
 
 
 def sealed(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> bytes:
     """Return tensors and facts as safetensors with a checksum over all of it."""
-    # safetensors refuses tensors that share memory; one that is not contiguous it cannot lay out.
+    # safetensors refuses tensors that share memory or are not contiguous.
     own = {k: t.detach().cpu().clone().contiguous() for k, t in tensors.items()}
     data = _in_order(save(own, metadata={KEY: json.dumps(facts), DIGEST: _NONE}))
     place = _place(data)
@@ -83,23 +84,23 @@ def sealed(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> bytes:
 
 
 def _in_order(data: bytes) -> bytearray:
-    """Sort the texts of the header: safetensors writes them in an order that is new every time.
+    """Sort the metadata of the header, which safetensors writes in random order.
 
-    So the same training writes the same bytes, and two of its files can be compared.
+    The same training then writes the same bytes, and its files can be compared.
     """
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight bytes
     return bytearray(len(text).to_bytes(8, "little") + text + data[end:])
 
 
 def check_fits(path: Path, checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> None:
-    """Refuse a checkpoint whose tensors are not those of this model, before anything is written.
+    """Refuse a checkpoint whose tensors do not fit this model, before anything is written.
 
     Raises:
-        InputError: Missing or unknown tensors, or another shape.
+        InputError: Tensors are missing, unknown, or of another shape.
     """
     wanted = {name: _told(tensor) for name, tensor in weights.items()}
     for group in ("model", "best"):
@@ -133,13 +134,13 @@ def read(path: Path) -> Checkpoint:
 def unsealed(
     path: Path, form: str, what_to_do: str, *, or_without_checksum: str | None = None
 ) -> Checkpoint:
-    """Read back what `sealed` returned.
+    """Verify and read a file that `sealed` made.
 
     Args:
         path: The file.
         form: The format that its facts must name.
-        what_to_do: End of the messages.
-        or_without_checksum: An older format that is read, too.
+        what_to_do: End of the error messages.
+        or_without_checksum: An older format that is accepted, too.
 
     Raises:
         InputError: A pickle, a truncated or damaged file, or safetensors of something else.
@@ -148,19 +149,19 @@ def unsealed(
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    # The ninth byte of safetensors opens its JSON header. The first is the header's length, and
-    # may well be 0x80, as a pickle's.
+    # Byte 9 of safetensors opens its JSON header. Byte 1, of the header's length, may be 0x80 as in
+    # a pickle, so it cannot decide.
     if data.startswith(PICKLE_MARKS) and data[8:9] != b"{":
         raise InputError(
-            f"{path}: is a pickle (torch.save), where safetensors is expected; a pickle can run"
-            f" any code when it is read, so it is not: {what_to_do}"
+            f"{path}: is a pickle (torch.save), expected safetensors; reading a pickle can run "
+            f"any code, so it is refused: {what_to_do}"
         )
     try:
         metadata = _metadata(data)
         facts = _facts(metadata.get(KEY, "{}"))
         tensors = load(data)
     except (SafetensorError, ValueError, KeyError, OverflowError, RecursionError) as error:
-        # Two kinds of the same trouble: safetensors' own, and a header that is no JSON.
+        # safetensors' own error, and that of a header that is not JSON
         raise _damaged(path, " ".join(str(error).split())[:120], what_to_do) from None
     found = facts.get("format") if isinstance(facts, dict) else None
     if found is not None and found == or_without_checksum and DIGEST not in metadata:
@@ -176,7 +177,7 @@ def unsealed(
 
 
 def _facts(text: str) -> Any:
-    """The facts; of a file that held weights alone, a word."""
+    """Parse the facts; other text (of an old file of weights alone) is returned as it is."""
     return json.loads(text) if text[:1] in "{[" else text
 
 
@@ -185,17 +186,17 @@ def _damaged(path: Path, said: str, what_to_do: str) -> InputError:
 
 
 def _metadata(data: bytes) -> dict[str, str]:
-    """The free texts in the header of safetensors."""
+    """The metadata in the header of safetensors."""
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     found = header.get("__metadata__", {}) if isinstance(header, dict) else {}
     if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
-        raise ValueError("its metadata are no texts")
+        raise ValueError("its metadata are not texts")
     return found
 
 
 def _place(data: bytes | bytearray) -> tuple[int, int] | None:
-    """Where in the file the checksum stands; None unless in exactly one place of the header."""
+    """The position of the checksum in the file; None unless the header has exactly one."""
     length = int.from_bytes(data[:8], "little")
     found = list(_PLACE.finditer(data[: 8 + length]))
     return found[0].span(1) if len(found) == 1 else None
@@ -209,7 +210,7 @@ def _digest(data: bytes, place: tuple[int, int]) -> str:
 
 
 def _fresh(path: Path) -> bytes:
-    """What is on the disk, as far as the system can be made to forget what it has in memory."""
+    """Read a file from the disk, after asking the system to drop its cached pages."""
     with path.open("rb") as file:
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -217,5 +218,5 @@ def _fresh(path: Path) -> bytes:
 
 
 def _of_first_format(old: Checkpoint) -> Checkpoint:
-    """Read format 1 as format 2: a rollback goes back to the moment of the checkpoint."""
+    """Convert format 1 to 2: rollbacks restore the state of the checkpoint itself."""
     return Checkpoint(old.tensors, {**old.facts, "format": FORMAT})

@@ -1,4 +1,4 @@
-"""Every option of a training run: the Python API, the command line and the record are this."""
+"""The options of a training run, for the Python API, the command line and the record."""
 
 import dataclasses
 import math
@@ -11,15 +11,15 @@ from steadygrad.plain import shown
 from steadygrad.reading import Reading
 
 Kind = Literal["auto", "forecast", "text"]
-# That of steadygrad.tasks.text, which imports torch: the help of the command line does not.
+# The same as in steadygrad.tasks.text, which imports torch and would slow down the help.
 Symbol = Literal["char", "word"]
 
-# Options that a resumed run may change: where it runs and how long, never what it computes.
+# Options that a resumed run may change: where and how long it runs, never what it computes.
 FREE_ON_RESUME = frozenset(
     {"out", "resume", "overwrite", "checkpoint_every_seconds", "threads", "device", "budget"}
     | {"file", "epochs", "max_steps", "rollbacks"}
 )
-# Adam divides the one by very little; the other is a time, and a year is as good as never.
+# A larger rate could overflow in Adam's step; the largest time means never.
 LARGEST = {"learning_rate": 1e6, "checkpoint_every_seconds": 1e12}
 MOST = {"hidden": 2**16, "layers": 2**10, "threads": 2**12}
 COUNTS = ("layers", "max_steps", "patience", "validate_every", "batch_size")
@@ -30,26 +30,26 @@ class TrainConfig:
     """Options of one training run.
 
     Args:
-        file: Your data: a table to forecast (CSV and its like, xlsx, parquet, ARFF, .tsf, ...), or
+        file: The data: a table to forecast (CSV or similar, xlsx, parquet, ARFF, .tsf, ...), or
             a text to learn; packed or not.
-        reading: How the file is to be read, where it leaves that open.
-        kind: What the file is; found out from its name and content if not given.
+        reading: How to read the file, where it is ambiguous.
+        kind: Kind of the file; detected from its name and content if not given.
         target: Column to forecast; the last numeric one if not given.
         window: Time steps seen at once (rows of a CSV, symbols of a text).
         horizon: Rows ahead to forecast; a day, week or year by the dates if not given.
-        symbol: What one symbol of a text is.
+        symbol: Kind of symbol of a text.
         cell: Recurrent cell, with its options after a colon: lstm, gru, elman:nonlinearity=relu;
-            or one of your own, module:Class or file.py:Class; for a table also bilstm, cnn-lstm or
+            or your own, module:Class or file.py:Class; for a table also bilstm, cnn-lstm or
             narx.
-        input_lags: Of narx: rows back of the other columns, 1,2,5 or 0-3; 1,2 if not given.
-        output_lags: Of narx: rows back of the target; 1,2 if not given.
-        free_run: Of narx: train with the loop closed over the whole horizon, the other columns
-            taken as known ahead; else one row ahead, from true rows.
+        input_lags: For narx: rows back of the other columns, 1,2,5 or 0-3; 1,2 if not given.
+        output_lags: For narx: rows back of the target; 1,2 if not given.
+        free_run: For narx: train with the loop closed over the whole horizon, with the other
+            columns known ahead; otherwise one row ahead, from true rows.
         hidden: Hidden features; 64 for a forecast (narx: 10), 128 for a text if not given.
         layers: Recurrent layers.
         dropout: Share of features dropped in training, before, between and after the layers.
         remedies: Remedies applied, with their options: forget_bias orthogonal_init:gain=0.9.
-        clip: Bound on the gradient's norm at each step; 0 clips nothing.
+        clip: Bound on the gradient's norm at each step; 0 for none.
         epochs: Passes through the training part at most; no bound if not given.
         max_steps: Training steps at most.
         patience: Validations without improvement before stopping.
@@ -58,17 +58,17 @@ class TrainConfig:
         learning_rate: Step size of Adam at the start, halved when validation stalls; 0.001 for a
             forecast (narx: 0.01), 0.002 for a text if not given.
         budget: Share of the time that measuring the gradient at every time step may take.
-        lag: Time steps that the gradient has to travel; only with it can vanishing be a fault. If
+        lag: Time steps that the gradient must reach back; only with it can vanishing be a fault. If
             not given, estimated from the training data before training; none: no lag.
-        rollbacks: How often a training that diverges goes back to its last good state and on with a
-            remedy, before it ends as diverged; --repair allows three.
-        device: Where to train.
+        rollbacks: How often a diverging training rolls back to its last good state and continues
+            with a remedy, before it ends as diverged; --repair allows three.
+        device: Device to train on.
         seed: Fixes weights, order of the data and dropout.
         threads: CPU threads; torch's own choice if not given.
         out: Folder of the run; runs/<name of the file> if not given.
         checkpoint_every_seconds: Time between two checkpoints, in seconds.
-        resume: Go on where an interrupted run of this folder stopped.
-        overwrite: Replace what the folder holds of an earlier run.
+        resume: Resume the interrupted run of this folder.
+        overwrite: Replace an earlier run in the folder.
     """
 
     file: Path
@@ -105,7 +105,7 @@ class TrainConfig:
     overwrite: bool = False
 
     def settled(self, input_kind: Literal["values", "symbols"]) -> "Settled":
-        """Return the sizes that were left open, as they suit the data."""
+        """Return the options that depend on the kind of data, if not given."""
         is_text, is_narx = input_kind == "symbols", self.cell == "narx"
         return Settled(
             hidden=self.hidden or (128 if is_text else 10 if is_narx else 64),
@@ -142,7 +142,7 @@ class TrainConfig:
         self.reading.check()
         self._check_narx()
         if self.resume and self.overwrite:
-            raise InputError("--resume goes on, --overwrite starts again: give one of them")
+            raise InputError("--resume continues a run, --overwrite starts again: give one of them")
 
     def _check_narx(self) -> None:
         is_narx = self.cell == "narx"
@@ -165,7 +165,7 @@ class TrainConfig:
         }
 
     def fixed(self) -> dict[str, Any]:
-        """Return the options that a resumed run must share with the run it goes on with."""
+        """Return the options that a resumed run must share with the interrupted one."""
         return {name: v for name, v in self.plain().items() if name not in FREE_ON_RESUME}
 
 

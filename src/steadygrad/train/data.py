@@ -1,4 +1,4 @@
-"""From a file to a task: what kind it is, and whether it is still the same file."""
+"""Read a file as a task, and fingerprint it."""
 
 import hashlib
 from dataclasses import replace
@@ -13,14 +13,14 @@ from steadygrad.train.config import TrainConfig
 
 
 def read_task(config: TrainConfig, progress: Progress | None = None) -> Task:
-    """Read the file as the task it holds.
+    """Read the file as a task.
 
     Args:
-        config: Its options.
-        progress: Is called with the bytes read and their number.
+        config: The options.
+        progress: Called with the bytes read and the total.
 
     Raises:
-        InputError: Whatever makes the file or the options unusable.
+        InputError: The file or the options cannot be used.
     """
     kind = guess_kind(config.file) if config.kind == "auto" else config.kind
     if kind == "forecast":
@@ -39,6 +39,6 @@ def guess_kind(path: Path) -> Literal["forecast", "text"]:
 
 
 def fingerprint(path: Path) -> str:
-    """Return the SHA-256 of the file: a resumed run must see the same data."""
+    """Return the SHA-256 of the file, because a resumed run must use the same data."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

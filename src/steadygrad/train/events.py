@@ -1,4 +1,4 @@
-"""What a training run tells whoever listens; the library itself prints nothing."""
+"""Events of a training run for a listener; the library itself prints nothing."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Status = Literal["finished", "interrupted", "diverged"]
 
 @dataclass(frozen=True)
 class Started:
-    """The data is read and the model stands; training begins at ``step``."""
+    """Data and model are ready; training begins at ``step``."""
 
     title: str
     facts: Mapping[str, Any]
@@ -27,7 +27,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Read:
-    """So many bytes of the file are read."""
+    """Progress in reading the file, in bytes."""
 
     done: int
     total: int
@@ -35,14 +35,14 @@ class Read:
 
 @dataclass(frozen=True)
 class Understood:
-    """What the file was understood to hold, before anything is made of it: a title and its text."""
+    """How the file was understood, before it is used: titles and texts."""
 
     rows: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Something is done before the first step, that takes a while; or is done now."""
+    """A slow preparation before the first step has begun, or ended."""
 
     text: str
 
@@ -54,8 +54,8 @@ class Stepped:
     step: int
     epoch: int
     loss: float
-    gradient: Mapping[str, Any]  # grad_norm, clipped_share, horizon, slope, verdict: what is known
-    seconds: float  # of training, earlier parts of a resumed run included
+    gradient: Mapping[str, Any]  # those known of grad_norm, clipped_share, horizon, slope, verdict
+    seconds: float  # of training, including earlier parts of a resumed run
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class Remark:
-    """Something worth a line: a resumption, a fault, a stop and its reason."""
+    """A message: a resumption, a fault, a stop and its reason."""
 
     kind: str
     step: int
@@ -93,7 +93,7 @@ Listener = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class Ended:
-    """What a run that came to its end says of it; as in `Outcome`."""
+    """The end of a completed run; fields as in `Outcome`."""
 
     status: Literal["finished", "diverged"]
     verdict: str
@@ -110,16 +110,17 @@ class Outcome:
 
     Args:
         status: Finished, interrupted (resume it), or diverged (a loss was not finite).
-        verdict: What the gradient's measurements say.
-        scores: The model's, then the naive answers', on the test part; empty if interrupted.
+        verdict: Verdict of the gradient's measurements.
+        scores: Scores of the model, then of the naive answers, on the test part; empty if
+            interrupted.
         beats_naive: Whether the model is better than every naive answer, by the deciding figure.
-        text: One sentence for the reader.
+        text: One sentence for the user.
         step: Training steps done.
         seconds: Time that training took, over all parts of a resumed run.
         record: The run's record.
-        weights: Best weights, if the run came to an end.
-        findings: Faults that were found.
-        notes: What was done to the data.
+        weights: Best weights, if the run was completed.
+        findings: The faults found.
+        notes: How the data were prepared.
         rollbacks: Each return to a good state after the training had diverged.
         margin: How the model compares with the best simple answer, in one sentence.
     """
@@ -139,7 +140,7 @@ class Outcome:
     margin: str = ""
 
     def ended(self) -> Ended:
-        """The part of a run's end that its checkpoint keeps.
+        """The part of the outcome that the checkpoint stores.
 
         Raises:
             ValueError: It was interrupted.

@@ -1,4 +1,4 @@
-"""The folder of a run: its files, and whether a run may begin or go on there."""
+"""The folder of a run: its files, and checks before a run starts or resumes there."""
 
 import tempfile
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Folder:
 
     @property
     def record(self) -> Path:
-        """The record: what happened at every step."""
+        """The record of every step."""
         return self.path / RUN
 
     @property
@@ -36,48 +36,49 @@ class Folder:
 
     @property
     def weights(self) -> Path:
-        """The best weights, once the run has come to an end."""
+        """The best weights, after a completed run."""
         return self.path / "model.safetensors"
 
     @property
     def report(self) -> Path:
-        """The page, once the run has come to an end."""
+        """The page, after a completed run."""
         return self.path / "report.html"
 
     def before_rollback(self, number: int) -> Path:
-        """The state that a rollback went back to, without its remedy."""
+        """The state that a rollback restored, without its remedy."""
         return self.path / f"before-rollback-{number}.safetensors"
 
     def written(self) -> list[Path]:
-        """Everything in the folder by a name that a run may write; wherever it came from."""
+        """Everything in the folder under a name that a run may write, whatever its origin."""
         fixed = [self.record, self.checkpoint, self.weights, self.report]
         numbered = [p for name in NUMBERED for p in sorted(self.path.glob(name))]
         return [p for p in fixed if p.exists() or p.is_symlink()] + numbered
 
     def clear(self) -> None:
-        """Remove what an earlier run left, but for its record, which is replaced as a whole.
+        """Remove the files of an earlier run except its record, which is replaced as a whole.
 
-        The checkpoint goes first, or a kill now would leave it beside a record of another run.
+        The checkpoint is removed first, as a kill could otherwise leave it beside the record of
+        another run.
         """
         for path in sorted(self.written(), key=lambda path: path != self.checkpoint):
             if path != self.record:
                 path.unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Remove what a killed writer left half written; the record's lock must be held."""
+        """Remove partial files of a killed writer; the record's lock must be held."""
         names = [self.checkpoint.name, self.weights.name, self.report.name]
         names += [f"before-rollback-{n}.safetensors" for n in range(1, 100)]
         files.sweep(self.path, names)
 
     def make(self) -> None:
-        """Make the folder and see that it can be written to.
+        """Create the folder and check that it is writable.
 
         Raises:
-            InputError: It cannot be made, or nothing can be written into it.
+            InputError: It cannot be created or written to.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.path):  # a name that nobody knows in advance
+            with tempfile.TemporaryFile(dir=self.path):  # an unpredictable name
                 pass
         except OSError as error:
             raise InputError(
@@ -87,11 +88,11 @@ class Folder:
 
 
 def earlier_run(folder: Folder, config: TrainConfig, data: str) -> Checkpoint | None:
-    """Return the checkpoint to go on from, or None to begin; nothing is written.
+    """Return the checkpoint to resume from, or None to start; nothing is written.
 
     Raises:
-        InputError: The folder holds a run that must not be touched, or cannot be gone on with; or
-            a file of somebody else's where this run would write.
+        InputError: The folder holds a run that must not be changed, or cannot be resumed; or a
+            foreign file where this run would write.
     """
     written = folder.written()
     if config.overwrite:
@@ -112,15 +113,15 @@ def earlier_run(folder: Folder, config: TrainConfig, data: str) -> Checkpoint | 
         )
     if not config.resume:
         raise InputError(
-            f"{folder.path}: holds a run interrupted at step {progress.step};"
-            " go on with --resume, or start again with --overwrite"
+            f"{folder.path}: holds a run interrupted at step {progress.step}; resume it with "
+            "--resume, or start again with --overwrite"
         )
     _check_same(folder, facts, config, data)
     return saved
 
 
 def _check_nothing_lost(folder: Folder, config: TrainConfig, written: list[Path]) -> None:
-    """Let a run begin where none was, or where one was killed before its first checkpoint."""
+    """Refuse to start where a record or another file of an earlier run would be lost."""
     if not written:
         return
     if folder.record.exists() and not config.resume:
@@ -129,7 +130,7 @@ def _check_nothing_lost(folder: Folder, config: TrainConfig, written: list[Path]
             " another --out leaves it"
         )
     if folder.record.exists():
-        # The first checkpoint is older than the first step.
+        # A checkpoint is written before the first step.
         if (step := _last_step(folder.record)) > 0:
             raise InputError(
                 f"{folder.path}: holds a record of {step} steps, and its checkpoint is gone;"
@@ -147,12 +148,12 @@ def _last_step(record: Path) -> int:
     try:
         with read(record) as run:
             return run.last_step()
-    except EmptyRecordError:  # killed in the act of its creation
+    except EmptyRecordError:  # killed during its creation
         return -1
 
 
 def _is_damaged_of_ours(folder: Folder, path: Path) -> bool:
-    """Whether a file beside a record of ours is a checkpoint that nothing can read any more."""
+    """Whether a file beside a record of ours is a damaged checkpoint."""
     if path != folder.checkpoint or path.is_symlink() or kind_of(folder.record) != "record":
         return False
     try:
@@ -163,7 +164,7 @@ def _is_damaged_of_ours(folder: Folder, path: Path) -> bool:
 
 
 def _is_done(facts: Facts, config: TrainConfig) -> bool:
-    """Whether a run that has ended would end there under these options, too."""
+    """Whether a completed run would also end there under these options."""
     progress = facts.progress
     if facts.outcome is None:
         return False
@@ -185,11 +186,11 @@ def _check_same(folder: Folder, facts: Facts, config: TrainConfig, data: str) ->
         )
     if facts.data != data:
         raise InputError(
-            f"{config.file}: is not the file that the run in {folder.path} began with (its"
-            " content differs); restore it, or start again with --overwrite"
+            f"{config.file}: is not the file that the run in {folder.path} started with (its "
+            "content differs); restore it, or start again with --overwrite"
         )
     if not folder.record.exists():
         raise InputError(
-            f"{folder.record}: is gone, though its checkpoint is there;"
-            " start again with --overwrite"
+            f"{folder.record}: is missing, though its checkpoint exists; start again with "
+            "--overwrite"
         )

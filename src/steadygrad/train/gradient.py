@@ -1,4 +1,4 @@
-"""What is done to the gradient between backward pass and optimiser step, and what is seen."""
+"""Treat and measure the gradient between the backward pass and the optimiser's step."""
 
 import math
 from collections.abc import Mapping
@@ -9,18 +9,19 @@ from torch import nn
 from steadygrad.diagnosis import Watch
 from steadygrad.remedies import Course, Nonfinite
 
-NOTED = ("threshold", "clipped", "skipped", "nonfinite")  # of a treatment's report, written down
+# Entries of a treatment's report that are recorded.
+NOTED = ("threshold", "clipped", "skipped", "nonfinite")
 
 
 @final
 class Gradient:
-    """The remedies on gradients, then the bound on the norm.
+    """Apply the remedies on gradients, then the bound on the norm.
 
     Args:
-        model: Whose gradients.
-        clip: Bound on the norm; 0 clips nothing.
-        course: The remedies at work; most do nothing to gradients.
-        watch: Clips, measures the gradient through time, and writes that into the record itself.
+        model: The model.
+        clip: Bound on the norm; 0 for none.
+        course: The remedies; most do not act on gradients.
+        watch: Clips, measures the gradient through time, and records it.
     """
 
     def __init__(self, model: nn.Module, clip: float, course: Course, watch: Watch) -> None:
@@ -32,9 +33,9 @@ class Gradient:
         self._done: dict[str, float] = {}
 
     def clip(self) -> float:
-        """Change the gradients in place; return the norm that the remedies left, before the bound.
+        """Treat the gradients in place; return their norm after the remedies, before the bound.
 
-        NaN if a remedy refuses to go on.
+        NaN if a remedy raises.
         """
         before = self._norm() if self.course.treatments else None
         try:
@@ -54,17 +55,17 @@ class Gradient:
 
     @property
     def leaves_out(self) -> bool:
-        """Whether a step whose numbers are lost is left out, rather than the end."""
+        """Whether a non-finite step is skipped instead of ending the run."""
         return any(isinstance(t.remedy, Nonfinite) for t in self.course.treatments)
 
     def norms(self) -> Mapping[str, float]:
-        """Return the norm of this step before and after, and what the remedies did."""
+        """Return the norm of this step before and after, and the reports of the remedies."""
         return self._norms | self._done
 
     def latest(self) -> Mapping[str, Any]:
-        """Return all that is known of the gradient at present."""
+        """Return everything known about the current gradient."""
         return self.watch.latest | self._norms
 
     def _norm(self) -> float:
-        """Return the norm over all gradients together."""
+        """Return the global norm of all gradients."""
         return math.hypot(*(float(p.grad.norm()) for p in self.parameters if p.grad is not None))

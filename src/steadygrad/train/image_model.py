@@ -1,4 +1,4 @@
-"""A two-dimensional recurrence over an image whose columns are the time steps of a task."""
+"""A two-dimensional recurrence over images whose columns are the time steps of a task."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
@@ -20,8 +20,8 @@ class ImageCell:
     Args:
         cell: Which of the cells of `steadygrad.nn.MDLSTM`.
         directions: 1, 2 or 4 corners to read from.
-        rows: Rows of pixels that are seen as one.
-        columns: Columns of pixels that are seen as one; the answers are as many times fewer.
+        rows: Rows of pixels per block.
+        columns: Columns of pixels per block; the number of outputs is divided by it.
     """
 
     name: ClassVar[str] = "md-lstm"
@@ -46,7 +46,7 @@ class ImageModel(nn.Module):
     """Blocks of pixels, a two-dimensional LSTM, the mean over rows, and a linear head.
 
     Args:
-        task: One whose inputs are the columns of an image.
+        task: A task whose inputs are the columns of an image.
         cell: ``md-lstm`` with its options, as text.
         hidden: Hidden features of each direction.
 
@@ -72,7 +72,7 @@ class ImageModel(nn.Module):
         self.head = nn.Linear(self.recurrent.output_size, task.output_size)
 
     def forward(self, inputs: Tensor, state: None = None) -> tuple[Tensor, None]:
-        """Return the answers; there is no state to go on from."""
+        """Return the answers; there is no state to carry over."""
         image = inputs.permute(1, 2, 0).unsqueeze(1)  # (B, 1, Y, X)
         rows, columns = self.block
         image = F.pad(image, (0, -image.shape[3] % columns, 0, -image.shape[2] % rows))

@@ -1,11 +1,11 @@
-"""Ctrl-C, SIGTERM and a closed terminal stop a run between two steps: nothing is half done."""
+"""Stop a run between two steps on Ctrl-C, SIGTERM or a closed terminal."""
 
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Self, final
 
-# Not every system has SIGHUP, which a terminal sends when it is closed.
+# SIGHUP, sent when a terminal is closed, does not exist on every system.
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
@@ -13,13 +13,14 @@ SIGNALS = tuple(
 
 @final
 class Interrupt:
-    """While entered, the first signal is only remembered; the second acts as it always does.
+    """A context in which the first signal is only recorded; the second has its usual effect.
 
-    Outside the main thread, where Python allows no signal handlers, it does nothing.
+    A no-op outside the main thread, where Python allows no signal handlers.
 
     Args:
-        is_patient: Whether further signals are only remembered, too: torchrun passes Ctrl-C on to
-            processes that have had it from the terminal already, and kills what does not end.
+        is_patient: Whether further signals are only recorded, too: torchrun repeats Ctrl-C to
+            processes that have received it from the terminal already, and kills those that do not
+            end.
     """
 
     def __init__(self, is_patient: bool = False) -> None:
@@ -29,7 +30,7 @@ class Interrupt:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            # A signal that is ignored stays so: nohup wants to outlive the terminal.
+            # An ignored signal stays ignored: nohup must survive the terminal.
             wanted = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
             self._before = {number: signal.signal(number, self._note) for number in wanted}
         return self
@@ -40,8 +41,8 @@ class Interrupt:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # torchrun ends the other processes as soon as one is gone: what is to be said of that has
-        # to get out first.
+        # torchrun kills the other processes as soon as one has ended: keep ignoring signals until
+        # the error has been reported.
         if not (self._is_patient and error is not None):
             self._restore()
 

@@ -1,4 +1,4 @@
-"""The record of a run as its loop sees it; of several processes the first alone has one."""
+"""The record as seen by the training loop; only rank 0 has one."""
 
 from collections.abc import Mapping
 from typing import Any, final
@@ -8,7 +8,7 @@ from steadygrad.record import Record
 
 @final
 class Journal:
-    """Writes into a record, or nowhere.
+    """Writes into a record, or nowhere on other ranks.
 
     Args:
         record: The record; None in every process but the first.

@@ -1,4 +1,4 @@
-"""The lag that a run is held to: given, known by its task, or estimated from its data."""
+"""Determine the lag of a run: given, known by its task, or estimated from its data."""
 
 import time
 
@@ -10,15 +10,15 @@ from steadygrad.train.events import Listener, Prepared
 
 
 def lag_of(config: TrainConfig, task: Task, ranks: Ranks, tell: Listener) -> Lag:
-    """Take what is given, or else what the task knows, or else estimate it, in seconds.
+    """Return the given lag, otherwise that of the task, otherwise an estimate (takes seconds).
 
-    The estimate is the same for the same data, so that a run that is resumed has the same again.
+    The estimate is deterministic, so that a resumed run has the same.
 
     Args:
         config: Its ``lag`` decides.
-        task: Whose training part is looked at.
-        ranks: Of several processes the first estimates.
-        tell: Is told before and after an estimate.
+        task: Its training part is used.
+        ranks: Rank 0 estimates.
+        tell: Called before and after an estimate.
     """
     if config.lag == "none":
         return None

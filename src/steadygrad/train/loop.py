@@ -1,4 +1,4 @@
-"""The training loop: steps, validations, checkpoints, and a stop between any two steps."""
+"""The training loop: steps, validations, checkpoints, interruption and rollback."""
 
 import contextlib
 import math
@@ -16,7 +16,7 @@ from steadygrad.diagnosis.watching.saved import WatchFacts
 from steadygrad.errors import InputError
 from steadygrad.nn import cell_of
 from steadygrad.ranks import Ranks, lost
-from steadygrad.remedies import Course, parse
+from steadygrad.remedies import Course, Remedy, parse
 from steadygrad.tasks import Batch, Split, Task
 from steadygrad.train import checkpoint
 from steadygrad.train.checkpoint import Checkpoint
@@ -32,9 +32,9 @@ from steadygrad.train.rescue import GOOD, HALVINGS, RATE, Cause, Losses, Rescue,
 from steadygrad.train.saved import facts_of
 from steadygrad.train.sharding import joined_state, own_state, share_of
 
-GOOD_STATE = "good"  # below it in a checkpoint: the state that a rollback goes back to
+GOOD_STATE = "good"  # prefix in a checkpoint of the state that a rollback restores
 ADAM = ("step", "exp_avg", "exp_avg_sq")
-COMMIT_EVERY = 1.0  # seconds: how far behind a reader of the record may be
+COMMIT_EVERY = 1.0  # seconds between commits, the delay of a reader of the record
 End = Literal["finished", "interrupted", "diverged"]
 
 
@@ -45,14 +45,14 @@ class Loop:
     Args:
         config: The options.
         task: Batches, loss and measure.
-        model: What is trained, remedies applied, on its device.
-        course: The remedies; their penalties are added to the loss that is minimised, not to the
-            one that is reported.
-        folder: Where checkpoints go.
-        record: Where every step is written down.
-        data: Fingerprint of the data, kept in the checkpoint.
-        tell: Is told what happens.
-        ranks: The processes that share each batch; the first alone writes and tells.
+        model: The model with remedies applied, on its device.
+        course: The remedies; their penalties are added to the minimised loss, not to the reported
+            one.
+        folder: Folder of the checkpoints.
+        record: Record of every step.
+        data: Fingerprint of the data, stored in the checkpoint.
+        tell: Called with events.
+        ranks: The processes that share each batch; only rank 0 writes and tells.
     """
 
     def __init__(
@@ -83,47 +83,71 @@ class Loop:
         self.progress = Progress()
         self.state: Carried | None = None
         self.best: dict[str, Tensor] = {}
-        self.why = ""  # one sentence: why the run ended
+        self.why = ""  # why the run ended, in one sentence
         self.rescues: list[Rescue] = []
-        self._good: Checkpoint | None = None  # to go back to, if the training diverges
+        self._good: Checkpoint | None = None  # restored if the training diverges
         self._losses = Losses()
         self._watch: Watch | None = None
         self._watched: tuple[WatchFacts, dict[str, Tensor]] | None = None  # before an interruption
 
     def restore(self, saved: Checkpoint) -> None:
-        """Take up everything from a checkpoint.
+        """Restore everything from a checkpoint.
 
         Raises:
-            InputError: It does not hold what this run consists of.
+            InputError: It does not fit this run.
         """
         facts = facts_of(saved.facts, str(self.folder.checkpoint))
         good = None
         if facts.good is not None:
             good = Checkpoint(saved.group(GOOD_STATE), facts.good)
         try:
-            if good is not None:  # known to be sound before it is needed
+            if good is not None:  # verified before it is needed
                 self._restore(good)
             self._restore(saved)
         except (ValueError, TypeError, RuntimeError, KeyError, IndexError) as error:
-            # The file is whole, but of another program or made by hand: torch raises all of these.
+            # The file is intact, but from another program or made by hand: torch raises all of
+            # these.
             said = " ".join(str(error).split())[:300]
             raise InputError(
-                f"{self.folder.checkpoint}: cannot be taken up ({said}); "
+                f"{self.folder.checkpoint}: cannot be restored ({said}); "
                 "start again with --overwrite"
             ) from None
         self._losses.restore(facts.losses)
         self._watched = facts.watch, saved.group("watch")
         self._good = good
 
+    def fork(self, saved: Checkpoint, remedy: Remedy | None) -> str:
+        """Begin at a state of another run, with one more remedy at work from here on.
+
+        Weights, optimiser, place in the data and random state are taken up; what was best there and
+        what was seen of it are not, nor are moments of the optimiser that are not finite.
+
+        Returns:
+            What the remedy changed, in plain words.
+
+        Raises:
+            InputError: The state does not fit.
+            ValueError: The remedy does not suit the model.
+        """
+        self.restore(saved)
+        self._watched, self._good, self.best = None, None, {}
+        self._losses.clear()
+        self.progress.begin_again()
+        for parameter in list(self.optimizer.state):
+            moments = self.optimizer.state[parameter].values()
+            if not all(bool(torch.as_tensor(value).isfinite().all()) for value in moments):
+                del self.optimizer.state[parameter]
+        return "" if remedy is None else self.course.take(remedy)
+
     def watch(self, watch: Watch) -> None:
-        """Train under this watch, which goes on with what was seen before an interruption."""
+        """Train under this watch, restoring its state from before an interruption."""
         self._watch = watch
         if self._watched is not None:
             watch.restore(*self._watched)
             self._watched = None
 
     def _restore(self, saved: Checkpoint) -> None:
-        """Take up the moment of a checkpoint, or of the last good state."""
+        """Restore the state of a checkpoint, or the last good state."""
         facts = facts_of(saved.facts)
         self.progress = facts.progress
         self.model.load_state_dict(saved.group("model"))
@@ -134,20 +158,20 @@ class Loop:
         self.course.load_state_dict(saved.tensors)
         self.state = own_state(self._carried(saved.group("state")), self.ranks)
         random = saved.group(f"rng{self.ranks.rank or ''}")
-        if "cpu" in random:  # not of a process that was not there when the run was saved
+        if "cpu" in random:  # absent for a rank beyond the number of processes at saving
             torch.set_rng_state(random["cpu"])
         if self.device.type == "cuda" and "cuda" in random:
             torch.cuda.set_rng_state(random["cuda"], self.device)
 
     def _restore_moments(self, found: Mapping[str, Tensor]) -> None:
-        """Take up what the optimiser remembers."""
+        """Restore the optimiser's state."""
         names = [name for name, _ in self.model.named_parameters()]
         shapes = {name: p.shape for name, p in self.model.named_parameters()}
         moments: dict[int, dict[str, Tensor]] = {}
         for key, tensor in found.items():
             name, _, quantity = key.rpartition("/")
             if quantity not in ADAM:
-                raise ValueError(f"optimizer/{key} is no quantity of Adam")
+                raise ValueError(f"optimizer/{key} is not a quantity of Adam")
             wanted = torch.Size() if quantity == "step" else shapes[name]
             _check_shape(f"optimizer/{key}", tensor, wanted)
             moments.setdefault(names.index(name), {})[quantity] = tensor
@@ -155,7 +179,7 @@ class Loop:
         self.optimizer.load_state_dict(whole | {"state": moments})
 
     def _carried(self, found: Mapping[str, Tensor]) -> Carried | None:
-        """The state that the next batch goes on with."""
+        """The state carried into the next batch."""
         parts = [found[name].to(self.device) for name in sorted(found, key=int)]
         layer = self.model.recurrent
         for number, part in enumerate(parts):
@@ -166,21 +190,21 @@ class Loop:
         return (tuple(parts) if len(parts) > 1 else parts[0]) if parts else None
 
     def save(self, status: Status = "running", outcome: Mapping[str, Any] | None = None) -> None:
-        """Write a checkpoint; the record is made permanent first, so it is never behind.
+        """Write a checkpoint; the record is committed first, so that it is never behind.
 
         Args:
-            status: Whether the run has come to its end.
-            outcome: If it has, what became of it.
+            status: Whether the run is complete.
+            outcome: Its outcome if it is.
         """
         self.progress.status = status
         self.record.commit()
-        present = self.present(outcome)  # of which every process has some
+        present = self.present(outcome)  # collects shares from all processes
         if self.ranks.is_first:
             checkpoint.write(self.folder.checkpoint, present)
         self.tell(Saved(self.progress.step, self.folder.checkpoint))
 
     def present(self, outcome: Mapping[str, Any] | None = None) -> Checkpoint:
-        """The run as it stands, with all that decides how it goes on; see `state`."""
+        """The current state, with everything that determines how the run continues; see `state`."""
         moment = self._moment()
         tensors = dict(moment.tensors)
         facts = {
@@ -199,7 +223,7 @@ class Loop:
         return Checkpoint(tensors, facts)
 
     def _moment(self) -> Checkpoint:
-        """What a rollback goes back to: the training, without what has been seen of it."""
+        """The state that a rollback restores: the training without its observations."""
         facts = {
             "config": self.config.fixed(),
             "data": self.data,
@@ -209,10 +233,10 @@ class Loop:
         return Checkpoint(self._tensors(), facts)
 
     def run(self, gradient: Gradient, interrupt: Interrupt, seen: Watch) -> End:
-        """Train until the end, an interrupt, or a loss that is lost and not to be rescued."""
+        """Train until the end, an interrupt, or a divergence that cannot be rolled back."""
         started = time.perf_counter() - self.progress.seconds
         saved = committed = time.perf_counter()
-        if not self.best:  # a run resumed at step 0 was validated before it was saved
+        if not self.best:  # a run resumed at step 0 has been validated already
             self._validate()
             self.save()
         if self._good is None:
@@ -225,7 +249,7 @@ class Loop:
                 if not self._step(batch, gradient, time.perf_counter() - started):
                     if not self._rescue(seen):
                         return "diverged"
-                    break  # perhaps into another epoch
+                    break  # possibly in another epoch
                 if self.progress.step % self.config.validate_every == 0:
                     self._validate()
                 self.progress.seconds = (now := time.perf_counter()) - started
@@ -247,7 +271,7 @@ class Loop:
         return "finished"
 
     def evaluate(self, split: Split) -> tuple[float, Tensor]:
-        """Return mean loss and summed tally of the present weights over ``split``."""
+        """Return mean loss and summed tally of the current weights over ``split``."""
         sums: list[tuple[float, float]] = []
         sizes: list[int] = []
         total: Tensor | None = None
@@ -262,7 +286,7 @@ class Loop:
                 sums.append((self._summed(self.task.loss(outputs, own.targets), count), count))
                 sizes.append(batch.targets.numel())
                 total = tally if total is None else total + tally
-        assert total is not None  # no task has an empty part
+        assert total is not None  # no split of a task is empty
         loss, count = self.ranks.sum_(torch.tensor(sums, dtype=torch.float64)).unbind(1)
         size = torch.tensor(sizes, dtype=torch.float64)
         mean = (loss / count.clamp(min=1) * size).sum() / size.sum()
@@ -285,14 +309,14 @@ class Loop:
         gradient.watch.loss(value)
         is_left_out = not math.isfinite(value) and gradient.leaves_out and self._is_whole()
         norm = gradient.clip() if math.isfinite(value) or is_left_out else math.nan
-        # Also where the loss is lost: the watch looks at this moment, and names the first bad
-        # tensor. The best weights are kept apart.
+        # Even for a non-finite loss, so that the watch finds the first bad tensor. The best
+        # weights are stored separately.
         self.optimizer.step()
-        # Step n is the n-th, counted from one: a checkpoint after n steps holds rows up to n.
-        # Written after the watch's, whose norm "before" comes after the remedies on gradients.
+        # Step n is the n-th, counted from one: a checkpoint after n steps has rows up to n. Written
+        # after the watch's values, to overwrite its norm "before", which is after the remedies.
         self.record.scalars(progress.step + 1, {"loss": value, "lr": rate, **gradient.norms()})
         if is_left_out:
-            self.state = None  # what it carries on is lost, too
+            self.state = None  # its carried state is not finite either
         self._losses.see(value)
         if not math.isfinite(norm) or self._is_blown():
             self._diverged(value, norm)
@@ -303,7 +327,7 @@ class Loop:
         return True
 
     def _backward(self, batch: Batch) -> float:
-        """Leave the gradient of the loss over the whole batch; return the loss."""
+        """Compute the gradient of the loss over the whole batch; return the loss."""
         share = share_of(batch, self.ranks, self.task.every_step)
         own = share.batch.to(self.device)
         state = None if batch.fresh else detach(self.state)
@@ -316,8 +340,8 @@ class Loop:
             count = float(tally[-1]) * (share.rows > 0)
             value, whole = self.ranks.sum(self._summed(loss.detach(), count), count)
             value = value / max(whole, 1)
-            loss = loss * (count / max(whole, 1))  # this process's part of the whole loss
-        # A penalty is a mean over rows, or of weights alone.
+            loss = loss * (count / max(whole, 1))  # this rank's part of the full loss
+        # A penalty is a mean over rows, or of weights alone: weight it by the share of rows.
         penalty = self.course.penalty(loss)
         ((loss + penalty * share.rows) * self.ranks.size).backward()
         return value
@@ -337,22 +361,22 @@ class Loop:
         self.tell(Remark(self.cause, step, self.why))
 
     def _is_blown(self) -> bool:
-        """Whether the loss is far above the untrained network's; asked where it can be mended."""
+        """Whether rollbacks are allowed and the loss is far above the untrained network's."""
         return self.config.rollbacks > 0 and self._losses.blown(self.progress.first)
 
     def _is_whole(self) -> bool:
-        """Whether all weights are numbers: else no step can be left out, all would be."""
+        """Whether all weights are finite; otherwise skipping a step does not help."""
         return all(bool(p.isfinite().all()) for p in self.model.parameters())
 
     def _keep_good(self) -> None:
-        """Remember the present state as one to go back to."""
+        """Keep the current state for rollbacks."""
         if self.config.rollbacks:
             found = self._moment()
             tensors = {name: t.detach().cpu().clone() for name, t in found.tensors.items()}
             self._good = Checkpoint(tensors, found.facts)
 
     def _rescue(self, seen: Watch) -> bool:
-        """Go back to the last good state, and on with a remedy; False if that is at its end."""
+        """Roll back to the last good state and continue with a remedy; False if none is left."""
         if self._good is None or len(self.rescues) >= self.config.rollbacks:
             return False
         number, diverged_at = len(self.rescues) + 1, self.progress.step + 1
@@ -371,12 +395,12 @@ class Loop:
             self.progress.halvings += HALVINGS
         self._losses.clear()
         self.why = ""
-        self._keep_good()  # the same state, with the remedy: a second return keeps the first's
+        self._keep_good()  # with the remedy, so that a second rollback keeps it
         self._tell_rescue(rescue, seen)
         return True
 
     def _tell_rescue(self, rescue: Rescue, seen: Watch) -> None:
-        """Write it down: what came after the good state is forgotten, that it was is not."""
+        """Record the rollback, and remove the records after the good state."""
         findings = [finding.to_record() for finding in seen.findings]
         seen.rewind(rescue.back_to)
         self.record.truncate(rescue.back_to)
@@ -387,7 +411,7 @@ class Loop:
         self.save()
 
     def _treat_again(self) -> None:
-        """Let the remedies of the rescues act, beside those that the run began with."""
+        """Apply the remedies of the rollbacks, in addition to the run's own."""
         remedies = [parse(r.remedy) for r in self.rescues if r.remedy != RATE]
         for remedy in remedies[self.course.joined :]:
             self.course.join(remedy)
@@ -437,7 +461,7 @@ class Loop:
         return tensors
 
     def _random(self) -> dict[str, Tensor]:
-        """Where this process's random generators stand."""
+        """The states of this process's random generators."""
         random = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
@@ -445,13 +469,13 @@ class Loop:
 
 
 def _check_shape(name: str, found: Tensor, wanted: torch.Size) -> None:
-    if found.shape != wanted:  # copying would broadcast it
+    if found.shape != wanted:  # otherwise copy_ would broadcast it
         raise ValueError(f"{name} has shape {tuple(found.shape)}, expected {tuple(wanted)}")
 
 
 @contextlib.contextmanager
 def evaluating(model: SequenceModel) -> Iterator[None]:
-    """Switch dropout off for a while."""
+    """Evaluation mode within the context."""
     model.eval()
     try:
         yield

@@ -1,4 +1,4 @@
-"""A recurrent layer between what the data looks like and what is asked."""
+"""The model of a training: inputs or embedding, a recurrent layer, and a linear head."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, Self, final
@@ -15,13 +15,13 @@ Carried = Tensor | tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Ends:
-    """What goes into a model and comes out of it.
+    """Inputs and outputs of a model.
 
     Args:
         input_kind: Features, or codes of symbols.
-        every_step: An answer at each time step, or only after the last.
+        every_step: Whether it answers at each time step, or only after the last.
         input_size: Features of the input, or the number of symbols.
-        output_size: Numbers that one answer has, or the number of symbols.
+        output_size: Numbers in one answer, or the number of symbols.
     """
 
     input_kind: Literal["values", "symbols"]
@@ -31,12 +31,12 @@ class Ends:
 
     @classmethod
     def of(cls, task: Task) -> Self:
-        """Return what a task asks of its model."""
+        """Return the inputs and outputs of a task."""
         return cls(task.input_kind, task.every_step, task.input_size, task.output_size)
 
 
 COMPOSED = ("bilstm", "cnn-lstm", "narx")
-"""Whole layers that may stand in a cell's place, where the answer comes after the last step."""
+"""Layers that may be named instead of a cell, for answers after the last step."""
 
 
 @final
@@ -44,7 +44,7 @@ class SequenceModel(nn.Module):
     """Input features or embedded symbols, a recurrent layer, and a linear head.
 
     Args:
-        task: What goes in and comes out.
+        task: Inputs and outputs.
         cell: Recurrent cell, as text; or ``bilstm`` or ``cnn-lstm``.
         hidden: Hidden features.
         layers: Recurrent layers.
@@ -79,7 +79,7 @@ class SequenceModel(nn.Module):
             self.recurrent: nn.Module = whole
             self.head: nn.Module = nn.Identity()
             return
-        between = dropout if layers > 1 else 0.0  # torch warns about it in one layer
+        between = dropout if layers > 1 else 0.0  # torch warns about dropout with a single layer
         width = hidden
         if cell == "bilstm":
             self.recurrent = BiLSTM(features, hidden, layers, dropout=between)
@@ -95,32 +95,32 @@ class SequenceModel(nn.Module):
     def forward(
         self, inputs: Tensor, state: Carried | None = None
     ) -> tuple[Tensor, Carried | None]:
-        """Return the answers, and the state after the last step; None where none is carried on."""
+        """Return the answers, and the state after the last step, or None if not carried over."""
         x = self.embedding(inputs) if self.embedding is not None else inputs
         if self.is_whole:
             return self.recurrent(x), None
         hidden, carried = self.recurrent(self.dropout(x), state)
         if isinstance(self.recurrent, BiLSTM):
-            # At the last step the backward half has read one step only.
+            # At the last step the backward direction has read only one step.
             return self.head(self.dropout(self.recurrent.ends(carried))), None
         hidden = self.dropout(hidden if self.every_step else hidden[-1])
         return self.head(hidden), None if isinstance(self.recurrent, CNNLSTM) else carried
 
 
 def detach(state: Carried | None) -> Carried | None:
-    """Cut the gradient, keep the values."""
+    """Detach the state."""
     if state is None or isinstance(state, Tensor):
         return None if state is None else state.detach()
     return tuple(part.detach() for part in state)
 
 
 def carried_into(batch: Batch, state: Carried | None) -> Carried | None:
-    """The state that a batch begins with: that of the batch before, without gradient, or none."""
+    """The initial state of a batch: that of the batch before, detached, or none."""
     return None if batch.fresh else detach(state)
 
 
 def describe(model: SequenceModel, config: TrainConfig, hidden: int) -> dict[str, Any]:
-    """Return what the record says about a model with so many hidden features."""
+    """Return the description of the model for the record."""
     count = sum(p.numel() for p in model.parameters())
     return {
         "cell": config.cell,

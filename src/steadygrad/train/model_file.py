@@ -1,4 +1,4 @@
-"""The file of a trained model: its weights, and all that it takes to use them anywhere."""
+"""The file of a trained model: its weights and everything needed to use them."""
 
 import platform
 import re
@@ -32,12 +32,12 @@ class ModelFacts:
     Attributes:
         format: Of the file.
         file: Name of the file that it was trained on.
-        options: Of the training, without its places and its length.
-        ends: What goes into the model and comes out.
-        data: What it has to know of its data, with its kind.
-        intervals: Widths of prediction intervals, where it forecasts.
+        options: Options of the training, without paths and length.
+        ends: Inputs and outputs of the model.
+        data: What the model must know about its data, with the kind.
+        intervals: Widths of prediction intervals, if it forecasts.
         status: How the training ended.
-        versions: Of what it was trained with.
+        versions: Versions of the libraries used.
     """
 
     file: str
@@ -57,14 +57,14 @@ def facts_about(
     intervals: Mapping[str, Any] | None,
     status: Literal["finished", "interrupted", "diverged"],
 ) -> dict[str, Any]:
-    """Return the facts of a model, as JSON has them.
+    """Return the facts of a model as JSON values.
 
     Args:
         config: Options of the training.
-        ends: What goes in and comes out.
-        data: Of the task.
-        intervals: Of a forecast.
-        status: How it ended.
+        ends: Inputs and outputs.
+        data: Specification of the data.
+        intervals: Those of a forecast.
+        status: How the training ended.
     """
     return {
         "format": FORMAT,
@@ -84,19 +84,19 @@ def facts_about(
 
 
 def write_model(path: Path, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Put the file of a model in place, in one move."""
+    """Write the file of a model atomically."""
     files.replace(path, sealed(weights, facts))
 
 
 def read_model(path: Path) -> tuple[SequenceModel, ModelFacts]:
-    """Make the model anew from its file, in evaluation mode.
+    """Rebuild the model from its file, in evaluation mode.
 
     Args:
         path: The folder of a run, its ``model.safetensors``, or another file of its folder.
 
     Raises:
-        InputError: No model there, one of an older version, damaged, or a cell of the reader's own
-            that is not to be found here.
+        InputError: No model there, an older version, a damaged file, or a user's own cell that is
+            not found here.
     """
     where = _model_of(path)
     saved = unsealed(where, FORMAT, _AGAIN, or_without_checksum=None)
@@ -114,7 +114,7 @@ def read_model(path: Path) -> tuple[SequenceModel, ModelFacts]:
         raise InputError(f"{where}: is of another version ({error}); {_AGAIN}") from None
     except (RuntimeError, ValueError) as error:
         told = " ".join(str(error).split())[:300]
-        raise InputError(f"{where}: its model cannot be made here ({told})") from None
+        raise InputError(f"{where}: its model cannot be built here ({told})") from None
     return model.eval(), facts
 
 
@@ -128,8 +128,8 @@ def _model_of(path: Path) -> Path:
         raise InputError(f"{folder}: holds no {found.name}: it {what}; train it first")
     if _is_old(found):
         raise InputError(
-            f"{found}: holds weights alone, from a version that did not keep what they were trained"
-            f" on; {_AGAIN}"
+            f"{found}: holds weights alone, from a version that did not store their data's "
+            f"specification; {_AGAIN}"
         )
     return found
 

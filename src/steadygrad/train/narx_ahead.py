@@ -1,4 +1,4 @@
-"""NARX as a forecast: its delay lines filled from the window, then run on from its own outputs."""
+"""Forecast with NARX: fill its delay lines from the window, then run it on its own outputs."""
 
 from typing import final
 
@@ -16,15 +16,14 @@ from steadygrad.tasks.forecast_spec import ForecastSpec
 class NarxAhead(nn.Module):
     r"""Forecast ``horizon`` rows with a `NARX`, the loop closed over them.
 
-    The outputs are those of every forecast here, changes from the last seen value over
-    :math:`s_t`, so that loss, scores and intervals are the same; see
-    `steadygrad.tasks.forecast.Forecast`. With a horizon of one row nothing is fed back: that is
-    the open loop.
+    The outputs are those of every forecast here, changes from the last known value over
+    :math:`s_t`, so that loss, scores and intervals are comparable; see
+    `steadygrad.tasks.forecast.Forecast`. With a horizon of one row nothing is fed back (open loop).
 
-    Inputs that are known ahead are taken as they will be; of all others the last value is held.
+    Inputs that are known ahead are used with their future values; all others keep the last value.
 
     Args:
-        spec: What is forecast, from what.
+        spec: Specification of the forecast.
         hidden: Units of the hidden layer.
         input_delays: Delays of the inputs.
         output_delays: Delays of the output.
@@ -70,8 +69,8 @@ class NarxAhead(nn.Module):
         """Return the forecast ``(B, K)`` of windows ``(T, B, I)``."""
         delay, ahead = self.net.longest_delay, self.horizon
         y = x[..., self.target : self.target + 1]
-        # Row r of an input known ahead holds its value at row r + K: its last D + K rows are the
-        # D rows before now and the K rows to come.
+        # Row r of an input known ahead has its value at row r + K: its last D + K rows are the
+        # last D rows and the K future ones.
         known = x[x.shape[0] - delay - ahead :, :, self.ahead] if self.ahead else None
         parts = [known] if known is not None else []
         if self.held:
@@ -93,12 +92,12 @@ def delays_of(option: str, text: str | None, least: int) -> tuple[int, ...]:
     """Read delays such as ``1,2,5``, or ``1-4``.
 
     Args:
-        option: For messages.
-        text: What was given; None for one and two.
-        least: Smallest delay that means something.
+        option: Name of the option, for messages.
+        text: Its value; None for 1,2.
+        least: Smallest valid delay.
 
     Raises:
-        InputError: No such numbers.
+        InputError: The text is not a list of valid delays.
     """
     if text is None:
         return (1, 2)

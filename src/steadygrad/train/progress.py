@@ -1,4 +1,4 @@
-"""Where a run stands: everything but tensors that a resumed run needs."""
+"""The progress of a run: everything but tensors that a resumed run needs."""
 
 import dataclasses
 import math
@@ -18,7 +18,7 @@ class Progress:
     Args:
         step: Training steps done.
         epoch: Passes through the training part done.
-        index: Batches of the present epoch done.
+        index: Batches of the current epoch done.
         best: Lowest validation loss.
         best_step: The step it was reached at.
         stale: Validations since then.
@@ -43,7 +43,7 @@ class Progress:
             if not is_count(getattr(self, name)):
                 raise ValueError(f"{name} counts from 0 on, got {getattr(self, name)}")
         if not (0 <= self.seconds < math.inf and is_real(self.best)):
-            raise ValueError("seconds or best is no number that a run has")
+            raise ValueError("seconds or best is not a valid number")
 
     def judge(self, loss: float) -> bool:
         """Count a validation, and return whether it is the best so far."""
@@ -57,8 +57,13 @@ class Progress:
             self.halvings += 1
         return False
 
+    def begin_again(self) -> None:
+        """Run on from here as a run of its own: what was best so far belongs to another."""
+        self.best, self.best_step, self.stale, self.seconds = math.inf, self.step, 0, 0.0
+        self.status = "running"
+
     def learning_rate(self, start: float) -> float:
-        """Return the learning rate now: halved once for each time that validation stalled."""
+        """Return the current learning rate: halved each time validation stalled."""
         return start * 0.5**self.halvings
 
     def plain(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A run of ``steadygrad train`` taken up again: its model with its weights, and its data."""
+"""Reload a run of ``steadygrad train``: its model with its weights, and its data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -25,14 +25,14 @@ from steadygrad.train.model import SequenceModel
 
 @dataclass(frozen=True)
 class Reloaded:
-    """A run that can be looked at.
+    """A reloaded run.
 
     Attributes:
         config: Its options.
         task: Its data.
         model: With the weights of its latest checkpoint, in evaluation mode.
-        lag: What its task needs, if known, or as it was estimated.
-        losses: Of its training so far.
+        lag: The lag that its task needs, known or estimated.
+        losses: Training losses so far.
     """
 
     config: TrainConfig
@@ -42,21 +42,21 @@ class Reloaded:
     losses: tuple[float, ...] = ()
 
     def loss(self) -> Tensor:
-        """Loss on the first batch of the training part, in its own order."""
+        """Loss on the first batch of the training part, unshuffled."""
         batch = self.task.batches("train", self.config.batch_size)[0]
         outputs, _ = self.model(batch.inputs)
         return self.task.loss(outputs, batch.targets)
 
 
 def reload(path: Path, data: Path | None = None) -> Reloaded:
-    """Take up a run.
+    """Reload a run.
 
     Args:
         path: Its folder, or a file in it.
-        data: Where its data lies now, if it has moved.
+        data: Path of its data, if it has moved.
 
     Raises:
-        InputError: No run, no checkpoint, or its data is not to be found.
+        InputError: No run, no checkpoint, or its data is not found.
         RecordError: Its record cannot be read.
     """
     folder = Folder(path if path.is_dir() else path.parent)
@@ -70,7 +70,9 @@ def reload(path: Path, data: Path | None = None) -> Reloaded:
     config = config_of(options, folder.record)
     config = replace(config, file=data or config.file)
     if not config.file.exists():
-        raise InputError(f"{config.file}: the run's data is not there; say where with --data")
+        raise InputError(
+            f"{config.file}: no such file; give the path of the run's data with --data"
+        )
     if not folder.checkpoint.exists():
         raise InputError(f"{folder.checkpoint}: no such file; the run saved nothing yet")
     task = read_task(config)
@@ -99,5 +101,5 @@ def config_of(options: Mapping[str, Any], where: Path) -> TrainConfig:
         found = fit(TrainConfig, values, "config")
         found.check()
     except (Misfit, InputError) as error:
-        raise InputError(f"{where}: its options are none of a run ({error})") from None
+        raise InputError(f"{where}: its options are not those of a run ({error})") from None
     return found

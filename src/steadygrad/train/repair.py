@@ -1,4 +1,4 @@
-"""``train --repair``: short runs beside each other before the long one, and what they prove."""
+"""``train --repair``: try remedies in short runs before the long one."""
 
 import math
 import tempfile
@@ -34,23 +34,23 @@ def repair_config(
     most: int = 4,
     tell: Callable[[Fork], None] = lambda fork: None,
 ) -> tuple[TrainConfig, Repair]:
-    """Look at a short run; if it has a fault, try remedies in short runs, and keep one or none.
+    """Diagnose a short run; if it has a fault, try remedies in short runs, and keep one or none.
 
     Args:
-        config: The run that is wanted.
-        dry_run: Only the first look; the plan says what would be tried.
-        seeds: Fresh seeds that a remedy has to prove itself under.
-        most: How many remedies to try at most.
+        config: Options of the run.
+        dry_run: Only diagnose; the plan lists what would be tried.
+        seeds: Number of fresh seeds for the comparison.
+        most: Most remedies to try.
         tell: Called after every short run.
 
     Returns:
-        The options of the run, the remedy that was kept among them, and what was found. Where
-        nothing is wrong, or nothing helps beyond noise, the options are those given.
+        The options of the run, including the remedy that was kept, and the findings. If nothing is
+        wrong, or nothing helps beyond noise, the options are unchanged.
 
     Raises:
-        InputError: Anything wrong with file or options.
+        InputError: The file or the options cannot be used.
     """
-    ranks = Ranks.everyone()  # of several processes the first has the records
+    ranks = Ranks.everyone()  # only rank 0 has the records
     with tempfile.TemporaryDirectory(prefix="steadygrad-repair-") as folder:
         first = _run(config, Path(folder) / "look", None, config.seed)
         findings = tuple(
@@ -76,7 +76,7 @@ def repair_config(
 
 
 def resumed_config(config: TrainConfig, record: Path) -> TrainConfig:
-    """The options of an interrupted run, with the remedies that its repair had kept."""
+    """The options of an interrupted run, with the remedies kept by its repair."""
     if not record.exists():
         return config
     with read(record) as run:
@@ -85,7 +85,8 @@ def resumed_config(config: TrainConfig, record: Path) -> TrainConfig:
 
 def _run(config: TrainConfig, out: Path, name: str | None, seed: int) -> Outcome:
     steps = fork_steps(config)
-    is_look = name is None and seed == config.seed  # the others are judged by their score alone
+    # candidates are judged by their score alone
+    is_look = name is None and seed == config.seed
     short = replace(
         config,
         out=out,
@@ -100,15 +101,15 @@ def _run(config: TrainConfig, out: Path, name: str | None, seed: int) -> Outcome
         checkpoint_every_seconds=1e9,
     )
     outcome = train(short)
-    if outcome.status == "interrupted":  # nothing of a short run is kept: stop as a whole
+    if outcome.status == "interrupted":  # short runs are not resumable: interrupt the whole command
         raise KeyboardInterrupt
     return outcome
 
 
 def final_score(outcome: Outcome) -> Scored:
-    """The validation loss at the end of a run; NaN if the run diverged or did not end in numbers.
+    """The validation loss at the end of a run; NaN if it diverged or ended non-finite.
 
-    It has learned if it ends below the loss of the network as it was before the first step.
+    The run has learned if it ends below the loss before the first step.
     """
     failed = Scored(math.nan, has_learned=False)
     if outcome.status == "diverged":
@@ -118,7 +119,7 @@ def final_score(outcome: Outcome) -> Scored:
             losses = run.scalars("val_loss")[1]
     except RecordError:
         return failed
-    later = losses[1:]  # the first is that of the untrained network
+    later = losses[1:]  # the first loss is that of the untrained network
     ending = later[len(later) // 2 :]
     if not len(ending) or not np.isfinite(ending).all():
         return failed

@@ -1,8 +1,8 @@
-"""A training that diverged: what was seen, and the remedy with which it goes on.
+"""Detect a diverged training, and choose the remedy for its rollback.
 
-Two things are told apart. A loss or gradient that is **not finite** in one step: the first time
-steps like it are left out (remedy ``nonfinite``), as one bad batch is the usual cause. A loss that
-**blows up**, or numbers that are lost again: the learning rate is divided by eight.
+Two cases are distinguished. For a loss or gradient that is **not finite** in one step, the first
+remedy is to skip such steps (``nonfinite``), as one bad batch is the usual cause. For a loss that
+**blows up**, or a second non-finite step, the learning rate is divided by eight.
 """
 
 import math
@@ -13,28 +13,29 @@ from statistics import median
 from typing import Any, Literal, final
 
 RATE = "learning-rate/8"
-HALVINGS = 3  # of the learning rate: 2^3
+HALVINGS = 3  # of the learning rate: a factor of 2^3
 NONFINITE = "nonfinite"
-LOOK_BACK = 10  # training losses whose median is looked at
-BLOWN = 5.0  # over the loss of the untrained network
-GOOD = 1.5  # over the best validation: up to there a state is one to go back to
-MANY = 3  # rollbacks that --repair allows
+LOOK_BACK = 10  # training losses in the median
+BLOWN = 5.0  # relative to the loss of the untrained network
+GOOD = 1.5  # relative to the best validation: up to it a state is good
+MANY = 3  # rollbacks allowed by --repair
 
 Cause = Literal["nonfinite", "blown-up"]
 
 
 @dataclass(frozen=True)
 class Rescue:
-    """One return to the last good state.
+    """One rollback to the last good state.
 
     Attributes:
         number: Counted from one.
-        cause: What was seen.
-        diverged_at: Training step at which it was.
-        back_to: Training step of the state that was gone back to.
-        remedy: What has been different since: a remedy on gradients, or a smaller rate.
-        why: In one sentence what was seen.
-        undo: File of the state before the remedy; as the run's checkpoint it undoes the rescue.
+        cause: Kind of divergence.
+        diverged_at: Training step of the divergence.
+        back_to: Training step of the restored state.
+        remedy: The change since: a remedy on gradients, or a smaller rate.
+        why: The divergence in one sentence.
+        undo: File of the state before the remedy; used as the run's checkpoint it undoes the
+            rollback.
     """
 
     number: int
@@ -47,10 +48,10 @@ class Rescue:
 
     @property
     def text(self) -> str:
-        """For the reader."""
+        """The rollback in one sentence."""
         return (
-            f"{self.why}; back to step {self.back_to}, and on with {self.remedy}"
-            f" (rollback {self.number}; {self.undo} undoes it)"
+            f"{self.why}; back to step {self.back_to}, continued with {self.remedy} (rollback "
+            f"{self.number}; {self.undo} undoes it)"
         )
 
     def plain(self) -> dict[str, Any]:
@@ -59,7 +60,7 @@ class Rescue:
 
 
 def remedy_for(cause: Cause, earlier: Sequence[Rescue]) -> str:
-    """The next remedy: what was tried once for a cause is not tried again."""
+    """The next remedy; none is tried twice for the same cause."""
     if cause == "nonfinite" and all(r.remedy != NONFINITE for r in earlier):
         return NONFINITE
     return RATE
@@ -77,11 +78,11 @@ class Losses:
         return list(self._recent)
 
     def restore(self, losses: Sequence[float]) -> None:
-        """Take up what `plain` returned."""
+        """Restore the result of `plain`."""
         self._recent = deque(losses, maxlen=LOOK_BACK)
 
     def see(self, loss: float) -> None:
-        """Take up the loss of a step; one that was left out does not count."""
+        """Add the loss of a step; a skipped step does not count."""
         if math.isfinite(loss):
             self._recent.append(loss)
 
@@ -90,6 +91,6 @@ class Losses:
         self._recent.clear()
 
     def blown(self, untrained: float) -> bool:
-        """Whether they are far above what an untrained network has."""
+        """Whether they are far above that of the untrained network."""
         is_full = len(self._recent) == LOOK_BACK
         return is_full and median(self._recent) > BLOWN * untrained

@@ -1,8 +1,8 @@
-"""Train on a file, from its first byte to the scores beside the naive answers."""
+"""Train on a file: read it, train, score the result beside naive answers, write the run."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -14,10 +14,11 @@ from steadygrad.errors import InputError
 from steadygrad.plain import Misfit, fit
 from steadygrad.ranks import LostProcess, Ranks, joined
 from steadygrad.record import Record
+from steadygrad.remedies import parse
 from steadygrad.tasks import Batch, Score, Task, understood
 from steadygrad.tasks.intervals import MOST
 from steadygrad.train import checkpoint
-from steadygrad.train.build_model import Remedied, remedied_model
+from steadygrad.train.build_model import Remedied, check_answers, remedied_model
 from steadygrad.train.checkpoint import Checkpoint, check_fits
 from steadygrad.train.config import TrainConfig
 from steadygrad.train.data import fingerprint, read_task
@@ -33,44 +34,69 @@ from steadygrad.train.model_file import facts_about, write_model
 from steadygrad.train.saved import facts_of
 from steadygrad.train.showing import show
 
-FEW = 500  # windows that are looked at after an interruption
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a fork begins: a state of another run, and what is different from there on.
+
+    Attributes:
+        saved: The state.
+        remedies: Those of the other run.
+        remedy: The one that is put to work in this run; None for none.
+    """
+
+    saved: Checkpoint
+    remedies: tuple[str, ...]
+    remedy: str | None
+
+
+FEW = 500  # windows to evaluate after an interruption
 
 
 def ignore(event: Event) -> None:
-    """Listen to nothing."""
+    """Ignore an event."""
 
 
 def train(
-    config: TrainConfig, tell: Listener = ignore, notes: Mapping[str, Any] | None = None
+    config: TrainConfig,
+    tell: Listener = ignore,
+    notes: Mapping[str, Any] | None = None,
+    origin: Origin | None = None,
 ) -> Outcome:
     """Train on ``config.file`` and score the result beside the naive answers.
 
     The run's folder receives ``run.db`` (the record), ``checkpoint.safetensors`` (to resume) and,
-    at the end, ``model.safetensors`` (the weights that did best on the validation part). On the
-    CPU, a run that was interrupted or killed at any moment and then resumed ends with the same
-    weights, bit for bit, as one that was not.
+    at the end, ``model.safetensors`` (the best weights on the validation part). On the CPU, a run
+    that was interrupted or killed at any moment and then resumed ends with the same weights, bit
+    for bit, as an uninterrupted one.
 
-    Started by ``torchrun``, its processes share every batch: ``batch_size`` is that of all of them
-    together, gradients are those of the loss over the whole batch, and the first process alone
-    writes and tells. A run may be resumed with another number of processes.
+    Under ``torchrun`` the processes share every batch: ``batch_size`` is the total, gradients are
+    those of the loss over the whole batch, and only rank 0 writes and tells. A run may be resumed
+    with another number of processes.
 
     Args:
         config: All options.
-        tell: Is called with each event; draws or logs, as it likes.
-        notes: Facts to note in the record of a run that begins, by name.
+        tell: Called with each event.
+        notes: Facts to note in the record of a new run, by name.
+        origin: The state of another run to begin at; see `steadygrad.train.forking`.
 
-    A run that has come to its end is not run again: with ``resume`` what became of it is returned.
+    A completed run is not repeated: with ``resume`` its outcome is returned.
 
     Raises:
-        InputError: Anything wrong with file, options or folder; nothing has been written then.
-        LostProcess: Another process of the training is gone; resume it.
+        InputError: File, options or folder cannot be used; nothing has been written.
+        LostProcess: Another process of the training died; resume it.
     """
     with joined(config.device) as local:
-        return _spread(config, tell, Ranks.everyone(), local, notes or {})
+        return _spread(config, tell, Ranks.everyone(), local, notes or {}, origin)
 
 
 def _spread(
-    config: TrainConfig, tell: Listener, ranks: Ranks, local: int | None, notes: Mapping[str, Any]
+    config: TrainConfig,
+    tell: Listener,
+    ranks: Ranks,
+    local: int | None,
+    notes: Mapping[str, Any],
+    origin: Origin | None,
 ) -> Outcome:
     """Train in one process, or as one of several."""
 
@@ -88,14 +114,15 @@ def _spread(
         return _ended(folder, saved, task)
 
     def made() -> Remedied:
-        found = remedied_model(config, task, device, ranks)
+        begun = config if origin is None else replace(config, remedies=origin.remedies)
+        found = remedied_model(begun, task, device, ranks)
         if saved is not None:
             check_fits(folder.checkpoint, saved, found[0].state_dict())
         return found
 
     with _settings(config, device):
         model, course = ranks.together(made)
-        if not ranks.is_first:  # the weights are those of the first; draws from here on are not
+        if not ranks.is_first:  # weights are those of rank 0; later random draws differ by rank
             torch.manual_seed((config.seed + ranks.rank * 0x9E3779B97F4A7C15) % 2**63)
         ranks.together(folder.make, only_first=True)
         with _open_record(folder, config, saved, ranks) as record:
@@ -103,10 +130,12 @@ def _spread(
             tell = tell if ranks.is_first else ignore
             loop = Loop(config, task, model, course, folder, journal, data, tell, ranks)
             if saved is None:
+                if origin is not None:
+                    notes = {**notes, "fork": _forked(loop, origin)}
                 _describe(journal, config, loop, notes)
             else:
                 ranks.together(lambda: loop.restore(saved))
-                journal.event(loop.progress.step, "resumed", "gone on after an interruption")
+                journal.event(loop.progress.step, "resumed", "resumed after an interruption")
             tell(_started(config, task, model, loop, str(device)))
             try:
                 lag = lag_of(config, task, ranks, tell)
@@ -115,22 +144,40 @@ def _spread(
                 raise LostProcess(f"{error}; {_how_to_go_on(loop)}") from None
 
 
+def _forked(loop: Loop, origin: Origin) -> Mapping[str, Any]:
+    """Take up the state of another run, with one more remedy; what was done, for the record."""
+    remedy = None if origin.remedy is None else parse(origin.remedy)
+    try:
+        if remedy is not None:
+            check_answers(remedy, loop.task)
+        changed = loop.fork(origin.saved, remedy)
+    except ValueError as error:
+        raise InputError(f"{origin.remedy}: {error}") from None
+    step, name = loop.progress.step, origin.remedy or "untreated"
+    loop.record.note("title", f"{name}, from step {step}")
+    loop.record.event(step, "forked", f"{name}: {changed or 'nothing changed'}")
+    return {"step": step, "remedy": origin.remedy, "changed": changed}
+
+
 def _how_to_go_on(loop: Loop) -> str:
     if not loop.folder.checkpoint.exists():
         return "nothing was saved yet"
     step = facts_of(checkpoint.read(loop.folder.checkpoint).facts).progress.step
-    return f"the last checkpoint is of step {step}: the same command with --resume goes on there"
+    return (
+        f"the last checkpoint is of step {step}: the same command with --resume continues from "
+        "there"
+    )
 
 
 def pick_device(config: TrainConfig, local: int | None = None) -> torch.device:
-    """Return where to train.
+    """Return the device to train on.
 
     Args:
         config: The options.
-        local: Number of this process on its machine, if torchrun started it: that of its GPU.
+        local: Local rank under torchrun, which selects the GPU.
 
     Raises:
-        InputError: A GPU was asked for by name and there is none.
+        InputError: The requested GPU does not exist.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch sees no CUDA device here; give --device cpu")
@@ -138,9 +185,9 @@ def pick_device(config: TrainConfig, local: int | None = None) -> torch.device:
         return torch.device("cpu")
     if local is not None and local >= torch.cuda.device_count():
         raise InputError(
-            f"process {local} of this machine has no GPU of its own, there are"
-            f" {torch.cuda.device_count()}: give torchrun a smaller --nproc-per-node, or"
-            " --device cpu"
+            f"process {local} of this machine has no GPU of its own; there are "
+            f"{torch.cuda.device_count()}: give torchrun a smaller --nproc-per-node, or --device "
+            "cpu"
         )
     return torch.device("cuda") if local is None else torch.device("cuda", local)
 
@@ -165,13 +212,13 @@ def _train(loop: Loop, lag: Lag) -> Outcome:
             step = loop.progress.step
             if loop.ranks.is_first:
                 _keep_model(loop, end)
-            loop.record.event(step, "interrupted", f"stopped at step {step}; --resume goes on")
+            loop.record.event(step, "interrupted", f"stopped at step {step}; --resume continues")
             return _outcome(loop, end, seen, [])
         return _finish(loop, end, seen)
 
 
 def _finish(loop: Loop, end: Literal["finished", "diverged"], seen: Watch) -> Outcome:
-    """Score the best weights, write everything down, and only then call the run finished."""
+    """Score the best weights, write all results, and only then mark the run finished."""
     loop.model.load_state_dict(loop.best)
     _, total = loop.evaluate("test")
     scores = loop.task.scores(loop.config.cell, total) + loop.task.naive("test")
@@ -190,11 +237,11 @@ def _finish(loop: Loop, end: Literal["finished", "diverged"], seen: Watch) -> Ou
 
 
 def _keep_model(loop: Loop, end: End) -> None:
-    """Write the best weights down, with all that it takes to use them; and what they do."""
+    """Write the best weights with everything needed to use them, and examples of their output."""
     present = {name: t.detach().clone() for name, t in loop.model.state_dict().items()}
     loop.model.load_state_dict(loop.best)
     with evaluating(loop.model):
-        # Whoever has pressed Ctrl-C is not to wait.
+        # After Ctrl-C the user should not have to wait.
         most = FEW if end == "interrupted" else MOST
         shown = show(loop.task, loop.model, loop.device, most)
     loop.model.load_state_dict(present)
@@ -207,7 +254,7 @@ def _keep_model(loop: Loop, end: End) -> None:
 
 
 def _ended(folder: Folder, saved: Checkpoint, task: Task) -> Outcome:
-    """What became of a run that has come to its end, as it was returned then."""
+    """The outcome of a completed run, as it was returned then."""
     facts = facts_of(saved.facts, str(folder.checkpoint))
     try:
         ended = fit(Ended, facts.outcome, "outcome")
@@ -239,7 +286,7 @@ def _margin(loop: Loop) -> str:
 
 
 def _verdict(loop: Loop, end: End, seen: Watch) -> str:
-    """What the watch says; the loss may be lost where no gradient was."""
+    """The verdict of the watch; the loss may be non-finite without a non-finite gradient."""
     is_lost = end == "diverged" and loop.cause == "nonfinite"
     return "nonfinite" if is_lost else seen.verdict
 
@@ -273,7 +320,7 @@ def _outcome(loop: Loop, end: End, seen: Watch, scores: list[Score], margin: str
 def _open_record(
     folder: Folder, config: TrainConfig, saved: Checkpoint | None, ranks: Ranks
 ) -> Iterator[Record | None]:
-    """The record of the run, for as long as the context is open; of the first process alone."""
+    """The record of the run within the context, on rank 0 alone."""
 
     def opened() -> Record | None:
         return _opened(folder, config, saved) if ranks.is_first else None
@@ -284,7 +331,7 @@ def _open_record(
 
 def _opened(folder: Folder, config: TrainConfig, saved: Checkpoint | None) -> Record:
     if saved is None:
-        # Without a checkpoint there is nothing to lose: `earlier_run` has refused all else.
+        # Without a checkpoint nothing can be lost: `earlier_run` has refused all other cases.
         folder.clear()
         record = Record.create(folder.record, config=config.plain(), overwrite=True)
         folder.sweep()
@@ -301,7 +348,8 @@ def _describe(record: Journal, config: TrainConfig, loop: Loop, notes: Mapping[s
     for key, value in notes.items():
         record.note(key, value)
     record.note("processes", loop.ranks.size)
-    record.note("title", f"{config.cell} on {config.file.name}")
+    if "fork" not in notes:
+        record.note("title", f"{config.cell} on {config.file.name}")
     record.note("kind", "train")
     record.note("data", task.facts())
     record.note("model", describe(loop.model, config, config.settled(task.input_kind).hidden))
@@ -337,7 +385,7 @@ def _started(
 
 @contextlib.contextmanager
 def _settings(config: TrainConfig, device: torch.device) -> Iterator[None]:
-    """Seed torch and set its threads; both are put back at the end."""
+    """Seed torch and set its threads; restore both at the end."""
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.seed)

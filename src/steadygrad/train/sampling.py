@@ -1,4 +1,4 @@
-"""Text that a trained model writes, symbol by symbol."""
+"""Sample text from a trained model, symbol by symbol."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from steadygrad.train.model import Carried, SequenceModel
 
 
 def start_of(spec: TextSpec, generator: torch.Generator) -> list[int]:
-    """Return what a text begins after, where no beginning is given: a new line, or any symbol."""
+    """Return the symbol before a text without a prompt: a new line, or a random symbol."""
     if "\n" in spec.vocabulary:
         return [spec.vocabulary.index("\n")]
     known = [c for c in range(len(spec.vocabulary)) if c != spec.unknown]
@@ -26,7 +26,7 @@ def sample(
     temperature: float,
     generator: torch.Generator,
 ) -> Iterator[int]:
-    r"""Draw one symbol after the other, for ever, each given to the model as its next input.
+    r"""Draw symbols without end, each of which is the model's next input.
 
     .. math::
         p(b) \propto e^{z_b / \tau}
@@ -37,12 +37,12 @@ def sample(
     Args:
         model: In evaluation mode.
         spec: Its symbols.
-        codes: What comes before, at least one.
+        codes: Codes of the prompt, at least one.
         temperature: 0 or above.
-        generator: What is drawn from.
+        generator: Source of randomness.
 
     Raises:
-        InputError: A temperature below 0.
+        InputError: The temperature is below 0.
     """
     if not (math.isfinite(temperature) and temperature >= 0):
         raise InputError(f"temperature {temperature:g}: expected 0 or above")

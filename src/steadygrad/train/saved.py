@@ -1,4 +1,4 @@
-"""The facts of a checkpoint, by name and kind: what is read back is checked against this."""
+"""The facts of a checkpoint, by name and type, against which they are checked."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,13 +19,13 @@ class Facts:
         format: Of the checkpoint.
         config: The options that a resumed run must share.
         data: SHA-256 of the data.
-        progress: Where the run stands.
+        progress: Progress of the run.
         rescues: Rollbacks so far.
-        losses: The latest training losses, by which a loss that blows up is told.
-        good: Facts of the state that a rollback goes back to; None if none was kept.
-        record: Where the lists of the record end.
-        watch: What the watch has seen.
-        outcome: What became of a run that has come to its end.
+        losses: The latest training losses, to detect a loss that blows up.
+        good: Facts of the state that a rollback restores; None if none was kept.
+        record: Ends of the lists in the record.
+        watch: State of the watch.
+        outcome: Outcome of a completed run.
     """
 
     config: Mapping[str, Any]
@@ -44,11 +44,11 @@ def facts_of(plain: Mapping[str, Any], where: str = "the checkpoint") -> Facts:
     """Read the facts of a checkpoint.
 
     Raises:
-        InputError: They are not those of a run of ours.
+        InputError: They do not fit.
     """
     try:
         return fit(Facts, plain, "facts")
     except Misfit as error:
         raise InputError(
-            f"{where}: does not hold what a run consists of ({error}); start again with --overwrite"
+            f"{where}: does not hold the state of a run ({error}); start again with --overwrite"
         ) from None

@@ -1,4 +1,4 @@
-"""The same training from several seeds: how far its score is a matter of luck."""
+"""Repeat a training from several seeds, to show how much its score varies."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,12 +16,12 @@ class Spread:
     """Scores of several seeds, by the figure that decides.
 
     Args:
-        unit: Of the figure.
-        seeds: Which.
-        values: Of each, in order.
-        rival: Best of the other answers.
+        unit: Unit of the figure.
+        seeds: The seeds.
+        values: The score of each.
+        rival: The best of the other answers.
         rival_value: Its score.
-        beaten: How many seeds were better than it.
+        beaten: Number of seeds that were better.
     """
 
     unit: str
@@ -33,7 +33,7 @@ class Spread:
 
     @classmethod
     def of(cls, seeds: list[int], outcomes: list[Outcome]) -> "Spread":
-        """Take the first figure of each outcome."""
+        """Collect the first figure of each outcome."""
         ours = [next(s for s in o.scores if s.ours) for o in outcomes]
         unit, better = ours[0].unit, ours[0].better
         others = [s for s in outcomes[0].scores if not s.ours and s.unit == unit]
@@ -60,13 +60,13 @@ def train_seeds(
     seeds: int,
     run: Callable[[TrainConfig], Outcome],
 ) -> Outcome | Spread:
-    """Train again from the next seeds, each in a folder inside of the first run's.
+    """Train again from the next seeds, each in a subfolder of the first run's.
 
     Args:
-        config: Of the first run.
-        first: What became of it.
-        seeds: How many, the first included.
-        run: Trains.
+        config: Options of the first run.
+        first: Its outcome.
+        seeds: Number of seeds, including the first.
+        run: Trains one run.
 
     Returns:
         The spread, which is noted in the first run's record; or the outcome of a run that was

@@ -1,13 +1,13 @@
-r"""What of a batch each process of a training takes, and how its parts are the whole again.
+r"""Shard a batch over ranks; rejoin loss and state.
 
-Every process sees the same batches and takes every ``size``-th row. A loss is a mean over
-answers, of which shares may hold unequally many: with :math:`n_r` in process r, :math:`n` in all,
+Every process reads the same batches and takes every ``size``-th row. The loss is a mean over
+answers, whose numbers may differ between shares: with :math:`n_r` in process r, :math:`n` in all,
 
 .. math::
     L = \sum_r \frac{n_r}{n} L_r, \qquad
     \nabla L = \frac{1}{R} \sum_r \nabla \Big( R \, \frac{n_r}{n} L_r \Big)
 
-where the mean over the R processes is what `DistributedDataParallel` takes.
+where `DistributedDataParallel` takes the mean over the R processes.
 """
 
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ class Share:
     """One process's rows of a batch.
 
     Args:
-        batch: The rows; the first row, where none is left for this process.
-        rows: Their share in the rows of the batch, 0 to 1; 0 where none is left.
+        batch: The rows; the first row, if none is left for this process.
+        rows: Their share of the rows of the batch, 0 to 1; 0 if none is left.
     """
 
     batch: Batch
@@ -34,7 +34,7 @@ class Share:
 
 
 def share_of(batch: Batch, ranks: Ranks, every_step: bool) -> Share:
-    """Take this process's rows; all of them, if it is alone."""
+    """Take this process's rows; all of them without other processes."""
     if ranks.is_alone:
         return Share(batch, 1.0)
     count = batch.inputs.shape[1]
@@ -46,7 +46,7 @@ def share_of(batch: Batch, ranks: Ranks, every_step: bool) -> Share:
 
 
 def joined_state(state: Carried | None, ranks: Ranks) -> Carried | None:
-    """The carried state of all rows, from the shares of all processes."""
+    """Gather the carried state of all rows from the processes."""
     if ranks.is_alone or state is None:
         return state
     mine = (state,) if isinstance(state, Tensor) else state

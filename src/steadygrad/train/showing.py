@@ -1,4 +1,4 @@
-"""What a trained model does, as the record keeps it: forecasts beside the truth, or text."""
+"""Examples of a trained model's output for the record: forecasts beside the truth, or text."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -19,18 +19,18 @@ from steadygrad.train.sampling import sample, start_of
 SCORED: tuple[Split, ...] = ("val", "test")
 TEMPERATURES = (0.0, 0.5, 0.8, 1.0)
 LENGTHS = {"char": 240, "word": 60}  # symbols of a sample
-BINS = 41  # of the histogram of residuals
-MOST_SERIES = 6  # whose next rows are shown
-PAST = 3  # horizons of the past that are drawn before a forecast, at most
+BINS = 41  # bins of the histogram of residuals
+MOST_SERIES = 6  # series whose next rows are shown
+PAST = 3  # most horizons of the past shown before a forecast
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a trained model does.
+    """Examples of a trained model's output.
 
     Args:
         note: For the record.
-        intervals: Of a forecast; None of anything else.
+        intervals: Those of a forecast; otherwise None.
     """
 
     note: Mapping[str, Any] | None
@@ -48,13 +48,13 @@ def predictor(model: SequenceModel, device: torch.device) -> Callable[[Tensor], 
 
 
 def show(task: Task, model: SequenceModel, device: torch.device, most: int = MOST) -> Shown:
-    """Let a model, in evaluation mode, do what it was trained for.
+    """Compute examples with a model in evaluation mode.
 
     Args:
         task: Its data.
-        model: On its device.
-        device: That.
-        most: Windows of a part that are looked at, of a forecast.
+        model: The model, on ``device``.
+        device: The device.
+        most: For a forecast, most windows of a part to evaluate.
     """
     if isinstance(task, Forecast):
         return _forecast(task, predictor(model, device), most)
@@ -115,13 +115,14 @@ def _plain(ahead: Ahead) -> dict[str, Any]:
 
 
 def _residuals(task: Forecast, test: Residuals) -> dict[str, Any]:
-    """How the errors on the test part are spread, and how they grow with the rows ahead."""
+    """The distribution of the errors on the test part, and their growth with the rows ahead."""
     unit = task.units(torch.from_numpy(test.origins)).numpy()
     errors = test.errors * unit
     known = errors[np.isfinite(errors)]
     if len(known) == 0:
         return {}
-    # The outer hundredth on each side is in the outermost bins: one outlier must not hide the rest.
+    # The outermost bins hold the outer hundredth on each side, so that an outlier does not hide the
+    # rest.
     low, high = np.quantile(known, [0.005, 0.995])
     if not low < high:
         low, high = low - 0.5, high + 0.5

@@ -1,8 +1,8 @@
-"""The state of a training, declared in one place: what a checkpoint keeps, and what it need not.
+"""Declare the state of a training: what a checkpoint saves, and what it need not save.
 
-A run that was interrupted ends as one that was not, if every attribute of the objects that a
-training consists of is either *saved* or can be *derived* from the options, the data and what is
-saved. `undeclared` names an attribute that is neither; a test calls it on a running training.
+A resumed run equals an uninterrupted one if every attribute of the objects of a training is either
+*saved* or can be *derived* from the options, the data and the saved state. `undeclared` names
+attributes that are neither; a test calls it on a running training.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,11 +30,11 @@ PART = "a part that is declared on its own"
 
 @dataclass(frozen=True)
 class Declared:
-    """What becomes of the attributes of one class.
+    """How the attributes of one class are restored.
 
     Args:
         saved: Names of attributes, and the key or group of the checkpoint that holds them.
-        derived: Names of attributes, and what they follow from.
+        derived: Names of attributes, and how they are derived.
     """
 
     saved: Mapping[str, str]
@@ -213,10 +213,10 @@ STATE: Mapping[type, Declared] = {
 
 
 def undeclared(objects: Iterable[object]) -> list[str]:
-    """Name attributes that nobody has declared, and declared ones that are gone.
+    """Name attributes that are not declared, and declared ones that do not exist.
 
     Args:
-        objects: Of classes in `STATE`, as they are in a running training.
+        objects: Objects of classes in `STATE`, from a running training.
     """
     found: list[str] = []
     for each in objects:
@@ -224,7 +224,9 @@ def undeclared(objects: Iterable[object]) -> list[str]:
         known = declared.saved.keys() | declared.derived.keys()
         name = type(each).__name__
         found += [f"{name}.{a} is not declared" for a in sorted(vars(each).keys() - known)]
-        found += [f"{name}.{a} is declared, but gone" for a in sorted(known - vars(each).keys())]
+        found += [
+            f"{name}.{a} is declared, but does not exist" for a in sorted(known - vars(each).keys())
+        ]
         if both := declared.saved.keys() & declared.derived.keys():
             found.append(f"{name}: {sorted(both)} are declared as saved and as derived")
     return found

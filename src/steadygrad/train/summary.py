@@ -1,7 +1,7 @@
-"""What became of a run, told from its record: how it ended, what was found, tried and gone back on.
+"""Summarise a run from its record: how it ended, findings, repairs and rollbacks.
 
-A rollback has held if the training did not diverge after it, and ended with a finite validation
-loss: until its end, or so far.
+A rollback held if the training did not diverge after it, and its validation loss is finite at the
+end (or so far).
 """
 
 import math
@@ -24,19 +24,19 @@ ENDS: tuple[Status, ...] = ("finished", "diverged", "interrupted")
 
 @dataclass(frozen=True)
 class Return:
-    """One rollback, and what came of it.
+    """One rollback and its result.
 
     Attributes:
         number: Counted from one.
         cause: ``"nonfinite"`` or ``"blown-up"``.
-        diverged_at: Training step at which it was seen.
-        why: What was seen, in one sentence.
-        findings: What the watch had found by then, in sentences.
-        back_to: Training step of the good state that was gone back to.
-        remedy: What has been different since.
-        claim: What that does.
-        held: Whether the training stayed whole after it.
-        until: The step at which it diverged again, or the last one that was seen.
+        diverged_at: Training step of the divergence.
+        why: The divergence in one sentence.
+        findings: The watch's findings by then, in sentences.
+        back_to: Training step of the restored state.
+        remedy: The change since.
+        claim: Its effect.
+        held: Whether the training did not diverge after it.
+        until: The step at which it diverged again, or the last one recorded.
         undo: File of the state before the remedy.
     """
 
@@ -55,20 +55,20 @@ class Return:
 
 @dataclass(frozen=True)
 class Story:
-    """A run from beginning to end.
+    """The summary of a run.
 
     Attributes:
-        title: Cell and data, as far as they are noted.
+        title: Cell and data, if noted.
         status: How it ended.
         steps: The last training step recorded.
-        verdict: As noted, ``"not judged"`` if it is not.
-        findings: Standing at the end, worst first, in sentences.
-        resolved: Found, and gone again.
-        patches: For the standing findings, worst first, the lines to paste, each once.
-        repair: What was tried before the training (``--repair``), as noted; None if nothing.
-        may_return: How many rollbacks were allowed.
-        rollbacks: Those that there were.
-        validation: The losses on the validation data; None if there is no such record.
+        verdict: The noted verdict, or ``"not judged"``.
+        findings: Findings at the end, worst first, in sentences.
+        resolved: Findings that disappeared again.
+        patches: The lines to paste for the findings at the end, worst first, each once.
+        repair: The noted trials before the training (``--repair``), or None.
+        max_rollbacks: Number of rollbacks allowed.
+        rollbacks: The rollbacks.
+        validation: Validation losses; None if none were recorded.
     """
 
     title: str
@@ -78,7 +78,7 @@ class Story:
     findings: tuple[str, ...]
     resolved: tuple[str, ...]
     repair: Mapping[str, Any] | None
-    may_return: int
+    max_rollbacks: int
     rollbacks: tuple[Return, ...]
     validation: "Validation | None" = None
     patches: tuple[str, ...] = ()
@@ -95,11 +95,11 @@ class Validation:
     """The validation loss over a run.
 
     Attributes:
-        start: Of the network before its first step, or where the record begins.
+        start: The loss before the first step, or the first one recorded.
         end: The last one recorded.
         best: The lowest finite one; NaN if there is none.
-        best_step: Training step of that.
-        lost_since: Training step since which no loss was finite; None if the last one is.
+        best_step: Training step of ``best``.
+        lost_since: Training step since which no loss was finite; None if the last one is finite.
     """
 
     start: float
@@ -110,7 +110,7 @@ class Validation:
 
     @property
     def text(self) -> str:
-        """In one sentence."""
+        """The losses in one sentence."""
         best = f"the lowest was {self.best:.4g}, at step {self.best_step:,}"
         if math.isnan(self.best):
             best = "none was ever finite"
@@ -121,7 +121,7 @@ class Validation:
 
 
 def story(run: Run) -> Story:
-    """Tell a run, finished or not.
+    """Summarise a run, finished or not.
 
     Args:
         run: An open record.
@@ -148,7 +148,7 @@ def story(run: Run) -> Story:
 
 
 def _patches(run: Run, findings: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """What to paste: into the command, if the training is this library's own."""
+    """The lines to paste; command-line options if the training is this library's own."""
     chosen = run.config.get("remedies")
     if isinstance(chosen, list):
         firsts = [f["remedies"][0] for f in findings if f.get("remedies")]
@@ -160,7 +160,7 @@ def _patches(run: Run, findings: Sequence[Mapping[str, Any]]) -> tuple[str, ...]
 def _validation(run: Run) -> Validation | None:
     try:
         steps, losses = run.scalars("val_loss")
-    except RecordError:  # such as that of a watch
+    except RecordError:  # for example the record of a watch
         return None
     finite = np.flatnonzero(np.isfinite(losses))
     best = int(finite[losses[finite].argmin()]) if len(finite) else -1

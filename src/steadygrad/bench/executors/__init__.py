@@ -1,4 +1,4 @@
-"""Where the runs of a grid are done: in processes of this machine, or on a Ray cluster."""
+"""Executors of the runs of a grid: processes of this machine, or a Ray cluster."""
 
 from steadygrad.bench.executors.base import Done as Done
 from steadygrad.bench.executors.base import Executor as Executor

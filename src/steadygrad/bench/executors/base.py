@@ -1,4 +1,4 @@
-"""What every executor promises."""
+"""The interface of an executor."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -9,22 +9,22 @@ Work = Callable[[Trial], Result]
 Done = tuple[Trial, Result]
 
 ATTEMPTS = 3
-"""How often a run is begun whose worker dies, before it counts as failed."""
+"""How often a run is started whose worker dies, before it counts as failed."""
 
 
 class Executor(Protocol):
-    """Does runs, in any order, and hands each over once when it is done."""
+    """Executes runs in any order, and yields each once when it is finished."""
 
     def run(self, work: Work, trials: Sequence[Trial]) -> Iterator[Done]:
-        """Do all ``trials``; closing the iterator stops what is under way.
+        """Execute all ``trials``; closing the iterator stops the current runs.
 
-        A run whose worker dies is begun again, and after `ATTEMPTS` deaths handed over as failed:
-        no run is lost, none is handed over twice.
+        A run whose worker dies is restarted, and after `ATTEMPTS` deaths yielded as failed: every
+        run is yielded exactly once.
         """
         ...
 
 
 def died(trial: Trial) -> dict[str, Any]:
-    """The result of a run that no worker lived through."""
+    """The result of a run that killed its workers."""
     text = f"the worker died {ATTEMPTS} times in this run (killed, or out of memory)"
     return {"status": "failed", "figures": {}, "text": text, "seconds": None}

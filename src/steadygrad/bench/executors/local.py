@@ -1,4 +1,4 @@
-"""Processes of this machine, one run each at a time, one thread each."""
+"""Execute runs in processes of this machine, one run and one thread each."""
 
 import contextlib
 import multiprocessing
@@ -15,7 +15,7 @@ from typing import final
 from steadygrad.bench.executors.base import ATTEMPTS, Done, Work, died
 from steadygrad.bench.trial import Result, Trial
 
-AHEAD = 4  # runs handed to the pool per worker: enough that none waits, few to take back
+AHEAD = 4  # runs submitted per worker: enough to keep it busy, few to cancel
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -41,13 +41,13 @@ class Local:
         while waiting or suspects:
             if not suspects:
                 suspects = yield from _until_broken(work, waiting, self.count)
-            else:  # one by one, so that only the run that kills its worker is blamed for it
+            else:  # one by one, to find the run that kills its worker
                 yield suspects[0], _alone(work, suspects.pop(0))
 
 
 def _until_broken(
     work: Work, waiting: "deque[Trial]", workers: int
-) -> Iterator[Done]:  # returns the runs that were under way when a worker died
+) -> Iterator[Done]:  # returns the runs in progress when a worker died
     under_way: dict[Future[Result], Trial] = {}
     lost: list[Trial] = []
     with _pool(workers) as pool:
@@ -57,7 +57,7 @@ def _until_broken(
                     under_way[pool.submit(work, waiting[0])] = waiting[0]
                     waiting.popleft()
             except BrokenProcessPool:
-                pass  # the futures tell which
+                pass  # the futures say which runs
             for future in wait(under_way, return_when=FIRST_COMPLETED).done:
                 trial = under_way.pop(future)
                 if isinstance(future.exception(), BrokenProcessPool):
@@ -69,7 +69,7 @@ def _until_broken(
 
 
 def _alone(work: Work, trial: Trial) -> Result:
-    for _ in range(ATTEMPTS - 1):  # it has seen one death already
+    for _ in range(ATTEMPTS - 1):  # the first attempt was in the pool
         with _pool(1) as pool, contextlib.suppress(BrokenProcessPool):
             return pool.submit(work, trial).result()
     return died(trial)
@@ -77,7 +77,7 @@ def _alone(work: Work, trial: Trial) -> Result:
 
 @contextlib.contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool whose processes end with it, whatever they are doing, and with this process."""
+    """A pool whose processes are terminated with it, and end with this process."""
     context = multiprocessing.get_context("spawn")
     with _one_thread_each():
         pool = ProcessPoolExecutor(workers, context, initializer=_begin)
@@ -94,7 +94,7 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 @contextlib.contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Let processes that are started now compute on one thread: they share the cores."""
+    """Make newly started processes use one thread, because they share the cores."""
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     try:
@@ -108,7 +108,7 @@ def _one_thread_each() -> Iterator[None]:
 
 
 def _begin() -> None:
-    """In a new worker: Ctrl-C is the parent's to handle, and no worker outlives it."""
+    """Initialise a worker: ignore Ctrl-C, which the parent handles, and end with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

@@ -1,4 +1,4 @@
-"""A Ray cluster: the same runs where one machine is outgrown."""
+"""Execute runs on a Ray cluster."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -9,17 +9,17 @@ from steadygrad.bench.executors.base import ATTEMPTS, Done, Work, died
 from steadygrad.bench.trial import Trial
 from steadygrad.errors import InputError
 
-AHEAD = 2  # runs handed to the cluster per core
+AHEAD = 2  # runs submitted per core
 
 
 @final
 @dataclass(frozen=True)
 class OnRay:
-    """Tasks of Ray Core, one core each; a task whose worker or node dies is begun again.
+    """Tasks of Ray Core, one core each; a task whose worker or node dies is restarted.
 
     Args:
-        address: Of the cluster, ``"auto"`` for one that runs on this machine; a new one of this
-            machine alone if not given.
+        address: Address of the cluster, ``"auto"`` for one running on this machine; a new local one
+            if not given.
     """
 
     address: str | None = None
@@ -41,7 +41,7 @@ class OnRay:
                 ray.shutdown()
 
     def _run(self, ray: Any, work: Work, trials: Sequence[Trial]) -> Iterator[Done]:
-        # Python errors are results already (`run_trial`); only deaths are tried again.
+        # Python errors are results already (`run_trial`); only deaths are retried.
         task = ray.remote(num_cpus=1, max_retries=ATTEMPTS - 1, retry_exceptions=False)(work)
         waiting, under_way = deque(trials), {}
         try:
@@ -59,7 +59,7 @@ class OnRay:
                         ray.exceptions.RayTaskError,
                     ) as error:
                         yield trial, died(trial) | {"text": f"{type(error).__name__}: {error}"}
-                    except ray.exceptions.RayError:  # a node that died, an object lost with it
+                    except ray.exceptions.RayError:  # a dead node, or an object lost with it
                         yield trial, died(trial)
         finally:
             for reference in under_way:

@@ -36,6 +36,7 @@ class Breakage:
         seen.scalars({"grad_norm": float(norm)})
         if seen.broken:
             return False
+        self._capture.fill()
         calls, gradients = self._capture.calls, self._capture.gradients
         found = locate(self._model, calls, gradients, seen.step, seen.options.rows)
         found, step = first_broken(self._ranks, found, self.box)

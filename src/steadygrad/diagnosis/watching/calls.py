@@ -1,11 +1,11 @@
 """Rules on the calls of the recurrent layers that need no replay."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from steadygrad.diagnosis.judge import judge_call
 from steadygrad.faults import CallFacts, Finding, Thresholds
-from steadygrad.flow import Call
+from steadygrad.flow import Capture
 from steadygrad.flow.state_handover import Handovers
 
 UNSEEN = 3  # steps without a call of a recurrent layer, from the start, before that is said
@@ -43,9 +43,10 @@ class Calls:
         self._handovers = Handovers()
         self.findings: dict[str, list[Finding]] = {}
 
-    def see(self, calls: Sequence[Call], step: int) -> None:
+    def see(self, capture: Capture, step: int) -> None:
         """Take the calls of a step."""
-        self._has_seen = self._has_seen or bool(calls)
+        calls = capture.calls
+        self._has_seen = self._has_seen or bool(calls or capture.transformed)
         if not self._has_seen and step - self._start == UNSEEN:
             warnings.warn(
                 f"no call of a recurrent layer was seen in {UNSEEN} steps: only norms can "

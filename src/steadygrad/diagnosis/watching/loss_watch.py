@@ -1,6 +1,7 @@
 """What a training's loss is computed from, and whether its gradients begin at zero."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +24,12 @@ class KeptGradients:
 
     Attributes:
         row: Such steps in a row, up to now.
+        cleared: Steps in a row at which what a backward pass gave was gone before the step.
     """
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
-        self.row = self._clean = 0
-        self._is_fresh = self._went_back = False
+        self.row = self.cleared = self._clean = 0
+        self._is_fresh = self._went_back = self._gave = False
         able = [p for p in parameters if p.requires_grad and p.is_leaf]
         self._parameter = min(able, key=lambda p: p.numel(), default=None)
         self._handle = None
@@ -44,19 +46,27 @@ class KeptGradients:
         """Take what the backward passes of this step began with."""
         if self._handle is None or not self._went_back:
             return
+        assert self._parameter is not None
+        is_gone = self._gave and not _is_there(self._parameter.grad)
+        self.cleared = self.cleared + 1 if is_gone else 0
         self.row = 0 if self._is_fresh else self.row + 1
         self._clean = self._clean + 1 if self._is_fresh else 0
-        self._is_fresh = self._went_back = False
+        self._is_fresh = self._went_back = self._gave = False
         if self._clean >= CLEAN:
             self.close()
 
-    def _see(self, _: Tensor) -> None:
+    def _see(self, given: Tensor) -> None:
         # Before it is added: .grad is still what was there when this backward pass began.
         assert self._parameter is not None
         grad = self._parameter.grad
         self._went_back = True
+        self._gave = self._gave or _is_there(given)
         if not self._is_fresh:
-            self._is_fresh = grad is None or not bool(torch.any(grad != 0))
+            self._is_fresh = not _is_there(grad)
+
+
+def _is_there(gradient: Tensor | None) -> bool:
+    return gradient is not None and bool(torch.any(gradient != 0))
 
 
 class LossWatch:
@@ -76,11 +86,23 @@ class LossWatch:
         self.gradients = KeptGradients(parameters)
         self._value: float | None = None
         self._slips: Slips | None = None
+        self._root: Any = None
+
+    @property
+    def root(self) -> Any:
+        """The node that made the loss of this step, or else the model's output; None if neither."""
+        return self.output.node if self._root is None else self._root
+
+    def keep_graph(self, is_asked: bool) -> None:
+        """Keep the graph of the next steps until each is over, or do so no more."""
+        self.output.keeps_graph = is_asked
 
     def tell(self, loss: float | Tensor) -> float:
         """Take the loss of a step; return it as a number."""
         if self.output.is_on and isinstance(loss, Tensor) and loss.grad_fn is not None:
             self._slips = slips_in(loss)
+        if self.output.keeps_graph and isinstance(loss, Tensor):
+            self._root = loss.grad_fn
         self._value = float(loss.detach() if isinstance(loss, Tensor) else loss)
         return self._value
 
@@ -88,11 +110,12 @@ class LossWatch:
         """What is known of the loss of this step, whose gradients were multiplied by ``scale``."""
         value = self._value
         answers = None if value is None else self.output.answers(value, scale)
-        return LossFacts(history, answers, self._slips, self.gradients.row)
+        kept, cleared = self.gradients.row, self.gradients.cleared
+        return LossFacts(history, answers, self._slips, kept, cleared)
 
     def end_step(self, is_next_looked_at: bool) -> None:
         """Forget the step; say whether the next one may be looked at."""
-        self._value = None
+        self._value = self._root = None
         self.output.clear()
         self.output.is_on = is_next_looked_at
 

@@ -1,8 +1,15 @@
 """A look at one step: the exact gradient at every time step, and what is wrong with it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from steadygrad.diagnosis.coverage import gaps, gaps_of_layers, without_a_way_back
+from steadygrad.diagnosis.causes import causes
+from steadygrad.diagnosis.coverage import (
+    gaps,
+    gaps_of_layers,
+    gaps_of_loops,
+    without_a_way_back,
+)
 from steadygrad.diagnosis.judge import (
     judge_call,
     judge_depth,
@@ -20,7 +27,8 @@ from steadygrad.diagnosis.watching.state import Seen
 from steadygrad.diagnosis.watching.wires import Wires
 from steadygrad.faults import CallFacts, Finding, LossFacts, Unjudged
 from steadygrad.flow import Call, TimeFlow
-from steadygrad.flow.axes import axes
+from steadygrad.flow.axes import axes, from_zero
+from steadygrad.flow.graph_uses import GraphUses
 from steadygrad.flow.live import LiveCapture
 from steadygrad.flow.live_depth import LiveDepth
 from steadygrad.flow.live_exponents import LiveExponents
@@ -30,6 +38,12 @@ from steadygrad.flow.quantity import at_look
 from steadygrad.flow.replay import OutputGradient
 from steadygrad.flow.through_time import flows_of, grows
 from steadygrad.ranks import Ranks
+
+SMALL_ROWS = 4
+MOVED, GONE = 0.5, 0.9
+"""How far weights move, relative to themselves, until a new look is wanted, and until the last one
+no longer stands for them."""
+FRESH = 50  # steps for which a look stands for the network as it is
 
 
 class Look:
@@ -57,18 +71,28 @@ class Look:
         self._seen, self._capture, self._ranks = seen, capture, ranks
         self._wires, self._depth, self._marks = wires, depth, marks
         options = seen.options
+        self._measured: list[Finding] = []  # at the last look, of layers and calls
+        self._at = 0
         self._exponents = None
         if options.exponents:
             self._exponents = LiveExponents(options.exponents, options.rows)
 
-    def measure(self, of_calls: dict[str, list[Finding]], of_loss: LossFacts, scale: float) -> None:
+    def measure(
+        self,
+        of_calls: dict[str, list[Finding]],
+        of_loss: LossFacts,
+        scale: float,
+        is_small: bool = False,
+    ) -> None:
         """Measure and judge this step.
 
         Args:
             of_calls: Findings on the calls of this process, by layer.
             of_loss: What is known of the loss in this process.
             scale: What the gradients were multiplied by.
+            is_small: Whether to look at fewer rows and from fewer steps, which costs less.
         """
+        self._rows = min(SMALL_ROWS, self._seen.options.rows) if is_small else None
         seen, ranks = self._seen, self._ranks
         everywhere = reversed(ranks.gather(of_calls))
         of_calls = {name: f for each in everywhere for name, f in each.items() if f}
@@ -86,10 +110,48 @@ class Look:
                 of_loss,
                 scale * ranks.size,
             )
+        self._at, seen.aged = seen.step, []
+        self._wires.note_look()
         if not ranks.is_alone:
             told = on_host(seen.flow), seen.register.found, seen.latest, seen.gaps, seen.withheld
             told = ranks.from_rank(told)
             seen.flow, seen.register.found, seen.latest, seen.gaps, seen.withheld = told
+
+    def forget(self) -> None:
+        """Forget the last look."""
+        self._measured, self._at = [], 0
+
+    def judge_again(self, of_loss: LossFacts, is_read: bool = False) -> bool:
+        """Judge by how the training has gone on since the last look, without a new one.
+
+        What the last look saw, and what was held back then, may be told now: but only if it is
+        fresh, or half as sure. A network may have changed since.
+
+        Args:
+            of_loss: What is known of the loss.
+            is_read: Whether somebody reads it now, and cannot wait for a new look.
+
+        Returns:
+            Whether a fault hangs on a new look.
+        """
+        seen, limits = self._seen, self._seen.options.thresholds
+        found = judge_history(seen.history, limits) + judge_loss(of_loss, limits)
+        found += [f for w in self._wires.wirings() for f in judge_wiring(w, limits)]
+        before = seen.register.found
+        both = once([*self._measured, *found])
+        reported = causes(both, before, seen.history, limits, seen.register.passing, seen.step)
+        measured = {f.key for f in self._measured}
+        stale = {f.key for f in reported.findings if f.key in measured and f.key not in before}
+        is_fresh = seen.step - self._at <= max(FRESH, seen.step // 10)
+        if stale and not is_fresh and not is_read:
+            both = [f for f in both if f.key not in stale]
+        elif not is_fresh:
+            both = [_older(f, self._at) if f.key in stale else f for f in both]
+        seen.find(both, is_look=False)
+        moved = self._wires.moved()
+        seen.aged = list(_aged(self._at, moved)) if moved > GONE else []
+        seen.settle()
+        return (bool(stale) and not is_fresh) or moved > MOVED
 
     def judge_wiring(self) -> None:
         """Judge what needs no gradient: which layers are called, reached, and moved."""
@@ -97,15 +159,24 @@ class Look:
         of_layers = wires.wirings()
         found = [f for w in of_layers for f in judge_wiring(w, seen.options.thresholds)]
         seen.add(found)
-        if not seen.is_measured:
-            told = gaps_of_layers(of_layers, {f.layer for f in found})
+        ill = {f.layer for f in found}
+        told = [*gaps_of_layers(of_layers, ill), *gaps_of_loops(self._uses, ill)]
+        if seen.is_measured:
+            known = {gap.what for gap in seen.gaps}
+            seen.gaps += [gap for gap in told if gap.what not in known]
+        else:
             is_waiting = any(w.is_reached for w in of_layers) or not (told or found)
             seen.gaps = [*told, *(UNSEEN if is_waiting else ())]
         seen.settle()
 
+    @property
+    def _uses(self) -> GraphUses | None:
+        """How the loss uses the parameters; nothing to tell of loops that are marked."""
+        return None if self._marks.is_used else self._wires.uses
+
     def _gaps(self, found: Sequence[Finding], flows: dict[str, TimeFlow]) -> list[Unjudged]:
         """What was not measured of what a verdict needs."""
-        told = gaps(flows, self._seen.options.lag, self._wires.wirings(), found)
+        told = gaps(flows, self._seen.options.lag, self._wires.wirings(), found, self._uses)
         for name in self._wires.replaced():
             told.append(
                 Unjudged(
@@ -129,8 +200,9 @@ class Look:
         if self._depth is not None and not marked:
             self._judge_depth(self._depth, of_loss)
             return
+        sources, rows = (3, options.rows) if self._rows is None else (1, self._rows)
         flows = marked | flows_of(
-            calls, gradients, steps_of(options.lag), 3, options.rows, graph=False
+            calls, gradients, steps_of(options.lag), sources, rows, graph=False
         )
         seen.flow = flows or seen.flow
         for flow in flows.values():
@@ -139,13 +211,17 @@ class Look:
             seen.history.grows = any(grows(f) for f in flows.values())
         lag, thresholds = options.lag, options.thresholds
         found = judge_flows(flows, lag, thresholds, seen.history.optimizer)
-        found += judge_history(seen.history, thresholds)
-        found += judge_loss(of_loss, thresholds)
-        found += [f for w in self._wires.wirings() for f in judge_wiring(w, thresholds)]
         for call, gradient in zip(calls, gradients, strict=True):
-            facts = CallFacts(call.name, padded_loss(call, gradient), axes=axes(call, gradient))
+            facts = CallFacts(
+                call.name, padded_loss(call, gradient), axes=axes(call, gradient), in_training=True
+            )
             found += judge_call(facts, thresholds)
-        found = once([*found, *of_calls])
+        for name, count in from_zero(calls).items():
+            found += judge_call(CallFacts(name, from_zero=count), thresholds)
+        self._measured = once([*found, *of_calls])
+        found = judge_history(seen.history, thresholds) + judge_loss(of_loss, thresholds)
+        found += [f for w in self._wires.wirings() for f in judge_wiring(w, thresholds)]
+        found = once([*self._measured, *found])
         # What this step gave is what remedies are tried on; it is not kept beyond that.
         seen.prescriber.batch = Batch(calls, gradients, lag, thresholds)
         try:
@@ -164,10 +240,12 @@ class Look:
         if depth is None:
             return
         seen.depth = depth
-        found = judge_depth(depth, thresholds, seen.history.optimizer)
+        self._measured = judge_depth(depth, thresholds, seen.history.optimizer)
+        found = [*self._measured]
         found += judge_history(seen.history, thresholds) + judge_loss(of_loss, thresholds)
+        found += [f for w in self._wires.wirings() for f in judge_wiring(w, thresholds)]
         seen.find(once(found))
-        seen.gaps = list(without_a_way_back(seen.options.lag, live.calls))
+        seen.gaps = list(without_a_way_back(seen.options.lag, live.calls, self._uses))
         seen.scalars({"log10_share": depth.lowest[1]})
         seen.settle()
 
@@ -180,6 +258,21 @@ class Look:
                 numbers |= {f"lyapunov_{i + 1}": float(v) for i, v in enumerate(top)}
         if numbers:
             self._seen.scalars(numbers)
+
+
+def _older(finding: Finding, step: int) -> Finding:
+    sure = None if finding.confidence is None else finding.confidence / 2
+    text = f"{finding.text} That was measured at step {step}."
+    return replace(finding, text=text, confidence=sure)
+
+
+def _aged(step: int, moved: float) -> Iterator[Unjudged]:
+    yield Unjudged(
+        "The gradient as it is now",
+        f"it was measured at step {step}, and the weights have moved by {moved:.0%} of themselves "
+        "since",
+        "let the training run on to the next look, or give a larger budget= or every=N",
+    )
 
 
 def _unscaled(gradients: Sequence[OutputGradient], scale: float) -> list[OutputGradient]:

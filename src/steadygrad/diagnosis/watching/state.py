@@ -40,6 +40,7 @@ class Seen:
         weight_norm: Norm of the weights when the training began.
         withheld: What findings that were held back at the last look leave open.
         gaps: What was not measured of what a verdict needs, as of the last look.
+        aged: What the last look no longer says, as the weights have moved since.
         record: The user's, if one was given.
         sinks: What all of it is written to.
     """
@@ -62,6 +63,7 @@ class Seen:
         self.register = Register(self.prescriber, self.sinks)
         self.withheld: list[Unjudged] = []
         self.gaps: list[Unjudged] = list(UNSEEN)
+        self.aged: list[Unjudged] = []
         self.weight_norm = 0.0
         self.was_measured = False  # before an interruption, whose flow is not kept
         kept = [deque[float](maxlen=HISTORY) for _ in range(3)]
@@ -81,18 +83,25 @@ class Seen:
     @property
     def unjudged(self) -> list[Unjudged]:
         """What was not measured of what a verdict needs, or is not judged yet."""
-        return [*self.gaps, *self.withheld]
+        return [*self.gaps, *self.withheld, *self.aged]
 
     @property
     def is_measured(self) -> bool:
         """Whether the gradient was measured, through time or in depth."""
         return bool(self.flow or self.depth or self.was_measured)
 
-    def find(self, found: Iterable[Finding]) -> None:
-        """Take the findings of a new look, causes without their consequences."""
+    def find(self, found: Iterable[Finding], is_look: bool = True) -> None:
+        """Take the findings of a new look, causes without their consequences.
+
+        Args:
+            found: What was recognised.
+            is_look: Whether a gradient was measured; else what was is judged again, by how the
+                training has gone on.
+        """
         thresholds, register = self.options.thresholds, self.register
         found = list(found)
-        register.see(found)
+        if is_look:
+            register.see(found)
         reported = causes(
             found, register.found, self.history, thresholds, register.passing, self.step
         )
@@ -117,7 +126,7 @@ class Seen:
     def rewind(self, step: int) -> None:
         """Forget what was found after an earlier step."""
         self.step, self.broken, self.was_measured = step, None, False
-        self.withheld, self.gaps = [], list(UNSEEN)
+        self.withheld, self.gaps, self.aged = [], list(UNSEEN), []
         self.register.forget()
         self.history.forget()
 

@@ -7,6 +7,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,8 @@ from steadygrad.record import Record
 from steadygrad.remedies import Attached, Remedy, Treatment
 from steadygrad.scan import trace
 
+FIRST_JUDGEMENT = 20  # steps after which a training is judged between two looks, for the first time
+
 
 class Watch:
     """Made by `watch`; acts by itself at every ``optimizer.step()``.
@@ -87,7 +90,7 @@ class Watch:
         self._parameters = [p for g in optimizer.param_groups for p in g["params"]]
         self._seen.weight_norm = weight_norm(self._parameters)
         self._depth = LiveDepth(model) if is_deep(model) else None
-        self._marks = Marks(self.lag, 3)
+        self._marks = Marks(self.lag, 3, model)
         self._marks.open()
         # Without any layer that we know there may still be a loop that marks its states.
         self._capture = LiveCapture(model, rows_here(ranks, options.rows), may_be_empty=True)
@@ -102,9 +105,13 @@ class Watch:
         self._breakage = Breakage(model, self._seen, self._capture, ranks)
         self._calls = Calls(options.start_step, options.thresholds)
         self._loss = LossWatch(unwrapped(model), self._parameters)
-        self._wires = Wires(model, optimizer, self._capture)
+        self._wires = Wires(unwrapped(model), optimizer, self._capture)
+        self._loss.keep_graph(self._wires.wants_graph)
         self._look = Look(self._seen, self._capture, ranks, self._wires, self._depth, self._marks)
         self._weights: list[Tensor] | None = None
+        self._next_judgement = self.step + FIRST_JUDGEMENT
+        self._facts = LossFacts(self._seen.history)
+        self._judged_at = self.step
         self._is_closed = False
         self._served: _drawing.Served | None = None
         self._owns_record = False
@@ -130,6 +137,7 @@ class Watch:
     @property
     def findings(self) -> list[Finding]:
         """What is wrong as of the last measurement, worst first; a non-finite step stays."""
+        self._catch_up()
         return self._seen.findings
 
     @property
@@ -139,11 +147,13 @@ class Watch:
         ``"not judged"`` where something that the task needs was not measured, or is not to be
         judged yet: `unjudged` says what, why, and what to do.
         """
+        self._catch_up()
         return self._seen.verdict
 
     @property
     def unjudged(self) -> list[Unjudged]:
         """What a verdict needs and was not measured: why, and what to do about it."""
+        self._catch_up()
         return self._seen.unjudged
 
     @property
@@ -252,6 +262,8 @@ class Watch:
         """
         self._seen.rewind(step)
         self._turns.rewind(step)
+        self._look.forget()
+        self._next_judgement, self._facts = step + FIRST_JUDGEMENT, LossFacts(self._seen.history)
         self._calls.forget()
         self._weights = None
         self._end_step()
@@ -309,6 +321,7 @@ class Watch:
         """Take every hook off and write the last word into the record; again does nothing."""
         if self._is_closed:
             return
+        self._catch_up()
         self._is_closed = True
         for handle in self._handles:
             handle.remove()
@@ -340,18 +353,23 @@ class Watch:
         Returns:
             The page.
         """
+        self._catch_up()
         if not self._is_closed:
             self._write_notes()
         return _drawing.page(self._recorded, path)
 
-    def serve(self, port: int = 0) -> _drawing.Served:
+    def serve(self, port: int = 0, trainer: str | None = None) -> _drawing.Served:
         """Serve a live page of this training on this machine, from now on, in a thread.
 
         Without a record of the user's one is begun in a temporary folder, with what the watch has
-        kept so far. The page only reads; it ends with its own ``close()``, or with the program.
+        kept so far. The page ends with its own ``close()``, or with the program.
 
         Args:
             port: To listen on; 0 takes a free one. A second call returns the same page.
+            trainer: ``"module:function"`` or ``"file.py:function"``: gives the page its button
+                "Try the cure". In a process of its own ``function(remedy, record)`` is called for
+                each remedy that the findings suggest, and for None; it trains for a while from a
+                checkpoint of yours, under a watch with this record. Without it the page only reads.
 
         Returns:
             The page: ``url``, its address with a secret token, and ``close()``.
@@ -369,7 +387,7 @@ class Watch:
             if not self._is_closed:
                 self._write_notes()
                 self.record.commit()
-            self._served = _drawing.serve([self.record.path], port)
+            self._served = _drawing.serve([self.record.path], port, trainer)
         return self._served
 
     def plot(self, axes: Any = None) -> Any:
@@ -451,8 +469,10 @@ class Watch:
             norm = norm if left == 1 else norm / left
             finite = math.isfinite(float(norm))
             if self._depth is None:
-                self._calls.see(self._capture.calls, self.step)
-                self._wires.see()
+                self._calls.see(self._capture, self.step)
+            if self._wires.wants_graph:
+                self._wires.look_at(self._loss.root)
+            self._wires.see()
             self._loss.gradients.end_step()
         if not finite:
             if self._breakage.see(norm):
@@ -463,21 +483,62 @@ class Watch:
             self._probes.sample(self._scaling.scale)
             self.budget.add("sample", time.perf_counter() - began)
         self._clipping.before.seconds = 0.0
-        if self._loss.gradients.row == ROW:
-            facts = LossFacts(self._seen.history, kept_gradients=ROW)
+        gradients = self._loss.gradients
+        if gradients.row == ROW or gradients.cleared == ROW:
+            facts = LossFacts(
+                self._seen.history,
+                kept_gradients=gradients.row,
+                cleared_gradients=gradients.cleared,
+            )
             self._seen.add(judge_loss(facts, self.thresholds))
             self._seen.settle()
         if self._wires.is_due:
             with self.budget.spend("wiring"):
                 self._look.judge_wiring()
                 self._write_notes()
-        if finite and self._has_calls() and self._turns.is_due(self.step):
+        is_look = finite and self._has_calls() and self._turns.is_due(self.step)
+        if is_look:
+            self._turns.taken()
+            is_small = self.ranks.is_alone and self.budget.is_tight
             with self.budget.spend(LOOK):
                 scale = self._scaling.scale
-                facts = self._loss.facts(self._seen.history, scale)
-                self._look.measure(self._calls.findings, facts, scale)
+                self._facts = facts = self._loss.facts(self._seen.history, scale)
+                self._look.measure(self._calls.findings, facts, scale, is_small)
+                self._judged_at = self.step
                 self._write_notes()
-                self._weights = [p.detach().clone() for p in self._parameters]
+            tried, self._seen.prescriber.seconds = self._seen.prescriber.seconds, 0.0
+            if not self.budget.is_first(LOOK):  # of the first one, that is left out already
+                self.budget.once(tried)
+        elif self._is_between_looks and self.step >= self._next_judgement:
+            self._judge_again()
+        if is_look or (finite and self._is_between_looks and self.budget.allows("update")):
+            self._weights = [p.detach().clone() for p in self._parameters]
+
+    @property
+    def _is_between_looks(self) -> bool:
+        """Whether anything is judged between two looks: where the looks go by the budget."""
+        return self._seen.options.every is None and self.ranks.is_alone
+
+    def _catch_up(self) -> None:
+        """Judge what was measured by the losses that were told since, before anybody reads it."""
+        if self._is_closed or not self.ranks.is_alone or self.step == self._judged_at:
+            return
+        self._judged_at = self.step
+        if self.step > self._turns.begun:
+            self._look.judge_again(self._facts, is_read=True)
+
+    def _judge_again(self) -> None:
+        if not self.budget.allows("judge"):
+            return
+        steps = self.step - self._turns.begun
+        self._next_judgement = self.step + max(FIRST_JUDGEMENT, steps // 8)
+        with self.budget.spend("judge"):
+            facts = self._loss.facts(self._seen.history, self._scaling.scale)
+            if facts.answers is None:  # the loss of this step was not told
+                facts = replace(facts, answers=self._facts.answers)
+            self._facts = facts
+            if self._look.judge_again(facts):
+                self._turns.demand(self.step)
 
     def _has_calls(self) -> bool:
         # With others, that this process saw none must not keep it from taking part.
@@ -510,7 +571,9 @@ class Watch:
             seen.settle()
 
     def _end_step(self) -> None:
-        self._loss.end_step(self._turns.is_asked(self.step + 1))
+        is_judged = self._is_between_looks and self.step + 1 >= self._next_judgement
+        self._loss.end_step(is_judged or self._turns.is_asked(self.step + 1))
+        self._loss.keep_graph(self._wires.wants_graph)
         self._clipping.end_step()
         self._capture.clear()
         self._marks.clear()

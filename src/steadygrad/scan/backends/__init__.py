@@ -1,4 +1,4 @@
-"""Ways to run a scan. A back end is a module, and one import line here."""
+"""Back ends that run a scan: a module each, registered by one import line here."""
 
 from steadygrad.scan.backends.base import Backend as Backend
 from steadygrad.scan.backends.c.backend import Compiled as Compiled
@@ -13,4 +13,4 @@ BACKENDS: dict[str, Backend] = {
     )
     if found is not Backend
 }
-"""Every back end by its name, those that ``auto`` prefers last."""
+"""Every back end by name, in order of increasing rank for ``auto``."""

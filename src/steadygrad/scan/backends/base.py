@@ -1,4 +1,4 @@
-"""What a back end is: something that runs a scan forward and backward, or says why it does not."""
+"""The interface of a back end, which runs a scan forward and backward."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence, Set
@@ -14,20 +14,20 @@ from steadygrad.scan.weights import Weights
 
 
 class BackendError(RuntimeError):
-    """A back end was asked for by name and cannot do what is wanted."""
+    """A back end was requested by name and cannot run a call."""
 
 
 class BackendWarning(UserWarning):
-    """``auto`` fell back to `eager` for a reason that the user may want to mend."""
+    """``auto`` fell back to `eager` for a reason that the user may be able to fix."""
 
 
 @dataclass(frozen=True)
 class Saved:
-    """What a backward pass needs of the forward pass.
+    """Values of the forward pass for the backward pass.
 
     Attributes:
-        tensors: By name; between the two passes autograd holds them.
-        note: Anything that is no tensor, such as the function that ran.
+        tensors: Tensors by name, held by autograd between the two passes.
+        note: Anything else, such as the function that ran.
     """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class ForwardPass:
     Attributes:
         hidden: ``(N, P)``, h after every step, in memory order.
         final: The last state of each row, ``(B, ·)``.
-        saved: For the backward pass; empty if nothing was to be kept.
+        saved: Values for the backward pass; empty if none follows.
     """
 
     hidden: Tensor
@@ -54,8 +54,8 @@ class OutputGradients:
     """Gradients that arrive from outside the recurrence.
 
     Attributes:
-        hidden: ``(N, P)``, at h of every step.
-        final: At the final state, each ``(B, ·)``; None where none arrives.
+        hidden: ``(N, P)``, gradient at h of every step.
+        final: Gradient at each final state, ``(B, ·)``, or None.
     """
 
     hidden: Tensor
@@ -64,7 +64,7 @@ class OutputGradients:
 
 @dataclass(frozen=True)
 class Gradients:
-    """Result of a backward pass. What was not wanted may be missing.
+    """Result of a backward pass. Gradients that were not requested may be missing.
 
     Attributes:
         by_name: Of ``x`` and of the weights, by the names of `Weights`.
@@ -94,10 +94,10 @@ class Gradients:
 
 
 class Stepper(Protocol):
-    """One layer advanced one time step at a time, its state held between calls.
+    """Advances one layer by single time steps, keeping its state between calls.
 
     Attributes:
-        state: What is held, one ``(B, ·)`` tensor per name in `Cell.states`; write into it.
+        state: One ``(B, ·)`` tensor per name in `Cell.states`; set it in place.
     """
 
     state: State
@@ -107,34 +107,68 @@ class Stepper(Protocol):
         ...
 
 
-class Backend(ABC):
-    """A way to run a scan.
+class Prepared(Protocol):
+    """A forward pass of one layer in one direction, for one set of shapes."""
 
-    A subclass that `steadygrad.scan.backends` imports is registered by that. Every one is held to
-    `eager` by the tests of ``tests/scan/backend_suite.py``.
+    def forward(self, tensors: Sequence[Tensor]) -> ForwardPass:
+        """Run a call and keep what a backward pass needs; several threads may at the same time.
+
+        Args:
+            tensors: As of `ScanCall.split`, contiguous.
+        """
+        ...
+
+    def run(
+        self,
+        x: Tensor,
+        shape: tuple[int, ...],
+        weights: Sequence[int],
+        starts: Sequence[int],
+        ends: Sequence[int],
+    ) -> Tensor:
+        """Run a call and keep nothing. All memory is contiguous.
+
+        Args:
+            x: Inputs, ``(N, I)`` or any other shape of as many values.
+            shape: Of the result; as many values as ``(N, P)``.
+            weights: Addresses, in the order of `Weights.flat`.
+            starts: Addresses of the states before the first step.
+            ends: Where the last states are to be written.
+
+        Returns:
+            h after every step.
+        """
+        ...
+
+
+class Backend(ABC):
+    """A back end.
+
+    Importing a subclass in `steadygrad.scan.backends` registers it. The tests of
+    ``tests/scan/backend_suite.py`` compare every back end with `eager`.
     """
 
     name: ClassVar[str]
     rank: ClassVar[int] = 0
-    """Of those that are able, ``auto`` takes the one of the highest rank."""
+    """``auto`` takes the back end of the highest rank that can run a call."""
 
     def suits(self, call: ScanCall) -> bool:
-        """Whether ``auto`` should think of this back end: what it is made for, cheaply told.
+        """Whether ``auto`` should consider this back end, by a cheap check.
 
-        If so, and it refuses nevertheless, ``auto`` warns of the reason.
+        If it should, but the back end refuses the call, ``auto`` warns with the reason.
         """
         return True
 
     @abstractmethod
     def refuses(self, call: ScanCall) -> str | None:
-        """Why it cannot do a call, as the end of a sentence; None if it can."""
+        """Why it cannot run a call, as the end of a sentence; None if it can."""
 
     @abstractmethod
     def forward(self, call: ScanCall, keep: bool) -> ForwardPass:
         """Run a call that is not refused.
 
         Args:
-            call: What to run. Autograd records nothing.
+            call: The call. Autograd is off.
             keep: Whether a backward pass may follow.
         """
 
@@ -142,7 +176,7 @@ class Backend(ABC):
     def backward(
         self, call: ScanCall, saved: Saved, grads: OutputGradients, wanted: Set[str]
     ) -> Gradients:
-        """Carry the gradient back, and report to ``call.on_tap``.
+        """Run the backward pass, and report to ``call.on_tap``.
 
         Args:
             call: As in `forward`.
@@ -153,20 +187,27 @@ class Backend(ABC):
         """
 
     def saved_shapes(self, call: ScanCall) -> Mapping[str, tuple[int, ...]] | None:
-        """Shapes of what `forward` saves, in order; None if that is told by the forward pass alone.
+        """Shapes of the tensors that `forward` saves, in order; None if they depend on its run.
 
-        Sizes may be symbols and the layout unknown. Where it is None, the torch operators keep
-        nothing, and run the forward pass once more before the backward pass.
+        Sizes may be symbols and the layout unknown. If it is None, the torch operators save
+        nothing, and repeat the forward pass before the backward pass.
         """
         return None
 
     def differentiable(self, call: ScanCall) -> tuple[Tensor, State]:
         """The same values as `forward` on autograd's tape, for derivatives of the gradient.
 
-        Slow is fine here; what counts is that it can be differentiated as often as one likes.
+        It may be slow, but must be differentiable any number of times.
         """
         return tape.replay(call)
 
+    def prepared(self, call: ScanCall) -> Prepared | None:
+        """`forward` for tensors of the shapes of ``call``, as often as one likes.
+
+        None if there is nothing to be gained.
+        """
+        return None
+
     def stepper(self, cell: Cell, weights: Weights, batch: int) -> Stepper | None:
-        """A faster way than `forward` to take single steps of ``batch`` rows, if there is one."""
+        """A faster way than `forward` to run single steps of ``batch`` rows, if there is one."""
         return None

@@ -1,4 +1,4 @@
-"""Which back end runs a call: what is asked by name is done or refused, only ``auto`` chooses."""
+"""Choose the back end of a call: the one named, or the best one for ``auto``."""
 
 import os
 import warnings
@@ -12,13 +12,26 @@ from steadygrad.scan.call import ScanCall
 VARIABLE = "STEADYGRAD_BACKEND"
 BY_RANK = tuple(reversed(BACKENDS.values()))
 
+_values = getattr(os.environ, "_data", None)
+_names = [os.environ.encodekey(name) for name in (VARIABLE, "STEADYGRAD_EXACT")]
+
+
+def settings() -> tuple[object, ...]:
+    """What the variables are set to that decide how a call is run.
+
+    Compared at every call of a layer: not decoded, which would take ten times as long.
+    """
+    if _values is None:  # a Python whose os.environ is built otherwise
+        return tuple(os.environ.get(name) for name in (VARIABLE, "STEADYGRAD_EXACT"))
+    return tuple(map(_values.get, _names))
+
 
 def choose(call: ScanCall) -> Backend:
     """The back end of one call.
 
     Raises:
-        BackendError: An unknown name, a back end that refuses the call, or, of ``auto``, no back
-            end that does not; says why.
+        BackendError: The name is unknown, the named back end refuses the call, or, with ``auto``,
+            all do; says why.
     """
     forks.settle()
     name = call.backend or os.environ.get(VARIABLE) or "auto"
@@ -37,7 +50,7 @@ def choose(call: ScanCall) -> Backend:
 
 
 def _best(call: ScanCall) -> Backend:
-    """The one of the highest rank that is made for such a call and does not refuse it."""
+    """The back end of the highest rank that suits the call and does not refuse it."""
     reason = "there is none"
     passed_over: list[str] = []
     for backend in BY_RANK:

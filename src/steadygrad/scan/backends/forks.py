@@ -1,10 +1,10 @@
-"""Processes that were forked off: their kernels run on one thread, or would wait for ever.
+"""Make kernels in forked processes run on one thread, which otherwise would deadlock.
 
-A fork copies one thread alone. The pool of OpenMP, which torch and the compiled kernels share, is
-copied as a memory of threads that the child does not have, and whoever asks it for a second thread
-waits for ever; `torch.nn.LSTM` does. So a child sets torch to one thread: at once, if kernels had
-several threads in its parent, and otherwise at its first scan, if its parent had threads that
-Python does not know. A child that wants more threads has to be spawned.
+A fork copies only the calling thread. OpenMP's pool, which torch and the compiled kernels share,
+still lists threads that the child does not have, and waits for them forever when a second thread is
+requested; `torch.nn.LSTM` hangs this way. So a child sets torch to one thread: at once if kernels
+used several threads in its parent, otherwise at its first scan if the parent had native threads
+unknown to Python. A child that needs more threads must be spawned.
 """
 
 import os
@@ -20,10 +20,10 @@ _TASKS = Path("/proc/self/task")
 
 
 class _Pool:
-    """What this process knows of the pool of threads that it has, or was forked away from."""
+    """The state of the thread pool of this process, or of the parent it was forked from."""
 
-    was_used = False  # by kernels, in this process or in one that it was forked off from
-    had_threads = False  # of others, when this process was forked off
+    was_used = False  # used by kernels, in this process or a parent
+    had_threads = False  # other native threads at the time of the fork
     is_child = False
 
 
@@ -31,12 +31,12 @@ _pool = _Pool()
 
 
 def note_threads() -> None:
-    """Remember that a kernel gets more than one thread in this process."""
+    """Note that kernels use more than one thread in this process."""
     _pool.was_used = True
 
 
 def when_forked(call: Callable[[], object]) -> None:
-    """Call a bound method in every child, as long as its object lives.
+    """Call a bound method in every forked child while its object is alive.
 
     For calls that were prepared for the threads of the parent.
     """
@@ -47,7 +47,7 @@ _listeners: list[Any] = []
 
 
 def settle() -> None:
-    """Before a scan: if this process was forked off from one with threads, use one thread."""
+    """Before a scan: use one thread if this process was forked from one with threads."""
     if _pool.is_child and _pool.had_threads:
         torch.set_num_threads(1)
         _pool.had_threads = False
@@ -56,7 +56,7 @@ def settle() -> None:
 def _before() -> None:
     try:
         native = sum(1 for _ in _TASKS.iterdir())
-    except OSError:  # no such list on this system: take it that there are some
+    except OSError:  # the system has no such list: assume that there are some
         native = threading.active_count() + 1
     _pool.had_threads = native > threading.active_count()
 

@@ -1,4 +1,4 @@
-"""A cell that is linear in its state, all time steps at once: no loop over time."""
+"""The parallel back end: all time steps at once, for cells that are linear in their state."""
 
 from collections.abc import Sequence, Set
 from typing import ClassVar, final
@@ -25,15 +25,15 @@ from steadygrad.scan.taps import tap
 class Parallel(Backend):
     r"""Runs cells with `Cell.linear` in about :math:`2 \log_2 T` steps.
 
-    The taps show the gradient as it is: unlike in a loop, rows are not rescaled on the way, and
-    what the dtype cannot hold is flushed to zero.
+    Unlike in a loop, rows are not rescaled in the backward pass, so that taps show values below the
+    dtype's range as zero.
     """
 
     name: ClassVar[str] = "parallel"
     rank: ClassVar[int] = 20
 
     def suits(self, call: ScanCall) -> bool:
-        # On a CPU the loop is faster: it does half of the arithmetic and stays in the cache.
+        # On a CPU the loop is faster: it needs half of the arithmetic and stays in the cache.
         return call.device.type != "cpu" and self.refuses(call) is None
 
     def refuses(self, call: ScanCall) -> str | None:
@@ -52,7 +52,7 @@ class Parallel(Backend):
         decay, drive = _terms(call, projected, call.weights.per_unit)
         memories = _solved(call, decay, drive)
         hidden, final = _results(call, projected, call.weights.per_unit, memories)
-        # Of their own: each may be a view of all the memories.
+        # Copies, because each may be a view of all the memories.
         final = tuple(part.clone() for part in final)
         saved = {"projected": projected, "decay": decay, "states": memories} if keep else {}
         return ForwardPass(hidden.contiguous(), final, Saved(saved))
@@ -107,12 +107,12 @@ class Parallel(Backend):
 
 
 def _reads(cell: Cell) -> bool:
-    """Whether h is read off the memories, instead of being the first of them."""
+    """Whether h is computed from the memories by `Cell.read`, and is not the first of them."""
     return type(cell).read is not Cell.read
 
 
 def _named(call: ScanCall, projected: Tensor, units: Sequence[Tensor]) -> tuple[Gates, PerUnit]:
-    """What `Cell.linear` and `Cell.read` are given, of the rows of all steps."""
+    """The arguments of `Cell.linear` and `Cell.read`, for the rows of all steps."""
     cell = call.cell
     beside = call.per_step()
     noise = {name[2:]: value for name, value in beside.items() if name.startswith("n.")}
@@ -125,7 +125,8 @@ def _named(call: ScanCall, projected: Tensor, units: Sequence[Tensor]) -> tuple[
 def _terms(call: ScanCall, projected: Tensor, units: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """The decay and the drive of every step, ``(T, B, M, H)`` in the order of the scan.
 
-    A row that has ended goes on with a decay of one and a drive of zero, which keeps its memories.
+    A row that has ended continues with a decay of one and a drive of zero, which keeps its
+    memories.
     """
     layout = call.layout
     terms = call.cell.linear(*_named(call, projected, units))
@@ -168,7 +169,7 @@ def _of_states(call: ScanCall, memories: State) -> State:
 
 
 def _parts(memories: Tensor) -> State:
-    """The states that memories ``(..., M, H)`` stand for: ``(..., H)`` each."""
+    """The states of memories ``(..., M, H)``: ``(..., H)`` each."""
     if not memories.is_complex():
         return memories.unbind(-2)
     return tuple(part for m in memories.unbind(-2) for part in (m.real, m.imag))
@@ -177,7 +178,7 @@ def _parts(memories: Tensor) -> State:
 def _results(
     call: ScanCall, projected: Tensor, units: Sequence[Tensor], memories: Tensor
 ) -> tuple[Tensor, State]:
-    """H of all steps in memory order, and the last state of each row."""
+    """The hidden states of all steps in memory order, and the last state of each row."""
     layout = call.layout
     if not _reads(call.cell):
         return _rows(_parts(memories)[0], layout), _parts(memories[-1])
@@ -187,7 +188,7 @@ def _results(
 
 
 def _at_end(call: ScanCall, final: tuple[Tensor | None, ...], like: Tensor) -> Tensor:
-    """The gradient that arrives at the last memories, ``(B, M, H)``."""
+    """The gradient at the last memories, ``(B, M, H)``."""
     given = final[1:] if _reads(call.cell) else final
     parts = [
         torch.zeros_like(s) if g is None else g
@@ -209,7 +210,7 @@ def _handed_on(decay: Tensor, total: Tensor, at_end: Tensor, begins: Tensor | No
 def _through_reading(
     call: ScanCall, kept: dict[str, Tensor], at_hidden: Tensor
 ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-    """Gradients at the memories that h is read off, the projected input and the parameters."""
+    """Gradients at the memories that h is computed from, the projected input and the parameters."""
     memories = _rows(kept["states"], call.layout)
     with torch.enable_grad():
         leaves = [memories, kept["projected"], *call.weights.per_unit]
@@ -227,7 +228,7 @@ def _through_terms(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Gradients at the projected input and at the per-unit parameters.
 
-    The terms are computed once more: pointwise work is cheaper than keeping what it consists of.
+    The terms are recomputed, which is cheaper than saving their intermediate values.
     """
     with torch.enable_grad():
         inputs = [t.detach().requires_grad_() for t in (projected, *call.weights.per_unit)]

@@ -1,4 +1,4 @@
-"""A linear recurrence over all time steps at once: pairs of steps, pairs of pairs, and back."""
+"""Solve a linear recurrence for all time steps at once, by combining pairs of steps."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 SHORT = 8
-"""So many steps are taken one after another: below that, pairing costs more than it saves."""
+"""Up to this many steps are taken one after another, because pairing would cost more."""
 
 
 def linear_recurrence(
@@ -17,10 +17,11 @@ def linear_recurrence(
 ) -> Tensor:
     r"""Solve :math:`s_t = a_t \odot s_{t-1} + b_t` for all t in about :math:`2 \log_2 T` steps.
 
-    Two steps in a row are one step, :math:`(a_2 a_1,\; a_2 b_1 + b_2)`. Joining neighbours halves
-    the number of steps; the recurrence of the half, solved the same way, gives every second state,
-    and one step more the others. Only products and sums: a state may have either sign, and nothing
-    overflows while :math:`|a_t| \le 1`. The gradient is the same recurrence run backward.
+    Two consecutive steps combine to one, :math:`(a_2 a_1,\; a_2 b_1 + b_2)`. Combining neighbours
+    halves the number of steps; the shorter recurrence, solved the same way, gives every second
+    state, and one more step gives the others. Only products and sums: a state may have either
+    sign, and nothing overflows while :math:`|a_t| \le 1`. The gradient is the same recurrence run
+    backward.
 
     Args:
         decay: :math:`a_t`, ``(T, ...)``, real or complex.

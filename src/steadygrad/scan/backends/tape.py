@@ -1,4 +1,4 @@
-"""The same scan on autograd's tape: slow, and differentiable as often as one likes.
+"""The scan on autograd's tape: slow, but differentiable any number of times.
 
 Only for derivatives of the gradient (``create_graph=True``), where it replays `eager`.
 """
@@ -18,11 +18,11 @@ from steadygrad.scan.ir.trace import trace
 
 
 def _clipped(value: Tensor, clip: LoopClip | None) -> Tensor:
-    """The same value, whose gradient is clipped on its way back; the clip is differentiable."""
+    """The same value, with its gradient clipped in the backward pass (differentiably)."""
     if clip is None or not value.requires_grad:
         return value
-    # A hook and no autograd function: that would be one of all levels of functional transforms,
-    # and this may run within a single one.
+    # A hook, because an autograd function would act at all levels of functional transforms, and
+    # this may run within a single one.
     result = value.view_as(value)
     result.register_hook(clip)
     return result
@@ -82,20 +82,21 @@ def gradient(
     needed: Sequence[bool],
     grads: Sequence[Tensor | None],
 ) -> tuple[Tensor | None, ...]:
-    """Gradients as a differentiable function of the tensors and of the incoming gradients.
+    """Gradients, as a differentiable function of the tensors and the incoming gradients.
 
     Args:
         outputs: Computes the outputs from tensors, on the tape.
-        tensors: Where the derivative is taken.
+        tensors: The point at which to differentiate.
         needed: Which of them need a gradient.
-        grads: What arrives at each output; None where nothing does.
+        grads: Gradient at each output, or None.
     """
     with torch.enable_grad():
-        # One of them may be made from another (the state that an earlier call with the same weights
-        # returned), or be another: the derivative has to end here, so it is taken to aliases.
+        # A tensor may depend on another (a state returned by an earlier call with the same
+        # weights) or be the same one. Differentiate with respect to aliases, so that the
+        # derivative ends here.
         inputs = [t.view_as(t) for t in tensors]
         wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
-        with enable_inplace_requires_grad(True):  # which a functional transform forbids
+        with enable_inplace_requires_grad(True):  # forbidden within a functional transform
             for value in wanted:
                 if not value.requires_grad:
                     value.requires_grad_()
@@ -121,7 +122,7 @@ def products(
     biases: dict[str, Tensor] | dict[str, None],
     clip: LoopClip | None,
 ) -> dict[str, Callable[[Tensor], Tensor]]:
-    """``recur.<gate>``; under a clip, all gates of one argument are one row, as in `eager`."""
+    """``recur.<gate>``; with a clip, all gates of one argument are one row, as in `eager`."""
     if clip is None:
         return {
             g: lambda v, g=g: F.linear(v, blocks[g], biases[g])  # type: ignore[misc]

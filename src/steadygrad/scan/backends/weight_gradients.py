@@ -1,4 +1,4 @@
-"""Gradients of the weights from those that a backward loop wrote down: one product or sum each."""
+"""Gradients of the weights from those stored by a backward loop: one product or sum each."""
 
 from collections.abc import Mapping, Set
 
@@ -15,9 +15,9 @@ def of_input(call: ScanCall, pre: Tensor, wanted: Set[str]) -> dict[str, Tensor]
     """Gradients of ``x``, ``weight_ih`` and ``bias_ih``.
 
     Args:
-        call: What was run.
+        call: The call.
         pre: ``(N, G*H)``, the gradient at the projected input.
-        wanted: Whose gradients are asked for.
+        wanted: Names of the requested gradients.
     """
     grads: dict[str, Tensor] = {}
     if "x" in wanted:
@@ -38,10 +38,10 @@ def of_recurrence(
     """Gradients of ``weight_hh`` and ``bias_hh``; zero where no product reads a row.
 
     Args:
-        call: What was run.
+        call: The call.
         products: Per product the gradient at its result, ``(N, g*H)``.
-        arguments: Per product what was multiplied, ``(N, ·)``.
-        wanted: Whose gradients are asked for.
+        arguments: Per product its argument, ``(N, ·)``.
+        wanted: Names of the requested gradients.
     """
     grads: dict[str, Tensor] = {}
     for name in ("weight_hh", "bias_hh"):

@@ -1,1 +1,1 @@
-"""A cell's step, traced: stages of pointwise work, products between them, and their derivatives."""
+"""Intermediate representation of a step: pointwise stages, products, and their derivatives."""

@@ -1,4 +1,4 @@
-"""Which activation each gate of a step goes through, for gate health."""
+"""Find the activation of each gate of a step, for gate health."""
 
 import torch
 from torch import fx
@@ -16,7 +16,7 @@ ACTIVATIONS = {
 
 
 def activations(cell: Cell, graph: fx.Graph) -> dict[str, tuple[str, str]]:
-    """Find, for each gate, the first activation on the way from its projected input."""
+    """Find, for each gate, the first activation after its projected input."""
     found: dict[str, tuple[str, str]] = {}
     for gate in cell.gates:
         frontier = [n for n in graph.nodes if n.op == "placeholder" and n.target == f"x_{gate}"]

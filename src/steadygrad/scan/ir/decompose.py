@@ -1,4 +1,4 @@
-"""Takes operations apart until only those of `steadygrad.scan.ir.operations` are left."""
+"""Decompose operations into those of `steadygrad.scan.ir.operations`."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -13,7 +13,7 @@ aten = torch.ops.aten
 
 
 def unknown(graph: fx.Graph) -> list[str]:
-    """Names of operations that no table of ours has.
+    """Names of operations that are in none of our tables.
 
     Raises:
         TypeError: The step draws random numbers.
@@ -50,7 +50,7 @@ def _layer_norm(
 
 @lru_cache(maxsize=1)
 def simplified() -> dict[Any, Callable[..., Any]]:
-    """How to take operations apart: torch's tables, but for what can be printed as it is."""
+    """The decompositions: torch's tables without the operations that back ends support directly."""
     from torch._decomp import core_aten_decompositions, get_decompositions
 
     more = (
@@ -78,17 +78,17 @@ CONSTANTS: dict[object, Callable[..., Any]] = {
     aten.ones_like.default: lambda a: 1.0,
     aten.new_ones.default: lambda a, size: 1.0,
     aten.fill.Scalar: lambda a, value: value,
-    aten.empty_like.default: lambda a: 0.0,  # what is filled with something else
+    aten.empty_like.default: lambda a: 0.0,  # operations that fill a tensor
     aten.empty_permuted.default: lambda size, order: 0.0,
 }
-"""Tensors of one number, and which."""
+"""Operations that make a constant tensor, and its value."""
 
 
 def as_real(graph: fx.Graph, like: fx.Node) -> None:
-    """Take the dtype of the trace out of a graph: it is to run in any.
+    """Remove the dtype of the trace from a graph, so that it runs in any dtype.
 
-    A tensor of one number becomes a number, as far as it is only used as one; a conversion to a
-    floating dtype becomes one to the dtype of the stage's input.
+    A tensor of one number becomes a number where it is only used as one; a conversion to a floating
+    dtype becomes one to the dtype of the stage's input.
     """
     for node in list(graph.nodes):
         if node.target in CONSTANTS and all(u.target in POINTWISE for u in node.users):
@@ -97,7 +97,7 @@ def as_real(graph: fx.Graph, like: fx.Node) -> None:
                 exact = graph.call_function(
                     aten.scalar_tensor.default, (value,), {"dtype": torch.float64}
                 )
-                # Of two such numbers alone torch.where would make a tensor of float64.
+                # torch.where of two numbers would give a float64 tensor.
                 made = graph.call_function(to_real, (exact, like))
             node.replace_all_uses_with(made)
             graph.erase_node(node)

@@ -1,8 +1,8 @@
-"""The operations that a traced step may consist of, by names that every back end understands.
+"""The operations of a traced step, by names that every back end understands.
 
-A name says what is computed, not which overload of torch's was called: ``a + b`` and ``a + 1`` are
-both ``add``. What is in none of these tables is taken apart (`steadygrad.scan.ir.decompose`) or
-left to the eager back end, which runs any operation.
+A name stands for all overloads in torch: ``a + b`` and ``a + 1`` are both ``add``. Other operations
+are decomposed (`steadygrad.scan.ir.decompose`) or left to the eager back end, which runs any
+operation.
 """
 
 import operator
@@ -116,7 +116,7 @@ POINTWISE: dict[object, str] = {
     aten.where.self: "where",  # (condition, a, b)
     aten.masked_fill.Scalar: "masked_fill",  # (a, condition, b)
     aten.masked_fill.Tensor: "masked_fill",
-    aten.detach.default: "copy",  # the first operand, whatever follows
+    aten.detach.default: "copy",  # the first operand; other arguments are ignored
     aten.clone.default: "copy",
     aten.alias.default: "copy",
     to_real: "copy",
@@ -129,7 +129,7 @@ POINTWISE: dict[object, str] = {
     aten.ones_like.default: "one",
     aten.full_like.default: "fill",  # (a, value)
 }
-"""What acts on every unit by itself."""
+"""Operations that act on every unit separately."""
 
 SHAPES = frozenset(
     {aten.expand.default, aten.unsqueeze.default, aten.squeeze.dim, aten.squeeze.dims}

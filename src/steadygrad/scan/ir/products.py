@@ -1,4 +1,4 @@
-"""What a recurrent product needs: its rows of R, and whether its gradient is shared."""
+"""The rows of R of a recurrent product, and whether its gradient is shared."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from steadygrad.scan.weights import Weights
 
 def by_gate(cell: Cell, stacked: Tensor, size: int) -> dict[str, Tensor]:
     """Row blocks of ``weight_hh`` or ``bias_hh`` by name; none for a cell without products."""
-    # Torch cuts a matrix of no rows into one part, of no rows.
+    # torch.chunk would return one empty part for a matrix without rows.
     return dict(zip(cell.recurrent, stacked.split(size)[: len(cell.recurrent)], strict=True))
 
 
@@ -26,7 +26,7 @@ def blocks(cell: Cell, weights: Weights, item: Product, size: int) -> tuple[Tens
 
 
 def rows_of(cell: Cell, stacked: Tensor, item: Product, size: int) -> Tensor:
-    """Rows of ``weight_hh`` or ``bias_hh`` that one product reads: where they lie, or copied."""
+    """Rows of ``weight_hh`` or ``bias_hh`` that one product reads, as a view or a copy."""
     first = first_gate(cell, item)
     if first is not None:
         return stacked[first * size : (first + len(item.gates)) * size]
@@ -35,7 +35,7 @@ def rows_of(cell: Cell, stacked: Tensor, item: Product, size: int) -> Tensor:
 
 
 def fills(cell: Cell, items: Sequence[Product]) -> bool:
-    """Whether the rows of all products, as they lie, are those of ``weight_hh``, each once."""
+    """Whether the rows of all products, in order, are those of ``weight_hh``, each once."""
     gates = [gate for item in items for gate in item.gates]
     return sorted(gates) == sorted(cell.recurrent) and all(
         first_gate(cell, item) is not None for item in items
@@ -43,15 +43,15 @@ def fills(cell: Cell, items: Sequence[Product]) -> bool:
 
 
 def first_gate(cell: Cell, item: Product) -> int | None:
-    """Which row block of ``weight_hh`` is a product's first, if its own are next to each other."""
+    """Index of a product's first row block in ``weight_hh``, if its blocks are adjacent."""
     first = cell.recurrent.index(item.gates[0])
     return first if cell.recurrent[first : first + len(item.gates)] == item.gates else None
 
 
 def shares(cell: Cell, program: Program, item: Product) -> bool:
-    """Whether every gate of ``item`` is simply added to its projected input.
+    """Whether every gate of ``item`` is only added to its projected input.
 
-    Its gradient is then the very one of the projected input, and one buffer serves both.
+    Its gradient is then that of the projected input, and they share one buffer.
     """
     twin: dict[str, str] = {}
     for stage in program.stages:

@@ -1,4 +1,4 @@
-"""What a traced step consists of: stages of pointwise work, and products in between."""
+"""A traced step: stages of pointwise work, and products in between."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ class Stage:
 
     Attributes:
         inputs: Names of the values it reads, each ``(B, H)``.
-        outputs: Names of the values it makes, each ``(B, H)``.
+        outputs: Names of the values it computes, each ``(B, H)``.
         forward: ``(*inputs) -> outputs``.
         prepare: ``(*inputs) -> saved``, the part of the vjp that needs no incoming gradient; it
             holds for any number of rows at once.
         backward: ``(*saved, *grad_outputs) -> grad_inputs``.
-        twins: For each input the index of the first input with the very same gradient: where a
-            projected input and a product are simply added, the two share one buffer.
+        twins: For each input the index of the first input with the same gradient: where a projected
+            input and a product are only added, the two share one buffer.
         joint: ``(*inputs) -> (*outputs, *saved)`` as a graph.
         loop: The graph of `backward`.
     """
@@ -40,7 +40,7 @@ class Product:
     """One matrix product inside the step: ``R[gates] argument + b_hh[gates]``.
 
     Attributes:
-        argument: Name of the value that is multiplied: a state, or what a stage makes.
+        argument: Name of the value that is multiplied: a state, or an output of a stage.
         gates: Names of the row blocks of ``weight_hh``, in the order of the weight's rows.
         outputs: One value name per gate.
     """
@@ -58,7 +58,7 @@ class Program:
     anything else is intermediate.
 
     Attributes:
-        stages: One entry a level; None where a level has no pointwise work. The last makes all
+        stages: One entry per level; None for a level without pointwise work. The last computes all
             new states.
         products: Products whose arguments level ``i`` completes.
         results: Names of the new states, in the order of `Cell.states`, all different.

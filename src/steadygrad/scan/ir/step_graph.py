@@ -1,4 +1,4 @@
-"""A cell's step as a graph of torch operations, its recurrent products opaque."""
+"""Trace a cell's step to a graph of torch operations, with opaque recurrent products."""
 
 from collections import UserDict
 from collections.abc import Callable
@@ -12,18 +12,18 @@ from torch.fx.proxy import TraceError
 from steadygrad.cells import Cell, Named
 
 PLAIN = (5, 7)
-"""Shape that stands for ``(B, H)``: sizes unlike 0, 1 and each other, so that none is confused."""
+"""The shape ``(B, H)`` in traces: sizes other than 0 and 1, and distinct, to avoid confusion."""
 
 
 def product(value: Any, gate: str) -> Any:
-    """Stand in the traced graph for ``recur.<gate>(value)``."""
-    raise RuntimeError("a recurrent product stands for itself only while a step is traced")
+    """Placeholder for ``recur.<gate>(value)`` in the traced graph."""
+    raise RuntimeError("a recurrent product can only be called while a step is traced")
 
 
 class _Units(UserDict[str, fx.Proxy]):
-    """Per-unit parameters, and constants as they are asked for.
+    """Per-unit parameters, and constants on demand.
 
-    The names of constants are known only for a number of units, and a trace has none.
+    The names of constants are known only for a given number of units, which a trace lacks.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class _Units(UserDict[str, fx.Proxy]):
 
 
 class _Tracer(fx.Tracer):
-    """Traces a function of proxies; there is no module to descend into."""
+    """Traces a plain function, not a module."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,8 +53,8 @@ class _Tracer(fx.Tracer):
             if a.numel() == 1:
                 return a.item()
             raise TraceError(
-                f"it holds a tensor of shape {tuple(a.shape)} that is no argument of the step; "
-                "values per unit belong into `constants`"
+                f"it holds a tensor of shape {tuple(a.shape)} that is not an argument of the "
+                "step; declare values per unit in `constants`"
             )
         return super().create_arg(a)
 
@@ -74,7 +74,7 @@ def step_graph(cell: Cell) -> fx.Graph:
 
     def placeholder(prefix: str, name: str) -> fx.Proxy:
         if not name.isidentifier():
-            raise TypeError(f"{type(cell).__name__}: {name!r} is no name for an attribute")
+            raise TypeError(f"{type(cell).__name__}: {name!r} is not a valid attribute name")
         return tracer.create_proxy("placeholder", f"{prefix}_{name}", (), {})
 
     def opaque(gate: str) -> Callable[[Any], Any]:
@@ -102,7 +102,7 @@ def step_graph(cell: Cell) -> fx.Graph:
     graph = tracer.graph
     first = next(iter(graph.nodes))
     for index, value in enumerate(results):
-        if not isinstance(value, fx.Node):  # a number, for all rows and units
+        if not isinstance(value, fx.Node):  # a number for all rows and units
             made = graph.call_function(torch.full_like, (first, float(value)))
             results = (*results[:index], made, *results[index + 1 :])
     graph.output(results)

@@ -1,9 +1,9 @@
-"""A cell's step, traced once: where it waits for a product, and what is pointwise in between.
+"""Trace a cell's step once into products and the pointwise stages between them.
 
-The step is traced with the recurrent products opaque. Cutting the graph at the products leaves
-*stages* of pointwise work (and reductions over the last axis); products of one argument become
-one matrix product. Of each stage the vector-Jacobian product is traced too, and split; see
-`steadygrad.scan.ir.vjp`. Nothing here knows of time, batch or dtype.
+The step is traced with opaque recurrent products. Cutting the graph at the products gives *stages*
+of pointwise work (and reductions over the last axis); products that share an argument become one
+matrix product. The vector-Jacobian product of each stage is traced too, and split; see
+`steadygrad.scan.ir.vjp`. The result does not depend on time, batch or dtype.
 """
 
 from dataclasses import replace
@@ -22,14 +22,14 @@ from steadygrad.scan.ir.vjp import stage_of
 
 @lru_cache(maxsize=256)
 def trace(cell: Cell) -> Program:
-    """Trace ``cell.step`` into a `Program`; cached, cells being frozen.
+    """Trace ``cell.step`` into a `Program`; cached, as cells are frozen.
 
     Raises:
         TypeError: The step does something a symbolic trace cannot follow, such as deciding on a
             tensor's value; the message names the cell.
     """
-    # The first call with a cell may be made under a mode or a transform, which would see all of
-    # this; what is cached here has to hold outside of it.
+    # The first call with a cell may be made under a mode or a transform, which must not see this:
+    # the cached result has to hold outside of it.
     return cleanly(_program, cell)
 
 
@@ -59,7 +59,7 @@ def _program(cell: Cell) -> Program:
 
 
 def _copy_arguments(graph: fx.Graph) -> None:
-    """Let every product multiply a state or a stage's value, by a copy where it is neither."""
+    """Make every product's argument a state or an output of a stage, by copying if necessary."""
     for node in list(graph.nodes):
         if node.target is not product:
             continue
@@ -75,7 +75,7 @@ def _copy_arguments(graph: fx.Graph) -> None:
 
 
 def _wide(graph: fx.Graph, value: fx.Node) -> fx.Node:
-    """A copy of a value, one number per unit, whatever it was."""
+    """A copy of a value, expanded to one number per unit."""
     made = (
         graph.call_function(torch.clone, (value,))
         if value.meta["shape"] == PLAIN
@@ -86,7 +86,7 @@ def _wide(graph: fx.Graph, value: fx.Node) -> fx.Node:
 
 
 def _levels(graph: fx.Graph) -> dict[fx.Node, int]:
-    """How many products stand, one behind the other, before each node."""
+    """The number of products in sequence before each node."""
     levels: dict[fx.Node, int] = {}
     for node in graph.nodes:
         below = max((levels[i] for i in node.all_input_nodes), default=0)
@@ -97,9 +97,9 @@ def _levels(graph: fx.Graph) -> dict[fx.Node, int]:
 def _own_results(
     cell: Cell, graph: fx.Graph, levels: dict[fx.Node, int], depth: int
 ) -> list[fx.Node]:
-    """The new states, each a value of its own that the last stage makes.
+    """The new states, each a separate output of the last stage.
 
-    A state that is passed on, ready earlier, or the same as another, is copied there.
+    A state that is passed on, computed earlier, or equal to another is copied there.
     """
     (output,) = (n for n in graph.nodes if n.op == "output")
     results: list[fx.Node] = []
@@ -119,10 +119,10 @@ def _own_results(
 def _closure(
     graph: fx.Graph, made: list[fx.Node], levels: dict[fx.Node, int], level: int
 ) -> tuple[list[fx.Node], list[fx.Node]]:
-    """What has to be computed at a level, and what is read there, for the values it makes.
+    """The nodes to compute at a level for its outputs, and the values that it reads.
 
-    Only values ``(B, H)`` pass from one level to another: a mean over units, a size or a dtype
-    is computed again where it is read.
+    Only values ``(B, H)`` pass between levels: a mean over units, a size or a dtype is recomputed
+    where it is read.
     """
     inside: set[fx.Node] = set()
     inputs: dict[fx.Node, None] = {}
@@ -165,7 +165,7 @@ def _group(
 
 
 def _public_names(graph: fx.Graph) -> dict[str, str]:
-    """``x_input`` -> ``x.input``: names that no intermediate value can have."""
+    """Rename ``x_input`` to ``x.input``, a name that no intermediate value can have."""
     return {
         n.name: str(n.target).replace("_", ".", 1) for n in graph.nodes if n.op == "placeholder"
     }

@@ -1,18 +1,18 @@
-"""A stage and its vector-Jacobian product, traced once and cut at the incoming gradient.
+"""Trace a stage and its vector-Jacobian product, split at the incoming gradient.
 
-What does not depend on the incoming gradient is evaluated for all time steps at once (or kept
-from the forward pass); only the rest stays in the sequential loop.
+The part that does not depend on the incoming gradient is evaluated for all time steps at once (or
+saved in the forward pass); only the rest remains in the sequential loop.
 """
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from steadygrad.scan.ir.decompose import as_real, simplified, unknown
 from steadygrad.scan.ir.operations import to_real
 from steadygrad.scan.ir.program import Stage, Values
+from steadygrad.scan.ir.record import NotSimple, record
 from steadygrad.scan.ir.step_graph import PLAIN
 
 SIZE = torch.ops.aten.sym_size.int
@@ -24,9 +24,9 @@ def stage_of(
     """Build a stage.
 
     Args:
-        inside: What it computes, in order.
-        inputs: What it reads.
-        made: What others read of it.
+        inside: Its nodes, in order.
+        inputs: The values it reads.
+        made: Its outputs.
     """
     graph = fx.Graph()
     copies = {node: graph.placeholder(node.name) for node in inputs}
@@ -59,11 +59,21 @@ def _callable(graph: fx.Graph) -> Values:
 def _traced(forward: fx.GraphModule, num_inputs: int, num_outputs: int) -> fx.Graph:
     """``(*inputs, *grad_outputs) -> (*outputs, *grad_inputs)`` in torch's own operations.
 
-    What has no name in our table of operations is taken apart, if that leaves nothing unknown.
+    Operations outside our tables are decomposed, if that leaves nothing unknown.
     """
+    try:
+        graph = record(forward.forward, num_inputs, num_outputs)
+    except NotSimple:
+        return _traced_by_torch(forward, num_inputs, num_outputs)
+    return graph if not unknown(graph) else _traced_by_torch(forward, num_inputs, num_outputs)
+
+
+def _traced_by_torch(forward: fx.GraphModule, num_inputs: int, num_outputs: int) -> fx.Graph:
+    """The same by torch's tracer, with symbols for sizes and tables that take operations apart."""
+    from torch.fx.experimental.proxy_tensor import make_fx
 
     def both(*args: Tensor) -> tuple[Tensor, ...]:
-        # Not the module itself: hooks that a user has on every module would be called.
+        # Not the module itself, which would call a user's global module hooks.
         out, pull = torch.func.vjp(forward.forward, *args[:num_inputs])[:2]
         return (*out, *pull(tuple(args[num_inputs:])))
 
@@ -89,7 +99,7 @@ def _traced(forward: fx.GraphModule, num_inputs: int, num_outputs: int) -> fx.Gr
 def _split_vjp(
     forward: fx.GraphModule, num_inputs: int, num_outputs: int
 ) -> tuple[fx.Graph, fx.Graph, tuple[int, ...]]:
-    """Trace a stage with its vjp, and cut that at the incoming gradient."""
+    """Trace a stage with its vjp, and split that at the incoming gradient."""
     traced = _traced(forward, num_inputs, num_outputs)
     placeholders = [n for n in traced.nodes if n.op == "placeholder"]
     as_real(traced, placeholders[0])
@@ -116,13 +126,13 @@ def _split_vjp(
     joint.output(tuple(copies[n] for n in (*outs, *crossing)))
     joint.eliminate_dead_code()
     loop = _loop(traced, crossing, incoming, late, free, grads)
-    # A gradient that no incoming one reaches is zero, and no twin of another.
+    # A gradient independent of the incoming ones is zero, and not a twin of another.
     twins = tuple(grads.index(g) if g in late else i for i, g in enumerate(grads))
     return joint, loop, twins
 
 
 def _free(graph: fx.Graph) -> set[fx.Node]:
-    """Sizes, and what follows from sizes and numbers alone: at hand wherever it is wanted."""
+    """Nodes that depend on sizes and numbers alone, which can be recomputed anywhere."""
     free: set[fx.Node] = set()
     for node in graph.nodes:
         read = node.all_input_nodes[:1] if node.target is to_real else node.all_input_nodes
@@ -146,7 +156,7 @@ def _loop(
     for node in traced.nodes:
         if node.op != "call_function" or node not in inside:
             continue
-        if node.target is SIZE:  # the number of rows is the loop's, not that of all steps together
+        if node.target is SIZE:  # the number of rows is that of the loop's step, not of all steps
             copies[node] = loop.call_function(SIZE, (like, node.args[1]))
         elif node.target is to_real:
             value = node.args[0]
@@ -156,7 +166,7 @@ def _loop(
             copies[node] = loop.node_copy(node, copies.__getitem__)
     zero = None
     for grad in grads:
-        if grad not in late:  # the vjp is linear: what needs no incoming gradient is zero
+        if grad not in late:  # the vjp is linear: a result without an incoming gradient is zero
             zero = zero or loop.call_function(torch.ops.aten.zeros_like.default, (like,))
             copies[grad] = zero
     loop.output(tuple(copies[n] for n in grads))

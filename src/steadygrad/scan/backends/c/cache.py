@@ -22,7 +22,7 @@ from steadygrad import files
 VARIABLE = "STEADYGRAD_CACHE"
 MOST = 1 << 26  # bytes of a library; the largest has a hundredth of it
 _KEY = 32  # hexadecimal digits of the key that a name holds
-_NAME = re.compile(rf"[0-9a-f]{{{_KEY}}}-[0-9a-f]{{64}}\.so")
+_NAME = re.compile(rf"[0-9a-f]{{{_KEY}}}-[0-9a-f]{{64}}\.(so|o)")
 _STALE = 86400.0  # seconds after which what a killed writer left is removed
 
 
@@ -48,30 +48,30 @@ def folder() -> Path | None:
     return real
 
 
-def find(where: Path, key: str) -> Iterator[Path]:
-    """Libraries of this key whose content is what was compiled; damaged ones are removed."""
+def find(where: Path, key: str, kind: str = "so") -> Iterator[Path]:
+    """Libraries (or objects, ``"o"``) of this key as they were compiled; damaged ones go."""
     try:
         names = [p.name for p in where.iterdir() if p.name.startswith(f"{key[:_KEY]}-")]
     except OSError:
         return
     for name in sorted(names):
-        if not _NAME.fullmatch(name):
+        if not _NAME.fullmatch(name) or not name.endswith(f".{kind}"):
             continue
         path = where / name
         data = _read(path)
-        if data is not None and name == _name(key, data):
+        if data is not None and name == _name(key, data, kind):
             yield path
         elif data is not None:
             path.unlink(missing_ok=True)
 
 
-def place(where: Path, key: str, data: bytes) -> Path:
-    """Put a library into the folder, in one move, and only when it has reached the disk.
+def place(where: Path, key: str, data: bytes, kind: str = "so") -> Path:
+    """Put a library or an object into the folder, in one move, when it has reached the disk.
 
     Raises:
         OSError: The folder or the disk refuses.
     """
-    path = where / _name(key, data)
+    path = where / _name(key, data, kind)
     files.replace(path, data, mode=0o700)
     return path
 
@@ -86,9 +86,9 @@ def sweep(where: Path) -> None:
             continue
 
 
-def _name(key: str, data: bytes) -> str:
+def _name(key: str, data: bytes, kind: str = "so") -> str:
     digest = hashlib.sha256(key.encode() + b"\0" + data).hexdigest()
-    return f"{key[:_KEY]}-{digest}.so"
+    return f"{key[:_KEY]}-{digest}.{kind}"
 
 
 def _make(path: Path) -> None:

@@ -89,7 +89,7 @@ class KernelCall:
         self.index = entry.slots.index
         self.words = self._sizes.words[:]
         self.rows, self.split = self._sizes.rows, self._sizes.split
-        self.threads = self.split.threads
+        self.threads, self.room = self.split.threads, self._sizes.room
         self._alive: list[Tensor] = []
 
     def numbers(self, **values: int) -> None:

@@ -4,7 +4,7 @@ import ctypes
 import os
 import struct
 from collections.abc import Mapping, Set
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -40,14 +40,26 @@ def printed(cell: Cell, dtype: torch.dtype, exact: bool, projects: bool = False)
 
 
 class Kernel:
-    """A loaded cell: its file and its functions."""
+    """A cell's file, and its functions: each built, or found built, when it is first asked for."""
 
     def __init__(self, cell: Cell, file: Printed) -> None:
         self.file = file
         self.records = Records(cell)
-        library = build.load(file.text)
-        self.forward = _entry(library, "forward", file.forward)
-        self.backward = _entry(library, "backward", file.backward)
+
+    @cached_property
+    def forward(self) -> EntryPoint:
+        (library,) = build.load(source(self.file), build.FORWARD)
+        return _entry(library, "forward", self.file.forward)
+
+    @cached_property
+    def backward(self) -> EntryPoint:
+        (library,) = build.load(source(self.file), build.BACKWARD)
+        return _entry(library, "backward", self.file.backward)
+
+
+def source(file: Printed) -> build.Source:
+    """What the libraries of a cell are compiled from."""
+    return build.Source(file.own, file.shared_text)
 
 
 def _entry(library: ctypes.CDLL, name: str, slots: Slots) -> EntryPoint:
@@ -59,8 +71,13 @@ def _entry(library: ctypes.CDLL, name: str, slots: Slots) -> EntryPoint:
 
 @lru_cache(maxsize=128)
 def loaded(cell: Cell, dtype: torch.dtype, exact: bool, projects: bool = False) -> Kernel:
-    """The kernel of a cell, built at its first use."""
+    """The kernel of a cell."""
     return Kernel(cell, printed(cell, dtype, exact, projects))
+
+
+def of(call: ScanCall) -> Kernel:
+    """The kernel that runs a call."""
+    return loaded(call.cell, call.dtype, exact(), call.weights.weight_hr is not None)
 
 
 def forward(call: ScanCall, keep: bool) -> ForwardPass:
@@ -70,7 +87,7 @@ def forward(call: ScanCall, keep: bool) -> ForwardPass:
     coded = call.is_coded
     if coded:  # projected here: the kernel sees no input of its own
         x = call.projected()
-    kernel = loaded(call.cell, x.dtype, exact(), projection is not None)
+    kernel = of(call)
     file, gates, size, width = kernel.file, len(call.cell.gates), call.size, call.width
     count, inputs = len(x), 0 if coded else x.shape[1]
     words = KernelCall(kernel.forward, call.layout, inputs, size, gates, width)
@@ -89,7 +106,7 @@ def forward(call: ScanCall, keep: bool) -> ForwardPass:
         if keep:
             kept["wide"] = words.tensor("wide", pool.empty((count, size), x))
     if keep:
-        parts = _kept(file, coded)
+        parts = widths_kept(file, coded)
         kept["kernel"] = pool.empty((count, sum(parts.values()), size), x)
         words.parts(kept["kernel"], parts, size)
         if coded:
@@ -121,13 +138,13 @@ def saved_shapes(call: ScanCall) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {"hidden": (rows, call.width)}
     if projects:
         shapes["wide"] = (rows, size)
-    shapes["kernel"] = (rows, sum(_kept(file, coded).values()), size)
+    shapes["kernel"] = (rows, sum(widths_kept(file, coded).values()), size)
     if coded:
         shapes["projected"] = (rows, gates * size)
     return shapes
 
 
-def _kept(file: Printed, coded: bool) -> Mapping[str, int]:
+def widths_kept(file: Printed, coded: bool) -> Mapping[str, int]:
     """What a forward pass keeps; of codes the projection comes from outside."""
     return {n: w for n, w in file.kept.items() if n != "xp"} if coded else file.kept
 
@@ -137,7 +154,7 @@ def backward(call: ScanCall, saved: Saved, outside: OutputGradients, wanted: Set
     weights, x, kept = call.weights, call.x, saved.tensors
     projection = weights.weight_hr
     # Without a note, as of what came through a torch operator, it is the kernel of such a call.
-    kernel: Kernel = saved.note or loaded(call.cell, call.dtype, exact(), projection is not None)
+    kernel: Kernel = saved.note or of(call)
     file = kernel.file
     gates, width, size = len(call.cell.gates), outside.hidden.shape[1], call.size
     coded = call.is_coded
@@ -148,7 +165,7 @@ def backward(call: ScanCall, saved: Saved, outside: OutputGradients, wanted: Set
         words.tensor("wide", kept["wide"])
     if not coded:
         words.tensor("x", x)
-    words.parts(kept["kernel"], _kept(file, coded), size)
+    words.parts(kept["kernel"], widths_kept(file, coded), size)
     if coded:
         words.tensor("xp", kept["projected"])
     words.tensor("hidden", kept["hidden"])

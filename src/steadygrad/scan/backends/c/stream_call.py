@@ -11,6 +11,10 @@ from steadygrad.scan.backends.c.call import KernelCall, readable
 from steadygrad.scan.layout import Layout
 from steadygrad.scan.weights import Weights
 
+PACK, PACKED = 2, 1
+"""What a forward kernel is told of its weights: put them into panels and leave them there, or that
+they stand there. A call of its own, 0, may read them as they are stored."""
+
 
 @final
 class StepCall:
@@ -66,6 +70,7 @@ class StepCall:
         call.own_scratch(matrix)
         self._function, self._address = loaded.forward.run, call.address
         self._words, self._x, self._packed = call.words, call.index["x"], call.index["packed"]
+        self._words[self._packed] = PACK
 
     def run(self, x: Tensor) -> Tensor:
         """Advance by ``x``, ``(B, I)`` or codes ``(B,)``; return h, ``(B, H)``.
@@ -78,13 +83,13 @@ class StepCall:
         if x.is_floating_point():
             x = readable(x)
             if not self._reads_features:  # W is packed with what it is multiplied with
-                self._reads_features, self._words[self._packed] = True, 0
+                self._reads_features, self._words[self._packed] = True, PACK
             self._words[self._x] = x.data_ptr()
         else:
             self._pick(x)
             self._words[self._x] = 0
         self._function(self._address)
-        self._words[self._packed] = 1  # the weights stay: packed by the first step
+        self._words[self._packed] = PACKED  # the weights stay: packed by the first step
         return self._hidden
 
     def _pick(self, codes: Tensor) -> None:

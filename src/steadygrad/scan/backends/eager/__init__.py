@@ -1,6 +1,6 @@
-"""Backpropagation through time, written out in plain torch operations: the oracle.
+"""The eager back end: backpropagation through time in plain torch operations.
 
-It runs any cell on any device in any dtype, and every other back end is held to it.
+It runs any cell on any device in any dtype, and is the reference for all other back ends.
 """
 
 from collections.abc import Set

@@ -1,7 +1,7 @@
-"""The gradient carried back through the steps of a cell, in plain torch operations.
+"""The backward pass through the steps of a cell, in plain torch operations.
 
-The loop writes down the gradients that enter the weight products. The gradients of the weights, the
-biases and the input are one matrix product or sum each, after the loop (`weight_gradients`).
+The loop stores the gradients at the results of the weight products. The gradients of the weights,
+the biases and the input are one matrix product or sum each, after the loop (`weight_gradients`).
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ OnStates = Callable[[tuple[Tensor, ...]], None]
 
 @dataclass
 class LoopGradients:
-    """What a backward loop yields; ``pre`` and ``products`` become weight gradients after it.
+    """Results of a backward loop; ``pre`` and ``products`` give the weight gradients afterwards.
 
     Attributes:
         pre: ``(N, G*H)``, gradient at the projected input.
@@ -51,12 +51,12 @@ def carry_back(
     grads: OutputGradients,
     on_states: OnStates | None = None,
 ) -> LoopGradients:
-    """Carry the gradient back through the steps of `steadygrad.scan.backends.eager.forward.run`.
+    """Run the backward pass of `steadygrad.scan.backends.eager.forward.run`.
 
     Args:
-        call: As it was run; its clip acts here, and its tap is called once.
-        saved: The tensors that were saved.
-        grads: What arrives from outside the recurrence.
+        call: The call; its clip acts here, and its tap is called once.
+        saved: The saved tensors.
+        grads: Gradients from outside the recurrence.
         on_states: Called once with the gradients at the states, one ``(N, ·)`` per state.
     """
     cell, layout, weights, clip, on_tap = (
@@ -75,7 +75,7 @@ def carry_back(
     at_states: list[list[Tensor]] = [[] for _ in cell.states]
     at_states_true: list[list[Tensor]] = [[] for _ in cell.states]
     at_gates: list[Tensor] = []
-    # A clip compares true values, so rows cannot be scaled under it.
+    # A clip compares unscaled values, so rows are not rescaled with it.
     rescaler = Rescaler(layout, grads.hidden) if on_tap and clip is None else None
     true = rescaler.true if rescaler else _as_it_is
     recurrent, total, preactivation = (
@@ -143,7 +143,7 @@ def _as_it_is(grad: Tensor) -> Tensor:
 
 
 def _put(new: Tensor | None, old: Tensor, rows: int, clip: LoopClip | None) -> Tensor:
-    """Replace the first ``rows`` of the carried gradient; rows not in this step wait."""
+    """Replace the first ``rows`` of the carried gradient; rows not in this step keep theirs."""
     new = torch.zeros_like(old[:rows]) if new is None else new
     new = clip(new) if clip else new
     return new if rows == old.shape[0] else torch.cat([new, old[rows:]])
@@ -165,7 +165,7 @@ class _StepVjp:
         total = call.layout.rows
         beside = {name: value.expand(total, size) for name, value in call.per_step().items()}
         values = saved | beside
-        # The part of every vjp that needs no incoming gradient: all time steps at once.
+        # The part of each vjp that needs no incoming gradient, for all time steps at once.
         self.prepared = [
             stage and stage.prepare(*[values[name] for name in stage.inputs])
             for stage in self.program.stages
@@ -190,7 +190,7 @@ class _StepVjp:
             stage, prepared = self.program.stages[level], self.prepared[level]
             if stage is None or prepared is None:
                 continue
-            # A constant of the step, such as torch.where takes, has no rows.
+            # A constant of the step, as in torch.where, has no rows.
             sliced = [p[at] if isinstance(p, Tensor) and p.dim() else p for p in prepared]
             incoming = [_value(cot, o, grad_state[0], self.size) for o in stage.outputs]
             for name, grad in zip(stage.inputs, stage.backward(*sliced, *incoming), strict=True):
@@ -206,7 +206,7 @@ class _StepVjp:
         like: Tensor,
         clip: LoopClip | None,
     ) -> Tensor:
-        """What enters one weight product, all its gates as one row; bounded if so wished."""
+        """The gradient at the result of one weight product, gates side by side, after any clip."""
         joined = torch.cat([_value(cot, name, like, self.size) for name in names], 1)
         if clip:
             joined = clip(joined)

@@ -18,14 +18,14 @@ def run(call: ScanCall, keep: bool) -> ForwardPass:
 
     Args:
         call: What to run.
-        keep: Whether to save what `steadygrad.scan.backends.eager.backward.carry_back` reads: the
-            values that stages and products read, ``(N, ·)`` each, by name.
+        keep: Whether to save the values for `steadygrad.scan.backends.eager.backward.carry_back`:
+            those that stages and products read, ``(N, ·)`` each, by name.
     """
     cell, weights, layout = call.cell, call.weights, call.layout
     program, size = trace(cell), call.size
     gates = call.projected().split(size, 1)
     x_gates = dict(zip((f"x.{g}" for g in cell.gates), gates, strict=True))
-    # Transposed once a sequence: a contiguous right factor is up to twice as fast per step.
+    # Transposed once per sequence: a contiguous right factor is up to twice as fast per step.
     matrices = {
         p: (matrix.t().contiguous(), bias)
         for level in program.products
@@ -69,7 +69,7 @@ def run(call: ScanCall, keep: bool) -> ForwardPass:
         for name, values in log.items():
             values.append(env[name])
         hidden.append(new[0])
-        # Rows that have ended keep their last state: sorted by length, they stand at the end.
+        # Rows that have ended keep their last state; sorted by length, they are at the end.
         current = [
             n if whole else torch.cat([n, c[rows:]]) for n, c in zip(new, current, strict=True)
         ]
@@ -82,7 +82,7 @@ def run(call: ScanCall, keep: bool) -> ForwardPass:
 
 
 def _kept_names(program: Program) -> list[str]:
-    """Values that a backward pass reads and that are not at hand already."""
+    """Values that a backward pass needs and that are not saved otherwise."""
     read = [name for stage in program.stages if stage for name in stage.inputs]
     read += [item.argument for level in program.products for item in level]
     return [n for n in dict.fromkeys(read) if not n.startswith(("x.", "u.", "k.", "n."))]

@@ -184,11 +184,21 @@ class BackwardPrinter:
                 ()
                 if item.argument in plan.ends
                 else (
-                    f"        team_product(&team, {k}, {n} * H, q{i}, LEAD({n} * H), rp{i}, "
-                    f"{beta}, {target}, {k});",
+                    f"        if ({self._is_needed(item)}) {{ if ({self.weights.direct})",
+                    f"            team_sums(&team, {k}, {n} * H, q{i}, LEAD({n} * H), "
+                    f"{b.pointer(f'r{i}')}, {beta}, {target}, {k});",
+                    f"        else team_product(&team, {k}, {n} * H, q{i}, LEAD({n} * H), rp{i}, "
+                    f"{beta}, {target}, {k}); }}",
                 )
             ),
         ]
+
+    def _is_needed(self, item: Product) -> str:
+        """C condition: somebody reads what this product sends back at this step."""
+        if not item.argument.startswith("s."):
+            return "1"
+        starts = " || ".join(self.words[f"d{k}"] for k in range(len(self.plan.cell.states)))
+        return f"step + 1 < T || {starts}"
 
     def _stage(self, number: int, stage: Stage, assigned: set[str]) -> list[str]:
         plan, b = self.plan, self.words

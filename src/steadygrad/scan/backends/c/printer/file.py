@@ -6,6 +6,7 @@ steps: no thread ever waits for another. Or, where the caller says ``together``,
 every product are split, and threads wait for each other before and after each.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,7 +28,9 @@ class Printed:
     """A file, and how to call it.
 
     Attributes:
-        text: The C source.
+        text: The C source, whole.
+        own: The same without what all cells share.
+        shared_text: That, to be linked with.
         forward: Argument words of ``steadygrad_forward``.
         backward: Argument words of ``steadygrad_backward``.
         kept: What the forward loop keeps for the backward loop, by the names of the words, as
@@ -43,6 +46,8 @@ class Printed:
     """
 
     text: str
+    own: str
+    shared_text: str
     forward: Slots
     backward: Slots
     kept: Mapping[str, int]
@@ -78,7 +83,7 @@ def print_cell(
         *forward.part(),
         *prepare("forward", f.words(), forward.rooms().shared, forward.packs()),
         *room_function("forward", f.words(), forward.rooms()),
-        *entry("forward", f.words(), f"!{f['packed']}"),
+        *entry("forward", f.words(), f"!{forward.no_packs()}"),
         "#endif",
         "#if HALF != 1",
         *backward.part(),
@@ -92,6 +97,8 @@ def print_cell(
     kept |= {f"k{i}": 1 for i in plan.other_arguments}
     return Printed(
         "\n".join([head(dtype, exact), *loops, ""]),
+        "\n".join([_declared(dtype, exact), *loops, ""]),
+        shared_text(dtype),
         f,
         b,
         kept,
@@ -107,5 +114,30 @@ def print_cell(
 @lru_cache(maxsize=4)
 def head(dtype: str, exact: bool) -> str:
     """What stands before every cell: the runtime, for ``"float"`` or ``"double"``."""
-    parameters = f"#define BYTES {4 if dtype == 'float' else 8}\n#define EXACT {int(exact)}\n"
+    return _runtime(dtype, exact, "static")
+
+
+@lru_cache(maxsize=2)
+def shared_text(dtype: str) -> str:
+    """The runtime alone, its functions visible: what cells are linked with."""
+    return _runtime(dtype, False, HIDDEN)
+
+
+@lru_cache(maxsize=4)
+def _declared(dtype: str, exact: bool) -> str:
+    """The runtime without the bodies of what stands in `shared_text`."""
+    return _BODY.sub(r"\1;\n", _runtime(dtype, exact, f"extern {HIDDEN}"))
+
+
+def _runtime(dtype: str, exact: bool, shared: str) -> str:
+    parameters = (
+        f"#define SHARED {shared}\n#define BYTES {4 if dtype == 'float' else 8}\n"
+        f"#define EXACT {int(exact)}\n"
+    )
     return parameters + inlined({"printed_tiles.h": "\n".join(tiles())})
+
+
+HIDDEN = '__attribute__((visibility("hidden")))'
+"""Seen by what it is linked with, by nobody outside of the library."""
+_BODY = re.compile(r"^((?:SHARED|ALONE) [^{;]*?) \{$.*?^\}$\n", re.MULTILINE | re.DOTALL)
+"""A function whose body is not needed; the brace that ends it is the first to begin a line."""

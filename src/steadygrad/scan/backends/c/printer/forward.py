@@ -41,14 +41,37 @@ class ForwardPrinter:
     def packs(self) -> list[tuple[str, str]]:
         """Right factors to be packed before the loop: conditions, and calls without their end."""
         plan, f, G = self.plan, self.words, len(self.plan.cell.gates)
-        packs = [(f["x"], f"pack(I, {G} * H, {f.pointer('w')}, 1, I, wp")]
+        packs = [
+            (f"{f['x']} && !{self._direct('I')}", f"pack(I, {G} * H, {f.pointer('w')}, 1, I, wp")
+        ]
         for i, item in enumerate(plan.products):
             n = len(item.gates)
             k = plan.width(item.argument)
-            packs.append(("1", f"pack({k}, {n} * H, {f.pointer(f'r{i}')}, 1, {k}, rp{i}"))
+            call = f"pack({k}, {n} * H, {f.pointer(f'r{i}')}, 1, {k}, rp{i}"
+            packs.append((f"!{self._direct(k)}", call))
         if plan.projects:
-            packs.append(("1", f"pack(H, P, {f.pointer('hr')}, 1, H, hrp"))
+            packs.append((f"!{self._direct('H')}", f"pack(H, P, {f.pointer('hr')}, 1, H, hrp"))
         return packs
+
+    def _direct(self, k: str) -> str:
+        """C condition: a weight of ``k`` columns is read as it is stored, by this call alone."""
+        return f"(!{self.words['packed']} && is_direct(T, {self.words['B']}, {k}))"
+
+    def no_packs(self) -> str:
+        """C condition, of the words alone: nothing has to be packed."""
+        plan, f = self.plan, self.words
+        read = {f[plan.width(item.argument)] for item in plan.products}
+        read |= {f["H"]} if plan.projects else set()
+        ways = [f"(!{f['x']} || is_direct({f['T']}, {f['B']}, {f['I']}))"]
+        ways += [f"is_direct({f['T']}, {f['B']}, {k})" for k in sorted(read)]
+        return f"({f['packed']} == 1 || (!{f['packed']} && {' && '.join(ways)}))"
+
+    def _product(self, n: str, k: str, argument: str, stored: str, packed: str, to: str) -> str:
+        """One product of a step, its right factor as it is stored or packed."""
+        return (
+            f"        if ({self._direct(k)}) team_dots(&team, {n}, {k}, {argument}, {k}, {stored}, "
+            f"{to}); else team_product(&team, {n}, {k}, {argument}, {k}, {packed}, 0, {to});"
+        )
 
     def part(self) -> list[str]:
         """The function that one thread runs."""
@@ -79,7 +102,8 @@ class ForwardPrinter:
             "        }",
             "        team.rows = rows_at(&everybody, t);",
             "        if (step == until) {",
-            f"            until = project(&team, &everybody, step, I, {G} * H, input, wp, "
+            f"            until = project(&team, &everybody, step, I, {G} * H, input, "
+            f"{self._direct('I')} ? {f.pointer('w')} : wp, {self._direct('I')}, "
             f"{f.pointer('bias')},",
             f"                            chunked ? short_xp : {f.pointer('xp', False)}, !chunked,"
             " lines, to);",
@@ -95,9 +119,10 @@ class ForwardPrinter:
                 for item in plan.program.products[level]:
                     i = plan.products.index(item)
                     argument, k = self._argument(item), plan.width(item.argument)
+                    n = f"{len(item.gates)} * H"
+                    stored = f.pointer(f"r{i}")
                     lines.append(
-                        f"        team_product(&team, {len(item.gates)} * H, {k}, {argument}, {k}, "
-                        f"rp{i}, 0, out{i}, LEAD({len(item.gates)} * H));"
+                        self._product(n, k, argument, stored, f"rp{i}", f"out{i}, LEAD({n})")
                     )
                     if item.argument.startswith("s.") and argument != "cur0":
                         lines.append(
@@ -106,7 +131,7 @@ class ForwardPrinter:
                         )
         if plan.projects:
             lines += [
-                "        team_product(&team, P, H, w_wide, H, hrp, 0, cur0, P);",
+                self._product("P", "H", "w_wide", f.pointer("hr"), "hrp", "cur0, P"),
                 f"        memcpy({f.pointer('hidden', False)} + at * P, cur0, "
                 "m * P * sizeof(real));",
                 f"        if (keep) memcpy({f.pointer('wide', False)} + at * H, w_wide, "

@@ -4,6 +4,11 @@ A tile is a few rows times a few vectors of columns. Held in an array it would b
 back, through memory: for a hundred terms of a sum that costs as much as five of them.
 """
 
+SUMS = "sums{}(word k, const real* a, const real* b, word n, int add, real* to)"
+DOTS = "dots_of_several(word k, const real* a, const real* b, const real* start, real* to)"
+SEVERAL = 8
+"""Rows of a right factor that is read as it is stored, at once: a register for each."""
+
 
 def _tile(name: str, rows: int, vectors: int, transposed: bool) -> list[str]:
     """One function: ``rows`` of a left factor times ``vectors`` of a packed right one."""
@@ -65,15 +70,20 @@ def _tile(name: str, rows: int, vectors: int, transposed: bool) -> list[str]:
     return [*lines, "    (void)lead; (void)panel;", "}"]
 
 
-def _choice(name: str, most: int, vectors: int) -> list[str]:
-    """Tiles of 1 to ``most`` rows (half as many where the registers are half as many), chosen."""
+def _heights(name: str, most: int, vectors: int) -> list[str]:
+    """Tiles of 1 to ``most`` rows; half as many where the registers are half as many."""
     lines: list[str] = []
     for half, (low, high) in enumerate(((1, most // 2), (most // 2 + 1, most))):
         lines += ["#if MR > 6"] if half else []
         for rows in range(low, high + 1):
             lines += _tile(f"{name}{rows}", rows, vectors, transposed=False)
         lines += ["#endif"] if half else []
-    lines += [f"INLINE void {name}(word mr, TERMS, PLACE) {{", "    switch (mr) {"]
+    return lines
+
+
+def _choice(name: str, most: int) -> list[str]:
+    """The tile of so many rows as there are."""
+    lines = [f"INLINE void {name}(word mr, TERMS, PLACE) {{", "    switch (mr) {"]
     for rows in range(1, most + 1):
         lines += ["#if MR > 6"] if rows == most // 2 + 1 else []
         lines.append(
@@ -83,15 +93,62 @@ def _choice(name: str, most: int, vectors: int) -> list[str]:
     return [*lines, "#endif", "    }", "}"]
 
 
+def _dots() -> list[str]:
+    """One row times a few rows of a right factor as it is stored, ``(n, k)``."""
+    sums = [f"s{i}" for i in range(SEVERAL)]
+    return [
+        f"ALONE {DOTS} {{",
+        f"    vec {', '.join(f'{s} = {{0}}' for s in sums)};",
+        "    word q = 0;",
+        "    for (; q + VL <= k; q += VL) {",
+        "        const vec x = *(const vec*)(a + q);",
+        *(f"        {s} += x * *(const vec*)(b + {i} * k + q);" for i, s in enumerate(sums)),
+        "    }",
+        *(f"    quad t{i} = across({', '.join(sums[i : i + 4])});" for i in range(0, SEVERAL, 4)),
+        "    for (; q < k; q++) {",
+        *(
+            f"        t{i}[{j}] += a[q] * b[{i + j} * k + q];"
+            for i in range(0, SEVERAL, 4)
+            for j in range(4)
+        ),
+        "    }",
+        *(f"    if (start) t{i} += *(const quad*)(start + {i});" for i in range(0, SEVERAL, 4)),
+        *(f"    *(quad*)(to + {i}) = t{i};" for i in range(0, SEVERAL, 4)),
+        "}",
+    ]
+
+
+def _sums(vectors: int) -> list[str]:
+    """One row times some vectors of columns of a right factor as it is stored, ``(k, n)``."""
+    sums = [f"s{v}" for v in range(vectors)]
+    return [
+        f"ALONE {SUMS.format(vectors)} {{",
+        f"    vec {', '.join(f'{s} = {{0}}' for s in sums)};",
+        "    for (word q = 0; q < k; q++, b += n) {",
+        "        const real x = a[q];",
+        *(f"        {s} += x * *(const vec*)(b + {v} * VL);" for v, s in enumerate(sums)),
+        "    }",
+        *(f"    store(to + {v} * VL, {s}, 0, add);" for v, s in enumerate(sums)),
+        "}",
+    ]
+
+
 def tiles() -> list[str]:
     """Lines of C, which ``runtime/tiles.h`` includes as ``printed_tiles.h``."""
     return [
         *_tile("wide", 1, 8, transposed=False),
-        *_choice("broad", 6, 4),
-        *_choice("narrow", 12, 2),
+        *_heights("broad", 6, 4),
+        *_heights("narrow", 12, 2),
+        *_choice("broad", 6),
+        *_choice("narrow", 12),
         "#if MR > 6",
         *_tile("outer_tile", 12, 2, transposed=True),
         "#else",
         *_tile("outer_tile", 6, 2, transposed=True),
         "#endif",
+        f"#define SEVERAL {SEVERAL}",
+        *_dots(),
+        *_sums(8),
+        *_sums(4),
+        *_sums(1),
     ]

@@ -14,6 +14,8 @@ class WeightGradsPrinter:
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.words = plan, plan.backward_words
+        self.direct = f"is_direct(T, {self.words['B']}, H)"
+        """C condition: weights are read as they are stored."""
 
     def count(self) -> str:
         """Rows of all time steps."""
@@ -73,12 +75,13 @@ class WeightGradsPrinter:
         plan, b, G = self.plan, self.words, len(self.plan.cell.gates)
         w = b.pointer("w")
         packs = [
-            (f"{b['dx']} && I > FEW", f"pack({G} * H, I, {w}, I, 1, wp"),
+            (f"{b['dx']} && I > FEW && !{self.direct}", f"pack({G} * H, I, {w}, I, 1, wp"),
             (f"{b['dx']} && I <= FEW", f"transpose_few({G} * H, I, {w}, wp"),
         ]
         for i, item in enumerate(plan.products):
             n, k = len(item.gates), plan.width(item.argument)
-            packs.append(("1", f"pack({n} * H, {k}, {b.pointer(f'r{i}')}, {k}, 1, rp{i}"))
+            call = f"pack({n} * H, {k}, {b.pointer(f'r{i}')}, {k}, 1, rp{i}"
+            packs.append((f"!{self.direct}", call))
         if plan.projects:
             packs.append(("1", f"pack(P, H, {b.pointer('hr')}, H, 1, hrp"))
         packs.append((b["records"], f"clear_share({self.exponents()}, {self.count()}"))
@@ -99,7 +102,8 @@ class WeightGradsPrinter:
         plan, b, G = self.plan, self.words, len(self.plan.cell.gates)
         lines = [
             f"            const int ready = add_input_gradients(&team, filled, {G} * H, g_rows, "
-            f"left, right, I, x_rows, dw, db, {b['dx']} ? wp : 0, dx_rows, add);",
+            f"left, right, I, x_rows, dw, db, !{b['dx']} ? 0 : I > FEW && {self.direct} ? "
+            f"{b.pointer('w')} : wp, {self.direct}, dx_rows, add);",
             "            (void)ready;",
         ]
         for i, item in enumerate(plan.products):

@@ -1,6 +1,6 @@
 /* Threads that meet: between phases, and where they share the columns of every product. */
 #pragma once
-#include "gemm.h"
+#include "dots.h"
 
 typedef void (*parallel_t)(void (*)(void*), void*, unsigned, unsigned);
 typedef int (*number_t)(void);
@@ -16,7 +16,7 @@ typedef struct {
 
 /* Return when all threads have called this as often. The count is not set back in between, so no
    thread can be caught between two uses of it. */
-static void wait_for_all(team_t* c) {
+SHARED void wait_for_all(team_t* c) {
     if (c->threads == 1) return;
     const word goal = c->passed += c->threads;
     __atomic_fetch_add(c->gate, 1, __ATOMIC_ACQ_REL);
@@ -37,11 +37,31 @@ static inline word share(const team_t* c, word thread, word n, word by) {
 
 /* C = A B (+ C) for the rows of this thread, or together for those of all: `a` and `to` are where
    the thread's own rows begin, `skip` rows behind the first of all. */
-static void team_product(team_t* c, word n, word k, const real* a, word lead, const real* packed,
+SHARED void team_product(team_t* c, word n, word k, const real* a, word lead, const real* packed,
                          int add, real* to, word apart) {
     const word j = share(c, c->thread, n, NR), end = share(c, c->thread + 1, n, NR);
     wait_for_all(c); /* until every thread's rows of A are written */
     columns(c->rows, j, end, k, a - c->skip * lead, lead, packed, 0, add,
             rowwise(to - c->skip * apart, apart));
     wait_for_all(c); /* until every thread's columns of C are there to be read */
+}
+
+/* the same of B as it is stored, transposed */
+SHARED void team_dots(team_t* c, word n, word k, const real* a, word lead, const real* stored,
+                      real* to, word apart) {
+    const word j = share(c, c->thread, n, NR), end = share(c, c->thread + 1, n, NR);
+    wait_for_all(c);
+    dots(c->rows, j, end, k, a - c->skip * lead, lead, stored, 0,
+         rowwise(to - c->skip * apart, apart));
+    wait_for_all(c);
+}
+
+/* the same of B as it is stored */
+SHARED void team_sums(team_t* c, word n, word k, const real* a, word lead, const real* stored,
+                      int add, real* to, word apart) {
+    const word j = share(c, c->thread, n, NR), end = share(c, c->thread + 1, n, NR);
+    wait_for_all(c);
+    sums(c->rows, j, end, k, a - c->skip * lead, lead, stored, n, add,
+         rowwise(to - c->skip * apart, apart));
+    wait_for_all(c);
 }

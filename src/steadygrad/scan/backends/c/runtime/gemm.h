@@ -8,7 +8,7 @@
 
 /* Columns j to end of C[m, n] = A[m, k] B[k, n] (+ start in every row) (+ C), B packed; j is where
    a panel begins, and end, where it is not n, too. */
-static void columns(word m, word j, word end, word k, const real* a, word lead, const real* packed,
+SHARED void columns(word m, word j, word end, word k, const real* a, word lead, const real* packed,
                     const real* start, int add, target c) {
     if (m <= 0) return;
     const word count = (m + MR - 1) / MR;

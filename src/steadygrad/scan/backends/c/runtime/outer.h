@@ -4,7 +4,7 @@
 
 /* A left factor transposed, count rows of n columns: panels of MR columns, the last one filled up
    with zeros, so that the sum needs no bounds; only where it is stored are rows counted. */
-static void pack_left(word count, word n, const real* a, word lead, real* to) {
+SHARED void pack_left(word count, word n, const real* a, word lead, real* to) {
     for (word j = 0; j + MR <= n; j += MR)
         for (word q = 0; q < count; q++)
             memcpy(to + j * count + q * MR, a + q * lead + j, MR * sizeof(real));
@@ -16,7 +16,7 @@ static void pack_left(word count, word n, const real* a, word lead, real* to) {
 }
 
 /* A right factor whose rows stand anywhere. */
-static void pack_right(word count, word n, const real* const* rows, real* to) {
+SHARED void pack_right(word count, word n, const real* const* rows, real* to) {
     for (word j = 0; j < n; j += NR)
         for (word q = 0; q < count; q++)
             if (j + NR <= n) memcpy(to + j * count + q * NR, rows[q] + j, NR * sizeof(real));
@@ -26,7 +26,7 @@ static void pack_right(word count, word n, const real* const* rows, real* to) {
 }
 
 /* C[m, n] = A^T B (+ C) over `count` rows, both packed as above. */
-static void outer(word count, word m, word n, const real* a, const real* b, int add, target c) {
+SHARED void outer(word count, word m, word n, const real* a, const real* b, int add, target c) {
     for (word j = 0; j < n; j += NR) {
         word q = 0;
         do {
@@ -41,7 +41,7 @@ static void outer(word count, word m, word n, const real* a, const real* b, int 
 }
 
 /* to[u * step] = sum over rows of a[q, u] * rows[q][i] (+ itself); without rows, of a alone */
-static void weighted_sum(word count, word n, const real* a, word lead, const real* const* rows,
+SHARED void weighted_sum(word count, word n, const real* a, word lead, const real* const* rows,
                          word i, real* to, word step, int add) {
     word u = 0;
     for (; u + 4 * VL <= n; u += 4 * VL) {

@@ -1,7 +1,8 @@
 /* The type of all values, and the functions of one: r_exp(x), r_max(a, b), ...
 
-   Printed before this file: BYTES, 4 for float or 8 for double, and EXACT, 1 if exp, tanh, sin and
-   the like are to be the C library's. Without EXACT those of a float are ours (float_functions.h,
+   Printed before this file: SHARED, what functions begin with that are compiled once for all cells;
+   BYTES, 4 for float or 8 for double; and EXACT, 1 if exp, tanh, sin and the like are to be the C
+   library's. Without EXACT those of a float are ours (float_functions.h,
    sincos.h): they are inlined and have no branch, so that the loop over units around them is
    vectorised. In double they are always the library's: it is chosen for its accuracy. */
 #pragma once

@@ -27,7 +27,7 @@ static inline real times_power(real x, int e) {
    and an exponent. `now[0]` is the exponent of this row, `*factor` the power that undoes it; `look`
    says whether to measure the row. Whether it is scaled is returned. The same rule in torch is
    `scan/rescale.py`. */
-static int rescale(real* const* all, const word* widths, int states, word row, int look,
+SHARED int rescale(real* const* all, const word* widths, int states, word row, int look,
                    const real* outside, int32_t* now, real* factor) {
     int move = 0;
     if (look) {
@@ -59,7 +59,7 @@ static int rescale(real* const* all, const word* widths, int states, word row, i
 }
 
 /* the gradient at the last state, from `at` on; none is zero */
-static void load_gradient(word n, const real* grad, word at, real* to) {
+SHARED void load_gradient(word n, const real* grad, word at, real* to) {
     if (grad) memcpy(to, grad + at, n * sizeof(real));
     else memset(to, 0, n * sizeof(real));
 }
@@ -73,7 +73,7 @@ static inline void end_row(word n, int e, real* g, real* to) {
 
 /* Bound one row: by value (0), or by its norm. The sum is in double: in float the squares of what
    is above 1e19 are infinite, and the row would become zero. */
-static void clip(real* g, word n, word by, real bound) {
+SHARED void clip(real* g, word n, word by, real bound) {
     if (by == 0) {
         for (word u = 0; u < n; u++) {
             const real v = g[u];

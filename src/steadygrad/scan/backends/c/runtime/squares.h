@@ -2,47 +2,6 @@
 #pragma once
 #include "rescale.h"
 
-/* across(a, b, c, d) is the sum of each of four vectors, as one of four. Adding halves of two
-   vectors, each with a half of the other, leaves the sums of both in one. For compilers that can
-   mix two vectors (MIX); the rest add number by number. */
-#ifndef MIX
-#define PLAIN_SUMS
-#elif WIDTH / BYTES == 4
-INLINE quad across(vec a, vec b, vec c, vec d) {
-    const vec ab = MIX(a, b, 0, 4, 1, 5) + MIX(a, b, 2, 6, 3, 7);
-    const vec cd = MIX(c, d, 0, 4, 1, 5) + MIX(c, d, 2, 6, 3, 7);
-    const vec s = MIX(ab, cd, 0, 1, 4, 5) + MIX(ab, cd, 2, 3, 6, 7);
-    return ((const quad*)&s)[0];
-}
-#elif WIDTH / BYTES == 8
-INLINE quad across(vec a, vec b, vec c, vec d) {
-    const vec ab = MIX(a, b, 0, 8, 1, 9, 4, 12, 5, 13) + MIX(a, b, 2, 10, 3, 11, 6, 14, 7, 15);
-    const vec cd = MIX(c, d, 0, 8, 1, 9, 4, 12, 5, 13) + MIX(c, d, 2, 10, 3, 11, 6, 14, 7, 15);
-    const vec s = MIX(ab, cd, 0, 1, 8, 9, 4, 5, 12, 13) + MIX(ab, cd, 2, 3, 10, 11, 6, 7, 14, 15);
-    return ((const quad*)&s)[0] + ((const quad*)&s)[1];
-}
-#elif WIDTH / BYTES == 16
-INLINE quad across(vec a, vec b, vec c, vec d) {
-    const vec ab = MIX(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29) +
-                   MIX(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
-    const vec cd = MIX(c, d, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29) +
-                   MIX(c, d, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
-    const vec s = MIX(ab, cd, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
-                  MIX(ab, cd, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
-    return ((const quad*)&s)[0] + ((const quad*)&s)[1] + ((const quad*)&s)[2] +
-           ((const quad*)&s)[3];
-}
-#else
-#define PLAIN_SUMS
-#endif
-#ifdef PLAIN_SUMS
-INLINE quad across(vec a, vec b, vec c, vec d) {
-    quad s = {0};
-    for (int i = 0; i < VL; i++) s += (quad){a[i], b[i], c[i], d[i]};
-    return s;
-}
-#endif
-
 /* Zeros, then ones: a load from within masks the part of a last vector that was summed before. */
 static const real edge[2 * VL] = {[VL... 2 * VL - 1] = 1};
 static __attribute__((noinline)) quad squares_of_few(const real* g0, const real* g1, const real* g2,
@@ -90,7 +49,7 @@ INLINE int all_of(quads are) {
 
 /* The sum of one row in double. If values are not finite, how many, and whether the sum is NaN
    (or infinite): below zero, where no sum is. */
-static double careful_sum(const real* g, word n) {
+SHARED double careful_sum(const real* g, word n) {
     double sum = 0;
     word count = 0;
 #pragma omp simd reduction(+ : sum)
@@ -170,11 +129,11 @@ INLINE int may_need_rescaling(const double* record, const int count, const int s
     return far;
 }
 
-static void clear_share(int32_t* to, word n, word part, word parts) {
+SHARED void clear_share(int32_t* to, word n, word part, word parts) {
     memset(to + n * part / parts, 0, (n * (part + 1) / parts - n * part / parts) * sizeof *to);
 }
 
-static void unscale(real* g, word n, int e) {
+SHARED void unscale(real* g, word n, int e) {
     if (e)
         for (word u = 0; u < n; u++) g[u] = times_power(g[u], -e);
 }

@@ -38,15 +38,17 @@ static inline word rows_before(const span* s) {
 }
 
 /* W of few inputs, transposed: (n, I) -> (I, n); the share of one thread */
-static void transpose_few(word n, word I, const real* w, real* to, word part, word parts) {
+SHARED void transpose_few(word n, word I, const real* w, real* to, word part, word parts) {
     for (word u = n * part / parts; u < n * (part + 1) / parts; u++)
         for (word i = 0; i < I; i++) to[i * n + u] = w[u * I + i];
 }
 
 /* x W^T + b for the rows of `s` from `step` on, to their place in xp or, if it is not whole, one
-   after another; returns the first step that found no room. A team shares rows, then columns. */
-static word project(team_t* c, const span* s, word step, word I, word n, const real* x,
-                    const real* w, const real* bias, real* xp, int whole, real* lines, real** to) {
+   after another; W as it is stored if `direct`, else packed. Returns the first step that found no
+   room. A team shares rows, then columns. */
+SHARED word project(team_t* c, const span* s, word step, word I, word n, const real* x,
+                    const real* w, int direct, const real* bias, real* xp, int whole, real* lines,
+                    real** to) {
     const word room = MOST(LINES, s->rows);
     word count = 0;
     for (; step < s->T; step++) {
@@ -61,7 +63,8 @@ static word project(team_t* c, const span* s, word step, word I, word n, const r
     }
     wait_for_all(c); /* until all rows are gathered */
     const word j = share(c, c->thread, n, NR), end = share(c, c->thread + 1, n, NR);
-    columns(count, j, end, I, lines, LEAD(I), w, bias, 0, (target){0, 0, to});
+    if (direct) dots(count, j, end, I, lines, LEAD(I), w, bias, (target){0, 0, to});
+    else columns(count, j, end, I, lines, LEAD(I), w, bias, 0, (target){0, 0, to});
     wait_for_all(c);
     return step;
 }
@@ -75,13 +78,17 @@ static inline const real* state_before(const span* s, word t, word b, word H, co
 }
 
 /* `count` rows g of the gradient at n pre-activations -> gradients of input, W and bias;
-   returns whether `left` now holds g. Whatever is 0 is not wanted. A team shares the rows of W. */
-static int add_input_gradients(const team_t* c, word count, word n, const real* g, real* left,
+   returns whether `left` now holds g. Whatever is 0 is not wanted. W is as it is stored if `direct`,
+   else packed. A team shares the rows of W. */
+SHARED int add_input_gradients(const team_t* c, word count, word n, const real* g, real* left,
                                real* right, word I, const real* const* x, real* dw, real* db,
-                               const real* w, real* const* dx, int add) {
+                               const real* w, int direct, real* const* dx, int add) {
     const word u0 = share(c, c->thread, n, MR), own = share(c, c->thread + 1, n, MR) - u0;
     if (db) weighted_sum(count, own, g + u0, LEAD(n), 0, 0, db + u0, 1, add);
-    if (w && I > FEW)
+    if (w && I > FEW && direct)
+        sums(count, share(c, c->thread, I, NR), share(c, c->thread + 1, I, NR), n, g, LEAD(n), w, I,
+             0, (target){0, 0, dx});
+    else if (w && I > FEW)
         columns(count, share(c, c->thread, I, NR), share(c, c->thread + 1, I, NR), n, g, LEAD(n), w,
                 0, 0, (target){0, 0, dx});
     if (w && I <= FEW)
@@ -105,7 +112,7 @@ static int add_input_gradients(const team_t* c, word count, word n, const real* 
 }
 
 /* the same for a recurrent matrix and its bias; `ready` if `left` holds g already */
-static void add_recurrent_gradients(const team_t* c, word count, word n, const real* g, real* left,
+SHARED void add_recurrent_gradients(const team_t* c, word count, word n, const real* g, real* left,
                                     real* right, word H, const real* const* h, real* dr, real* db,
                                     int add, int ready) {
     const word u0 = share(c, c->thread, n, MR), own = share(c, c->thread + 1, n, MR) - u0;
@@ -117,13 +124,13 @@ static void add_recurrent_gradients(const team_t* c, word count, word n, const r
 }
 
 /* the gradient of a bias that is added where another is: the share of one of a team */
-static void copy_share(const team_t* c, word n, const real* from, real* to) {
+SHARED void copy_share(const team_t* c, word n, const real* from, real* to) {
     const word u0 = share(c, c->thread, n, MR), own = share(c, c->thread + 1, n, MR) - u0;
     if (from && to) memcpy(to + u0, from + u0, own * sizeof(real));
 }
 
 /* the part of one of several threads of: to += what every other thread has found */
-static void add_shares(real* to, const real* spare, word apart, word size, word part, word parts) {
+SHARED void add_shares(real* to, const real* spare, word apart, word size, word part, word parts) {
     if (!to) return;
     for (word t = 1; t < parts; t++, spare += apart)
         for (word i = size * part / parts; i < size * (part + 1) / parts; i++) to[i] += spare[i];

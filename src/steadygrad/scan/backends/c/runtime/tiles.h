@@ -5,12 +5,14 @@
    hundred terms costs as much as five of them. They are
 
        wide     one row, eight vectors           broad   up to 6 rows, four vectors
-       narrow   up to 12 rows, two vectors       outer_tile   MR rows, two vectors, A transposed */
+       narrow   up to 12 rows, two vectors       outer_tile   MR rows, two vectors, A transposed
+       dots_of_several   one row, a dot product for each of a few columns
+       sums              one row, vectors of columns of what is no panel */
 #pragma once
-#include "vectors.h"
+#include "across.h"
 
 /* Not inlined: a tile uses all registers, and the loop around it would lose its own. */
-#define ALONE static __attribute__((noinline)) void
+#define ALONE SHARED __attribute__((noinline)) void
 #define TERMS word k, const real *a, word lead, const real *p, word panel
 #define PLACE const real *start, int add, target c, word i0, word j, word left
 

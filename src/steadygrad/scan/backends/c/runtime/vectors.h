@@ -66,7 +66,7 @@ INLINE void transpose_4x4(const real* from, word column, real* to) {
    the share of one of several threads. */
 #define PANEL_LINES (NR < 8 ? NR : 8) /* a panel of doubles in 16-byte vectors has four */
 static inline word panels_of(word k, word n) { return UP(n, NR) * k; }
-static void pack(word k, word n, const real* b, word row, word column, real* to, word part,
+SHARED void pack(word k, word n, const real* b, word row, word column, real* to, word part,
                  word parts) {
     const word panels = UP(n, NR) / NR;
     for (word panel = panels * part / parts; panel < panels * (part + 1) / parts; panel++) {
