@@ -560,7 +560,7 @@ def draw_lines(draw: random.Random, written: Written, delimiter: str) -> list[li
         lines.append([draw.choice(TOTALS), *totals])
     if at(0.06, "rows without values"):
         lines += [[""] * width] * 2
-    if at(0.04, "blank lines"):
+    if width > 1 and at(0.04, "blank lines"):  # in one column, these are gaps
         lines.insert(len(lines) // 3, [])
         lines.append([])
     if has_dates and at(0.04, "footer"):
@@ -595,7 +595,7 @@ def draw_file(draw: random.Random, folder: Path) -> Written:
         return text
 
     texts = [delimiter.join(map(cell, line)) for line in lines]
-    if draw.random() < 0.06:
+    if len(written.cells) > 1 and draw.random() < 0.06:
         texts = draw_preamble(draw, delimiter) + texts
         written.parts["preamble"] = "yes"
     if draw.random() < 0.03:

@@ -47,6 +47,8 @@ def dates(table: Table) -> list[str]:
         (["Nov 4,2013", "Nov 14,2013"], "2013-11-04T00:00"),
         # github.com/CODAIT/pardata/pull/73: two blanks before the time.
         (["2010-01-01  01:00:00", "2010-01-01  02:00:00"], "2010-01-01T01:00"),
+        # The log of a web server: 2024:00 is no 24:00.
+        (["23/Dec/2024:00:00:00 +0000", "23/Dec/2024:01:00:00 +0000"], "2024-12-23T00:00"),
         # github.com/unit8co/darts/issues/282: quarters, with some that are not there.
         (["2006-01-01", "2006-04-01", "2007-10-01"], "2006-01-01T00:00"),
     ],

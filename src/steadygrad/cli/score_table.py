@@ -24,8 +24,8 @@ def print_scores(console: Console, outcome: Outcome) -> None:
     if outcome.margin:
         console.print(outcome.margin, highlight=False, soft_wrap=True)
     console.print(
-        f"verdict: {outcome.verdict}; {outcome.text}; {outcome.step} steps in"
-        f" {outcome.seconds:.0f} s",
+        f"verdict: {outcome.verdict}; stopped at step {outcome.step} after {outcome.seconds:.0f} s:"
+        f" {outcome.text}",
         highlight=False,
         soft_wrap=True,
     )

@@ -77,6 +77,7 @@ WORD = re.compile(r"[^\W\d_]{3,}\.?")
 SIMPLE = frozenset("0123456789:./- T\x1f")  # cells of these letters alone need no rewriting
 MARKS = re.compile(r"[AP]M|Z|\+")  # which need none either
 ZONE = re.compile(r"(?<=[\dM])\s*(Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)$")
+LATE = re.compile(r"(?<!\d)24:00")
 HAS_TIME = re.compile(r":|\d{8}T\d{4}|-\d\dT\d\d")  # only then a sign at the end is an offset
 CLOCK = (
     (r"(?P<I>\d{1,2}):\d\d:\d\d\.\d+ ?[AP]M", "%I:%M:%S.%f{s}%p"),
@@ -320,9 +321,10 @@ def read_dates(cells: list[str], formats: Sequence[str]) -> np.ndarray:
     shift = np.zeros(len(texts), "timedelta64[us]")
     if zoned or not plain:
         texts, shift = _zones(texts)
-    late = [i for i, t in enumerate(texts) if "24:00" in t]
+    # The end of a day; not the year in 23/Dec/2024:00:00:00.
+    late = [i for i, t in enumerate(texts) if "24:00" in t and LATE.search(t)]
     for i in late:
-        texts[i] = re.sub(r"(?<!\d)24:00", "00:00", texts[i])
+        texts[i] = LATE.sub("00:00", texts[i])
     dates = np.full(len(texts), np.datetime64("NaT"), "datetime64[us]")
     left = np.arange(len(texts))
     for form in formats:

@@ -41,6 +41,8 @@ PLAIN = re.compile(r"[^0-9.+\-eE\n]")  # what a cell of a plain number cannot ho
 DECIMAL_POINT = re.compile(
     r"^[+-]?(?:0\d*\.|\.|\d{4,}\.|\d{1,3}\.(?!\d{3}$)|\d*\.\d*[eE]|\d{4,}$)", re.MULTILINE
 )
+LONG = re.compile(r"^[+-]?\d{4,}$", re.MULTILINE)
+SHORT = re.compile(r"^[+-]?[1-9]\d{0,2}$", re.MULTILINE)
 # Blanks, apostrophes and minus signs of print, and the wide letters of East Asian fonts. No more:
 # a general normalisation would read 5² as 52.
 ALIKE = str.maketrans(
@@ -126,6 +128,7 @@ class Evidence:
     scaled: bool = False
     bare: str = ""  # an example without unit, not zero
     long: str = ""  # four digits and more in a row without a mark: no thousands are marked here
+    short: str = ""  # one to three digits without a mark: no three decimals are always written
 
     @classmethod
     def nothing(cls) -> "Evidence":
@@ -134,13 +137,15 @@ class Evidence:
 
     def see_plain(self, text: str) -> bool:
         """Take in lines of plain numbers; return whether their points are decimal points."""
+        if not self.short and (found := SHORT.search(text)):
+            self.short = found.group()
         if "." not in text:
-            if not self.long and (found := re.search(r"^[+-]?\d{4,}$", text, re.MULTILINE)):
-                self.long = found.group()
+            if not self.long:
+                self.long = next((m.group() for m in LONG.finditer(text) if _is_long(m[0])), "")
             return True
         found = DECIMAL_POINT.search(text)
         while found is not None and "." not in (cell := _line(text, found.start())):
-            self.long = self.long or cell
+            self.long = self.long or (cell if _is_long(cell) else "")
             found = DECIMAL_POINT.search(text, found.end())
         if found is not None:
             self.decimal.setdefault(".", _line(text, found.start()))
@@ -174,8 +179,10 @@ class Evidence:
         body = parts.body
         marks = [c for c in body if not c.isdigit()]
         if not marks:
-            if len(body) > 3 and not self.long:
+            if len(body) > 3 and not self.long and _is_long(cell):
                 self.long = cell
+            elif len(body) <= 3 and not self.short and body.strip("0"):
+                self.short = cell
             return True
         kinds = list(dict.fromkeys(marks))
         if len(kinds) > 2:
@@ -300,7 +307,8 @@ def _decimal(
     if len(evidence.either) == 1:
         # Where thousands are not marked though they could be, the mark is not one of thousands.
         alone = next(iter(evidence.either)) if evidence.long else None
-        if alone is not None and (file is None or file[0] == alone):
+        # But then three decimals are always written, too, or nothing is sure.
+        if alone is not None and (file[0] == alone if file is not None else not evidence.short):
             return alone
         if alone is None and file is not None:
             return file[0]
@@ -380,6 +388,11 @@ def _value(cell: str, style: NumberStyle) -> float | None:
         return None
     value = float(body + parts.exp) * SCALES[parts.scale.lower()]
     return -value if parts.negative else value
+
+
+def _is_long(cell: str) -> bool:
+    """Whether a cell could have had its thousands marked: codes such as -9999 never have."""
+    return re.fullmatch(r"\s*[+-]?(?:9+|32768|8888|7777|6999)\s*", cell) is None
 
 
 def _line(text: str, at: int) -> str:

@@ -102,10 +102,13 @@ def _looks_split(lines: list[str]) -> bool:
     width = max(set(widths), key=widths.count)
     if width < 2 or widths.count(width) < 0.9 * len(rows):
         return _is_one_column(lines)
+    if width > 2 and delimiter in "\t;|" and widths.count(width) == len(rows):
+        return True  # no prose is so even
     body = [row for row in rows[1:] if len(row) == width]
-    # A row may lack its numbers, but not most.
     with_numbers = sum(any(is_number(c) or looks_like_date(c) for c in row) for row in body)
-    return with_numbers >= 0.6 * len(body)
+    without = sum(all(c.strip().lower() in MISSING for c in row[1:]) for row in body)
+    # A row may lack its numbers, but not most.
+    return with_numbers >= 0.3 * len(body) and with_numbers + without >= 0.9 * len(body)
 
 
 def _is_one_column(lines: list[str]) -> bool:

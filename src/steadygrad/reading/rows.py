@@ -73,6 +73,12 @@ class Rows:
         """Return the bad cells of a column."""
         return [cell for found in self._bad.values() for name, cell, _ in found if name == column]
 
+    def clean(self) -> np.ndarray:
+        """Return which rows have no bad cell so far."""
+        mask = np.ones(len(self.lines), bool)
+        mask[list(self._bad)] = False
+        return mask
+
     def keep(self) -> np.ndarray:
         """Return which rows hold data.
 

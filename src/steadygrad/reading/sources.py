@@ -202,6 +202,17 @@ def _stream(
             raise InputError(f"--delimiter {given}: expected one character, tab or blank")
     else:
         delimiter = find_delimiter(sample[:50])
+        if (
+            delimiter == " "
+            and all(map(is_number, below := sample[1:]))
+            and " " in below[0].strip()
+        ):
+            cell = below[0].strip()
+            raise InputError(
+                f"{path}: {cell!r} is one number with its thousands marked, or"
+                f" {len(cell.split())} numbers; pass --delimiter , for the first, --delimiter blank"
+                " for the second"
+            )
     has_header = spec.has_header if spec else reading.header == "auto"
     above = lines_above(top, delimiter, has_header=has_header)
     if above:

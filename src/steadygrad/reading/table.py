@@ -81,6 +81,7 @@ class Draft:
     numbers: dict[str, np.ndarray] = field(default_factory=dict)
     categories: dict[str, Category] = field(default_factory=dict)
     texts: dict[str, ColumnCells] = field(default_factory=dict)
+    unused: dict[str, ColumnCells] = field(default_factory=dict)  # by a model; totals stand there
     styles: dict[str, NumberStyle] = field(default_factory=dict)
     dropped: dict[str, ColumnSpec] = field(default_factory=dict)
     codes: dict[str, tuple[float, ...]] = field(default_factory=dict)
@@ -177,7 +178,7 @@ def _names(draft: Draft) -> None:
         for name in list(raw.columns):
             known = draft.spec.column(name)
             if known is None or known.role == "dropped":  # whatever it holds, it is not used
-                del raw.columns[name]
+                draft.unused[name] = raw.columns.pop(name)
                 draft.dropped[name] = ColumnSpec(name, "dropped", why="not used in training")
         needed = [c.name for c in draft.spec.columns if c.role != "dropped"]
         absent = [name for name in needed if name not in raw.columns]
@@ -370,7 +371,8 @@ def _dates(draft: Draft, rows: Rows) -> None:
     if _text_date(draft, rows, wanted) or _number_date(draft, rows, wanted):
         return
     for name in draft.numbers:
-        if not wanted and date_forms.is_date_name(name):
+        is_year = date_forms.PARTS.get(name.strip().lower()) == "year"
+        if not wanted and (is_year or date_forms.is_date_name(name)):
             draft.notes.append(
                 f"column {name!r} holds numbers that are no dates in any known form: it is an input"
                 " like any other, and the rows are taken in the order of the file; --date-format"
@@ -454,7 +456,10 @@ def _joined(dates: ColumnCells, times: ColumnCells) -> ColumnCells:
 
 def _number_date(draft: Draft, rows: Rows, wanted: Sequence[str]) -> bool:
     """Find dates in columns of numbers: year, month, day apart, 20160104, seconds since 1970."""
-    within = {n: v for n, v in draft.numbers.items() if not wanted or n in wanted}
+    keep = rows.clean()  # a total may stand in the column of months, too
+    within = {
+        n: np.where(keep, v, np.nan) for n, v in draft.numbers.items() if not wanted or n in wanted
+    }
     names = _month_names(draft, wanted)
     spec = date_forms.part_columns(within | names)
     if spec is not None:
@@ -485,7 +490,8 @@ def _month_names(draft: Draft, wanted: Sequence[str]) -> dict[str, np.ndarray]:
     for name, cells in draft.texts.items():
         if wanted and name not in wanted:
             continue
-        if np.isfinite(date_forms.month_numbers(cells.sample()[:100] or [""])).all():
+        sample = date_forms.month_numbers(cells.sample()[:100] or [""])
+        if np.isfinite(sample).mean() >= LEAST_DATES:
             months = [date_forms.month_numbers(chunk) for chunk in cells.strings()]
             found[name] = np.concatenate(months)
     return found
@@ -560,6 +566,8 @@ def _totals(cells: ColumnCells, name: str, rows: Rows) -> None:
 
 def _texts(draft: Draft, rows: Rows) -> None:
     """Turn columns of few different texts into categories; leave out the rest, with a cell."""
+    for name, cells in draft.unused.items():
+        _totals(cells, name, rows)
     for name, cells in draft.texts.items():
         if name in draft.used:
             continue

@@ -131,10 +131,12 @@ def stylesheet(more: str = "") -> str:
 
 
 def _body(chapters: list[Chapter], title: str) -> Html:
+    first, rest = sentence.parted(sentence.headline(chapters))
     header = el(
         "header",
         el("p", title, class_="kicker"),
-        el("h1", sentence.headline(chapters)),
+        el("h1", first),
+        el("p", rest) if rest else "",
         _subtitle(chapters),
     )
     sections = [

@@ -8,6 +8,8 @@ from steadygrad.faults import HEALTHY, NOT_JUDGED
 from steadygrad.report import figures
 from steadygrad.report.chapter import Chapter
 
+LONGEST = 140  # letters of a headline
+
 
 def headline(chapters: list[Chapter]) -> str:
     """One sentence for the top of the page; for several runs, whether the repair worked."""
@@ -19,6 +21,14 @@ def headline(chapters: list[Chapter]) -> str:
     if _is_faulty(last) and _is_faulty(first):
         return f"Not repaired yet. {verdict(last)}"
     return verdict(last)
+
+
+def parted(text: str) -> tuple[str, str]:
+    """Part a headline that is too long for one into its first sentence and the rest."""
+    if len(text) <= LONGEST:
+        return text, ""
+    first, _, rest = text.partition(". ")
+    return (f"{first}.", rest) if rest else (text, "")
 
 
 def verdict(chapter: Chapter) -> str:

@@ -117,7 +117,8 @@ class Margin:
             noise = f"within noise (t = {self.t:.1f} over {self.blocks} stretches of the test part)"
         size = f"{abs(self.gain):.1%}".replace("%", " %")
         return (
-            f"{self.figure} {size} {way} than that of the best simple answer, {self.rival}: {noise}"
+            f"the model's {self.figure} is {size} {way} than that of the best simple answer"
+            f" ({self.rival}): {noise}"
         )
 
 

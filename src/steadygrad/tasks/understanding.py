@@ -81,7 +81,7 @@ def _long(rows: int, table: TableSpec) -> str:
         unit = table.frequency.removeprefix("1 ").removesuffix("s")
         if unit and not table.frequency.startswith("3"):
             return f"{rows} rows ({rows} {unit}{'s' if rows != 1 else ''})"
-        return f"{rows} rows"
+        return f"{rows} row{'s' if rows != 1 else ''}"
     return f"{rows} rows ({duration(rows * table.step)})"
 
 
