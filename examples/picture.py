@@ -29,7 +29,7 @@ def main() -> None:
     drawn: list[Line] = []
     for number, (name, d) in enumerate((("nn.LSTM as it is", stock), ("with the patch", patched))):
         log10 = d.flow["lstm"].log10_grad
-        drawn.append(Line(name, np.arange(len(log10)), log10 - log10[-1], STYLES[number]))
+        drawn.append(Line(name, np.arange(float(len(log10))), log10 - log10[-1], STYLES[number]))
     plot = Plot(
         f"Dead and alive: {stock.verdict} before the patch, {patched.verdict} with it",
         "The first example of the README.",

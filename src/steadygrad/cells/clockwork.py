@@ -31,8 +31,7 @@ class Clockwork(Cell):
 
     Args:
         modules: How many modules g; periods 1, 2, 4, ..., :math:`2^{g-1}`. The units are divided
-            evenly, the fastest module first (and larger by one if they do not
-        divide evenly).
+            evenly, the fastest module first (and larger by one if they do not divide evenly).
 
     Shapes:
         As `steadygrad.cells.Elman`, with a second state ``k (B, H)``: for how many more steps each
