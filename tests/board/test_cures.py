@@ -246,7 +246,7 @@ def test_the_button_forks_a_run_and_draws_the_forks(
             "fault": "vanishing",
             "layer": "recurrent",
             "text": "t",
-            "remedies": ["forget-bias"],
+            "remedies": ["orthogonal-init"],
         }
         record.finding(40, body)
     with Board([run], cure=fork_command()) as board:
@@ -259,8 +259,8 @@ def test_the_button_forks_a_run_and_draws_the_forks(
         page.focus("#offers button")
         page.keyboard.press("Enter")
         page.wait_for_selector("#cancel")
-        until(lambda: page.inner_text("#attempts").count("ended") == 2, 120)
-        until(lambda: "forget-bias" in page.inner_text("#runs"), 60)
+        until(lambda: page.inner_text("#attempts").count("ended") == 2, 300)
+        until(lambda: "orthogonal-init" in page.inner_text("#runs"), 60)
         page.wait_for_selector("#offers button[data-run]")
         assert "validation loss" in page.inner_text("#attempts")
         assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
