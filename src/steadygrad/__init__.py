@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from steadygrad.nn import RNN as RNN
     from steadygrad.nn import Recurrent as Recurrent
     from steadygrad.nn import Stream as Stream
-    from steadygrad.report.parting import compare as compare
+    from steadygrad.report.compare_runs import compare as compare
 else:
     # The same names by their modules, imported on first use: importing torch and all rooms takes
     # seconds, which `steadygrad --version`, or a program that only reads a record, should not
@@ -58,7 +58,7 @@ else:
         },
         "load": "deploy",
         "mark": "flow",
-        "compare": "report.parting",
+        "compare": "report.compare_runs",
         **dict.fromkeys(("GRU", "LSTM", "RNN", "Recurrent", "Stream"), "nn"),
         **dict.fromkeys(("ClipAdvice", "Diagnosis", "Finding", "Thresholds", "Watch"), "diagnosis"),
         **dict.fromkeys(("clip_advice", "clip_check", "diagnose", "repair", "watch"), "diagnosis"),

@@ -13,9 +13,9 @@ import pytest
 from steadygrad import report
 from steadygrad.faults import known
 from steadygrad.record import Record, read
-from steadygrad.report import grid_page, grid_table, pdf, strokes
+from steadygrad.report import grid_page, grid_table, line_styles, pdf
+from steadygrad.report.median_band import spread_line
 from steadygrad.report.page import html
-from steadygrad.report.spread import spread_line
 from tests.browser import PROGRAM, axe_findings, chromium, troubles_of
 from tests.report.test_report import SCORES, decay
 
@@ -153,7 +153,7 @@ def contrast(one: str, other: str) -> float:
 
 def test_marks_have_three_to_one_and_no_two_lines_differ_by_colour_alone(tmp_path: Path) -> None:
     light, dark = PAPER["light"], PAPER["dark"]
-    for on_light, on_dark in strokes.COLOURS.values():
+    for on_light, on_dark in line_styles.COLOURS.values():
         assert contrast(on_light, light) >= 3 and contrast(on_dark, dark) >= 3
     for fault in known().values():
         assert contrast(fault.colour, light) >= 3 and contrast(fault.colour, dark) >= 3
@@ -162,7 +162,7 @@ def test_marks_have_three_to_one_and_no_two_lines_differ_by_colour_alone(tmp_pat
     assert len(roots) == 9  # light, dark, print
     for (_, colour), paper in zip(roots, 3 * [light] + 3 * [dark] + 3 * ["#ffffff"], strict=True):
         assert contrast(colour, paper) >= 3
-    assert len(set(strokes.DASHES.values())) == len(strokes.DASHES) == len(strokes.STYLES)
+    assert len({*line_styles.DASHES.values()}) == len(line_styles.DASHES) == len(line_styles.STYLES)
 
 
 def test_a_figure_of_several_seeds_is_a_median_with_a_band_on_white(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from starlette.routing import Route
 from steadygrad.board import snapshot
 from steadygrad.board.cures import Cures, Refused
 from steadygrad.board.sources import Sources
+from steadygrad.report.line_styles import STYLES
 from steadygrad.report.page import stylesheet
-from steadygrad.report.strokes import STYLES
 
 EVERY = 1.0
 """Seconds between two looks at the records; longer where reading them takes long."""

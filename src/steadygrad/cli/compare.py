@@ -24,7 +24,7 @@ def compare(
     """
     from steadygrad.cli.report import check_page
     from steadygrad.record.ownership import refuse_foreign
-    from steadygrad.report.parting import compare as compare_runs
+    from steadygrad.report.compare_runs import compare as compare_runs
 
     if out is not None:
         check_page(out)

@@ -21,7 +21,7 @@ from steadygrad.tasks.from_table import apply_spec
 from steadygrad.tasks.intervals import Intervals
 from steadygrad.train.model import SequenceModel
 from steadygrad.train.model_file import ModelFacts
-from steadygrad.train.showing import predictor
+from steadygrad.train.model_outputs import predictor
 
 FAR = 0.05  # between coverage and level, beyond which it is told in words
 

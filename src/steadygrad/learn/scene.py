@@ -12,9 +12,9 @@ from typing import Any
 
 from steadygrad.report.axis import Axis
 from steadygrad.report.frame import framed
+from steadygrad.report.line_styles import key as stroke
 from steadygrad.report.markup import Html, el, join
 from steadygrad.report.plot import grid_lines
-from steadygrad.report.strokes import key as stroke
 
 
 @dataclass(frozen=True)

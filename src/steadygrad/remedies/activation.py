@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, penalty_falls
-from steadygrad.remedies.reasons import no_layer_to_see
 from steadygrad.remedies.run import Run
+from steadygrad.remedies.unsuitable import no_layer_to_see
 
 
 @final

@@ -11,8 +11,8 @@ from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, spike_is_cut
 from steadygrad.remedies.gradients import Gradients
 from steadygrad.remedies.parameters import Parameters
-from steadygrad.remedies.reasons import no_trainable_parameter
 from steadygrad.remedies.unit_norms import Units, units_of
+from steadygrad.remedies.unsuitable import no_trainable_parameter
 
 LEAST_WEIGHT = 1e-3  # lets units that start at 0 move
 LEAST_GRADIENT = 1e-6

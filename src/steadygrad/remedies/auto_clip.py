@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, spike_is_cut
 from steadygrad.remedies.gradients import Gradients
+from steadygrad.remedies.norm_clipping import shrink_
 from steadygrad.remedies.parameters import SCOPES, Parameters, Scope
 from steadygrad.remedies.percentile import percentile
-from steadygrad.remedies.reasons import no_trainable_parameter
-from steadygrad.remedies.shrink import shrink_
+from steadygrad.remedies.unsuitable import no_trainable_parameter
 
 FRESH = 100  # a percentile is recomputed when 1/100 of its history is new
 

@@ -13,8 +13,8 @@ from steadygrad.nn import Recurrent
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, Small, only_recurrence, seeded
-from steadygrad.remedies.reasons import no_recurrence
 from steadygrad.remedies.recurrences import Recurrence, recurrences
+from steadygrad.remedies.unsuitable import no_recurrence
 
 
 @final

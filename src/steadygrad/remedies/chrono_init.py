@@ -12,8 +12,8 @@ from steadygrad.init.blocks import row_blocks
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, gate_keeps
-from steadygrad.remedies.reasons import no_keeping_gate
 from steadygrad.remedies.recurrences import Recurrence, recurrences
+from steadygrad.remedies.unsuitable import no_keeping_gate
 
 
 @final

@@ -10,9 +10,9 @@ from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.batches import FOREACH
 from steadygrad.remedies.demonstration import Demonstration, spike_is_cut
 from steadygrad.remedies.gradients import Gradients
+from steadygrad.remedies.norm_clipping import account
 from steadygrad.remedies.patch import Names, Patch
-from steadygrad.remedies.reasons import no_trainable_parameter
-from steadygrad.remedies.shrink import account
+from steadygrad.remedies.unsuitable import no_trainable_parameter
 
 
 @final

@@ -10,7 +10,7 @@ from torch import nn
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, H, inputs_stay_below
-from steadygrad.remedies.own_layers import no_loop, own_layers
+from steadygrad.remedies.replace_layers import no_loop, own_layers
 from steadygrad.scan import LoopClip
 
 

@@ -13,10 +13,10 @@ from steadygrad.flow import lyapunov_exponents, recurrent_layers
 from steadygrad.nn import cell_of
 from steadygrad.nn.arrangement import time_axis
 from steadygrad.remedies.applied import Applied
-from steadygrad.remedies.at_calls import at_calls
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.call_hooks import at_calls
 from steadygrad.remedies.demonstration import Demonstration, example, loss_of, seeded
-from steadygrad.remedies.reasons import no_layer_to_see
+from steadygrad.remedies.unsuitable import no_layer_to_see
 
 
 @final

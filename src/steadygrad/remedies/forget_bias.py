@@ -11,10 +11,10 @@ from steadygrad.init import gate_bias_
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, gate_keeps
+from steadygrad.remedies.parameter_code import set_bias
 from steadygrad.remedies.patch import MOST_LINES, Names, Patch
-from steadygrad.remedies.reasons import no_keeping_gate
 from steadygrad.remedies.recurrences import Recurrence, recurrences
-from steadygrad.remedies.rows import set_bias
+from steadygrad.remedies.unsuitable import no_keeping_gate
 
 
 @final

@@ -11,8 +11,8 @@ from steadygrad.nn import LSTM
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, only_recurrence, seeded
-from steadygrad.remedies.reasons import no_recurrence
 from steadygrad.remedies.recurrences import recurrences
+from steadygrad.remedies.unsuitable import no_recurrence
 
 
 @final

@@ -16,8 +16,8 @@ from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, passes_without_weights
 from steadygrad.remedies.hidden_only import HiddenOnly
-from steadygrad.remedies.reasons import no_recurrence
 from steadygrad.remedies.recurrences import Recurrence, is_plain_layer, recurrences
+from steadygrad.remedies.unsuitable import no_recurrence
 
 
 @final

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, penalty_falls
-from steadygrad.remedies.reasons import no_trainable_parameter
 from steadygrad.remedies.run import Run
+from steadygrad.remedies.unsuitable import no_trainable_parameter
 
 
 @final

@@ -11,8 +11,8 @@ from steadygrad.init.blocks import row_blocks
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, singular_values_lie
-from steadygrad.remedies.reasons import no_recurrence
 from steadygrad.remedies.recurrences import Recurrence, recurrences
+from steadygrad.remedies.unsuitable import no_recurrence
 
 
 @final

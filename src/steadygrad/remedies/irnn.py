@@ -12,8 +12,8 @@ from steadygrad.nn import Recurrent
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, singular_values_lie
-from steadygrad.remedies.reasons import no_recurrence
 from steadygrad.remedies.recurrences import Recurrence, is_plain_layer, recurrences
+from steadygrad.remedies.unsuitable import no_recurrence
 
 
 @final

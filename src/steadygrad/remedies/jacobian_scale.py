@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from steadygrad.flow import recurrent_layers, singular_values
 from steadygrad.nn.arrangement import time_axis
 from steadygrad.remedies.applied import Applied
-from steadygrad.remedies.at_calls import at_calls
 from steadygrad.remedies.base import Remedy
+from steadygrad.remedies.call_hooks import at_calls
 from steadygrad.remedies.demonstration import Demonstration, example, loss_of, seeded
-from steadygrad.remedies.reasons import no_layer_to_see, no_recurrence
 from steadygrad.remedies.recurrences import Recurrence, recurrences
+from steadygrad.remedies.unsuitable import no_layer_to_see, no_recurrence
 
 SCALES = [2.0**k for k in range(-6, 7)]
 HALVINGS = 14  # of a bracket [a, 2a] in log scale: accurate to a factor of 2^(1/2^14), or 4e-5

@@ -13,7 +13,7 @@ from steadygrad.nn import Recurrent, cell_of
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, example, seeded
-from steadygrad.remedies.reasons import no_recurrence
+from steadygrad.remedies.unsuitable import no_recurrence
 
 
 @final

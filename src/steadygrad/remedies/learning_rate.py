@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, example, norm, seeded
 from steadygrad.remedies.patch import Names, Patch
-from steadygrad.remedies.reasons import no_trainable_parameter
+from steadygrad.remedies.unsuitable import no_trainable_parameter
 
 
 @final

@@ -12,8 +12,8 @@ from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.batches import FOREACH
 from steadygrad.remedies.demonstration import Demonstration, example, gradients, loss_of, seeded
 from steadygrad.remedies.gradients import Gradients
-from steadygrad.remedies.reasons import no_trainable_parameter
 from steadygrad.remedies.shards import anywhere
+from steadygrad.remedies.unsuitable import no_trainable_parameter
 
 
 @final

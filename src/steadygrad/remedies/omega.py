@@ -13,8 +13,8 @@ from steadygrad.cells import Named
 from steadygrad.flow.walk import Leg
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, penalty_falls
-from steadygrad.remedies.reasons import no_recurrent_matrix, not_walkable
 from steadygrad.remedies.run import Run
+from steadygrad.remedies.unsuitable import no_recurrent_matrix, not_walkable
 from steadygrad.scan.ir.products import by_gate
 
 SMALLEST = 1e-20  # squared norms below it count as no error signal, with ratio 1

@@ -10,10 +10,10 @@ from steadygrad.init import glorot_, orthogonal_
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, singular_values_lie
+from steadygrad.remedies.parameter_code import parameter_at
 from steadygrad.remedies.patch import MOST_LINES, Names, Patch
-from steadygrad.remedies.reasons import no_recurrence
 from steadygrad.remedies.recurrences import recurrences
-from steadygrad.remedies.rows import parameter_at
+from steadygrad.remedies.unsuitable import no_recurrence
 
 
 @final

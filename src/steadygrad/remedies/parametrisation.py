@@ -8,8 +8,8 @@ from steadygrad.cells import Cell
 from steadygrad.nn import Recurrent, free_
 from steadygrad.nn.parametrised import recurrent_weights
 from steadygrad.remedies.applied import Applied
-from steadygrad.remedies.reasons import no_recurrence
 from steadygrad.remedies.recurrences import blocks_of
+from steadygrad.remedies.unsuitable import no_recurrence
 
 
 def no_square_block(model: nn.Module) -> str | None:

@@ -14,8 +14,8 @@ from steadygrad.remedies.demonstration import Demonstration, example, loss_of, s
 from steadygrad.remedies.gradients import Gradients, is_on_host
 from steadygrad.remedies.nonfinite import is_broken
 from steadygrad.remedies.parameters import Parameters
-from steadygrad.remedies.reasons import no_trainable_parameter
 from steadygrad.remedies.shards import Sharding, anywhere, local, sharding_of
+from steadygrad.remedies.unsuitable import no_trainable_parameter
 
 
 @final

@@ -14,7 +14,7 @@ from steadygrad.nn import Recurrent
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, passes_without_weights
-from steadygrad.remedies.reasons import no_layer_to_see
+from steadygrad.remedies.unsuitable import no_layer_to_see
 
 
 @final

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from steadygrad.init.blocks import row_blocks
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, penalty_falls
-from steadygrad.remedies.reasons import no_recurrent_matrix
 from steadygrad.remedies.run import Run
+from steadygrad.remedies.unsuitable import no_recurrent_matrix
 
 
 @final

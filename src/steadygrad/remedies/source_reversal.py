@@ -15,7 +15,7 @@ from steadygrad.nn.arrangement import time_axis
 from steadygrad.remedies.applied import Applied
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, ends_ratio, ends_text, example, seeded
-from steadygrad.remedies.reasons import no_layer_to_see
+from steadygrad.remedies.unsuitable import no_layer_to_see
 
 
 @final

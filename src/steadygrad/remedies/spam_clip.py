@@ -13,8 +13,8 @@ from steadygrad.remedies.batches import FOREACH, Batch
 from steadygrad.remedies.demonstration import Demonstration, spike_is_cut
 from steadygrad.remedies.gradients import Gradients, is_on_host
 from steadygrad.remedies.parameters import Parameters
-from steadygrad.remedies.reasons import no_trainable_parameter
 from steadygrad.remedies.shards import local
+from steadygrad.remedies.unsuitable import no_trainable_parameter
 
 SQUARES = "exp_avg_sq"  # the second moment in torch's Adam variants
 CHUNK = 1 << 18  # entries per block, so that a block stays in the cache

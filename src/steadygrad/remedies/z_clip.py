@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, spike_is_cut
 from steadygrad.remedies.gradients import Gradients
+from steadygrad.remedies.norm_clipping import EPSILON, shrink_
 from steadygrad.remedies.parameters import Parameters
-from steadygrad.remedies.reasons import no_trainable_parameter
-from steadygrad.remedies.shrink import EPSILON, shrink_
+from steadygrad.remedies.unsuitable import no_trainable_parameter
 
 TARGETS = ("adaptive", "mean", "bound")
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from steadygrad._room import public
-from steadygrad.report.lines import lines as lines
+from steadygrad.report.chart_file import lines as lines
 from steadygrad.report.page import html as html
 from steadygrad.report.page import write as write
 from steadygrad.report.picture import picture as picture

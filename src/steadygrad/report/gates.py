@@ -4,10 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steadygrad.report.chapter import ROWS, Chapter
+from steadygrad.report.line_styles import STYLES
 from steadygrad.report.markup import el, table
 from steadygrad.report.plot import Line, Plot
 from steadygrad.report.sections import Section, section
-from steadygrad.report.strokes import STYLES
 
 _ABOUT = (
     "A gate is a valve of the cell, between 0 (shut) and 1 (open). A unit that stays at one end "

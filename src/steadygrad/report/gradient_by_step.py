@@ -16,7 +16,7 @@ MAPS = 12
 BETWEEN = 2  # curves of the first layer between those of the first and last training step
 
 
-def journey(chapters: list[Chapter]) -> Section:
+def gradient_by_step(chapters: list[Chapter]) -> Section:
     """Draw curves and heat maps of the layer of the headline, then of the others."""
     measured = [c for c in chapters if c.main is not None]
     if not measured:

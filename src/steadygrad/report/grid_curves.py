@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from steadygrad.report.grid_table import Row
+from steadygrad.report.line_styles import STYLES
+from steadygrad.report.median_band import spread_line
 from steadygrad.report.plot import Line, Plot, Rule
-from steadygrad.report.spread import spread_line
-from steadygrad.report.strokes import STYLES
 
 
 def curve_plot(rows: Sequence[Row]) -> Plot:

@@ -9,10 +9,10 @@ import numpy as np
 from steadygrad.report.axis import Axis, around
 from steadygrad.report.grid_curves import curve_plot
 from steadygrad.report.grid_table import Row
+from steadygrad.report.line_styles import drawing_rules
 from steadygrad.report.markup import Html, el, join
 from steadygrad.report.page import save
 from steadygrad.report.plot import Plot, band, path
-from steadygrad.report.strokes import drawing_rules
 
 LEFT, WIDE, HIGH, TOP = 66, 380, 250, 64
 MIDDLE, DOTS = 620, 260  # left edge and width of the second drawing

@@ -9,15 +9,23 @@ from pathlib import Path
 from steadygrad import files
 from steadygrad.record import Run
 from steadygrad.record.ownership import GENERATOR
-from steadygrad.report import compare, curves, gates, scores, sentence, shown, trained
+from steadygrad.report import (
+    curves,
+    gates,
+    gradient_by_step,
+    model_outputs,
+    run_setup,
+    run_tables,
+    scores,
+    sentence,
+)
 from steadygrad.report import findings as found
-from steadygrad.report import gradient_by_step as journey
 from steadygrad.report.chapter import Chapter, chapters
 from steadygrad.report.glossary import glossary
+from steadygrad.report.line_styles import page_rules, print_rules
 from steadygrad.report.markup import Html, el, join
 from steadygrad.report.pdf import printed, program
 from steadygrad.report.sections import contents
-from steadygrad.report.strokes import page_rules, print_rules
 
 
 def html(runs: Run | Sequence[Run], *, title: str | None = None) -> str:
@@ -141,14 +149,14 @@ def _body(chapters: list[Chapter], title: str) -> Html:
     )
     sections = [
         scores.scores(chapters),
-        shown.shown(chapters[-1]),
-        compare.runs(chapters),
-        compare.trials(chapters),
+        model_outputs.shown(chapters[-1]),
+        run_tables.runs(chapters),
+        run_tables.trials(chapters),
         found.findings(chapters),
-        journey.journey(chapters),
+        gradient_by_step.gradient_by_step(chapters),
         curves.curves(chapters),
         gates.gates(chapters),
-        trained.trained(chapters),
+        run_setup.trained(chapters),
         glossary(),
     ]
     there = [each for each in sections if each is not None]

@@ -17,11 +17,11 @@ from steadygrad.report import palette, sentence
 from steadygrad.report.chapter import Chapter, Track, chapters
 from steadygrad.report.gradient_by_step import curve
 from steadygrad.report.heat import Heat, ordinal
+from steadygrad.report.line_styles import STYLES, drawing_rules
 from steadygrad.report.markup import Html, el, join
+from steadygrad.report.median_band import spread_line
 from steadygrad.report.page import save
 from steadygrad.report.plot import Plot, band, path, reading
-from steadygrad.report.spread import spread_line
-from steadygrad.report.strokes import STYLES, drawing_rules
 
 _WIDE, _HIGH, _TOP, _LEFT, _GAP = 400, 220, 92, 62, 96
 # Runs that differ in these options alone are seeds of one training.

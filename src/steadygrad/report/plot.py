@@ -12,8 +12,8 @@ from steadygrad.report.axis import Axis, around
 from steadygrad.report.downsample import spread, thinned
 from steadygrad.report.figures import TIMES, plain, power
 from steadygrad.report.frame import area, framed
+from steadygrad.report.line_styles import key as stroke
 from steadygrad.report.markup import Html, el, join, table
-from steadygrad.report.strokes import key as stroke
 
 _SIDE = 1000  # size of the drawing's coordinates; the page stretches it
 
@@ -26,7 +26,7 @@ class Line:
         name: Label in the key.
         x: Ascending positions, ``(N,)``.
         y: Values, ``(N,)``, log10 of them on a log axis; nan, inf and -inf are drawn as marks.
-        style: One of `steadygrad.report.strokes.STYLES`.
+        style: One of `steadygrad.report.line_styles.STYLES`.
         band: Lowest and highest value at each position, ``(N,)`` each, if the curve summarises
             several.
     """

@@ -15,6 +15,7 @@ from steadygrad.tasks.benchmark import Benchmark as Benchmark
 from steadygrad.tasks.chorales import Chorales as Chorales
 from steadygrad.tasks.copy_memory import CopyMemory as CopyMemory
 from steadygrad.tasks.delayed_xor import DelayedXOR as DelayedXOR
+from steadygrad.tasks.file_summary import understood as understood
 from steadygrad.tasks.forecast import Forecast as Forecast
 from steadygrad.tasks.forecast_spec import ForecastSpec as ForecastSpec
 from steadygrad.tasks.from_table import read_forecast as read_forecast
@@ -39,7 +40,6 @@ from steadygrad.tasks.system_id import SystemID as SystemID
 from steadygrad.tasks.temporal_order import TemporalOrder as TemporalOrder
 from steadygrad.tasks.text import Text as Text
 from steadygrad.tasks.text import read_text as read_text
-from steadygrad.tasks.understanding import understood as understood
 
 TASKS: dict[str, type[Benchmark]] = {
     value.name: value

@@ -12,8 +12,8 @@ from steadygrad.record.ownership import kind_of, refuse_foreign
 from steadygrad.record.places import RUN
 from steadygrad.train import checkpoint
 from steadygrad.train.checkpoint import Checkpoint
+from steadygrad.train.checkpoint_facts import Facts, facts_of
 from steadygrad.train.config import TrainConfig
-from steadygrad.train.saved import Facts, facts_of
 
 NUMBERED = ("before-rollback-*.safetensors", "nonfinite-*.safetensors")
 

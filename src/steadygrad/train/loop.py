@@ -20,6 +20,7 @@ from steadygrad.remedies import Course, Remedy, parse
 from steadygrad.tasks import Batch, Split, Task
 from steadygrad.train import checkpoint
 from steadygrad.train.checkpoint import Checkpoint
+from steadygrad.train.checkpoint_facts import facts_of
 from steadygrad.train.config import TrainConfig
 from steadygrad.train.events import Listener, Remark, Saved, Stepped, Validated
 from steadygrad.train.folder import Folder
@@ -29,7 +30,6 @@ from steadygrad.train.journal import Journal
 from steadygrad.train.model import Carried, SequenceModel, detach
 from steadygrad.train.progress import Progress, Status
 from steadygrad.train.rescue import GOOD, HALVINGS, RATE, Cause, Losses, Rescue, remedy_for
-from steadygrad.train.saved import facts_of
 from steadygrad.train.sharding import joined_state, own_state, share_of
 
 GOOD_STATE = "good"  # prefix in a checkpoint of the state that a rollback restores

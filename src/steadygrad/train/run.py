@@ -20,6 +20,7 @@ from steadygrad.tasks.intervals import MOST
 from steadygrad.train import checkpoint
 from steadygrad.train.build_model import Remedied, check_answers, remedied_model
 from steadygrad.train.checkpoint import Checkpoint, check_fits
+from steadygrad.train.checkpoint_facts import facts_of
 from steadygrad.train.config import TrainConfig
 from steadygrad.train.data import fingerprint, read_task
 from steadygrad.train.events import Ended, Event, Listener, Outcome, Read, Started, Understood
@@ -31,8 +32,7 @@ from steadygrad.train.lag import lag_of
 from steadygrad.train.loop import End, Loop, evaluating
 from steadygrad.train.model import Carried, Ends, SequenceModel, describe
 from steadygrad.train.model_file import facts_about, write_model
-from steadygrad.train.saved import facts_of
-from steadygrad.train.showing import show
+from steadygrad.train.model_outputs import show
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from torch import fx
 
 from steadygrad.cells import Cell
-from steadygrad.scan.clean import cleanly
+from steadygrad.scan.clean_context import cleanly
 from steadygrad.scan.ir.activations import activations
 from steadygrad.scan.ir.program import Product, Program, Stage
 from steadygrad.scan.ir.step_graph import PLAIN, product, step_graph

@@ -10,7 +10,7 @@ import pytest
 import steadygrad as sg
 from steadygrad.cli import app
 from steadygrad.record import Record
-from steadygrad.report.parting import Comparison, compare
+from steadygrad.report.compare_runs import Comparison, compare
 
 STEPS, TIMES = 12, 9
 

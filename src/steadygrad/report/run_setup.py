@@ -6,9 +6,9 @@ from typing import Any
 
 from steadygrad.report import figures
 from steadygrad.report.chapter import Chapter
-from steadygrad.report.compare import named
 from steadygrad.report.findings import brief
 from steadygrad.report.markup import Html, el, join, table
+from steadygrad.report.run_tables import named
 from steadygrad.report.sections import Section, section
 
 _TOLD = frozenset(

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from steadygrad.report.line_styles import drawing_rules
 from steadygrad.report.markup import Html, el, join
 from steadygrad.report.page import save
 from steadygrad.report.plot import Line, Plot, band, path
-from steadygrad.report.strokes import drawing_rules
 
 _WIDE, _HIGH, _TOP, _LEFT, _KEY = 460, 300, 62, 66, 215
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from steadygrad.nn import GRU, LSTM, RNN, Recurrent
 from steadygrad.remedies.applied import Applied
-from steadygrad.remedies.reasons import no_recurrence
+from steadygrad.remedies.unsuitable import no_recurrence
 
 
 def no_loop(model: nn.Module) -> str | None:

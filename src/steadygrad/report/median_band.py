@@ -18,7 +18,7 @@ def spread_line(name: str, curves: Sequence[Curve], style: str, *, holds: bool =
     Args:
         name: Label in the key.
         curves: Ascending positions and values of each.
-        style: One of `steadygrad.report.strokes.STYLES`.
+        style: One of `steadygrad.report.line_styles.STYLES`.
         holds: Whether a curve that has ended continues with its last value, instead of no longer
             counting.
     """

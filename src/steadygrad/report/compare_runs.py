@@ -323,7 +323,7 @@ def _page(found: Comparison, one: Run, other: Run) -> str:
     sections = [
         _partings(found),
         _differences(found),
-        by_step.journey(told),
+        by_step.gradient_by_step(told),
         curves.curves(told),
     ]
     there = [s for s in sections if s is not None]
