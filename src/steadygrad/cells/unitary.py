@@ -29,7 +29,7 @@ def unitary(stored: Tensor, order: Tensor) -> Tensor:
     rows = torch.eye(size, dtype=turns.dtype, device=stored.device)
     # Each line acts on the columns of the identity, from right to left in the formula.
     rows = turns[0].unsqueeze(1) * rows
-    rows = torch.fft.fft(rows, dim=0, norm="ortho")
+    rows = torch.fft.fft(rows, dim=0, norm="ortho")  # "ortho" makes it unitary
     rows = _reflect(torch.complex(stored[3], stored[4]), rows)[order]
     rows = turns[1].unsqueeze(1) * rows
     rows = torch.fft.ifft(rows, dim=0, norm="ortho")

@@ -212,7 +212,7 @@ class Record:
         """
         with explained(self.path):
             self._db.execute("COMMIT")
-            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("BEGIN IMMEDIATE")  # the write lock again, at once
             # The lock was free for some microseconds: check that no other writer took it.
             token = self._db.execute("SELECT value FROM meta WHERE key = 'writer'").fetchone()
         if token != (self._token,):

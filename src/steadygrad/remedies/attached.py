@@ -117,6 +117,7 @@ class Attached:
         old, left = {id(p) for p in before.values()}, {id(p) for p in now.values()}
         lost = {n: p for n, p in before.items() if id(p) in held and id(p) not in left}
         new = {n: p for n, p in now.items() if id(p) not in old and p.requires_grad}
+        # Adam's moments belong to the old values: dropped now, put back by undo
         states = {p: optimizer.state[p] for p in (*lost.values(), *kept) if p in optimizer.state}
         is_flat = isinstance(optimizer, torch.optim.LBFGS)  # one history over all parameters
         if is_flat and (lost or new):
@@ -140,6 +141,7 @@ class Attached:
         self._undo.append(restore)
         for parameter in states:
             del optimizer.state[parameter]
+        # new parameters train in the group of those they replace, with its rate and decay
         homes = {name: _home(name, lost or before, groups) for name in new}
         gone = {id(p) for p in lost.values()}
         for group in groups:

@@ -99,6 +99,7 @@ class ZClip(Remedy):
             self._collect(norm, step, memory)
         else:
             bound = self._bound(norm, memory)
+            # the clipped norm, so that a spike does not raise its own threshold
             self._follow(torch.minimum(norm, bound), memory)
         bound = bound if self.max_norm is None else bound.clamp(max=self.max_norm)
         return shrink_(gradients, norms, bound) | {"threshold": bound}

@@ -54,7 +54,7 @@ def difference(first: Sequence[float], second: Sequence[float], seed: int = 0) -
     medians = []
     for sample in (first, second):
         values = np.asarray(sample, dtype=np.float64)
-        values = np.where(np.isnan(values), np.inf, values)
+        values = np.where(np.isnan(values), np.inf, values)  # a failed run counts as the worst
         drawn = generator.integers(len(values), size=(SAMPLES, len(values)))
         medians.append((np.median(values), np.median(values[drawn], axis=1)))
     (a, many_a), (b, many_b) = medians

@@ -112,6 +112,7 @@ class Linearised:
     def jacobian(self, rows: slice) -> StepJacobian:
         """The Jacobians of the given rows, of one time step or several consecutive ones."""
         like = self.hidden
+        # ds/ds = 1, as one row for all
         start = [{s: like.new_ones(1, width)} for s, width in enumerate(self.widths)]
         return StepJacobian(tuple(self._through(rows, start)), self.widths)
 
@@ -171,6 +172,7 @@ class _LinearStage:
                 torch.ones_like(like) if i == index else torch.zeros_like(like)
                 for i in range(len(stage.outputs))
             ]
+            # pointwise: the vjp with ones gives the diagonal of the Jacobian
             grads = stage.backward(*self.prepared, *ones)
             read = _read_by(stage, index)
             for name, grad in zip(stage.inputs, grads, strict=True):

@@ -47,9 +47,10 @@ class Rescaler:
         return grads, outside
 
     def _recentre(self, grads: list[Tensor], rows: int) -> list[Tensor]:
+        # one exponent for all states of a row, because a step mixes them
         top = torch.stack([g.abs().amax(1) for g in grads]).amax(0)
         _, binary = torch.frexp(top)
-        usable = (top > 0) & top.isfinite()
+        usable = (top > 0) & top.isfinite()  # zeros, inf and NaN keep their scale
         move = torch.where(usable & (binary.abs() > NARROW), -binary, 0)
         if not move.any():
             return grads
@@ -77,7 +78,7 @@ def scale(grad: Tensor, exponents: Tensor) -> Tensor:
     """
     if grad.dtype == torch.float16:  # the range of float16 is too small even for the halves
         return scale(grad.float(), exponents).half()
-    limit = 1022 if grad.dtype == torch.float64 else 126
+    limit = 1022 if grad.dtype == torch.float64 else 126  # largest exponent whose inverse is normal
     first = exponents.div(2, rounding_mode="floor")
     halves = [h.clamp(-limit, limit)[:, None] for h in (first, exponents - first)]
     two = torch.full((), 2.0, dtype=grad.dtype, device=grad.device)

@@ -81,7 +81,7 @@ class Sensitivities:
         unit: list[Tensor] = []
         for state in cell.states:
             gates = torch.stack([by.get((state, f"x.{g}"), zero) for g in cell.gates], 1)
-            now = [gates[..., None] * given]
+            now = [gates[..., None] * given]  # the direct derivative, then through each old state
             now.append(
                 torch.stack([by.get((state, f"u.{u}"), zero) for u in cell.per_unit], 1)
                 if cell.per_unit
@@ -116,6 +116,7 @@ class _Hidden(torch.autograd.Function):
         ctx: Any, *grads: Tensor
     ) -> tuple[Tensor | None, ...]:
         by_weight, by_unit = ctx.saved_tensors
+        # dL/dW = sum over rows of dL/dh dh/dW
         rows = torch.einsum("bh,bghi->ghi", grads[0], by_weight).flatten(0, 1)
         units = torch.einsum("bh,bph->ph", grads[0], by_unit)
         bias = [] if ctx.bare else [rows[:, -1]]

@@ -118,6 +118,7 @@ def make_intervals(val: Residuals, test: Residuals) -> Intervals:
         known = np.sort(column[np.isfinite(column)])
         n = len(known)
         windows = min(windows, n)
+        # conformal rank ceil((n + 1) p); beyond n no residual bounds the error
         ranks = [math.ceil((n + 1) * k / GRID) for k in range(1, GRID)]
         rows.append(tuple(float(f"{known[r - 1]:.7g}") if r <= n else None for r in ranks))
     found = Intervals(windows, tuple(rows), {})

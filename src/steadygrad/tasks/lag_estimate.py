@@ -190,7 +190,7 @@ def _columns(targets: NDArray[Any]) -> Array:
 
 def _probe(x: Array, y: Array, rng: np.random.Generator) -> LagEstimate:
     steps, x = _standardised(x), _with_products(x)
-    train = rng.permutation(len(x)) < len(x) * 2 // 3
+    train = rng.permutation(len(x)) < len(x) * 2 // 3  # the rest is held out
     y = y - y[train].mean(0)
     scale = float((y[~train] ** 2).sum())
     if len(x) < 100 or not scale > 0:
@@ -207,6 +207,7 @@ def _probe(x: Array, y: Array, rng: np.random.Generator) -> LagEstimate:
         gains.append((first, last, gain))
         if gain > LEAST and gain > _by_chance(features, block, y, train, error, rng) / scale:
             edges = first, last
+        # A block that does not count stays in: later blocks have to add to it, too.
         features, error = wider, min(error, now)
     far = None if edges is None else _refined(x, y, train, edges)
     explained = max(0.0, 1 - error / scale)
@@ -214,6 +215,7 @@ def _probe(x: Array, y: Array, rng: np.random.Generator) -> LagEstimate:
     if pair is not None and pair[0] > (far or 0):
         far, explained = pair[0], max(explained, pair[1])
         gains = [*gains, (far, far, pair[1])]
+    # none of SHUFFLES permutations was as good: p <= 1 / (1 + SHUFFLES)
     sure = 0.0 if far is None else 1 - 1 / (1 + SHUFFLES)
     return LagEstimate(far, sure, explained, tuple(gains))
 
@@ -267,6 +269,7 @@ def _by_chance(
     rng: np.random.Generator,
 ) -> float:
     """The largest gain of this block when taken from other sequences."""
+    # Permuted rows keep the block's distribution, but not its relation to the targets.
     return max(
         error - _error(np.hstack([features, block[rng.permutation(len(block))]]), y, train)
         for _ in range(SHUFFLES)

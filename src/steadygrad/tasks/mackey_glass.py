@@ -95,7 +95,7 @@ def mackey_glass(tau: int) -> Tensor:
         return 0.2 * old / (1 + old**10) - 0.1 * x
 
     delay, h = tau * FINE, 1 / FINE
-    x = [1.2] * (delay + 1)
+    x = [1.2] * (delay + 1)  # constant history
     for _ in range(SERIES * FINE):
         now, old, next_old = x[-1], x[-1 - delay], x[-delay]
         between = (old + next_old) / 2  # the delayed value at half a step, interpolated

@@ -53,9 +53,8 @@ def marked_pairs(
 
 
 def _longer(length: int, marks: Marks, generator: Generator) -> int:
-    most = length // 10 + (
-        marks == "hochreiter"
-    )  # a closed interval in the paper of 1997, half open in later ones
+    # a closed interval in the paper of 1997, half open in later ones
+    most = length // 10 + (marks == "hochreiter")
     return length + int(torch.randint(max(1, most), (), generator=generator))
 
 

@@ -98,6 +98,7 @@ def witten_bell(train: np.ndarray, codes: np.ndarray, order: int, size: int) -> 
         longer = np.concatenate([[0], context[:-1] * size + whole[:-1]])
         context = np.unique(longer, return_inverse=True)[1]
         keys = context * size + whole
+        # counts of the training part alone; the contexts are numbered over both
         seen, counts = np.unique(keys[trained], return_counts=True)
         total = np.bincount(context[trained], minlength=context.max() + 1)
         followers = np.bincount(seen // size, minlength=context.max() + 1)

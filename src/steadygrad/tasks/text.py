@@ -95,7 +95,7 @@ class Text(SymbolScores, Task):
             # Another start in each epoch moves the cuts of the gradient, so that no pair of
             # neighbours is always separated.
             codes = codes[int(np.random.default_rng(shuffle).integers(self.window)) :]
-        length = (len(codes) - 1) // rows
+        length = (len(codes) - 1) // rows  # the last symbol is only a target
         inputs = codes[: rows * length].view(rows, length).T
         targets = codes[1 : rows * length + 1].view(rows, length).T
         return _Cuts(inputs, targets, self.window)
@@ -142,6 +142,7 @@ class Text(SymbolScores, Task):
         before = spec.decode(self.part("train")[-MOST_PACKED:].tolist()).encode("utf-8", "replace")
         codes = self.part(split)[:MOST_PACKED]
         asked = spec.decode(codes.tolist()).encode("utf-8", "replace")
+        # the bytes that the part adds to the compressed training text
         size = len(pack(before + asked)) - len(pack(before))
         return 8 * size / len(codes)
 

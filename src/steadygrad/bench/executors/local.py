@@ -45,9 +45,8 @@ class Local:
                 yield suspects[0], _alone(work, suspects.pop(0))
 
 
-def _until_broken(
-    work: Work, waiting: "deque[Trial]", workers: int
-) -> Iterator[Done]:  # returns the runs in progress when a worker died
+def _until_broken(work: Work, waiting: "deque[Trial]", workers: int) -> Iterator[Done]:
+    """Yield finished runs; return those in progress when a worker died, if one does."""
     under_way: dict[Future[Result], Trial] = {}
     lost: list[Trial] = []
     with _pool(workers) as pool:

@@ -73,12 +73,14 @@ class Parallel(Backend):
             read_off = torch.zeros_like(memories)
             read_off[:, :, 0] = _in_order(layout.pad(at_hidden, 0.0), layout)
             pre, units = None, None
+        # the gradient at the final memories enters at the last step
         outside = torch.cat([read_off[:-1], (read_off[-1] + at_end).unsqueeze(0)])
         begins = _begins(call)
         total = total_gradient(decay, outside, begins)
         before = torch.cat([_memories(call.state, call, decay).unsqueeze(0), memories[:-1]])
         if begins is not None:
             before = torch.where(begins, _memories(call.reset_state(), call, decay), before)
+        # d m_t / d a_t = m_{t-1}; conjugated, by torch's convention for complex gradients
         through = _through_terms(call, kept["projected"], total * before.conj(), total)
         pre = through[0] if pre is None else pre + through[0]
         units = through[1] if units is None else _sums(units, through[1])

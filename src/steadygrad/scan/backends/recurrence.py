@@ -60,6 +60,7 @@ def total_gradient(decay: Tensor, outside: Tensor, begins: Tensor | None = None)
 
     :math:`g_t = o_t + \bar a_{t+1} g_{t+1}`: the recurrence itself, in reverse.
     """
+    # a_{t+1} at step t; nothing follows the last step
     passing = torch.cat([decay[1:], torch.zeros_like(decay[:1])]).conj().resolve_conj()
     if begins is not None:  # nothing comes from a step that begins anew
         begins = torch.cat([begins[1:], torch.zeros_like(begins[:1])]).flip(0)
@@ -105,6 +106,7 @@ def _solve(decay: Tensor, drive: Tensor, begins: Tensor | None) -> Tensor:
         for t in range(1, steps):
             states.append(_onto(drive[t], decay[t], states[-1], at(t)))
         return torch.stack(states)
+    # steps 2k and 2k + 1 combined give the states of odd index
     even, after, uneven = slice(0, steps - 1, 2), slice(2, None, 2), slice(1, None, 2)
     pairs = None if begins is None else begins[even] | begins[uneven]
     joined = _onto(drive[uneven], decay[uneven], drive[even], at(uneven))
@@ -112,5 +114,6 @@ def _solve(decay: Tensor, drive: Tensor, begins: Tensor | None) -> Tensor:
     states = torch.empty_like(drive)
     states[1::2] = odd
     states[0] = drive[0]
+    # each remaining state is one step after an odd one
     states[2::2] = _onto(drive[after], decay[after], odd[: (steps - 1) // 2], at(after))
     return states

@@ -69,7 +69,7 @@ def _traced(forward: fx.GraphModule, num_inputs: int, num_outputs: int) -> fx.Gr
 
 
 def _traced_by_torch(forward: fx.GraphModule, num_inputs: int, num_outputs: int) -> fx.Graph:
-    """The same by torch's tracer, with symbols for sizes and tables that take operations apart."""
+    """The same by torch's tracer, with symbolic sizes and decompositions."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
     def both(*args: Tensor) -> tuple[Tensor, ...]:
@@ -104,6 +104,8 @@ def _split_vjp(
     placeholders = [n for n in traced.nodes if n.op == "placeholder"]
     as_real(traced, placeholders[0])
     incoming = placeholders[num_inputs:]
+    # `late` needs an incoming gradient and stays in the loop; `crossing` is what it reads of the
+    # rest
     late: set[fx.Node] = set(incoming)
     for node in traced.nodes:
         if node.op == "call_function" and any(i in late for i in node.all_input_nodes):
@@ -135,6 +137,7 @@ def _free(graph: fx.Graph) -> set[fx.Node]:
     """Nodes that depend on sizes and numbers alone, which can be recomputed anywhere."""
     free: set[fx.Node] = set()
     for node in graph.nodes:
+        # the second argument of `to_real` only gives the dtype
         read = node.all_input_nodes[:1] if node.target is to_real else node.all_input_nodes
         if node.op == "call_function" and (node.target is SIZE or all(i in free for i in read)):
             free.add(node)
