@@ -23,7 +23,7 @@ ENDS: tuple[Status, ...] = ("finished", "diverged", "interrupted")
 
 
 @dataclass(frozen=True)
-class Return:
+class RollbackResult:
     """One rollback and its result.
 
     Attributes:
@@ -54,7 +54,7 @@ class Return:
 
 
 @dataclass(frozen=True)
-class Story:
+class RunSummary:
     """The summary of a run.
 
     Attributes:
@@ -79,7 +79,7 @@ class Story:
     resolved: tuple[str, ...]
     repair: Mapping[str, Any] | None
     max_rollbacks: int
-    rollbacks: tuple[Return, ...]
+    rollbacks: tuple[RollbackResult, ...]
     validation: "Validation | None" = None
     patches: tuple[str, ...] = ()
 
@@ -120,7 +120,7 @@ class Validation:
         return text + ("" if self.end < self.start else " It ended no better than it began.")
 
 
-def story(run: Run) -> Story:
+def summarise(run: Run) -> RunSummary:
     """Summarise a run, finished or not.
 
     Args:
@@ -132,7 +132,7 @@ def story(run: Run) -> Story:
     last = ends[-1]["kind"] if ends else ""
     status: Status = last if last in ENDS else "not ended"
     validation = _validation(run)
-    return Story(
+    return RunSummary(
         str(notes.get("title", "")),
         status,
         checked.steps,
@@ -141,7 +141,7 @@ def story(run: Run) -> Story:
         tuple(map(_sentence, checked.resolved)),
         notes.get("repair"),
         _allowed(run),
-        _returns(notes.get("rollbacks") or [], events, status, checked.steps, validation),
+        _rollback_results(notes.get("rollbacks") or [], events, status, checked.steps, validation),
         validation,
         _patches(run, checked.findings + checked.others),
     )
@@ -153,8 +153,8 @@ def _patches(run: Run, findings: Sequence[Mapping[str, Any]]) -> tuple[str, ...]
     if isinstance(chosen, list):
         firsts = [f["remedies"][0] for f in findings if f.get("remedies")]
         return tuple(f"--remedies {' '.join(map(str, (*chosen, r)))}" for r in firsts)
-    told = [f.get("patch") for f in findings]
-    return tuple(dict.fromkeys(p for p in told if isinstance(p, str) and p))
+    patches = [f.get("patch") for f in findings]
+    return tuple(dict.fromkeys(p for p in patches if isinstance(p, str) and p))
 
 
 def _validation(run: Run) -> Validation | None:
@@ -186,20 +186,20 @@ def _sentence(finding: Mapping[str, Any]) -> str:
     return f"{finding['fault']}: {finding['text']}"
 
 
-def _returns(
+def _rollback_results(
     rescues: Sequence[Mapping[str, Any]],
     events: Sequence[Mapping[str, Any]],
     status: Status,
     steps: int,
     validation: Validation | None,
-) -> tuple[Return, ...]:
-    found = {
+) -> tuple[RollbackResult, ...]:
+    findings_by_number = {
         e["data"]["number"]: tuple(map(_sentence, e["data"].get("findings", ())))
         for e in events
         if e["kind"] == "rollback"
     }
     end = [e["step"] for e in events if e["kind"] in ("nonfinite", "blown-up")]
-    told: list[Return] = []
+    results: list[RollbackResult] = []
     for place, rescue in enumerate(rescues):
         if place + 1 < len(rescues):
             held, until = "no", int(rescues[place + 1]["diverged_at"])
@@ -209,13 +209,13 @@ def _returns(
             held, until = "no", validation.lost_since
         else:
             held, until = "yes" if status == "finished" else "so far", steps
-        told.append(
-            Return(
+        results.append(
+            RollbackResult(
                 rescue["number"],
                 rescue["cause"],
                 rescue["diverged_at"],
                 rescue["why"],
-                found.get(rescue["number"], ()),
+                findings_by_number.get(rescue["number"], ()),
                 rescue["back_to"],
                 rescue["remedy"],
                 _claim(rescue["remedy"]),
@@ -224,7 +224,7 @@ def _returns(
                 rescue["undo"],
             )
         )
-    return tuple(told)
+    return tuple(results)
 
 
 def _claim(remedy: str) -> str:
