@@ -235,7 +235,7 @@ def test_explain_tells_that_a_rollback_did_not_hold(
     first, second = document["rollbacks"]
     assert (first["held"], second["held"], document["status"]) == ("no", "no", "diverged")
     assert first["until"] == second["diverged_at"] and second["until"] >= 31
-    assert "on with learning-rate/8 (every step is 1/8 as long)" in words
+    assert "continued with learning-rate/8 (every step is 1/8 as long)" in words
     assert words.count("It did not hold: diverged again at step") == 2
     train(quick(wave, tmp_path / "none", rollbacks=0))
     words, document = explained(tmp_path / "none", capsys)
