@@ -13,7 +13,7 @@ import torch
 
 from steadygrad.diagnosis import diagnose
 from steadygrad.report import Line, Plot, lines
-from steadygrad.report.strokes import STYLES
+from steadygrad.report.line_styles import STYLES
 
 README = Path(__file__).parents[1] / "README.md"
 

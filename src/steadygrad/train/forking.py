@@ -7,13 +7,13 @@ from steadygrad.errors import InputError, check_count
 from steadygrad.record import read
 from steadygrad.remedies import parse
 from steadygrad.train import checkpoint
+from steadygrad.train.checkpoint_facts import facts_of
 from steadygrad.train.data import fingerprint
 from steadygrad.train.events import Listener, Outcome
 from steadygrad.train.folder import Folder
 from steadygrad.train.reloading import config_of
 from steadygrad.train.repair import fork_steps
 from steadygrad.train.run import Origin, ignore, train
-from steadygrad.train.saved import facts_of
 
 
 def fork(
