@@ -237,9 +237,9 @@ class Sorting(Base):
     [
         (InPlace(), "InPlace.step cannot be traced: tanh_ changes a tensor in place"),
         (Drawn(), "draws random numbers (aten.rand_like.default); the backward pass could not"),
-        (Held(), "holds a tensor of shape (5,) that is no argument of the step"),
+        (Held(), "holds a tensor of shape (5,) that is not an argument of the step"),
         (Deciding(), "Decide on options of the cell"),
-        (Hyphened(), "Hyphened: 'two-words' is no name for an attribute"),
+        (Hyphened(), "Hyphened: 'two-words' is not a valid attribute name"),
         (Short(), "expected the new state 'h' of shape (B, H), got one of shape (5, 2)"),
     ],
     ids=lambda v: type(v).__name__ if isinstance(v, Cell) else "",
