@@ -35,3 +35,11 @@ def test_the_choices_are_the_cells_there_are() -> None:
     assert parse_cell("lstm-greff:variant=NIG") == CELLS["lstm-greff"](variant="NIG")  # type: ignore[call-arg]
     assert parse_cell("lstm-1997:truncated=true") == CELLS["lstm-1997"](truncated=True)  # type: ignore[call-arg]
     assert parse_cell("clockwork:modules=3") == CELLS["clockwork"](modules=3)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("cell", ["md-lstm", "conv-lstm"])
+def test_cells_of_images_are_refused_with_what_to_use(cell: str, tmp_path: Path) -> None:
+    path = tmp_path / "wave.csv"
+    path.write_text("y\n" + "".join(f"{i % 7}.5\n" for i in range(200)))
+    with pytest.raises(InputError, match=rf"--cell {cell}: reads images.*use lstm"):
+        train(TrainConfig(path, cell=cell, out=tmp_path / "run", lag="none"))

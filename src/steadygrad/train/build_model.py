@@ -10,6 +10,8 @@ from steadygrad.train.config import TrainConfig
 from steadygrad.train.model import COMPOSED, Ends, SequenceModel
 from steadygrad.train.narx_ahead import NarxAhead, delays_of
 
+OF_IMAGES = {"md-lstm": "sg.nn.MDLSTM", "conv-lstm": "sg.nn.ConvLSTM"}
+
 Remedied = tuple[SequenceModel, Course]
 
 
@@ -33,6 +35,12 @@ def remedied_model(
         InputError: A cell or remedy does not suit the task.
     """
     hidden = config.settled(task.input_kind).hidden
+    name = config.cell.partition(":")[0]
+    if name in OF_IMAGES:
+        raise InputError(
+            f"--cell {name}: reads images, but a file is a series of rows or of symbols, along one"
+            f" axis; use lstm, bilstm or cnn-lstm, or {OF_IMAGES[name]} in Python"
+        )
     if config.cell in COMPOSED and task.every_step:
         raise InputError(
             f"--cell {config.cell}: answers once, after the last step, but a text needs an answer "
