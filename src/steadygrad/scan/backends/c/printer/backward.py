@@ -197,8 +197,9 @@ class BackwardPrinter:
         """C condition: somebody reads what this product sends back at this step."""
         if not item.argument.startswith("s."):
             return "1"
-        starts = " || ".join(self.words[f"d{k}"] for k in range(len(self.plan.cell.states)))
-        return f"step + 1 < T || {starts}"
+        count = range(len(self.plan.cell.states))
+        readers = " || ".join(self.words[f"{word}{k}"] for word in ("d", "dstart") for k in count)
+        return f"step + 1 < T || {readers}"
 
     def _stage(self, number: int, stage: Stage, assigned: set[str]) -> list[str]:
         plan, b = self.plan, self.words
