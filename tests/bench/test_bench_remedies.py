@@ -15,7 +15,7 @@ def test_the_page_is_what_the_remedies_and_the_table_say() -> None:
     written = choose.PAGE.read_text(encoding="utf-8")
     assert written == choose.page(), "docs/choose.md is stale: run python -m docs.choose"
     assert all(f"| `{name}` |" in written for name in REMEDIES)
-    assert "{" not in written.partition("## On the way")[0]
+    assert "{" not in written.partition("## In a training loop")[0]
 
 
 def test_every_remedy_stands_in_the_committed_table() -> None:

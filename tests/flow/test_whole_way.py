@@ -201,7 +201,7 @@ def test_gates_that_only_flip_between_their_ends_are_out_of_reach() -> None:
     found = sg.diagnose(layer, lambda: layer(x)[0][-1].square().sum())
     shut = {f.gate for f in found.findings if f.fault == "saturated"}
     assert {"input", "output", "candidate"} <= shut
-    assert any("flip between their ends" in f.text for f in found.findings)
+    assert any("switch between their two extremes" in f.text for f in found.findings)
 
 
 def test_a_gate_that_keeps_for_as_long_as_the_task_needs_is_not_stuck() -> None:

@@ -43,7 +43,7 @@ def is_ready(layer: Any) -> bool:
 @torch.no_grad()
 def assert_as_the_long_way(layer: Any, *given: Any) -> None:
     """To the last bit; or with the same words."""
-    wanted = outcome(lambda: layer._run(*given, *[None] * (3 - len(given))))
+    wanted = outcome(lambda: layer._run(*given, *[None] * (4 - len(given))))
     for _ in range(3):  # the long way, prepared, and once more
         found = outcome(lambda: layer(*given))
         if isinstance(wanted, tuple):
@@ -199,7 +199,7 @@ def test_no_change_of_a_weight_is_missed(kind: str) -> None:
         layer = getattr(sg, kind)(I, H)
         assert_as_the_long_way(layer, x)
         assert is_ready(layer)
-        before = parts(layer._run(x, None, None))[0].detach()
+        before = parts(layer._run(x, None, None, None))[0].detach()
         layer = change(layer) or layer
         assert_as_the_long_way(layer, x)
         harmless = (
@@ -207,7 +207,7 @@ def test_no_change_of_a_weight_is_missed(kind: str) -> None:
             parametrised_and_back, too_few_rows,
         )  # fmt: skip
         if change not in harmless:
-            assert not torch.equal(before, parts(layer._run(x, None, None))[0]), change
+            assert not torch.equal(before, parts(layer._run(x, None, None, None))[0]), change
 
 
 def test_a_state_or_weight_of_another_dtype_is_refused_not_misread() -> None:
@@ -312,7 +312,7 @@ def test_threads_share_a_layer() -> None:
     layer = sg.LSTM(I, 16)
     given = [torch.randn(40, 3, I) for _ in range(4)]
     with torch.no_grad():
-        wanted = [layer._run(x, None, None)[0] for x in given]
+        wanted = [layer._run(x, None, None, None)[0] for x in given]
     wrong: list[int] = []
 
     def work(index: int) -> None:

@@ -116,6 +116,7 @@ def snapshot(model: nn.Module) -> dict[str, Any]:
     for path, module in model.named_modules():
         state[f"module {path}"] = (id(module), type(module))
         flags = {k: v for k, v in vars(module).items() if not k.startswith("_")}
+        flags["loop_clip"] = getattr(module, "loop_clip", None)  # a property
         state[f"flags {path}"] = repr(sorted(flags.items(), key=lambda item: item[0]))
     for name, parameter in model.named_parameters():
         state[f"parameter {name}"] = (id(parameter), parameter.requires_grad)

@@ -82,7 +82,7 @@ def test_an_estimate_does_not_hide_where_a_gradient_grows() -> None:
     [
         (FAR, FALLING, "not judged"),  # it learns: what the far past is worth to it is not known
         (FAR, RESTING, "vanishing"),
-        (FAR, RESTING[:100], "not judged"),  # too soon to say that it rests
+        (FAR, RESTING[:60], "not judged"),  # too soon to say that it rests
         (FAR, [], "vanishing"),
         (30, FALLING, "vanishing"),
     ],
@@ -183,7 +183,7 @@ def test_a_run_with_an_estimate_is_looked_at_and_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = echo(tmp_path / "data.csv", 25)
-    first = train(config(file, max_steps=100))
+    first = train(config(file, max_steps=60))
     assert "vanishing" not in [f["fault"] for f in first.findings]  # too soon
     outcome = train(config(file, overwrite=True))
     assert "vanishing" in [f["fault"] for f in outcome.findings]

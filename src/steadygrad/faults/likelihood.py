@@ -18,7 +18,7 @@ class Likelihood(Fault):
     severity: ClassVar[int] = 60
     meaning: ClassVar[str] = (
         "The loss itself produces large gradients, not the backward pass through time: a "
-        "likelihood whose scale or rate diverges."
+        "likelihood whose scale or rate becomes extreme."
     )
     symptom: ClassVar[str] = "a negative log-likelihood falls without bound, or jumps"
     look_at: ClassVar[str] = "norms of `sg.watch` beside the gradient by lag"

@@ -20,7 +20,7 @@ class NoZeroGrad(Fault):
     meaning: ClassVar[str] = (
         "Gradients are never cleared: every step is taken along the sum of all gradients so far."
     )
-    symptom: ClassVar[str] = "the gradient norm grows from step to step, and the loss diverges"
+    symptom: ClassVar[str] = "the gradient norm grows from step to step, and the loss rises"
     look_at: ClassVar[str] = "gradients at the start of a backward pass, in `sg.watch`"
     measured: ClassVar[str] = (
         "Whether a parameter's gradient is zero or absent at the start of any backward pass "

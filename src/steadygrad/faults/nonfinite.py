@@ -19,7 +19,7 @@ class Nonfinite(Fault):
     meaning: ClassVar[str] = (
         "A value or a gradient is NaN or infinite; everything computed from it is invalid."
     )
-    symptom: ClassVar[str] = "NaN, now and then or permanently"
+    symptom: ClassVar[str] = "the loss or a gradient is NaN, now and then or permanently"
     look_at: ClassVar[str] = "the first bad tensor in `sg.watch`"
     measured: ClassVar[str] = (
         "The gradient norm is checked before every step of the optimiser. When it is not finite, "

@@ -17,6 +17,8 @@ from steadygrad.flow.gate_health import gate_health as gate_health
 from steadygrad.flow.gradient_noise import GradientNoise as GradientNoise
 from steadygrad.flow.gradient_noise import NoiseMeter as NoiseMeter
 from steadygrad.flow.gradient_noise import gradient_noise as gradient_noise
+from steadygrad.flow.graph_uses import GraphUses as GraphUses
+from steadygrad.flow.graph_uses import graph_uses as graph_uses
 from steadygrad.flow.input_probe import InputProbe as InputProbe
 from steadygrad.flow.jacobian import singular_values as singular_values
 from steadygrad.flow.jacobian import step_jacobians as step_jacobians

@@ -455,7 +455,7 @@ class Recurrent(nn.Module):
     def _uncompiled(self, input: Any, hx: Any, lengths: Any, resets: Any) -> tuple[Any, Any]:
         return self._run(input, hx, lengths, resets)
 
-    def _run(self, input: Any, hx: Any, lengths: Any, resets: Any) -> tuple[Any, Any]:
+    def _run(self, input: Any, hx: Any, lengths: Any = None, resets: Any = None) -> tuple[Any, Any]:
         arranged = self._arranged(input, hx, lengths)
         if resets is not None:
             arranged.resets = check_resets(self, resets, input)
