@@ -274,8 +274,9 @@ def test_compiled_equals_eager(cell: Cell, dtype: torch.dtype) -> None:
     lengths = pack_sequence([torch.randn(n, I, dtype=dtype) for n in (2, 5, 3)], False)
     lengths.data.requires_grad_()
     layer = drawn(Recurrent(cell, I, H, 2, bidirectional=True, dtype=dtype))
-    # The gradient at an angle is what is left of two large sums.
-    few = 2 * FEW if cell.name == "lru" else FEW
+    # The gradient at an angle is what is left of two large sums: one draw may be far off, while
+    # over forty the error is that of eager (0.95 of it in the median for urnn).
+    few = 2 * FEW if cell.name in ("lru", "urnn") else FEW
     for training in (False, True):
         layer.train(training)
         for given in (x, lengths):

@@ -52,6 +52,6 @@ def test_defaults_beat_every_naive_answer(case: Case, tmp_path: Path) -> None:
 def test_a_fable_is_learnt_by_heart(tmp_path: Path) -> None:
     file = Path(DATA or "") / "belling_the_cat/belling_the_cat.txt"
     outcome = end_of(TrainConfig(file, symbol="word", out=tmp_path, max_steps=600))
-    assert any("memorised" in note for note in outcome.notes)
+    assert any("measures memorisation" in note for note in outcome.notes)
     (accuracy,) = [s.value for s in outcome.scores if s.ours and "accuracy" in s.unit]
     assert accuracy >= 0.99
