@@ -172,7 +172,9 @@ def test_a_profiler_shows_the_cell_the_layer_and_the_direction() -> None:
 def test_learnt_initial_states_are_parameters_like_others() -> None:
     layer = sg.LSTM(I, H, proj_size=2, learn_initial_state=True)
     own = {n: tuple(p.shape) for n, p in layer.named_parameters() if "0_l" in n}
-    h, c = layer.initial_state(0) or ()
+    start = layer.initial_state(0)
+    assert start is not None
+    h, c = start
     assert own == {"h0_l0": (2,), "c0_l0": (H,)} and not h.any()
     assert sorted(nn.LSTM(I, H, proj_size=2).state_dict()) == sorted(
         sg.LSTM(I, H, proj_size=2).state_dict()

@@ -3,6 +3,7 @@
 from abc import ABC
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from steadygrad.faults.finding import Finding, Key
@@ -163,7 +164,13 @@ class Fault(ABC):
 
 def known() -> dict[str, Fault]:
     """Every fault that is defined so far, yours too, by name, the worst first."""
-    kinds = sorted(Fault.__subclasses__(), key=lambda kind: kind.severity)
+    return _by_severity(tuple(Fault.__subclasses__())).copy()
+
+
+@lru_cache(maxsize=1)
+def _by_severity(kinds: tuple[type[Fault], ...]) -> dict[str, Fault]:
+    """The same until another fault is defined: a watch asks at every step."""
+    kinds = tuple(sorted(kinds, key=lambda kind: kind.severity))
     return {kind.name: kind() for kind in kinds}
 
 

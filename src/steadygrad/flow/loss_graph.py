@@ -41,12 +41,12 @@ class Slips:
     pairs: int = 0
 
 
-def slips_in(loss: Tensor) -> Slips:
-    """Read the graph of a loss.
+def slips_in(root: Any) -> Slips:
+    """Read the graph of a loss, from the node that made it.
 
     Only names and shapes of nodes are read, so that it works after the backward pass, too.
     """
-    todo: list[Any] = [loss.grad_fn]
+    todo: list[Any] = [root]
     seen: set[Any] = set()
     twice, pairs = "", 0
     while todo and len(seen) < FARTHEST:

@@ -163,7 +163,7 @@ def measured_through_depth(
     if not flat:
         names = ", ".join(kind.__name__ for kind in kinds)
         raise ValueError(f"gradient_through_depth: loss_fn called no layer of kind {names}")
-    slips = slips_in(loss)
+    slips = slips_in(loss.grad_fn)
     uses = graph_uses(loss.grad_fn, model)
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     wanted = [*(v for _, v in flat), *trained.values()]

@@ -24,6 +24,7 @@ from steadygrad.scan import (
     ScanCall,
     choose,
     is_plain,
+    is_profiled,
     scan_prepared,
     settings,
 )
@@ -94,7 +95,7 @@ class PreparedCalls:
         """What such a call is known by; None if nothing can be prepared for it."""
         if type(input) is not Tensor or not input.is_cpu or layer.checkpoint:
             return None
-        if layer.learn_initial_state or layer.burn_in or torch.autograd._profiler_enabled():
+        if layer.learn_initial_state or layer.burn_in or is_profiled():
             return None
         if hx is None:
             given: tuple[Any, ...] = (input,)
@@ -224,6 +225,7 @@ def _recorded(
         x = x.clone()
     output = x.view(*shape.hidden[:-1], x.shape[-1])
     output = output.transpose(0, 1) if shape.transposed else output
+    states: tuple[Tensor, ...]
     if len(last) == 1:
         states = tuple(s.view(size) for s, (size, _) in zip(last[0], shape.states, strict=True))
     else:
@@ -231,7 +233,7 @@ def _recorded(
             torch.stack(parts).view(size)
             for parts, (size, _) in zip(zip(*last, strict=True), shape.states, strict=True)
         )
-    return output, states if len(states) > 1 else states[0]
+    return output, states[0] if len(states) == 1 else states
 
 
 def _tensors(layer: "Recurrent", one: _Scan, dtype: torch.dtype) -> list[Tensor] | None:

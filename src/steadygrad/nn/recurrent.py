@@ -36,6 +36,7 @@ from steadygrad.scan import (
     clip_text,
     is_codes,
     is_plain,
+    is_profiled,
     operator_text,
     scan_in_graph,
     with_options,
@@ -583,7 +584,7 @@ class Recurrent(nn.Module):
             backend=self.backend,
         )
         cuts = Cuts(self.truncate, self.checkpoint, self.burn_in)
-        if not torch.autograd._profiler_enabled():
+        if not is_profiled():
             return scan_in_segments(call, cuts)
         with torch.autograd.profiler.record_function(self._region(layer, reverse)):
             return scan_in_segments(call, cuts)

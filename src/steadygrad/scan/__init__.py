@@ -26,6 +26,7 @@ from steadygrad.scan.observe import Observed as Observed
 from steadygrad.scan.observe import observe as observe
 from steadygrad.scan.operators import clip_text as clip_text
 from steadygrad.scan.operators import is_plain as is_plain
+from steadygrad.scan.operators import is_profiled as is_profiled
 from steadygrad.scan.operators import operator_text as operator_text
 from steadygrad.scan.operators import scan_in_graph as scan_in_graph
 from steadygrad.scan.operators import with_options as with_options

@@ -19,6 +19,7 @@ from steadygrad.scan.operators import kernels as kernels
 from steadygrad.scan.operators.run import back as back
 from steadygrad.scan.operators.run import is_plain as is_plain
 from steadygrad.scan.operators.run import is_plain_gradient as is_plain_gradient
+from steadygrad.scan.operators.run import is_profiled as is_profiled
 from steadygrad.scan.operators.run import run_call as run_call
 from steadygrad.scan.operators.run import scan_in_graph as scan_in_graph
 from steadygrad.scan.operators.schema import clip_text as clip_text

@@ -18,6 +18,11 @@ from steadygrad.scan.weights import Weights
 _PLAIN = frozenset((Tensor, torch.nn.Parameter, torch.nn.Buffer))
 
 
+def is_profiled() -> bool:
+    """Whether a profiler runs, so that regions are worth a name."""
+    return torch.autograd._profiler_enabled()  # pyright: ignore[reportPrivateImportUsage]
+
+
 def is_plain(tensors: tuple[Tensor, ...]) -> bool:
     """Whether the fast path can have these tensors: plain ones, and nobody looks on.
 
