@@ -16,8 +16,12 @@ from torch.nn.utils.rnn import PackedSequence
 
 from steadygrad.nn import Recurrent
 
-FEW = 4.0
-"""A back end's error is at most so many times that of eager."""
+FEW = 8.0
+"""A back end's error is at most so many times that of eager.
+
+Over many draws the two are alike, but one draw in a few thousand has had 4 to 7 times eager's, by
+compiler and processor; what is wrong is off by thousands.
+"""
 ULPS = 4
 """And eager's counts as at least so many units in the last place: it may be exact by luck."""
 
