@@ -67,12 +67,11 @@ def _pairs(node: Any, below: list[Any]) -> int:
     """n, if this node takes targets from outputs, and n outputs were stretched to ``(n, n)``."""
     if len(below) != 2 or sum(n is None for n in below) != 1:  # targets have no graph
         return 0
-    side = below[0] or below[1]
-    stretched = _shape(side) if _is(side, "Expand") else _shape(node) if _is(node, "Sub") else ()
-    if not (_is(node, "Sub") or any(_is(node, name) for name in ERRORS)):
+    if not any(_is(node, name) for name in ("Sub", *ERRORS)):
         return 0
-    if _is(side, "Expand"):
-        side = side.next_functions[0][0]
+    side, stretched = below[0] or below[1], _shape(node)
+    if _is(side, "Expand"):  # an error broadcasts before it begins, a difference by itself
+        side, stretched = side.next_functions[0][0], _shape(side)
     n = stretched[0] if len(stretched) == 2 else 0
     return n if n > 1 and stretched == (n, n) and _shape(side) in ((n, 1), (n,)) else 0
 

@@ -3,7 +3,7 @@
 Checks, layout, back end, split over threads and argument words are the same for every call of the
 same shapes. Of weights nothing is kept: each call asks them anew where their memory is and whether
 its shape, dtype and strides are still those, and the kernel reads them there. So no change of a
-weight can be missed, whoever makes it and by whatever means.
+weight can be missed, by whatever means it is made.
 """
 
 from dataclasses import dataclass, field, replace
@@ -178,7 +178,7 @@ def _unrecorded(
     starts = shape.zeros[1] if given is None else [value.data_ptr() for value in given]
     finals = [x.new_empty(s) for s, _ in shape.states]
     ends = [f.data_ptr() for f in finals]
-    directions = 2 if layer.bidirectional else 1
+    directions = layer.num_directions
     for first in range(0, len(shape.scans), directions):
         if first and layer.dropout:
             x = F.dropout(x, layer.dropout, layer.training)
@@ -200,7 +200,7 @@ def _recorded(
     layer: "Recurrent", shape: _Shape, x: Tensor, weights: list[Any], starts: list[Tensor]
 ) -> Any:
     """A call that a backward pass may follow."""
-    directions = 2 if layer.bidirectional else 1
+    directions = layer.num_directions
     last: list[list[Tensor]] = []
     x = x.view(-1, x.shape[-1])
     for first in range(0, len(shape.scans), directions):

@@ -87,7 +87,6 @@ class LossWatch:
         self._value: float | None = None
         self._slips: Slips | None = None
         self._root: Any = None
-        self._told: Any = None
 
     @property
     def root(self) -> Any:
@@ -100,17 +99,16 @@ class LossWatch:
 
     def tell(self, loss: float | Tensor) -> float:
         """Take the loss of a step; return it as a number."""
-        if self.output.is_on and isinstance(loss, Tensor) and loss.grad_fn is not None:
-            self._told = loss.grad_fn
-        if self.output.keeps_graph and isinstance(loss, Tensor):
+        is_wanted = self.output.is_on or self.output.keeps_graph
+        if is_wanted and isinstance(loss, Tensor):
             self._root = loss.grad_fn
         self._value = float(loss.detach() if isinstance(loss, Tensor) else loss)
         return self._value
 
     def facts(self, history: History, scale: float) -> LossFacts:
         """What is known of the loss of this step, whose gradients were multiplied by ``scale``."""
-        if self._told is not None:
-            self._slips = slips_in(self._told)
+        if self._root is not None:
+            self._slips = slips_in(self._root)
         value = self._value
         answers = None if value is None else self.output.answers(value, scale)
         kept, cleared = self.gradients.row, self.gradients.cleared
@@ -118,7 +116,7 @@ class LossWatch:
 
     def end_step(self, is_next_looked_at: bool) -> None:
         """Forget the step; say whether the next one may be looked at."""
-        self._value = self._root = self._told = None
+        self._value = self._root = None
         self.output.clear()
         self.output.is_on = is_next_looked_at
 

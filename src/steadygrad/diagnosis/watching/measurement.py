@@ -135,10 +135,8 @@ class Look:
             Whether a fault hangs on a new look.
         """
         seen, limits = self._seen, self._seen.options.thresholds
-        found = judge_history(seen.history, limits) + judge_loss(of_loss, limits)
-        found += [f for w in self._wires.wirings() for f in judge_wiring(w, limits)]
         before = seen.register.found
-        both = once([*self._measured, *found])
+        both = once([*self._measured, *self._of_training(of_loss)])
         reported = causes(both, before, seen.history, limits, seen.register.passing, seen.step)
         measured = {f.key for f in self._measured}
         stale = {f.key for f in reported.findings if f.key in measured and f.key not in before}
@@ -173,6 +171,12 @@ class Look:
     def _uses(self) -> GraphUses | None:
         """How the loss uses the parameters; nothing to tell of loops that are marked."""
         return None if self._marks.is_used else self._wires.uses
+
+    def _of_training(self, of_loss: LossFacts) -> list[Finding]:
+        """Findings that need no measurement: of the steps, the loss, and how layers are wired."""
+        seen, limits = self._seen, self._seen.options.thresholds
+        found = judge_history(seen.history, limits) + judge_loss(of_loss, limits)
+        return found + [f for w in self._wires.wirings() for f in judge_wiring(w, limits)]
 
     def _gaps(self, found: Sequence[Finding], flows: dict[str, TimeFlow]) -> list[Unjudged]:
         """What was not measured of what a verdict needs."""
@@ -219,9 +223,7 @@ class Look:
         for name, count in from_zero(calls).items():
             found += judge_call(CallFacts(name, from_zero=count), thresholds)
         self._measured = once([*found, *of_calls])
-        found = judge_history(seen.history, thresholds) + judge_loss(of_loss, thresholds)
-        found += [f for w in self._wires.wirings() for f in judge_wiring(w, thresholds)]
-        found = once([*self._measured, *found])
+        found = once([*self._measured, *self._of_training(of_loss)])
         # What this step gave is what remedies are tried on; it is not kept beyond that.
         seen.prescriber.batch = Batch(calls, gradients, lag, thresholds)
         try:
@@ -241,10 +243,7 @@ class Look:
             return
         seen.depth = depth
         self._measured = judge_depth(depth, thresholds, seen.history.optimizer)
-        found = [*self._measured]
-        found += judge_history(seen.history, thresholds) + judge_loss(of_loss, thresholds)
-        found += [f for w in self._wires.wirings() for f in judge_wiring(w, thresholds)]
-        seen.find(once(found))
+        seen.find(once([*self._measured, *self._of_training(of_loss)]))
         seen.gaps = list(without_a_way_back(seen.options.lag, live.calls, self._uses))
         seen.scalars({"log10_share": depth.lowest[1]})
         seen.settle()
