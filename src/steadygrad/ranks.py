@@ -152,7 +152,7 @@ def joined(device: str = "auto") -> Iterator[int | None]:
 
     store, rank, size = next(iter(rendezvous("env://")))
     # A separate prefix for every group: an earlier group of the same processes has left addresses
-    # there at which nobody listens any more.
+    # there at which no process listens any more.
     store = PrefixStore(f"steadygrad-{next(_JOINED)}", store)
     backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size)

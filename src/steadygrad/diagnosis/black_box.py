@@ -29,7 +29,7 @@ class BlackBox:
         model: The whole model, as the training calls it.
 
     Attributes:
-        seconds: Time that was spent on this; whoever asks sets it to zero.
+        seconds: Time that was spent on this; the reader resets it to zero.
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -21,7 +21,7 @@ class Prescriber:
     Attributes:
         batch: The step that was looked at last, on which remedies are tried; None while there is
             none, and then they keep the order in which the house ranks them.
-        seconds: Time that was spent on trying remedies; whoever asks sets it to zero.
+        seconds: Time that was spent on trying remedies; the reader resets it to zero.
     """
 
     def __init__(self, model: nn.Module, names: Names | None = None) -> None:

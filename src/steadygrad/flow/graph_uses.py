@@ -157,7 +157,7 @@ def _longest(order: Sequence[Any], wanted: set[int], measured: Collection[int]) 
                 continue
             for key, count in along.get(b, {}).items():
                 here[key] = max(count, here.get(key, 0))
-        if not used.isdisjoint(measured):  # what lies below is on the way through that layer
+        if not used.isdisjoint(measured):  # the nodes below are reached through that layer
             here = {}
         for key in used & wanted:
             here[key] = here.get(key, 0) + 1

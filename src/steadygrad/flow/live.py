@@ -39,7 +39,7 @@ class LiveCapture(Capture):
         is_keeping: Whether rows of earlier micro-batches are kept, and calls linked.
         begun: How often a new step was begun without an end of the one before, as a gradient
             scaler does that skips a step.
-        seconds: Time that was spent on this; whoever asks sets it to zero.
+        seconds: Time that was spent on this; the reader resets it to zero.
         reached: Layers at whose results a gradient has ever arrived.
     """
 
@@ -201,7 +201,7 @@ class LiveCapture(Capture):
         return live
 
     def _note(self, name: str, layer: nn.Module, args: tuple[Any, ...], result: Any) -> bool:
-        """Keep the least of a call in a loop that nobody looks at; whether that is enough.
+        """Keep the least of a call in a loop that is not measured; whether that is enough.
 
         A loop of a hundred calls would pay for each of them otherwise. They are wanted only if
         the step breaks; see `fill`.

@@ -22,7 +22,7 @@ class LiveDepth:
     Attributes:
         is_on: Whether the next calls are looked at.
         calls: Calls of each layer in one forward pass, the most since `clear`.
-        seconds: Time that was spent on this; whoever asks sets it to zero.
+        seconds: Time that was spent on this; the reader resets it to zero.
 
     Raises:
         ValueError: It has no such layer.

@@ -119,7 +119,7 @@ class Marks:
     Attributes:
         is_used: Whether a state of the model was ever marked, looked at or not.
         is_looking: Whether states are taken up; turned off between two looks.
-        seconds: Time that was spent on this; whoever asks sets it to zero.
+        seconds: Time that was spent on this; the reader resets it to zero.
     """
 
     def __init__(

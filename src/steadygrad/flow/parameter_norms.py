@@ -112,7 +112,7 @@ class NormBeforeClip:
 
     Attributes:
         is_on: Whether the next steps are sampled.
-        seconds: Time that was spent on this; whoever asks sets it to zero.
+        seconds: Time that was spent on this; the reader resets it to zero.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:

@@ -432,7 +432,7 @@ class Recurrent(nn.Module):
         return found
 
     def _runs_as_written(self) -> bool:
-        """Whether no subclass, and nobody who patched this layer, decides what a call does."""
+        """Whether neither a subclass nor a patched attribute decides what a call does."""
         kind = type(self)
         return self.__dict__.keys().isdisjoint(_CALLED) and (
             all(getattr(kind, name) is getattr(Recurrent, name) for name in _CALLED)

@@ -115,7 +115,7 @@ class Wires:
         return [*found, *self._of_strangers()]
 
     def _of_strangers(self) -> Iterator[Wiring]:
-        """Parameters that the loss depends on and nobody holds, as a layer of their own."""
+        """Parameters that the loss depends on and no module holds, as a layer of their own."""
         if self._all < AGAIN:
             return
         for holder, tensors in self._strangers.items():

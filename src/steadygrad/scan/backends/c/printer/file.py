@@ -138,6 +138,6 @@ def _runtime(dtype: str, exact: bool, shared: str) -> str:
 
 
 HIDDEN = '__attribute__((visibility("hidden")))'
-"""Seen by what it is linked with, by nobody outside of the library."""
+"""Visible to the objects it is linked with, and not outside of the library."""
 _BODY = re.compile(r"^((?:SHARED|ALONE) [^{;]*?) \{$.*?^\}$\n", re.MULTILINE | re.DOTALL)
 """A function whose body is not needed; the brace that ends it is the first to begin a line."""
