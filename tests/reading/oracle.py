@@ -25,6 +25,7 @@ MINUTE, HOUR, DAY, WEEK = (timedelta(**{u: 1}) for u in ("minutes", "hours", "da
 MISSING = ("", "NA", "n/a", "?", "NaN", "null", "-", "N/A", "None", "#N/A", "nan", "..", ".")
 CODES = (-200.0, -9999.0, -999.0, 9999.0, -99.9, 999.9, -32768.0, 1e20)
 SIGNS = ("$", "€", "£", "%", " €", " %", " kr", "US$", "¥", "CHF ", " EUR")
+SIGNS += (" °C", " kWh", "m/s", " µg/m³", " min")
 TOTALS = ("Total", "Summe", "合计", "Sum:", "Average", "Итого", "Mean", "TOTAL", "Gesamt")
 TAILS = ("Source: National Office", "Quelle: Amt für Statistik", "* provisional", "Note")
 WORDS = ("north", "south", "east", "Größe", "a b", "x-1", "No", "true", "N", "K-1")

@@ -191,3 +191,39 @@ def test_no_year_no_date(tmp_path: Path) -> None:
     cells = [f"{d.month:02d}월 {d.day:02d}일" for d in DAYS]
     table = read(save(tmp_path / "a.csv", {"Date": cells, "v": VALUES}, encoding="cp949"))
     assert table.dates is None and "'01월 20일'" in told(table) and "cp949" in told(table)
+
+
+def test_the_minute_24_is_no_hour(tmp_path: Path) -> None:
+    moments = stamps(200, timedelta(minutes=1), datetime(2006, 12, 16, 17, 24))
+    columns = {
+        "Date": written(moments, "%d/%m/%Y"),
+        "Time": written(moments, "%H:%M:%S"),
+        "v": [str(v) for v in wave(200)],
+    }
+    table = read(save(tmp_path / "a.csv", columns, ";"))
+    assert table.dates is not None
+    np.testing.assert_array_equal(table.dates, np.array(moments, "datetime64[us]"))
+
+
+def test_dates_that_never_change_are_not_those_of_the_rows(tmp_path: Path) -> None:
+    moments = stamps(60, timedelta(hours=1))
+    form = "%Y-%m-%dT%H:%M:%SZ"
+    columns = {
+        "_start": written(moments[:1] * 60, form),
+        "_time": written(moments, form),
+        "v": [str(v) for v in wave(60)],
+    }
+    table = read(save(tmp_path / "a.csv", columns))
+    assert table.dates is not None
+    np.testing.assert_array_equal(table.dates, np.array(moments, "datetime64[us]"))
+
+
+def test_a_minute_beside_a_month_of_the_same_name(tmp_path: Path) -> None:
+    moments = stamps(60, timedelta(minutes=20))
+    columns = {
+        name: written(moments, form)
+        for name, form in {"YY": "%Y", "MM": "%m", "DD": "%d", "hh": "%H", "mm": "%M"}.items()
+    }
+    table = read(save(tmp_path / "a.csv", {**columns, "v": [str(v) for v in wave(60)]}))
+    assert table.dates is not None
+    np.testing.assert_array_equal(table.dates, np.array(moments, "datetime64[us]"))

@@ -321,3 +321,32 @@ def test_values_whose_square_is_no_number(tmp_path: Path, unit: float) -> None:
     for ours, theirs in zip(task.naive("test"), plain.naive("test"), strict=True):
         factor = 1 if ours.unit == "MASE" else unit
         assert ours.value == pytest.approx(theirs.value * factor, rel=1e-6)
+
+
+def lines_of(path: Path, *lines: str) -> Path:
+    rows = [f"{2000 + i} {i % 12 + 1} {v}" for i, v in enumerate(wave(60))]
+    path.write_text("\n".join([*lines, *rows]) + "\n")
+    return path
+
+
+def test_a_comment_that_names_the_columns(tmp_path: Path) -> None:
+    for mark in ("# a b c", "#a b c", "%a b c"):
+        for lines in ((mark,), ("# made by a program in 2020", mark), (mark, "#m s kg")):
+            table = read(lines_of(tmp_path / "a.txt", *lines))
+            assert list(table.numbers) == ["a", "b", "c"], lines
+
+
+def test_names_over_several_comments_are_not_taken_from_the_last(tmp_path: Path) -> None:
+    lines = ("#  decimal   monthly    day  of", "#  date   average  measured")
+    with pytest.raises(ValueError, match="pass --header none"):
+        read(lines_of(tmp_path / "a.txt", *lines))
+    assert len(read(lines_of(tmp_path / "a.txt", *lines), header="none").numbers) == 3
+
+
+def test_japanese_is_not_read_as_korean(tmp_path: Path) -> None:
+    days = [f"{d.year}年{d.month}月{d.day}日" for d in stamps(60, timedelta(days=1))]
+    path = save(
+        tmp_path / "a.csv", {"年月日": days, "気温": [str(v) for v in wave(60)]}, encoding="cp932"
+    )
+    table = read(path)
+    assert list(table.numbers) == ["気温"] and table.dates is not None

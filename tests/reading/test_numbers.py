@@ -180,3 +180,40 @@ def test_an_unknown_code_is_warned_of_and_a_peak_is_kept(tmp_path: Path) -> None
     cells = [f"{v:.2f}" for v in wave(ROWS)]
     cells[60] = "999"
     assert not read(save(tmp_path / "b.csv", {"a": cells})).missing["a"].any()
+
+
+@pytest.mark.parametrize("unit", [" °C", "°", " kW", "kWh", " m/s", " µg/m³", "\xa0℃", " mg/dL"])
+def test_units_of_measurement_are_taken_off(tmp_path: Path, unit: str) -> None:
+    values = wave(60)
+    cells = [f"{v}{unit}" if i % 9 else "-" for i, v in enumerate(values)]
+    table = read(save(tmp_path / "a.csv", {"t": cells, "u": [str(v) for v in values]}))
+    fine = np.arange(60) % 9 > 0
+    np.testing.assert_array_equal(table.numbers["t"][fine], values[fine])
+    assert f"column 't': {unit.strip()} taken off" in told(table)
+
+
+def test_a_unit_behind_some_numbers_is_no_unit(tmp_path: Path) -> None:
+    cells = [f"{v} kW" if i % 3 else f"{v} MW" for i, v in enumerate(wave(60))]
+    table = read(save(tmp_path / "a.csv", {"t": cells, "u": [str(v) for v in wave(60)]}))
+    assert "t" not in table.numbers and "column 't'" in told(table)
+
+
+def test_a_minus_behind_an_amount(tmp_path: Path) -> None:
+    values = wave(60, -20, 20)
+    cells = [f"{abs(v):.2f}".replace(".", ",") + ("-" if v < 0 else "") for v in values]
+    table = read(save(tmp_path / "a.csv", {"n": ["1"] * 60, "v": cells}, ";"))
+    np.testing.assert_array_equal(table.numbers["v"], values)
+    marks = ["1", "2", "2-", "3"] * 15
+    with pytest.raises(ValueError, match="expected a number, got '2-'"):
+        read(save(tmp_path / "b.csv", {"mark": marks, "v": [str(v) for v in values]}))
+
+
+def test_a_code_far_below_all_else_is_one_though_it_stands_alone(tmp_path: Path) -> None:
+    values = wave(60)
+    cells = [str(v) for v in values]
+    cells[33] = "-999"
+    table = read(save(tmp_path / "a.csv", {"v": cells}))
+    assert table.missing["v"].nonzero()[0].tolist() == [33]
+    assert "-999 is far outside of the rest" in told(table) and "in 1 row:" in told(table)
+    cells[33] = "-98"  # no code
+    assert not read(save(tmp_path / "b.csv", {"v": cells})).missing["v"].any()

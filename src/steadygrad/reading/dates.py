@@ -77,7 +77,7 @@ WORD = re.compile(r"[^\W\d_]{3,}\.?")
 SIMPLE = frozenset("0123456789:./- T\x1f")  # cells of these letters alone need no rewriting
 MARKS = re.compile(r"[AP]M|Z|\+")  # which need none either
 ZONE = re.compile(r"(?<=[\dM])\s*(Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)$")
-LATE = re.compile(r"(?<!\d)24:00")
+LATE = re.compile(r"(?<![\d:])24:00")
 HAS_TIME = re.compile(r":|\d{8}T\d{4}|-\d\dT\d\d")  # only then a sign at the end is an offset
 CLOCK = (
     (r"(?P<I>\d{1,2}):\d\d:\d\d\.\d+ ?[AP]M", "%I:%M:%S.%f{s}%p"),
@@ -321,7 +321,7 @@ def read_dates(cells: list[str], formats: Sequence[str]) -> np.ndarray:
     shift = np.zeros(len(texts), "timedelta64[us]")
     if zoned or not plain:
         texts, shift = _zones(texts)
-    # The end of a day; not the year in 23/Dec/2024:00:00:00.
+    # The end of a day; neither the year in 23/Dec/2024:00:00:00 nor the minute in 17:24:00.
     late = [i for i, t in enumerate(texts) if "24:00" in t and LATE.search(t)]
     for i in late:
         texts[i] = LATE.sub("00:00", texts[i])
@@ -703,6 +703,8 @@ def part_columns(numbers: Mapping[str, np.ndarray]) -> DateSpec | None:
     by_part: dict[str, str] = {}
     for name, values in numbers.items():
         part = PARTS.get(name.strip().lower().replace(" ", ""))
+        if part == "month" and "month" in by_part and "hour" in by_part:  # YY MM DD hh mm
+            part = "minute"
         if part is not None and _fits(part, values):
             by_part.setdefault(part, name)
     if "year" not in by_part:

@@ -121,7 +121,10 @@ def _is_plausible(name: str, text: str) -> bool:
     if not letters:
         return name not in ("cp949", "gb18030", "big5", "cp932", "euc_jp")
     if name == "cp949":
-        return sum(bool(HANGUL.match(c)) for c in letters) > 0.9 * len(letters)
+        hangul = [c for c in letters if HANGUL.match(c)]
+        # What Korean is written with is in the national standard; Japanese read as Korean is not.
+        common = sum(len(c.encode("euc_kr", "ignore")) == 2 for c in hangul)
+        return len(hangul) > 0.9 * len(letters) and common > 0.9 * len(hangul)
     if name in ("big5", "gb18030"):
         return not any(KANA.match(c) for c in letters)
     if name == "cp932":

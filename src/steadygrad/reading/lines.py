@@ -4,6 +4,7 @@ import codecs
 import csv
 import itertools
 import operator
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ MAX_LINE = 2**20
 CHUNK = 50_000  # rows
 SAMPLE = 100  # lines that the delimiter is chosen by
 COMMENTS = frozenset("#%")  # a line that begins with one is no row, unless it is the header
+WIDE = re.compile(r"\S(?:\t| {2,})\S")  # the gap between columns of print
 FOOTER = 5  # lines below the table that may be of another width
 
 Progress = Callable[[int, int], None]
@@ -306,7 +308,9 @@ def lines_above(top: Sequence[str], delimiter: str, *, has_header: bool) -> int:
     """Return how many of the first lines are none of the table: comments, a title, a source.
 
     The table begins with the first line that has as many cells as most have, half of them filled. A
-    comment can be the header, if what follows is a row of data.
+    comment can be the header, if what follows is a row of data: the first of those that have as
+    many cells, since units may stand below it. A header over several lines, whose words belong
+    together from top to bottom, is none: its last line alone would misname the columns.
     """
     rows = [row for row in numbered(iter(top), delimiter, 1) if row[1]]
     widths = [len(row) for _, row in rows if not _is_comment(row)]
@@ -315,10 +319,17 @@ def lines_above(top: Sequence[str], delimiter: str, *, has_header: bool) -> int:
     least = filled[len(filled) // 2] / 2 if filled else 0
     start = 0
     header: int | None = None  # where a comment begins that has the width of the table
+    is_in_columns = False  # whether the line above is a comment that is set in columns
     are_comments = True
     for end, row in rows:
         if _is_comment(row):
-            header = start if len(row) == width and width > 1 else None
+            line = top[end - 1]
+            is_header = len(row) - _is_mark(row) == width > 1
+            if not is_header or is_in_columns:
+                header = header if is_header else None
+            elif header is None:
+                header = start
+            is_in_columns = not is_header and delimiter == " " and len(WIDE.findall(line)) > 2
         elif len(row) == width and sum(map(bool, map(str.strip, row))) >= least:
             cells = [c for c in row if c.strip()]
             if has_header and header is not None and any(map(_is_readable, cells)):
@@ -342,8 +353,19 @@ def skip_row(lines: Iterator[str], delimiter: str) -> int:
     return reader.line_num
 
 
+def without_mark(line: str) -> str:
+    """Return a header that is written as a comment without the mark in front of it."""
+    bare = line.lstrip()
+    return bare[1:].lstrip(" ") if bare[:1] in COMMENTS else line
+
+
 def _is_comment(row: Sequence[str]) -> bool:
     return row[0].lstrip()[:1] in COMMENTS
+
+
+def _is_mark(row: Sequence[str]) -> bool:
+    """Whether the mark of a comment stands in a cell of its own: ``# t y``."""
+    return row[0].strip() in COMMENTS
 
 
 def numbered(lines: Iterator[str], delimiter: str, first: int) -> Iterator[tuple[int, list[str]]]:

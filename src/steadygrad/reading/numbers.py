@@ -31,7 +31,7 @@ MISSING = frozenset(
             "#na",
         ),
         *("null", "(null)", "none", "nil", "nat", "missing", "\\n", "#value!", "#div/0!", "#ref!"),
-        *(".", "..", "..."),
+        *(".", "..", "...", ":"),
     }
 )
 INFINITE = frozenset({"inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"})
@@ -57,10 +57,19 @@ CODES = (
     "|Fr\\.|kr\\.?|zł|Kč|Ft|руб\\.?|元|円|원"  # noqa: RUF001
 )
 CURRENCY = rf"(?:(?:US|R|A|C|HK|NZ)?[$€£¥₩₹₽₺₿₴฿₫₪]|{CODES})"
+# Units of measurement that stand behind every number of a column: 20.1 °C, 3 kWh, 5 m/s.
+_MEASURE = (
+    r"(?:(?:da|[kMGmcdhnpuµμ])?"
+    r"(?:Wh|VAr|var|VA|Nm|Hz|Pa|bar|mol|Ohm|ohm|Ω|eV|cal|lx|lm|[mgsAVWJNlLF])[23²³]?"
+    r"|°\s?[CFK]?|℃|℉|deg\s?[CF]?|mph|kn|kts?|rpm|bpm|psi|pp[mb]|lbs?|oz|ft|in|mi|yd|gal|px|pcs"
+    r"|dB[mA]?|kWp|inHg|mmHg|min|sec|hrs?|days?)"
+)
+MEASURE = rf"{_MEASURE}(?:/(?:{_MEASURE}|h|d|dL))?"
 NUMBER = re.compile(
     rf"(?P<open>\()?\s*(?P<sign1>[+-])?\s*(?P<unit1>{CURRENCY})?\s*(?P<sign2>[+-])?\s*"
-    r"(?P<body>\d[\d.,' ]*|[.,]\d+)(?P<exp>[eE][+-]?\d+)?"
-    rf"\s*(?P<scale>[kKMBT]|bn)?\s*(?P<unit2>%|{CURRENCY})?\s*(?P<close>\))?",
+    r"(?P<body>\d[\d.,' ]*|[.,]\d+)(?P<exp>[eE][+-]?\d+)?(?P<sign3>-)?"
+    rf"\s*(?:(?P<scale>[kKMBT]|bn)?\s*(?P<unit2>%|{CURRENCY})?|(?P<measure>{MEASURE}))"
+    r"\s*(?P<close>\))?",
     re.ASCII,
 )
 GROUPS = {
@@ -83,7 +92,8 @@ class NumberStyle:
     Args:
         decimal: The decimal mark.
         thousands: What stands between groups of three digits, or nothing.
-        unit: A currency or the per cent sign that goes with the numbers; it is taken off.
+        unit: A currency, the per cent sign or a unit of measurement that goes with the numbers; it
+            is taken off.
         scaled: Whether K, M, B or T at the end multiplies.
     """
 
@@ -103,7 +113,7 @@ class NumberStyle:
         told = []
         if self.thousands:
             mark = {" ": "blank", ".": "point", ",": "comma", "'": "apostrophe"}[self.thousands]
-            told.append(f"thousands marked by a {mark}")
+            told.append(f"thousands marked by a{'n' if mark[0] == 'a' else ''} {mark}")
         if self.decimal == ",":
             told.append("decimal comma")
         if self.unit:
@@ -129,6 +139,7 @@ class Evidence:
     bare: str = ""  # an example without unit, not zero
     long: str = ""  # four digits and more in a row without a mark: no thousands are marked here
     short: str = ""  # one to three digits without a mark: no three decimals are always written
+    measure: str = ""  # the unit of measurement that may stand behind its numbers
 
     @classmethod
     def nothing(cls) -> "Evidence":
@@ -161,7 +172,7 @@ class Evidence:
             key = cell.strip().lower()
             if key in MISSING or key in INFINITE:
                 continue
-            parts = split_number(cell)
+            parts = split_number(cell, self.measure)
             if parts is None or not self.see_body(parts, cell):
                 texts += 1
                 first = cell if first is None else first
@@ -224,12 +235,19 @@ class Parts:
     unit: str
 
 
-def split_number(cell: str) -> Parts | None:
-    """Take a number apart, whatever its marks mean; None if the cell is none."""
+def _matched(cell: str) -> re.Match[str] | None:
     text = cell.strip()
-    if not text.isascii():
-        text = text.translate(ALIKE).strip()
-    found = NUMBER.fullmatch(text)
+    return NUMBER.fullmatch(text if text.isascii() else text.translate(ALIKE).strip())
+
+
+def split_number(cell: str, measure: str = "") -> Parts | None:
+    """Take a number apart, whatever its marks mean; None if the cell is none.
+
+    Args:
+        cell: As it stands in the file.
+        measure: The unit of measurement that may stand behind the number.
+    """
+    found = _matched(cell)
     if found is None:
         return None
     get = found.groupdict(default="")
@@ -237,11 +255,32 @@ def split_number(cell: str) -> Parts | None:
         return None
     if (get["unit1"] and get["unit2"]) or (get["open"] and (get["sign1"] or get["sign2"])):
         return None
+    if get["measure"] and (get["measure"] != measure or get["unit1"]):
+        return None
+    # A minus behind an amount, as accounts have it (20,06-); without decimals it is a mark (2-).
+    if get["sign3"] and (get["open"] or get["sign1"] or get["sign2"] or get["body"].isdigit()):
+        return None
     body = get["body"].rstrip(" ")
     if body[-1] in ".,'" and not body[:-1].isdigit():
         return None
-    negative = bool(get["open"]) or "-" in (get["sign1"], get["sign2"])
-    return Parts(negative, body, get["exp"], get["scale"], get["unit1"] or get["unit2"])
+    negative = bool(get["open"]) or "-" in (get["sign1"], get["sign2"], get["sign3"])
+    unit = get["unit1"] or get["unit2"] or get["measure"]
+    return Parts(negative, body, get["exp"], get["scale"], unit)
+
+
+def measure_of(cells: Iterable[str]) -> str:
+    """Return the unit of measurement behind nearly all of the cells, or nothing."""
+    found: dict[str, int] = {}
+    filled = 0
+    for cell in cells:
+        if cell.strip().lower() in MISSING:
+            continue
+        filled += 1
+        match = _matched(cell)
+        if match is not None and (unit := match["measure"]):
+            found[unit] = found.get(unit, 0) + 1
+    unit = max(found, key=lambda u: found[u], default="")
+    return unit if unit and found[unit] >= 0.9 * filled else ""
 
 
 def decide(
@@ -372,7 +411,7 @@ def convert(
 
 
 def _value(cell: str, style: NumberStyle) -> float | None:
-    parts = split_number(cell)
+    parts = split_number(cell, style.unit)
     if parts is None or (parts.scale and not style.scaled):
         return None
     body = parts.body

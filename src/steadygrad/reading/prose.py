@@ -10,7 +10,7 @@ from steadygrad.reading import encoding
 from steadygrad.reading.container import HEAD, UNREADABLE, format_of, open_file
 from steadygrad.reading.dates import looks_like_date
 from steadygrad.reading.lines import find_delimiter, is_number, split_rows
-from steadygrad.reading.numbers import MISSING
+from steadygrad.reading.numbers import MISSING, measure_of
 
 TABLE_ENDINGS = frozenset({".csv", ".tsv", ".tab", ".psv"})
 MOST_ABOVE = 3  # lines of text above a column of numbers
@@ -105,10 +105,15 @@ def _looks_split(lines: list[str]) -> bool:
     if width > 2 and delimiter in "\t;|" and widths.count(width) == len(rows):
         return True  # no prose is so even
     body = [row for row in rows[1:] if len(row) == width]
-    with_numbers = sum(any(is_number(c) or looks_like_date(c) for c in row) for row in body)
-    without = sum(all(c.strip().lower() in MISSING for c in row[1:]) for row in body)
+    with_numbers = sum(any(map(_is_value, row)) for row in body)
+    lacking = [row for row in body if not any(map(_is_value, row))]
+    without = sum(any(c.strip().lower() in MISSING for c in row) for row in lacking)
     # A row may lack its numbers, but not most.
     return with_numbers >= 0.3 * len(body) and with_numbers + without >= 0.9 * len(body)
+
+
+def _is_value(cell: str) -> bool:
+    return is_number(cell) or bool(measure_of([cell])) or looks_like_date(cell)
 
 
 def _is_one_column(lines: list[str]) -> bool:

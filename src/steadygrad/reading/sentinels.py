@@ -13,6 +13,7 @@ CODES = frozenset(
     }
 )
 FAR = 0.25  # of the range of all other values
+VERY_FAR = 3.0  # ranges, for a code that comes less often than `LEAST`
 LEAST = 3  # rows, in one column of the file at least
 
 
@@ -22,7 +23,8 @@ def find_sentinels(
     """Find codes for missing values.
 
     A code is known as one, lies outside of all other values by a quarter of their range, and comes
-    at least three times. In the other columns of a file that uses it, once is enough.
+    at least three times. In the other columns of a file that uses it, once is enough; and so it is
+    for -99 and below where it lies three ranges below all others.
 
     Returns:
         By column the code, how often it comes, and the lowest and highest of the other values; and
@@ -32,7 +34,8 @@ def find_sentinels(
     warnings: list[str] = []
     for name, values in numbers.items():
         for code, count, low, high in _outliers(values):
-            if code in CODES and count >= LEAST:
+            is_alone = code <= -99 and low - code > VERY_FAR * (high - low)
+            if code in CODES and (count >= LEAST or is_alone):
                 found[name] = (code, count, low, high)
                 break
             if code not in CODES and count >= max(LEAST, len(values) // 200) and _is_roundish(code):

@@ -29,6 +29,7 @@ from steadygrad.reading.lines import (
     skip_row,
     split_rows,
     text_lines,
+    without_mark,
 )
 from steadygrad.reading.numbers import MISSING
 from steadygrad.reading.options import Reading
@@ -226,6 +227,8 @@ def _stream(
         del top[:above]
     elif first - 1 - skip > 0:
         notes.append(f"the table begins at line {first}")
+    if has_header:
+        top[0] = without_mark(top[0])
     stream = itertools.chain(top, lines)
     sample = [line for line in top if line.strip()]
     header = list(next(split_rows(sample, delimiter)))
@@ -287,8 +290,6 @@ def _header(
 ) -> tuple[list[str], set[str]]:
     """Check that a line names the columns; give those without a name one."""
     names = [name.strip() for name in cells]
-    if names and names[0].startswith("#"):
-        names[0] = names[0].lstrip("# ")
     data = [name for name in names if is_number(name) or looks_like_date(name)]
     # A column may be called 2020. But where no cell of the line can only be a name, it is data.
     seen = [{row[i].strip() for row in body if i < len(row)} for i in range(len(names))]

@@ -57,6 +57,7 @@ class TableSpec:
         only: The one series that was taken.
         names: The series, in the order of the rows.
         missing: Cells that stand for a missing value, in lower case.
+        is_turned: Whether time ran across its columns; ``columns`` are those of the turned table.
     """
 
     format: str = "text"
@@ -75,6 +76,7 @@ class TableSpec:
     only: str | None = None
     names: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    is_turned: bool = False
 
     def column(self, name: str) -> ColumnSpec | None:
         """Return what is known of a column."""

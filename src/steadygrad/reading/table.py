@@ -12,10 +12,18 @@ from steadygrad.reading import dates as date_forms
 from steadygrad.reading.cells import ColumnCells
 from steadygrad.reading.dates import DateSpec
 from steadygrad.reading.lines import Progress
-from steadygrad.reading.numbers import MISSING, NumberStyle, convert, decide
+from steadygrad.reading.numbers import (
+    MISSING,
+    Evidence,
+    NumberStyle,
+    convert,
+    decide,
+    measure_of,
+)
 from steadygrad.reading.options import ALL, Reading, listed
 from steadygrad.reading.rows import FOOTER, Rows, is_total
 from steadygrad.reading.sentinels import find_sentinels
+from steadygrad.reading.sideways import turned
 from steadygrad.reading.sources import STAMP, Raw, raw_of_frame, read_raw
 from steadygrad.reading.spec import ColumnSpec, TableSpec
 from steadygrad.reading.steps import order_rows
@@ -77,6 +85,7 @@ class Draft:
     raw: Raw
     reading: Reading
     spec: TableSpec | None
+    is_turned: bool = False  # time ran across its columns
     notes: list[str] = field(default_factory=list)
     numbers: dict[str, np.ndarray] = field(default_factory=dict)
     categories: dict[str, Category] = field(default_factory=dict)
@@ -147,7 +156,15 @@ def read_frame(
 
 
 def _understood(path: Path, raw: Raw, reading: Reading, spec: TableSpec | None) -> Table:
-    draft = Draft(path, raw, reading, spec, list(raw.notes))
+    is_turned = False
+    if raw.has_header and (spec is None or spec.is_turned):
+        try:
+            upright = turned(raw)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        is_turned = upright is not raw
+        raw = upright
+    draft = Draft(path, raw, reading, spec, is_turned, list(raw.notes))
     _names(draft)
     rows = Rows(raw.lines, path)
     _numbers(draft, rows)
@@ -274,7 +291,8 @@ def _missing(draft: Draft) -> frozenset[str]:
 def _count(cells: ColumnCells, missing: frozenset[str]) -> tuple[int, int] | None:
     """Gather the evidence of a column; None if it is not one of numbers."""
     sample = [c for c in cells.sample() if c.lower() not in missing]
-    numbers, texts, _ = type(cells.evidence).nothing().see(sample)
+    cells.evidence.measure = measure_of(sample)
+    numbers, texts, _ = replace(Evidence.nothing(), measure=cells.evidence.measure).see(sample)
     if texts > TEXT_SHARE * (numbers + texts):
         return None
     total = texts = 0
@@ -389,6 +407,8 @@ def _dates(draft: Draft, rows: Rows) -> None:
 
 def _text_date(draft: Draft, rows: Rows, wanted: Sequence[str]) -> bool:
     names = [n for n in (wanted or draft.texts) if n in draft.texts]
+    if not wanted:  # dates that never change, such as those of an export, come last
+        names.sort(key=lambda n: len(set(draft.texts[n].sample())) < 2)
     for name in names:
         cells = draft.texts[name]
         given = draft.reading.date_format
@@ -669,8 +689,8 @@ def _sentinels(draft: Draft) -> None:
         column[column == code] = np.nan
         draft.codes[name] = (code,)
         draft.notes.append(
-            f"column {name!r}: {code:g} is far outside of the rest ({low:g} to {high:g}) and"
-            f" frequent ({count} rows): read as missing; --missing none keeps it as a number"
+            f"column {name!r}: {code:g} is far outside of the rest ({low:g} to {high:g}), in"
+            f" {count} row{'s'[: count > 1]}: read as missing; --missing none keeps it as a number"
         )
 
 
@@ -725,6 +745,7 @@ def _arranged(draft: Draft) -> Table:
         only=arranged.only,
         names=arranged.names,
         missing=tuple(sorted(_missing(draft))),
+        is_turned=draft.is_turned,
     )
     return Table(
         draft.path,
