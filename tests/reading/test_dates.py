@@ -227,3 +227,16 @@ def test_a_minute_beside_a_month_of_the_same_name(tmp_path: Path) -> None:
     table = read(save(tmp_path / "a.csv", {**columns, "v": [str(v) for v in wave(60)]}))
     assert table.dates is not None
     np.testing.assert_array_equal(table.dates, np.array(moments, "datetime64[us]"))
+
+
+def test_a_count_of_the_rows_is_no_time_of_day(tmp_path: Path) -> None:
+    moments = stamps(48, timedelta(hours=1))
+    columns = {
+        "No": [str(i) for i in range(48)],
+        "day": written(moments, "%Y-%m-%d"),
+        "Uhrzeit": written(moments, "%H.%M"),
+        "v": [str(v) for v in wave(48)],
+    }
+    table = read(save(tmp_path / "a.csv", columns))
+    assert table.dates is not None
+    np.testing.assert_array_equal(table.dates, np.array(moments, "datetime64[us]"))

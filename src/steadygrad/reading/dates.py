@@ -585,6 +585,11 @@ def is_date_name(name: str) -> bool:
     return NAMES.search(name) is not None
 
 
+def is_clock_name(name: str) -> bool:
+    """Whether a column's name speaks of the time of day."""
+    return CLOCK_NAMES.search(name) is not None
+
+
 def from_numbers(values: np.ndarray, spec: DateSpec) -> np.ndarray:
     """Return the dates that numbers stand for, NaT where there is none."""
     finite = np.isfinite(values)
@@ -632,7 +637,9 @@ def number_clock(values: np.ndarray, name: str, dates: np.ndarray) -> str:
     if (dates != days.astype("datetime64[us]")).any() or len(np.unique(days)) == len(days):
         return ""
     high = values.max()
-    hinted = CLOCK_NAMES.search(name) is not None
+    hinted = is_clock_name(name)
+    if not hinted and (np.diff(values) == 1).all():  # it counts the rows
+        return ""
     forms = [("hour", high <= 24 and hinted), ("HHMM", 24 < high <= 2400)]
     forms.append(("HHMMSS", 2400 < high <= 240000))
     for clock, fits in forms:

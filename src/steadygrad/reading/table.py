@@ -521,9 +521,11 @@ def _add_number_clock(draft: Draft, rows: Rows, wanted: Sequence[str]) -> None:
     """Join a column of hours, or of digits such as 93000, to the days."""
     assert draft.dates is not None and draft.date_spec is not None
     kept = ~np.isnat(draft.dates) & rows.keep()
-    for name, values in draft.numbers.items():
+    names = sorted(draft.numbers, key=date_forms.is_clock_name, reverse=True)
+    for name in names:
         if name in draft.used or (wanted and name not in wanted):
             continue
+        values = draft.numbers[name]
         clock = date_forms.number_clock(values[kept], name, draft.dates[kept])
         if clock:
             spec = draft.date_spec
