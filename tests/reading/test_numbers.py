@@ -217,3 +217,11 @@ def test_a_code_far_below_all_else_is_one_though_it_stands_alone(tmp_path: Path)
     assert "-999 is far outside of the rest" in told(table) and "in 1 row:" in told(table)
     cells[33] = "-98"  # no code
     assert not read(save(tmp_path / "b.csv", {"v": cells})).missing["v"].any()
+
+
+def test_the_marks_of_a_date_prove_nothing(tmp_path: Path) -> None:
+    months = written(stamps(60, timedelta(days=31)), "%m.%Y")
+    cells = [f"{v:.3f}".replace(".", ",") for v in wave(60, 100, 900, 3)]
+    path = save(tmp_path / "a.csv", {"Monat": months, "v": cells}, ";")
+    with pytest.raises(InputError, match="pass --decimal"):
+        read(path)

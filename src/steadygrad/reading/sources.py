@@ -182,7 +182,7 @@ def _stream(
         first += 1
     for line in lines:
         bare = line.strip()
-        if bare.lower().startswith("sep=") and len(bare) == 5 and first == 1:
+        if first == 1 and re.fullmatch(r"sep=.?", line.strip("\r\n \ufeff"), re.IGNORECASE):
             first += 1  # how Excel notes the delimiter
             continue
         if not bare and not top:

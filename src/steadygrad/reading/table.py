@@ -311,6 +311,8 @@ def _decide_styles(draft: Draft) -> None:
     marks = (".", None) if draft.raw.points_are_decimal else draft.reading.marks
     proofs: dict[str, str] = {}
     for name in draft.styles:
+        if date_forms.is_date_name(name):  # the point of 06.1981 is no decimal mark
+            continue
         evidence = draft.raw.columns[name].evidence
         for mark in evidence.decimal:
             proofs.setdefault(mark, name)
