@@ -23,6 +23,16 @@ def print_scores(console: Console, outcome: Outcome) -> None:
     console.print(f"the model {told} ({units[0]} decides)", highlight=False, soft_wrap=True)
     if outcome.margin:
         console.print(outcome.margin, highlight=False, soft_wrap=True)
+    # The margin is measured against one answer, stretch by stretch; a compressor has no stretches.
+    ours = next(score for score in outcome.scores if score.ours)
+    better = [
+        f"{s.name} {s.value:.4g}"
+        for s in outcome.scores
+        if s.unit == ours.unit and s.beats(ours) and s.name not in outcome.margin
+    ]
+    if better:
+        told = f"better than the model's {ours.value:.4g} {ours.unit}: {', '.join(better)}"
+        console.print(told, highlight=False, soft_wrap=True)
     console.print(
         f"verdict: {outcome.verdict}; stopped at step {outcome.step} after {outcome.seconds:.0f} s:"
         f" {outcome.text}",
