@@ -44,9 +44,10 @@ def _forecast(note: Mapping[str, Any], chapter: Chapter) -> Section:
         for w in _mappings(note.get("next"))
     ]
     margin = chapter.notes.get("margin")
+    told = f"{margin[:1].upper()}{margin[1:]}" if isinstance(margin, str) else ""
     return section(
         "What does it forecast?",
-        el("p", f"{margin}.") if isinstance(margin, str) and margin else None,
+        el("p", f"{told}.") if told else None,
         el("p", _coverage(note, share)),
         el("div", *ahead, class_="pair" if len(ahead) > 1 else None),
         el("h3", "In the test part: the worst, the median and the best window")

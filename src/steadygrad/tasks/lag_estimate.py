@@ -82,8 +82,9 @@ class LagEstimate:
                 "the answers need no step of the past but the last, as estimated from the data"
                 f" (a linear probe explains {self.explained:.0%} of them)"
             )
+        steps = "1 step" if self.lag == 1 else f"{self.lag} steps"
         return (
-            f"the answers need about {self.lag} steps of the past, as estimated from the data"
+            f"the answers need about {steps} of the past, as estimated from the data"
             f" (a linear probe explains {self.explained:.0%} of them)"
         )
 
