@@ -32,7 +32,13 @@ SETUP = re.compile(r"<!-- test: setup\n(.*?)-->", re.DOTALL)
 NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:e[-+]?\d+)?")
 SETUP_OF = {"README.md": ROOT / "docs/how-to/forecasting.md"}
 """Pages whose data are those of another page."""
-QUICK = {"docs/features.md", "docs/remedies.md", "docs/compiler.md", "docs/cells.md"}
+QUICK = {
+    "docs/features.md",
+    "docs/how-to/files.md",
+    "docs/remedies.md",
+    "docs/compiler.md",
+    "docs/cells.md",
+}
 """Pages that take about a second; the others are slow, or have a test of their own."""
 SHORT = {  # budgets of seconds for what takes a reader minutes
     "train": ["--max-steps", "20", "--hidden", "8", "--validate-every", "10", "--threads", "1"],
