@@ -46,7 +46,7 @@ argument are fused.
 
 
 def products(cell: Cell) -> int:
-    """How many products a step waits for, one behind the other."""
+    """How many products run in sequence at each step."""
     return len(trace(cell).products)
 
 

@@ -66,7 +66,7 @@ def repaired(recipe: Recipe, run: Run, healthy_updates: float) -> dict[str, Any]
 
 
 def harmed(recipe: Recipe, run: Run) -> dict[str, Any]:
-    """What an automatic repair does to a healthy setting that was accused.
+    """What an automatic repair does to a healthy setting with a false alarm.
 
     Without an alarm nothing is asked for, and a training stays what it is to the last bit.
     """

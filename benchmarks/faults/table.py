@@ -93,7 +93,7 @@ def _repairs(lines: Sequence[Line]) -> str:
 
 
 def _harm(lines: Sequence[Line], healthy: int) -> str:
-    """Of all healthy runs: those that were not accused stay as they are."""
+    """Of all healthy runs: those without a false alarm stay as they are."""
     lost = sum(line["runs"] * (line["before"] - line["after"]) / 5 for line in lines)
     runs = sum(line["runs"] for line in lines)
     changed = sum(line["runs"] for line in lines if line["kept"] is not None)

@@ -148,7 +148,7 @@ def test_a_network_without_recurrence_is_judged_in_depth(
         optimizer.step()
         assert watch.verdict == verdict
         assert watch.latest["log10_share"] == pytest.approx(depth.lowest[1], abs=1e-3)
-    with pytest.raises(ValueError, match="no way back through time"):
+    with pytest.raises(ValueError, match="no backward pass through"):
         sg.diagnose(model, lambda: model(x).sum(), lag=5)
 
 

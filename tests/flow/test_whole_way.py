@@ -1,4 +1,4 @@
-"""The whole way back, against finite differences in float64 of what a plain loop computes."""
+"""The whole backward pass, against finite differences in float64 of what a plain loop computes."""
 
 from collections.abc import Callable
 from typing import Any

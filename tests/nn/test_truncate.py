@@ -201,7 +201,7 @@ def test_a_checkpointed_scan_can_be_differentiated_twice() -> None:
 
 
 def kept(checkpoint: bool, backend: str, kind: str) -> tuple[int, int]:
-    """Bytes that a forward pass leaves for the way back, and the most rows at once on the way back.
+    """Bytes that a forward pass leaves for the backward pass, and the most rows at once in it.
 
     Beside the input and the output; in the graph (seen by hooks) and in Python objects, where
     recomputation might keep its arguments.

@@ -48,7 +48,7 @@ def test_findings_say_that_the_lag_is_an_estimate() -> None:
     assert "and the estimated lag is 30" in finding.text and finding.lag == 30
     assert finding.evidence["lag"] == "estimated" and finding.evidence["lag_explains"] == 0.8
     assert finding.confidence is not None and finding.confidence <= 0.95
-    assert "estimated lag 30: the answers need about 30 steps" in str(estimated)
+    assert "estimated lag 30: predictions need about 30 past steps" in str(estimated)
     assert estimated.to_json()["lag_estimate"]["confidence"] == 0.95
     assert "lag_estimate" not in given.to_json()
 

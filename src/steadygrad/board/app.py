@@ -32,7 +32,7 @@ ACTIONS = ("/cure", "/cancel")
 
 
 class Hub:
-    """Reads the records while anybody looks, once for all who look.
+    """Reads the records while a page is open, once for all pages.
 
     Args:
         sources: The records.

@@ -70,7 +70,7 @@ class TextModel:
     def symbols(
         self, prompt: str = "", *, temperature: float = TEMPERATURE, seed: int | None = None
     ) -> Iterator[str]:
-        """Return the symbols one by one, for ever; arguments and errors as `generate`."""
+        """Return the symbols one by one, without end; arguments and errors as `generate`."""
         generator = _generator(seed)
         codes = self.spec.encode(prompt) or start_of(self.spec, generator)
         drawn = sample(self.module, self.spec, codes, temperature, generator)

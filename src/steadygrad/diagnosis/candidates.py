@@ -20,7 +20,7 @@ class Register:
 
     Attributes:
         found: As of the last look, by what, where, and in which gate.
-        passing: What looks have raised, whether or not it was then found, that was not there from
+        passing: Candidates that were raised at some look, confirmed or not, and not there from
             the first of them on and has not been raised by five in a row.
     """
 

@@ -63,7 +63,7 @@ def listen(listener: Listener) -> None:
 
 
 def stop(listener: Listener) -> None:
-    """Tell it no more; the last to go has all put back."""
+    """Unsubscribe; the last subscriber restores the functions."""
     LISTENERS.remove(listener)
     if not LISTENERS:
         _unwrap_all()

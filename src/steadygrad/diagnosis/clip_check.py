@@ -99,7 +99,7 @@ class ClipCheck:
         self.close()
 
     def close(self) -> None:
-        """Stop looking; again does nothing."""
+        """Stop looking; idempotent."""
         if self._handles:
             clip_calls.stop(self)
         for handle in self._handles:

@@ -376,9 +376,9 @@ def _without_recurrence(
     if lag is not None and not is_loop and max(seen.calls.values()) < LOOP:
         raise ValueError(
             f"{type(model).__name__} holds no recurrent layer (no torch.nn.RNN, LSTM or GRU, no "
-            "cell of torch's, and no steadygrad layer), so that there is no way back through time "
-            f"to hold to a lag: got lag={lag!r}. Leave it out to have the layers judged in depth, "
-            'or mark the states of a loop of its own: h = sg.mark(h, "h")'
+            "cell of torch's, and no steadygrad layer), so that there is no backward pass through "
+            f"time to hold to a lag: got lag={lag!r}. Leave it out to have the layers judged in "
+            'depth, or mark the states of a loop of its own: h = sg.mark(h, "h")'
         )
     depth = of_norms(seen.log10_norm)
     return Measured(

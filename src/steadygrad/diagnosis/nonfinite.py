@@ -26,8 +26,8 @@ def locate(
 ) -> Finding:
     """Find the first non-finite value of a training step, in the order in which it was computed.
 
-    Weights, then the layers' inputs, initial states, gates and outputs on the way forward, then
-    what the loss sent down, then the way back through time.
+    Weights, then the layers' inputs, initial states, gates and outputs of the forward pass, then
+    the gradients at the outputs, then the backward pass through time.
 
     Args:
         model: The model.
@@ -126,8 +126,8 @@ def _backward(call: Call, gradient: OutputGradient, step: int, rows: int | None)
             return _finding(
                 step,
                 call.name,
-                f"On its way back the gradient in layer {layer} of {call.name} overflows at time "
-                f"step {t}.",
+                f"In the backward pass the gradient in layer {layer} of {call.name} overflows at "
+                f"time step {t}.",
                 tensor="gradient at h",
                 sure=REPLAYED,
                 time_step=t,
@@ -146,7 +146,7 @@ def _backward_looped(
             return _finding(
                 step,
                 name,
-                f"On its way back the gradient in {name} overflows at step {t}.",
+                f"In the backward pass the gradient in {name} overflows at step {t}.",
                 tensor="gradient at h",
                 sure=REPLAYED,
                 time_step=t,
@@ -155,7 +155,7 @@ def _backward_looped(
 
 
 def _overflow(tap: Tap, log10_limit: float) -> int | None:
-    """First time step on the way back whose norm the layer's own dtype cannot hold."""
+    """First time step of the backward pass whose norm the layer's own dtype cannot hold."""
     over = (tap.log10_norm > log10_limit) | tap.log10_norm.isnan() | (tap.nonfinite > 0)
     steps = over.any(-1).any(0).nonzero().flatten().tolist()
     return None if not steps else steps[0] if tap.reverse else steps[-1]

@@ -24,7 +24,7 @@ class Scaling:
 
     @property
     def scale(self) -> float:
-        """What the gradients were multiplied by on their way back."""
+        """What the gradients were multiplied by in the backward pass."""
         return 1.0 if self.scaler is None else float(self.scaler.get_scale())
 
     def look(self) -> bool:

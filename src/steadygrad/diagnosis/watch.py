@@ -63,7 +63,7 @@ def watch(
         rows: Sequences of the batch that a replay uses.
         thresholds: What counts as vanishing, exploding, dead.
         input_probe: Whether to probe the gradient at the layers' inputs, between replays.
-        scaler: The gradient scaler, if one is used: gradients seen on their way back are scaled.
+        scaler: The gradient scaler, if one is used: gradients seen in the backward pass are scaled.
             `Watch.clip_` needs it.
         check_clips: Whether to look out for clips in the wrong place, see `clip_check`; each is
             warned of once, and stands in ``misplaced``.

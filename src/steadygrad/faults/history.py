@@ -1,4 +1,4 @@
-"""The history of a training: the few numbers that every step leaves behind.
+"""The history of a training: a few numbers per training step.
 
 The rules read it from here; each wants enough numbers and concludes nothing without them.
 """
@@ -32,7 +32,7 @@ class History:
         update: Sizes of steps relative to the weights, where they were measured.
         loss: Training losses.
         optimizer: Name of the optimiser's class.
-        grows: Whether the gradient grows on its way back through time, if that was measured.
+        grows: Whether the gradient grows in the backward pass, if that was measured.
         planned: Steps of the whole training, if that is known.
     """
 

@@ -72,7 +72,7 @@ class LayerCase:
 
     @cached_property
     def peak(self) -> tuple[int, float] | None:
-        """The lag at which the gradient has grown most on its way back, and by how much, as log10.
+        """The lag at which the gradient has grown most, and by how much, as log10.
 
         Growth is told from the top of the stack: a low layer's own lag 0 may be next to nothing,
         where the gradient fades in depth. None if it is not to be judged.
@@ -86,7 +86,7 @@ class LayerCase:
 
     @property
     def explodes(self) -> bool:
-        """Whether the gradient grows beyond the threshold on its way back."""
+        """Whether the gradient grows beyond the threshold in the backward pass."""
         return self.peak is not None and self.peak[1] > math.log10(self.limits.exploding)
 
     @property
@@ -107,7 +107,7 @@ class LayerCase:
 
     @property
     def travel(self) -> dict[str, Any]:
-        """The numbers of the gradient's way back, for the evidence."""
+        """The numbers of the backward pass, for the evidence."""
         curve = self.flow.left
         return {
             "horizon": curve.horizon(math.log10(self.limits.vanishing)),
@@ -167,7 +167,7 @@ class LayerCase:
 
 
 def _is_number(curve: "LagCurve") -> bool:
-    """Whether there is a way back, and no NaN on it."""
+    """Whether a backward pass was measured, without a NaN."""
     return curve.max_lag >= 1 and not np.isnan(curve.log10_ratio).any()
 
 

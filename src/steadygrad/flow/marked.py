@@ -52,7 +52,7 @@ def mark(state: Tensor, name: str = "state", *, step: int | None = None) -> Tens
             h = sg.mark(h, "h")
 
     `steadygrad.diagnose` and `steadygrad.watch` then treat the loop as a recurrence of that name.
-    While nobody looks, and under `torch.no_grad`, it does nothing.
+    Without an active measurement, and under `torch.no_grad`, it does nothing.
 
     Args:
         state: What one step hands to the next, of any shape.

@@ -101,7 +101,7 @@ def update_ratios(
 
 
 class NormBeforeClip:
-    """The global gradient norm as the backward pass left it, before anybody clips.
+    """The global gradient norm as the backward pass left it, before any clipping.
 
     Hooks on the parameters ask for a look at the end of the pass, where gradients that are reduced
     over processes are complete, too. Switched on for the steps that are sampled; off, it costs one

@@ -222,7 +222,7 @@ class Replay:
 
     @torch.no_grad()
     def observe(self) -> dict[Key, Observed]:
-        """Look into every layer and direction on the way forward."""
+        """Record every layer and direction during the forward pass."""
         cell = self.view.cell
 
         def look(

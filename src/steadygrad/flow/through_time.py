@@ -107,7 +107,7 @@ class TimeFlow:
 
 
 def grows(flow: TimeFlow) -> bool:
-    """Whether the gradient grows tenfold somewhere on its way back."""
+    """Whether the gradient grows tenfold somewhere in the backward pass."""
     curve = flow.by_lag if flow.from_top is None else flow.from_top
     ratio = curve.log10_ratio
     return len(ratio) > 0 and float(ratio.max() - max(ratio[0], 0.0)) > 1

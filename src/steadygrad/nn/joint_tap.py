@@ -67,7 +67,7 @@ def _joined(layout: Layout, seen: dict[int, Tap]) -> Tap:
 
 
 class _Gather(torch.autograd.Function):
-    """Nothing on the way forward; on the way back, where autograd comes when all pieces are done.
+    """The identity in the forward pass; in the backward pass it runs after all pieces.
 
     Autograd runs a node after everything that depends on it, and each piece does.
     """

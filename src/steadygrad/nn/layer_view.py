@@ -1,6 +1,6 @@
 """The one reading of a recurrent layer, torch's or ours: its cell, its weights, its calls.
 
-Whoever needs to know what a layer computes asks its view: measurements, remedies, streams. A
+Measurements, remedies and streams read a layer through its view alone. A
 replay through the view gives what the layer gives, for every cell and every option.
 """
 

@@ -52,7 +52,7 @@ def fit_narx(
             the validation part if there is one.
 
     Returns:
-        Mean squared residuals on the way, of the fit that was kept.
+        Mean squared residuals after each iteration, of the fit that was kept.
 
     Raises:
         ValueError: Unknown options, too few steps.

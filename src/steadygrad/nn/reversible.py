@@ -12,9 +12,9 @@ from steadygrad.nn.recurrent import Recurrent
 
 @final
 class Reversible(nn.Module):
-    r"""A UnICORNN layer that keeps one state instead of T for the way back.
+    r"""A UnICORNN layer that keeps one state instead of T for the backward pass.
 
-    The step of `steadygrad.cells.UnICORNN` has an exact inverse. On the way back each state is
+    The step of `steadygrad.cells.UnICORNN` has an exact inverse. In the backward pass each state is
     computed from the one after it, one step is run again and differentiated, and its gradient
     handed on: memory for states does not grow with T (the projected input still does). Values are
     those of the layer, gradients too, up to rounding, which the inverse multiplies: use it for

@@ -40,7 +40,7 @@ class Looped(nn.Module):
     on_state: OnState | None = None
 
     def offer(self, state: str, step: int, value: Tensor) -> None:
-        """Let whoever looks see a state, ``(B, ...)``."""
+        """Show a state to the observer, ``(B, ...)``."""
         if self.on_state is not None and value.requires_grad:
             self.on_state(state, step, value)
 

@@ -68,7 +68,7 @@ TABLES: dict[bytes, str] = {
     b"ARROW1": "feather",
     b"\xd0\xcf\x11\xe0": "xls",
 }
-# Named, so that nobody has to guess what lies behind "binary".
+# Named, so that the message says more than "binary".
 REFUSED: dict[bytes, str] = {
     b"\x89HDF": "an HDF5 file",
     b"SQLite format 3": "an SQLite database",
@@ -97,7 +97,7 @@ def check_path(path: Path) -> int:
         raise InputError(f"{path}: is a directory; give one file inside it")
     if not path.exists():
         raise InputError(f"{path}: no such file; check the name (searched in {Path.cwd()})")
-    if not path.is_file():  # a pipe or a device could block for ever
+    if not path.is_file():  # a pipe or a device could block forever
         raise InputError(f"{path}: is not a regular file; save the data to a file first")
     size = path.stat().st_size
     if size == 0:

@@ -79,12 +79,12 @@ class LagEstimate:
             return "no lag could be estimated from the data: give one"
         if self.lag == 0:
             return (
-                "the answers need no step of the past but the last, as estimated from the data"
+                "predictions need no past step but the last, as estimated from the data"
                 f" (a linear probe explains {self.explained:.0%} of them)"
             )
-        steps = "1 step" if self.lag == 1 else f"{self.lag} steps"
+        steps = "1 past step" if self.lag == 1 else f"{self.lag} past steps"
         return (
-            f"the answers need about {steps} of the past, as estimated from the data"
+            f"predictions need about {steps}, as estimated from the data"
             f" (a linear probe explains {self.explained:.0%} of them)"
         )
 

@@ -1,4 +1,4 @@
-"""The gradient's norm before and after it is clipped, by the watch or by anybody else."""
+"""The gradient's norm before and after it is clipped, by the watch or by the training loop."""
 
 from collections import deque
 from collections.abc import Iterable

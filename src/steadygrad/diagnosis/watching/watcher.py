@@ -318,7 +318,7 @@ class Watch:
         seen.settle()
 
     def close(self) -> None:
-        """Take every hook off and write the last word into the record; again does nothing."""
+        """Remove every hook and write the final verdict into the record; idempotent."""
         if self._is_closed:
             return
         self._catch_up()
@@ -520,7 +520,7 @@ class Watch:
         return self._seen.options.every is None and self.ranks.is_alone
 
     def _catch_up(self) -> None:
-        """Judge what was measured by the losses that were told since, before anybody reads it."""
+        """Judge the measurements by the losses told since, before they are read."""
         if self._is_closed or not self.ranks.is_alone or self.step == self._judged_at:
             return
         self._judged_at = self.step

@@ -62,7 +62,7 @@ class _Forward(_SingleLevelFunction):
 
 
 class _Backward(_SingleLevelFunction):
-    """``scan_back`` with its derivative: `torch.func.grad` asks for it even if nobody uses it."""
+    """``scan_back`` with its derivative: `torch.func.grad` asks for it even if it is not used."""
 
     @staticmethod
     def forward(ctx: Any, back: "_Back", *live: Tensor) -> tuple[Tensor, ...]:
@@ -127,7 +127,7 @@ class _Back:
 def _applied(function: type[_SingleLevelFunction], *args: Any) -> list[Tensor]:
     if maybe_current_level() is None:
         return list(function.apply(*args))  # type: ignore[arg-type]
-    # torch asserts that nobody calls such a function within a transform, unless it is allowed.
+    # torch refuses such a function within a transform, unless it is allowed.
     with enable_single_level_autograd_function():
         return list(function.apply(*args))  # type: ignore[arg-type]
 

@@ -24,7 +24,7 @@ def is_profiled() -> bool:
 
 
 def is_plain(tensors: tuple[Tensor, ...]) -> bool:
-    """Whether the fast path can have these tensors: plain ones, and nobody looks on.
+    """Whether the fast path can have these tensors: plain ones, without dispatch modes.
 
     Everything else, a fake tensor above all, has no memory that a kernel could read. Asked at
     every call, so it costs well under a microsecond.

@@ -1,7 +1,7 @@
 """From a C file to a loaded library: compiled once, cached on disk by what is in it.
 
 Many processes may want the same cell at once: each compiles into a folder of its own and moves the
-library into place in one step, so that nobody ever loads half of one.
+library into place in one step, so that no process loads half of one.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Compiled kernels kept between processes: in a folder that nobody else can write, by content.
+"""Compiled kernels kept between processes: in a folder that no other user can write, by content.
 
 A library that is loaded runs with all rights of its user, from its first instruction on. So it is
 loaded only from a folder that this user owns and no one else may enter, and only if its bytes are

@@ -2,7 +2,7 @@
 
 A buffer of a hundred megabytes that is made and dropped in every training step costs more in page
 faults than the arithmetic on it. Here it is made once, in huge pages where the system has them,
-and given to the next who asks for about as much when nobody holds it any more.
+and reused by the next request of about that size once it is free.
 
 Smaller ones too: in the system's heap a long run of pieces, each of which leaves something small
 behind, would find every hole a little too narrow, and never use one again.

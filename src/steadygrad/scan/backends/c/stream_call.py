@@ -18,7 +18,7 @@ they stand there. A call of its own, 0, may read them as they are stored."""
 
 @final
 class StepCall:
-    """A layer's kernel called for sequences of length one, its state held between calls.
+    """A layer's kernel called for sequences of length one, its state kept between calls.
 
     The kernel reads the state at its beginning and writes it at its end, so that one buffer is
     both. The weights are copied: the kernel wants the recurrent ones transposed.

@@ -19,7 +19,7 @@ MEETING = 1 << 15
 LARGE = 1 << 18
 """Values of R that the cache of one core does not hold beside everything else."""
 ROWS = 4
-"""Rows a thread up to which it waits for R from afar, rather than multiplying with it."""
+"""Rows per thread up to which reading R is memory-bound."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Split:
     Attributes:
         threads: How many.
         together: Whether all share the columns of every product, and wait for each other; if not,
-            each takes its rows of the batch through all time steps and waits for nobody.
+            each processes its own rows of the batch without synchronisation.
         bounds: Where the rows of each thread begin and end, as the kernel reads it.
         most: Rows that scratch memory has to hold: of one thread, or of all where they share.
     """

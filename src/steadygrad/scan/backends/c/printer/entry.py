@@ -166,7 +166,7 @@ def entry(way: str, word: dict[str, str], packs: str, join: str = "0") -> list[s
         *((f"    {joined[0]}{{ wait_for_all(&phases); {joined[1]} }}",) if join != "0" else ()),
         "}",
         f"void steadygrad_{way}(const word* a) {{",
-        f"    word* const gates = (word*){word['work']};  /* nobody has arrived yet */",
+        f"    word* const gates = (word*){word['work']};  /* no thread has arrived yet */",
         "    gates[0] = gates[8] = 0;",
         f"    if ({threads} == 1) {way}_alone(a);",
         f"    else ((parallel_t){word['parallel']})({way}_team, (void*)a, (unsigned){threads}, 0);",

@@ -20,7 +20,7 @@ SHARED void wait_for_all(team_t* c) {
     if (c->threads == 1) return;
     const word goal = c->passed += c->threads;
     __atomic_fetch_add(c->gate, 1, __ATOMIC_ACQ_REL);
-    /* Where others hold the cores, whoever waits gets out of the way: at first by a turn at the
+    /* Where others hold the cores, a waiting thread gives up its turn: at first by a turn at the
        end of the queue, then by sleeping. */
     const struct timespec nap = {0, 20000};
     for (int spin = 0; __atomic_load_n(c->gate, __ATOMIC_ACQUIRE) < goal; spin++)
