@@ -350,3 +350,14 @@ def test_japanese_is_not_read_as_korean(tmp_path: Path) -> None:
     )
     table = read(path)
     assert list(table.numbers) == ["気温"] and table.dates is not None
+
+
+def test_the_records_of_an_answer_from_the_web(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    values = wave(60)
+    rows = [{"t": i, "v": {"x": v}} for i, v in enumerate(values.tolist())]
+    path.write_text(json.dumps({"status": "ok", "data": rows}))
+    np.testing.assert_array_equal(read(path).numbers["v.x"], values)
+    plain = [{"t": i, "v": v, "at": {"lat": 1.0}} for i, v in enumerate(values.tolist())]
+    path.write_text(json.dumps(plain))
+    np.testing.assert_array_equal(read(path).numbers["v"], values)

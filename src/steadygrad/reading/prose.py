@@ -13,6 +13,7 @@ from steadygrad.reading.lines import find_delimiter, is_number, split_rows
 from steadygrad.reading.numbers import MISSING, measure_of
 
 TABLE_ENDINGS = frozenset({".csv", ".tsv", ".tab", ".psv"})
+BINARY_ENDINGS = frozenset({".xlsx", ".xls", ".parquet", ".feather", ".arff", ".tsf"})
 MOST_ABOVE = 3  # lines of text above a column of numbers
 LINES = 40  # that are looked at
 
@@ -53,6 +54,11 @@ def read_prose(
     name, words = encoding.guess(content, path)
     note = f"read as {name}, by its bytes ({words}); pass --encoding if that reads wrong"
     return content.decode(name, "replace"), note
+
+
+def has_table_ending(path: Path) -> bool:
+    """Whether the name alone says that the file is a table."""
+    return path.suffix.lower() in TABLE_ENDINGS | BINARY_ENDINGS
 
 
 def is_table(path: Path) -> bool:

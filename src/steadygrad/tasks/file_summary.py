@@ -77,12 +77,13 @@ def _target(spec: ForecastSpec) -> str:
 
 
 def _long(rows: int, table: TableSpec) -> str:
+    counted = f"{rows} row{'s' if rows != 1 else ''}"
     if not table.step or table.frequency in ("", "business day", "1 month", "3 months", "1 year"):
         unit = table.frequency.removeprefix("1 ").removesuffix("s")
         if unit and not table.frequency.startswith("3"):
-            return f"{rows} rows ({rows} {unit}{'s' if rows != 1 else ''})"
-        return f"{rows} row{'s' if rows != 1 else ''}"
-    return f"{rows} rows ({duration(rows * table.step)})"
+            return f"{counted} ({rows} {unit}{'s' if rows != 1 else ''})"
+        return counted
+    return f"{counted} ({duration(rows * table.step)})"
 
 
 def _step(table: TableSpec) -> str:

@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from steadygrad.errors import InputError
 from steadygrad.reading.lines import Progress
 from steadygrad.reading.options import ALL
-from steadygrad.reading.prose import is_table
+from steadygrad.reading.prose import has_table_ending, is_table
 from steadygrad.tasks import Task, read_forecast, read_text
 from steadygrad.train.config import TrainConfig
 
@@ -29,7 +30,14 @@ def read_task(config: TrainConfig, progress: Progress | None = None) -> Task:
             reading = replace(reading, known=reading.known or ALL)
         elif config.cell == "narx":
             horizon = 1
-        return read_forecast(config.file, config.target, config.window, horizon, reading, progress)
+        try:
+            return read_forecast(
+                config.file, config.target, config.window, horizon, reading, progress
+            )
+        except InputError as error:
+            if config.kind == "forecast" or has_table_ending(config.file):
+                raise
+            raise InputError(f"{error}. If it is a text to be learnt, pass --kind text") from None
     return read_text(config.file, config.symbol, config.window, config.reading.encoding)
 
 
