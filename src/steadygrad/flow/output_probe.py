@@ -1,12 +1,37 @@
 """The last output of a model, and the gradient of the loss at it."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, final
 
 from torch import Tensor, is_grad_enabled, nn
 
 from steadygrad.flow.answers import Answers, answers_of
 from steadygrad.flow.hooks import Hook
 from steadygrad.flow.loss_graph import head_of
+
+
+@final
+@dataclass(frozen=True)
+class Kept:
+    """An output, detached, and what the loss made of it.
+
+    Attributes:
+        output: Of the model.
+        gradient: Of the loss at it, times ``scale``.
+        loss: Of the step.
+        scale: What the gradients were multiplied by.
+        head: As of `Answers`.
+    """
+
+    output: Tensor
+    gradient: Tensor
+    loss: float
+    scale: float
+    head: str
+
+    def answers(self) -> Answers | None:
+        """What the output answers; None if the loss is none that is recognised."""
+        return answers_of(self.output, self.gradient / self.scale, self.loss, self.head)
 
 
 class OutputProbe:
@@ -53,9 +78,14 @@ class OutputProbe:
         Returns:
             None if the model was not called exactly once, or its loss is none that is recognised.
         """
+        kept = self.kept(loss, scale)
+        return None if kept is None else kept.answers()
+
+    def kept(self, loss: float, scale: float = 1.0) -> "Kept | None":
+        """The same, to be told later; None if the model was not called exactly once."""
         if self._output is None or self._gradient is None or self._count != 1:
             return None
-        return answers_of(self._output, self._gradient / scale, loss, self._head)
+        return Kept(self._output, self._gradient, loss, scale, self._head)
 
     def _see(self, module: nn.Module, args: Any, result: Any) -> None:
         if not self.is_on or not is_grad_enabled():
