@@ -15,8 +15,9 @@ import steadygrad as sg
 from steadygrad.cli import main
 from steadygrad.diagnosis.caller import names_of
 from steadygrad.diagnosis.prescribe import Prescriber
+from steadygrad.diagnosis.trial import Effect, Trial
 from steadygrad.faults import FAULTS, Finding
-from steadygrad.record import Record
+from steadygrad.record import Record, read
 
 STEPS = 100
 
@@ -148,3 +149,47 @@ def test_explain_shows_what_to_paste(tmp_path: Path, capsys: pytest.CaptureFixtu
             record.finding(1, found.to_record())
         assert main(["explain", str(tmp_path / f"{name}.db")]) == 0
         assert says in capsys.readouterr().out
+
+
+def test_remedies_are_tried_when_somebody_reads_and_as_of_the_step_that_was_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tried: list[str] = []
+    effect = Trial.effect
+
+    def counted(self: Trial, remedy: sg.remedies.Remedy, fault: str) -> Effect:
+        tried.append(remedy.spec)
+        return effect(self, remedy, fault)
+
+    monkeypatch.setattr(Trial, "effect", counted)
+    torch.manual_seed(0)
+    model = nn.LSTM(3, 8)
+    optimizer = torch.optim.SGD(model.parameters(), 0.5)
+    x = torch.randn(40, 4, 3)
+
+    def loss() -> Tensor:
+        return model(x)[0][-1].square().mean()
+
+    at_once = sg.diagnose(model, loss, lag=39, rows=4, sources=3)
+    tried.clear()
+    with Record.create(tmp_path / "run.db", config={}) as record:
+        w = sg.watch(model, optimizer, lag=39, every=1, record=record)
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss().backward()
+            optimizer.step()
+        assert w.verdict == "vanishing" and not tried  # a look, and a verdict, try nothing
+        (found,) = w.findings
+        assert tried
+        assert (found.remedies, found.effects, found.patch) == (
+            at_once.findings[0].remedies,
+            at_once.findings[0].effects,
+            at_once.findings[0].patch,
+        )
+        tried.clear()
+        assert w.findings == [found] and str(w)
+        w.close()
+        assert not tried  # once for each fault
+    with read(tmp_path / "run.db") as run:
+        (noted,) = run.findings()
+    assert noted["remedies"] == list(found.remedies) and noted["effects"] == dict(found.effects)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import steadygrad as sg
 from steadygrad.faults import NOT_JUDGED
@@ -115,3 +116,70 @@ def test_a_vanishing_gradient_that_is_held_back_is_not_healthy() -> None:
             optimizer.step()
         assert watch.verdict == NOT_JUDGED and not watch.findings
         assert "vanish" in watch.unjudged[0].why
+
+
+class Last(nn.Module):
+    """A GRU read at its last step."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.rnn, self.head = keeping_gru(nn.GRU(3, 8)), nn.Linear(8, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.rnn(x)[0][-1])
+
+
+def distance(z: Tensor, y: Tensor) -> Tensor:
+    return F.l1_loss(z, 2 * y)
+
+
+def rare(z: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(z, (y[:, 0] > 1.3).long())
+
+
+def surprise(z: Tensor, y: Tensor) -> Tensor:
+    return F.nll_loss(z.log_softmax(-1), (y[:, 0] > 0).long())
+
+
+@pytest.mark.parametrize("is_paired", [True, False])
+@pytest.mark.parametrize(
+    ("loss", "outputs"), [(F.mse_loss, 1), (distance, 1), (rare, 2), (surprise, 2)]
+)
+def test_a_loss_that_stands_at_a_constant_answer_is_not_healthy(
+    loss: Callable[[Tensor, Tensor], Tensor], outputs: int, is_paired: bool
+) -> None:
+    torch.manual_seed(0)
+    model = Last(outputs)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    with sg.watch(model, optimizer, lag=4, every=20) as w:
+        for _ in range(220):
+            x = torch.randn(6, 32, 3)
+            y = x[:, :, :1].sum(0) / 6**0.5 + 0.3 * torch.randn(32, 1)
+            optimizer.zero_grad()
+            value = loss(model(x), y if is_paired else y[torch.randperm(32)])
+            value.backward()
+            w.loss(value)
+            optimizer.step()
+    if is_paired:
+        assert w.verdict == "healthy"
+    else:  # the last batch may have had one and the same answer to all
+        assert w.verdict in (NOT_JUDGED, "constant-prediction")
+
+
+def test_losses_that_are_told_to_one_look_say_whether_they_stand() -> None:
+    torch.manual_seed(0)
+    model, x, y = Last(1), torch.randn(6, 128, 3), torch.randn(128, 1)
+    with torch.no_grad():
+        model.head.weight *= 3  # answers that vary
+    losses = [1 + 0.1 * float(torch.randn(())) for _ in range(200)]
+
+    def loss() -> Tensor:
+        return F.mse_loss(model(x), y)
+
+    assert sg.diagnose(model, loss, lag=4).verdict == "healthy"
+    found = sg.diagnose(model, loss, lag=4, losses=losses)
+    assert found.verdict == NOT_JUDGED
+    (gap,) = found.unjudged
+    assert "constant answer" in gap.why and "rnn is given 6 steps of 128 sequences" in gap.remedy
+    falling = [loss - 0.004 * i for i, loss in enumerate(losses)]
+    assert sg.diagnose(model, loss, lag=4, losses=falling).verdict == "healthy"

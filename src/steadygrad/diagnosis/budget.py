@@ -79,15 +79,6 @@ class Budget:
         """Whether there is time for a piece of work of this kind."""
         return self.wait(kind) <= 0
 
-    def is_first(self, kind: str) -> bool:
-        """Whether work of this kind was done once, so far."""
-        return self._times[kind] == 1
-
-    def once(self, seconds: float) -> None:
-        """Take from what the looks have cost what comes once: remedies are tried at a finding."""
-        self._once += seconds
-        self._cost[LOOK] = max(0.0, self._cost.get(LOOK, 0.0) - seconds)
-
     def spend(self, kind: str) -> "Spent":
         """A context; the time of its block is counted."""
         return Spent(self, kind)

@@ -19,7 +19,8 @@ from steadygrad.diagnosis.plotting import new_axes, plot_flow
 from steadygrad.diagnosis.prescribe import Prescriber, chosen_remedy, told
 from steadygrad.diagnosis.recording import describe, write_flow
 from steadygrad.diagnosis.shared import looking_alone
-from steadygrad.diagnosis.trial import Batch
+from steadygrad.diagnosis.standing import standing
+from steadygrad.diagnosis.trial import Batch, Trial
 from steadygrad.faults import (
     NOT_JUDGED,
     CallFacts,
@@ -39,6 +40,7 @@ from steadygrad.flow.marked import Marks
 from steadygrad.flow.padding import padded_loss
 from steadygrad.flow.quantity import at_look
 from steadygrad.flow.quantity import to_record as quantities_noted
+from steadygrad.flow.skill import skill
 from steadygrad.flow.through_depth import DepthCurve, measured_through_depth, of_norms
 from steadygrad.record import Record
 from steadygrad.remedies import Attached, Remedy
@@ -317,25 +319,32 @@ def diagnose(
         held = {id(f) for f in found if is_estimated(f)}
         unjudged += withheld(found, history, held)
         found = [f for f in found if id(f) not in held]
+    shapes: dict[str, tuple[int, int]] = {}
     for call, gradient in measured.borders:
-        facts = CallFacts(call.name, padded_loss(call, gradient), axes=axes(call, gradient))
-        found += judge_call(facts, thresholds)
-    found += judge_loss(LossFacts(history, measured.answers, measured.slips), thresholds)
+        lies = axes(call, gradient)
+        if lies is not None:
+            shapes[call.name] = lies.steps, lies.rows
+        found += judge_call(
+            CallFacts(call.name, padded_loss(call, gradient), axes=lies), thresholds
+        )
+    answers = measured.answers
+    tallies = [] if answers is None or answers.tally is None else [answers.tally]
+    of_loss = LossFacts(history, answers, measured.slips, skill=skill(tallies))
+    found += judge_loss(of_loss, thresholds)
     for name, count in from_zero([call for call, _ in measured.borders]).items():
         found += judge_call(CallFacts(name, from_zero=count), thresholds)
     found += [f for w in measured.wirings for f in judge_wiring(w, thresholds)]
     prescriber = Prescriber(model, names_of(model))
-    prescriber.batch = Batch(
-        [call for call, _ in measured.borders],
-        [gradient for _, gradient in measured.borders],
-        lag,
-        thresholds,
-    )
-    findings = [prescriber.prescribe(finding) for finding in once(found)]
-    prescriber.batch = None
+    calls = [call for call, _ in measured.borders]
+    gradients = [gradient for _, gradient in measured.borders]
+    trial = Trial(model, Batch(calls, gradients, lag, thresholds))
+    findings = [prescriber.tried(prescriber.prescribe(finding), trial) for finding in once(found)]
     if measured.depth is None:  # without a recurrence, depth is all that there is to judge
         uses = None if marks.is_used else measured.uses
         unjudged += gaps(measured.flows, lag, measured.wirings, findings, uses)
+    rests = standing(of_loss, shapes)
+    if rests is not None and not findings:
+        unjudged.append(rests)
     return Diagnosis(
         verdict(findings, unjudged),
         worst_first(findings),

@@ -1,12 +1,11 @@
 """From a fault to the remedies that help this model, best first, with the lines to paste."""
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from torch import nn
 
-from steadygrad.diagnosis.trial import UNSEEN, Batch, Effect, Trial
+from steadygrad.diagnosis.trial import Batch, Effect, Trial
 from steadygrad.faults import Finding, known
 from steadygrad.remedies import Names, Remedy, parse, ranked
 
@@ -14,67 +13,87 @@ from steadygrad.remedies import Names, Remedy, parse, ranked
 class Prescriber:
     """Prescribes for one model.
 
+    To try remedies on copies of a model takes a second or so: a finding first has them in the
+    order in which the house ranks them, and `tried` puts them in order of what they did.
+
     Args:
         model: To be treated.
         names: What it, and its optimiser, are called in the reader's program.
-
-    Attributes:
-        batch: The step that was looked at last, on which remedies are tried; None while there is
-            none, and then they keep the order in which the house ranks them.
-        seconds: Time that was spent on trying remedies; the reader resets it to zero.
     """
 
     def __init__(self, model: nn.Module, names: Names | None = None) -> None:
         self._model, self.names = model, names or Names()
-        self.batch: Batch | None = None
-        self.seconds = 0.0
 
     def prescribe(self, finding: Finding, standing: Finding | None = None) -> Finding:
-        """Fill in the remedies that suit the model, what each did to a copy, and a patch.
+        """Fill in the remedies that suit the model, untried, and a patch.
 
         Args:
             finding: What was found.
-            standing: The same finding at an earlier look, whose trials need not be repeated.
+            standing: The same finding at an earlier look, whose order and trials it keeps.
         """
-        fault = known()[finding.fault]
-        advice = finding.advice or fault.advice
-        tuned = fault.tuned(finding)
-        if standing is not None and standing.remedies[: len(tuned)] == tuned:
-            return replace(
-                finding,
-                advice=advice,
-                remedies=standing.remedies,
-                effects=standing.effects,
-                patch=standing.patch,
-            )
-        began = time.perf_counter()
-        chosen = self._ranked(finding, tuned)
-        self.seconds += time.perf_counter() - began
-        effects = {remedy.spec: effect.text for remedy, effect in chosen if effect.text}
-        patch = finding.patch or (self.patch(chosen[0][0]) if chosen else "")
-        specs = tuple(remedy.spec for remedy, _ in chosen)
-        return replace(finding, remedies=specs, advice=advice, effects=effects, patch=patch)
+        fault, tuned = known()[finding.fault], self._tuned(finding)
+        if standing is None:
+            rest = tuple(variants[0].spec for variants in self._candidates(finding))
+        else:
+            before = self._tuned(standing)
+            rest = tuple(spec for spec in standing.remedies if spec not in before)
+        specs = (*tuned, *rest)
+        if standing is not None and standing.remedies == specs:
+            patch = standing.patch
+        else:
+            patch = finding.patch or self._patch(specs)
+        return replace(
+            finding,
+            remedies=specs,
+            advice=finding.advice or fault.advice,
+            effects=finding.effects if standing is None else standing.effects,
+            patch=patch,
+        )
+
+    def tried(self, finding: Finding, trial: Trial) -> Finding:
+        """Put the remedies of a finding in order of what each did to a copy of the model.
+
+        Args:
+            finding: As `prescribe` returned it.
+            trial: At the step at which it was found.
+        """
+        rest: list[tuple[Remedy, Effect]] = []
+        for variants in self._candidates(finding):
+            each = [(v, trial.effect(v, finding.fault)) for v in variants]
+            rest.append(min(each, key=lambda pair: _order(pair[1])))
+        rest.sort(key=lambda pair: _order(pair[1]))  # stable: equals keep the house's order
+        effects = {remedy.spec: effect.text for remedy, effect in rest if effect.text}
+        specs = (*self._tuned(finding), *(remedy.spec for remedy, _ in rest))
+        is_own = finding.patch != self._patch(finding.remedies)  # the fault's, not a remedy's
+        patch = finding.patch if is_own else self._patch(specs)
+        return replace(finding, remedies=specs, effects=effects, patch=patch)
+
+    def has_to_try(self, finding: Finding) -> bool:
+        """Whether a trial could tell the remedies of a finding apart."""
+        return any(v.changes_model for variants in self._candidates(finding) for v in variants)
+
+    def trial(self, batch: Batch) -> Trial | None:
+        """A trial of the model as it is now, for later; None if the model cannot be copied."""
+        return Trial.of_now(self._model, batch)
 
     def patch(self, remedy: Remedy) -> str:
         """The lines to paste for one remedy."""
         return remedy.patch(self._model, self.names).text(self.names)
 
-    def _ranked(self, finding: Finding, tuned: tuple[str, ...]) -> list[tuple[Remedy, Effect]]:
-        first = [parse(text) for text in tuned]
-        first = [(r, Effect(UNSEEN)) for r in first if r.applicable(self._model)]
-        trial = None if self.batch is None else Trial(self._model, self.batch)
-        rest: list[tuple[Remedy, Effect]] = []
+    def _patch(self, specs: Sequence[str]) -> str:
+        return self.patch(parse(specs[0])) if specs else ""
+
+    def _tuned(self, finding: Finding) -> tuple[str, ...]:
+        """Remedies whose options follow from the evidence."""
+        remedies = [parse(text) for text in known()[finding.fault].tuned(finding)]
+        return tuple(r.spec for r in remedies if r.applicable(self._model))
+
+    def _candidates(self, finding: Finding) -> Iterator[list[Remedy]]:
+        """The other remedies in the order of the house, each with its variants."""
         for name in ranked(finding.fault):
             variants = list(self._variants(name, finding.lag))
-            if not variants:
-                continue
-            if trial is None:
-                rest.append((variants[0], Effect(UNSEEN)))
-                continue
-            tried = [(v, trial.effect(v, finding.fault)) for v in variants]
-            rest.append(min(tried, key=lambda pair: _order(pair[1])))
-        rest.sort(key=lambda pair: _order(pair[1]))  # stable: equals keep the house's order
-        return [*first, *rest]
+            if variants:
+                yield variants
 
     def _variants(self, name: str, lag: int | None) -> Iterator[Remedy]:
         """A remedy that suits the model: fitted to the lag first, then as it comes."""

@@ -1,6 +1,8 @@
 """Gradient scalers (mixed precision): by what the gradients of a step were multiplied."""
 
 import sys
+from functools import lru_cache
+from types import CodeType
 from typing import Any
 
 import torch
@@ -47,10 +49,15 @@ class Scaling:
         return 1.0 if scale is None else float(scale)
 
 
+@lru_cache(maxsize=512)
+def _is_scaler(code: CodeType) -> bool:
+    return code.co_filename.endswith(SCALER)
+
+
 def _stepping() -> torch.amp.GradScaler | None:
     frame = sys._getframe(1)
     for _ in range(DEPTH):
-        if frame.f_code.co_filename.endswith(SCALER):
+        if _is_scaler(frame.f_code):
             scaler = frame.f_locals.get("self")
             if isinstance(scaler, torch.amp.GradScaler):
                 return scaler

@@ -78,6 +78,20 @@ class Trial:
         self._paths = {id(m): path for path, m in self._model.named_modules()}
         self._before: Mapping[str, TimeFlow] | None = None
 
+    @classmethod
+    def of_now(cls, model: nn.Module, batch: Batch) -> "Trial | None":
+        """A trial of the model as it is at this moment, whatever becomes of it until then.
+
+        Returns:
+            None if such a model cannot be copied.
+        """
+        trial = cls(model, batch)
+        try:
+            trial._model = copy.deepcopy(trial._model)
+        except (RuntimeError, TypeError, ValueError, AttributeError, KeyError):
+            return None
+        return trial
+
     def effect(self, remedy: Remedy, fault: str) -> Effect:
         """What a remedy does about a fault.
 

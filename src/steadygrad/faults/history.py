@@ -83,6 +83,22 @@ class History:
         """Whether the loss has been told for long, unmoved, whatever is planned."""
         return len(self.loss) * self._stride >= LONG and not self.falls()
 
+    def is_at_rest(self) -> bool:
+        """Whether the loss no longer comes down, wherever it stands, after a long training.
+
+        Most of the plan if there is one; and no more than its noise explains, from the third
+        quarter of the losses to the last.
+        """
+        values = finite(self.loss)
+        if len(self.loss) * self._stride < max(LONG, MOST * (self.planned or 0)):
+            return False
+        if len(values) < ENOUGH:
+            return False
+        quarter = len(values) // 4
+        before, last = values[-2 * quarter : -quarter], values[-quarter:]
+        noise = math.hypot(float(np.std(before)), float(np.std(last))) / math.sqrt(quarter)
+        return float(np.mean(before) - np.mean(last)) <= NOISE * noise
+
     def falls(self) -> bool:
         """Whether the loss has come down by a tenth."""
         return falls_to(self.loss, 0.9)

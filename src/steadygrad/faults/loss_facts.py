@@ -8,6 +8,7 @@ from steadygrad.faults.history import History
 if TYPE_CHECKING:
     from steadygrad.flow.answers import Answers
     from steadygrad.flow.loss_graph import Slips
+    from steadygrad.flow.skill import Skill
 
 
 @final
@@ -23,6 +24,7 @@ class LossFacts:
             before.
         cleared_gradients: Steps in a row at which what a backward pass gave was gone before the
             step.
+        skill: How the model answered lately, beside a constant; None where that is not known.
     """
 
     history: History = field(default_factory=History)
@@ -30,3 +32,4 @@ class LossFacts:
     slips: "Slips | None" = None
     kept_gradients: int = 0
     cleared_gradients: int = 0
+    skill: "Skill | None" = None

@@ -17,7 +17,7 @@ from steadygrad.nn import Looped
 _Values = tuple[Tensor, tuple[Tensor, ...], Tensor, tuple[Tensor, ...]]
 _Light = tuple[int, int, str, nn.Module, _Values, dict[int, Tensor]]
 """Full calls before it, its number among those of its layer, its name and layer, what went in and
-out, and the gradient at its first state."""
+out, and the gradient at its output and first state."""
 MOST_CALLS = 64
 """Kept at once, those that go on from another not counted: a bound on memory if forward passes come
 without backward ones."""
@@ -166,7 +166,7 @@ class LiveCapture(Capture):
             if (
                 not self.is_keeping
                 and torch.is_grad_enabled()
-                and not self._went_back
+                and not (self._went_back or kwargs)
                 and self._note(name, layer, args, result)
             ):
                 return None
@@ -201,18 +201,18 @@ class LiveCapture(Capture):
         return live
 
     def _note(self, name: str, layer: nn.Module, args: tuple[Any, ...], result: Any) -> bool:
-        """Keep the least of a call in a loop that is not measured; whether that is enough.
+        """Keep the least of a call in a step that is not measured; whether that is enough.
 
-        A loop of a hundred calls would pay for each of them otherwise. They are wanted only if
-        the step breaks; see `fill`.
+        Every step, and a loop of a hundred calls each time, would pay for it otherwise. Such calls
+        are wanted only if the step breaks; see `fill`. One that begins with values of a state is
+        not among them: it is compared with what the batch before has left.
         """
-        if len(args) != 2 or not isinstance(layer, nn.RNNBase | nn.RNNCellBase):
+        if not args or not isinstance(layer, nn.RNNBase | nn.RNNCellBase):
             return False
-        x, hx = args
-        state = (hx,) if isinstance(hx, Tensor) else hx
+        x, hx = args if len(args) == 2 else (args[0], None)
+        state: tuple[Tensor, ...] = (hx,) if isinstance(hx, Tensor) else hx or ()
         if (
-            not state
-            or state[0].grad_fn is None
+            (state and state[0].grad_fn is None)
             or not isinstance(x, Tensor)
             or is_given_weights(layer)
         ):
@@ -223,11 +223,15 @@ class LiveCapture(Capture):
         else:
             output, last = result
             last = (last,) if isinstance(last, Tensor) else last
-        if output.grad_fn is None:
+        if output.grad_fn is None or (not state and self._begun_here >= MOST_CALLS):
             return False
+        self._begun_here += not state
         self.graded[name] += 1
         found: dict[int, Tensor] = {}
-        last[0].register_hook(self._keeper(found, 1, name))
+        if last[0].grad_fn is not None:
+            last[0].register_hook(self._keeper(found, 1, name))
+        if not state and output is not last[0]:
+            output.register_hook(self._keeper(found, 0, name))
         number = self._count.get(layer, 0)
         self._count[layer] = number + 1
         values = (
@@ -249,7 +253,7 @@ class LiveCapture(Capture):
                 state,
                 output,
                 last,
-                goes_on=True,
+                goes_on=bool(state),
             )
             self.calls.insert(before, call)
             self._gradients.insert(before, found)

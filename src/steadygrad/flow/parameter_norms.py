@@ -58,6 +58,31 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     return _norm(grads) if grads else torch.zeros(())
 
 
+class GradientNorm:
+    """`gradient_norm` of the same parameters at every step of a training.
+
+    What has to be known of them, whether all are plain tensors of one kind, is found out once.
+
+    Args:
+        parameters: Of the optimiser.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        self._parameters = list(parameters)
+        kinds = {(type(p.data), p.dtype, p.device) for p in self._parameters}
+        self._is_plain = len(kinds) == 1 and next(iter(kinds))[0] is Tensor
+
+    def __call__(self) -> Tensor:
+        """The norm now."""
+        grads = [g for p in self._parameters if (g := p.grad) is not None]
+        if not grads:
+            return torch.zeros(())
+        if not self._is_plain or any(g.requires_grad or g.is_sparse for g in grads):
+            return _norm(grads)
+        norms = torch._foreach_norm(grads)  # pyright: ignore[reportPrivateImportUsage]
+        return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
+
+
 @torch.no_grad()
 def _norm(grads: list[Tensor]) -> Tensor:
     """What `get_total_norm` computes, without its sorting where there is nothing to sort."""
@@ -121,6 +146,7 @@ class NormBeforeClip:
         self._is_asked = False
         self._norm: Tensor | None = None
         self._parameters = [p for p in parameters if p.requires_grad]
+        self._gradient_norm = GradientNorm(self._parameters)
         self._handles = [
             p.register_post_accumulate_grad_hook(self._complete) for p in self._parameters
         ]
@@ -133,7 +159,7 @@ class NormBeforeClip:
     def _note(self) -> None:
         began = time.perf_counter()
         self._is_asked = False
-        self._norm = gradient_norm(self._parameters)
+        self._norm = self._gradient_norm()
         self.seconds += time.perf_counter() - began
 
     def take(self) -> Tensor | None:

@@ -15,6 +15,9 @@ from steadygrad.record import codec, schema
 from steadygrad.record.errors import RecordError, explained
 from steadygrad.record.filesystem import is_network
 
+KEY = ("fault", "layer", "gate")
+"""What makes two findings the same one."""
+
 _ATTEMPTS, _PAUSE = 6, 0.007  # seconds; resuming after a kill takes a tenth of a second
 _PATIENCE = 30.0  # seconds a commit waits for a reader to finish (rollback journal only)
 
@@ -161,6 +164,21 @@ class Record:
         row = (self._at(step), codec.to_json(dict(finding)))
         with explained(self.path):
             self._db.execute("INSERT INTO finding (step, body) VALUES (?, ?)", row)
+
+    def amend(self, step: SupportsIndex, finding: Mapping[str, Any]) -> None:
+        """Replace the last finding written at ``step`` of this fault, layer and gate.
+
+        Where there is none, nothing is written: it has been removed since.
+        """
+        at, key = operator.index(step), [finding.get(k) for k in KEY]
+        select = "SELECT id, body FROM finding WHERE step = ? ORDER BY id DESC"
+        with explained(self.path):
+            for number, body in self._db.execute(select, (at,)).fetchall():
+                old = codec.from_json(body)
+                if isinstance(old, dict) and [old.get(k) for k in KEY] == key:
+                    row = (codec.to_json(dict(finding)), number)
+                    self._db.execute("UPDATE finding SET body = ? WHERE id = ?", row)
+                    return
 
     def note(self, key: str, value: Any) -> None:
         """Write a fact about the whole run; a later note of the same key replaces it.

@@ -141,6 +141,8 @@ STATE: Mapping[type, Declared] = {
             "_next_judgement": "goes by the budget, which is of this process",
             "_wires": "counted anew from the first step on; what it finds is in _seen",
             "_weights": OF_A_STEP,
+            "_gradient_norm": OPTIONS,
+            "_is_between_looks": OPTIONS,
             "_is_closed": "a closed watch is not saved",
             "_check": "not asked for in a training of ours",
             "_handles": OPTIONS,
@@ -153,6 +155,7 @@ STATE: Mapping[type, Declared] = {
             "was_measured": "watch.measured",
             "gaps": "watch.gaps",
             "weight_norm": "watch.weight_norm",
+            "standing": "watch.standing",
             "withheld": "watch.withheld",
             "register": PART,
             "history": PART,
@@ -175,7 +178,11 @@ STATE: Mapping[type, Declared] = {
             "_raised": "watch.raised",
             "_looks": "watch.looks",
         },
-        derived={"_prescriber": OPTIONS, "_sinks": OPTIONS},
+        derived={
+            "_prescriber": OPTIONS,
+            "_sinks": OPTIONS,
+            "_untried": "of the findings; tried on what the next look catches",
+        },
     ),
     History: Declared(
         saved={

@@ -46,7 +46,7 @@ class Calls:
     def see(self, capture: Capture, step: int) -> None:
         """Take the calls of a step."""
         calls = capture.calls
-        self._has_seen = self._has_seen or bool(calls or capture.transformed)
+        self._has_seen = self._has_seen or bool(capture.graded or capture.transformed)
         if not self._has_seen and step - self._start == UNSEEN:
             warnings.warn(
                 f"no call of a recurrent layer was seen in {UNSEEN} steps: only norms can "
@@ -56,5 +56,9 @@ class Calls:
         for call in calls:
             if call.goes_on:  # in a loop, not from one batch to the next
                 continue
-            facts = CallFacts(call.name, handover=self._handovers.see(call))
+            handover = self._handovers.see(call)
+            if handover is None:  # at most steps: no rule has anything to read
+                self.findings.pop(call.name, None)
+                continue
+            facts = CallFacts(call.name, handover=handover)
             self.findings[call.name] = judge_call(facts, self._thresholds)

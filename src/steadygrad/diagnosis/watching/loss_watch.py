@@ -6,12 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from steadygrad.diagnosis.scaled import Scaling
 from steadygrad.faults import History
 from steadygrad.faults.loss_facts import LossFacts
 from steadygrad.flow.loss_graph import Slips, slips_in
-from steadygrad.flow.output_probe import OutputProbe
+from steadygrad.flow.output_probe import Kept, OutputProbe
+from steadygrad.flow.skill import Skill, Tally, skill
 
 CLEAN = 3  # steps that began without gradients, after which it is not looked at any more
+SAMPLES = 64  # steps at most of which it is kept how they were answered
+MOST_VALUES = 2**15  # of an output that is kept: more takes memory
 
 
 class KeptGradients:
@@ -69,6 +73,47 @@ def _is_there(gradient: Tensor | None) -> bool:
     return gradient is not None and bool(torch.any(gradient != 0))
 
 
+class Answered:
+    """How batches were answered: a sample of steps, spread over all of a training.
+
+    A step that is sampled costs next to nothing: what was put out, and the gradient at it, are kept
+    as they are, and read when somebody asks.
+    """
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._stride = 1
+        self._kept: dict[int, Kept | Tally] = {}
+
+    def wants(self, step: int) -> bool:
+        """Whether the answers of this step belong to the sample."""
+        return step % self._stride == 0
+
+    def keep(self, step: int, kept: Kept) -> None:
+        """Take a step, if its outputs are few enough to be kept."""
+        if kept.output.numel() > MOST_VALUES:
+            return
+        self._kept[step] = kept
+        if len(self._kept) >= SAMPLES:
+            self._stride *= 2
+            self._kept = {at: k for at, k in self._kept.items() if self.wants(at)}
+
+    def skill(self, told: int) -> Skill | None:
+        """Over the later half of the steps so far: what was answered before is learned since."""
+        for step, kept in list(self._kept.items()):
+            if isinstance(kept, Kept):
+                answers = kept.answers()
+                if answers is None or answers.tally is None:
+                    del self._kept[step]
+                else:
+                    self._kept[step] = answers.tally
+        late = (k for step, k in self._kept.items() if 2 * step >= told)
+        return skill([tally for tally in late if isinstance(tally, Tally)])
+
+
 class LossWatch:
     """Gathers what rules on a loss read.
 
@@ -87,6 +132,7 @@ class LossWatch:
         self._value: float | None = None
         self._slips: Slips | None = None
         self._root: Any = None
+        self._answered = Answered()
 
     @property
     def root(self) -> Any:
@@ -105,6 +151,14 @@ class LossWatch:
         self._value = float(loss.detach() if isinstance(loss, Tensor) else loss)
         return self._value
 
+    def sample(self, history: History, scaling: Scaling) -> None:
+        """Keep how this step was answered, if it is its turn."""
+        told = history.kept[1]
+        if self._value is not None and self.output.is_on and self._answered.wants(told):
+            kept = self.output.kept(self._value, scaling.scale)
+            if kept is not None:
+                self._answered.keep(told, kept)
+
     def facts(self, history: History, scale: float) -> LossFacts:
         """What is known of the loss of this step, whose gradients were multiplied by ``scale``."""
         if self._root is not None:
@@ -112,13 +166,27 @@ class LossWatch:
         value = self._value
         answers = None if value is None else self.output.answers(value, scale)
         kept, cleared = self.gradients.row, self.gradients.cleared
-        return LossFacts(history, answers, self._slips, kept, cleared)
+        return LossFacts(history, answers, self._slips, kept, cleared, self.skill(history))
 
-    def end_step(self, is_next_looked_at: bool) -> None:
-        """Forget the step; say whether the next one may be looked at."""
+    def skill(self, history: History) -> Skill | None:
+        """How the model answered lately, beside a constant."""
+        return self._answered.skill(history.kept[1])
+
+    def forget(self) -> None:
+        """Forget how batches were answered: the training has gone back to an earlier step."""
+        self._answered.forget()
+
+    def end_step(self, is_next_looked_at: bool, told: int) -> None:
+        """Forget the step; say whether the next one may be looked at.
+
+        Args:
+            is_next_looked_at: Whether it may.
+            told: Losses so far.
+        """
+        is_told = self._value is not None  # who does not tell one loss tells none
         self._value = self._root = None
         self.output.clear()
-        self.output.is_on = is_next_looked_at
+        self.output.is_on = is_next_looked_at or (is_told and self._answered.wants(told + 1))
 
     def close(self) -> None:
         """Take the hooks off."""

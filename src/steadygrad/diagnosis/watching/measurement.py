@@ -21,6 +21,7 @@ from steadygrad.diagnosis.judge import (
 from steadygrad.diagnosis.lag import judge_flows, steps_of
 from steadygrad.diagnosis.recording import write_flow
 from steadygrad.diagnosis.shared import collected, on_host
+from steadygrad.diagnosis.standing import standing
 from steadygrad.diagnosis.trial import Batch
 from steadygrad.diagnosis.watching.saved import UNSEEN
 from steadygrad.diagnosis.watching.state import Seen
@@ -72,6 +73,7 @@ class Look:
         self._wires, self._depth, self._marks = wires, depth, marks
         options = seen.options
         self._measured: list[Finding] = []  # at the last look, of layers and calls
+        self._shapes: dict[str, tuple[int, int]] = {}  # steps and sequences of each layer
         self._at = 0
         self._exponents = None
         if options.exponents:
@@ -114,12 +116,13 @@ class Look:
         self._wires.note_look()
         if not ranks.is_alone:
             told = on_host(seen.flow), seen.register.found, seen.latest, seen.gaps, seen.withheld
-            told = ranks.from_rank(told)
-            seen.flow, seen.register.found, seen.latest, seen.gaps, seen.withheld = told
+            told = ranks.from_rank((*told, seen.standing))
+            seen.flow, seen.register.found, seen.latest, seen.gaps, seen.withheld = told[:-1]
+            seen.standing = told[-1]
 
     def forget(self) -> None:
         """Forget the last look."""
-        self._measured, self._at = [], 0
+        self._measured, self._at, self._shapes = [], 0, {}
 
     def judge_again(self, of_loss: LossFacts, is_read: bool = False) -> bool:
         """Judge by how the training has gone on since the last look, without a new one.
@@ -148,6 +151,7 @@ class Look:
         seen.find(both, is_look=False)
         moved = self._wires.moved()
         seen.aged = list(_aged(self._at, moved)) if moved > GONE else []
+        self._see_standing(of_loss)
         seen.settle()
         return (bool(stale) and not is_fresh) or moved > MOVED
 
@@ -215,22 +219,22 @@ class Look:
             seen.history.grows = any(grows(f) for f in flows.values())
         lag, thresholds = options.lag, options.thresholds
         found = judge_flows(flows, lag, thresholds, seen.history.optimizer)
+        self._shapes = {}
         for call, gradient in zip(calls, gradients, strict=True):
-            facts = CallFacts(
-                call.name, padded_loss(call, gradient), axes=axes(call, gradient), in_training=True
-            )
+            lies = axes(call, gradient)
+            if lies is not None:
+                self._shapes[call.name] = lies.steps, lies.rows
+            facts = CallFacts(call.name, padded_loss(call, gradient), axes=lies, in_training=True)
             found += judge_call(facts, thresholds)
         for name, count in from_zero(calls).items():
             found += judge_call(CallFacts(name, from_zero=count), thresholds)
         self._measured = once([*found, *of_calls])
         found = once([*self._measured, *self._of_training(of_loss)])
-        # What this step gave is what remedies are tried on; it is not kept beyond that.
-        seen.prescriber.batch = Batch(calls, gradients, lag, thresholds)
-        try:
-            seen.find(found)
-        finally:
-            seen.prescriber.batch = None
+        seen.find(found, batch=Batch(calls, gradients, lag, thresholds))
+        if not self._ranks.is_alone:  # all have to be told the same
+            seen.register.try_remedies()
         seen.gaps = self._gaps(found, flows)
+        self._see_standing(of_loss)
         if flows:
             self._note(calls)
         seen.settle()
@@ -245,8 +249,13 @@ class Look:
         self._measured = judge_depth(depth, thresholds, seen.history.optimizer)
         seen.find(once([*self._measured, *self._of_training(of_loss)]))
         seen.gaps = list(without_a_way_back(seen.options.lag, live.calls, self._uses))
+        self._see_standing(of_loss)
         seen.scalars({"log10_share": depth.lowest[1]})
         seen.settle()
+
+    def _see_standing(self, of_loss: LossFacts) -> None:
+        if of_loss.skill is not None:  # of what is not known, what was known before stands
+            self._seen.standing = standing(of_loss, self._shapes)
 
     def _note(self, calls: Sequence[Call]) -> None:
         numbers = at_look(self._seen.flow)

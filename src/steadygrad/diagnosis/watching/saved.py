@@ -58,6 +58,7 @@ class WatchFacts:
         gaps: What was not measured of what a verdict needs.
         withheld: What is not to be judged yet.
         weight_norm: Norm of the weights when the training began.
+        standing: That the loss stands where a constant answer would, if it does.
     """
 
     measured: bool = False
@@ -75,6 +76,7 @@ class WatchFacts:
     gaps: tuple[Unjudged, ...] = UNSEEN
     withheld: tuple[Unjudged, ...] = ()
     weight_norm: float | None = None
+    standing: Unjudged | None = None
 
     def __post_init__(self) -> None:
         if min(self.looks, self.begun, self.told) < 0 or self.stride < 1:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from steadygrad.loggers import Logger
 from steadygrad.record import Record
+from steadygrad.record.writer import KEY
 
 COMMIT_EVERY = 1.0
 """Seconds between two commits of a record, at least."""
@@ -51,6 +52,15 @@ class Memory:
     def finding(self, step: int, finding: Mapping[str, Any]) -> None:
         """Keep a finding; the last thousand."""
         self._findings = [*self._findings[-999:], (step, dict(finding))]
+
+    def amend(self, step: int, finding: Mapping[str, Any]) -> None:
+        """Replace the last finding of that step of the same fault, layer and gate."""
+        key = [finding.get(k) for k in KEY]
+        for at in reversed(range(len(self._findings))):
+            was, old = self._findings[at]
+            if was == step and [old.get(k) for k in KEY] == key:
+                self._findings[at] = step, dict(finding)
+                return
 
     def note(self, key: str, value: Any) -> None:
         """Keep a fact about the training as a whole."""
@@ -161,6 +171,10 @@ class Sinks:
         """A fault that was found."""
         for sink in self._all:
             sink.finding(step, finding)
+
+    def amend(self, step: int, finding: Mapping[str, Any]) -> None:
+        """What has become known of a fault since; loggers keep what they were told."""
+        self._all[0].amend(step, finding)
 
     def note(self, key: str, value: Any) -> None:
         """A fact about the training as a whole."""

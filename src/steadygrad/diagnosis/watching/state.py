@@ -12,6 +12,7 @@ from steadygrad.diagnosis.causes import causes
 from steadygrad.diagnosis.lag import to_record
 from steadygrad.diagnosis.prescribe import Prescriber
 from steadygrad.diagnosis.recording import describe
+from steadygrad.diagnosis.trial import Batch
 from steadygrad.diagnosis.watching.options import Options
 from steadygrad.diagnosis.watching.saved import UNSEEN
 from steadygrad.diagnosis.watching.sinks import Sinks
@@ -41,6 +42,7 @@ class Seen:
         withheld: What findings that were held back at the last look leave open.
         gaps: What was not measured of what a verdict needs, as of the last look.
         aged: What the last look no longer says, as the weights have moved since.
+        standing: That the loss stands where a constant answer would, if it does.
         record: The user's, if one was given.
         sinks: What all of it is written to.
     """
@@ -64,6 +66,7 @@ class Seen:
         self.withheld: list[Unjudged] = []
         self.gaps: list[Unjudged] = list(UNSEEN)
         self.aged: list[Unjudged] = []
+        self.standing: Unjudged | None = None
         self.weight_norm = 0.0
         self.was_measured = False  # before an interruption, whose flow is not kept
         kept = [deque[float](maxlen=HISTORY) for _ in range(3)]
@@ -83,20 +86,25 @@ class Seen:
     @property
     def unjudged(self) -> list[Unjudged]:
         """What was not measured of what a verdict needs, or is not judged yet."""
-        return [*self.gaps, *self.withheld, *self.aged]
+        told = [*self.gaps, *self.withheld, *self.aged]
+        # Beside a fault nobody asks why the loss stands.
+        return told if self.standing is None or self.findings else [*told, self.standing]
 
     @property
     def is_measured(self) -> bool:
         """Whether the gradient was measured, through time or in depth."""
         return bool(self.flow or self.depth or self.was_measured)
 
-    def find(self, found: Iterable[Finding], is_look: bool = True) -> None:
+    def find(
+        self, found: Iterable[Finding], is_look: bool = True, batch: Batch | None = None
+    ) -> None:
         """Take the findings of a new look, causes without their consequences.
 
         Args:
             found: What was recognised.
             is_look: Whether a gradient was measured; else what was is judged again, by how the
                 training has gone on.
+            batch: What was caught at this look, for remedies to be tried on.
         """
         thresholds, register = self.options.thresholds, self.register
         found = list(found)
@@ -106,7 +114,7 @@ class Seen:
             found, register.found, self.history, thresholds, register.passing, self.step
         )
         self.withheld = reported.unjudged
-        register.update(reported.findings, self.step)
+        register.update(reported.findings, self.step, batch)
 
     def add(self, found: Iterable[Finding]) -> None:
         """Take further findings between two looks; those of the last look stand."""
@@ -126,7 +134,7 @@ class Seen:
     def rewind(self, step: int) -> None:
         """Forget what was found after an earlier step."""
         self.step, self.broken, self.was_measured = step, None, False
-        self.withheld, self.gaps, self.aged = [], list(UNSEEN), []
+        self.withheld, self.gaps, self.aged, self.standing = [], list(UNSEEN), [], None
         self.register.forget()
         self.history.forget()
 

@@ -42,8 +42,8 @@ from steadygrad.flow.live import LiveCapture
 from steadygrad.flow.live_depth import LiveDepth
 from steadygrad.flow.marked import Marks
 from steadygrad.flow.parameter_norms import (
+    GradientNorm,
     NormBeforeClip,
-    gradient_norm,
     update_ratio,
     weight_norm,
 )
@@ -84,11 +84,14 @@ class Watch:
             options.thresholds,
         )
         every = options.every
+        # Whether anything is judged between two looks: where the looks go by the budget.
+        self._is_between_looks = every is None and ranks.is_alone
         self.budget = Budget(options.budget if every is None else 1.0)
         self._turns = Turns(ranks, self.budget, options.start_step, every)
         self._seen = Seen(model, optimizer, record, options, loggers)
         self._parameters = [p for g in optimizer.param_groups for p in g["params"]]
         self._seen.weight_norm = weight_norm(self._parameters)
+        self._gradient_norm = GradientNorm(self._parameters)
         self._depth = LiveDepth(model) if is_deep(model) else None
         self._marks = Marks(self.lag, 3, model)
         self._marks.open()
@@ -122,7 +125,7 @@ class Watch:
         ]
         self._trace()
         self.budget.start()
-        self._sample_next()
+        self._sample_next(self._turns.is_asked(self.step + 1))
 
     @property
     def is_closed(self) -> bool:
@@ -137,7 +140,7 @@ class Watch:
     @property
     def findings(self) -> list[Finding]:
         """What is wrong as of the last measurement, worst first; a non-finite step stays."""
-        self._catch_up()
+        self._read()
         return self._seen.findings
 
     @property
@@ -233,6 +236,7 @@ class Watch:
         if self._is_closed:
             return
         self._parameters[:] = [p for g in self._optimizer.param_groups for p in g["params"]]
+        self._gradient_norm = GradientNorm(self._parameters)
         self._weights = None
         self._capture.reopen(self.model)
         self._probes.close()
@@ -265,6 +269,7 @@ class Watch:
         self._look.forget()
         self._next_judgement, self._facts = step + FIRST_JUDGEMENT, LossFacts(self._seen.history)
         self._calls.forget()
+        self._loss.forget()
         self._weights = None
         self._end_step()
         self._seen.settle()
@@ -289,6 +294,7 @@ class Watch:
             tuple(seen.gaps),
             tuple(seen.withheld),
             seen.weight_norm,
+            seen.standing,
         )
         series = (history.before, history.after, history.update, history.loss)
         series = (*series, self._clipping.norms, self._clipping.were_clipped)
@@ -306,6 +312,7 @@ class Watch:
         seen.latest |= facts.latest
         seen.weight_norm = facts.weight_norm or seen.weight_norm
         seen.gaps, seen.withheld = list(facts.gaps), list(facts.withheld)
+        seen.standing = facts.standing
         seen.register.restore(facts.found, facts.raised, facts.looks)
         self._calls.restore(((s.name, s.finding) for s in facts.of_calls), facts.called)
         self._turns.resume(facts.begun)
@@ -321,7 +328,7 @@ class Watch:
         """Remove every hook and write the final verdict into the record; idempotent."""
         if self._is_closed:
             return
-        self._catch_up()
+        self._read()
         self._is_closed = True
         for handle in self._handles:
             handle.remove()
@@ -353,7 +360,7 @@ class Watch:
         Returns:
             The page.
         """
-        self._catch_up()
+        self._read()
         if not self._is_closed:
             self._write_notes()
         return _drawing.page(self._recorded, path)
@@ -385,6 +392,7 @@ class Watch:
                 self.record = self._seen.sinks.begin(Path(folder) / "run.db", {"lag": self.lag})
                 self._seen.record, self._owns_record = self.record, True
             if not self._is_closed:
+                self._read()
                 self._write_notes()
                 self.record.commit()
             self._served = _drawing.serve([self.record.path], port, trainer)
@@ -411,6 +419,7 @@ class Watch:
         return axes
 
     def _repr_html_(self) -> str:
+        self._read()
         if not self._is_closed:
             self._write_notes()
         return _drawing.fragment(self._recorded)
@@ -443,11 +452,11 @@ class Watch:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _sample_next(self) -> None:
-        """Decide, before a step begins, whether its cheap measurements are taken."""
+    def _sample_next(self, is_asked: bool) -> None:
+        """Decide, before a step begins, what is measured at it."""
         is_on = self.budget.allows("sample")
         self._clipping.before.is_on = is_on
-        self._capture.is_keeping = self._turns.is_asked(self.step + 1)
+        self._capture.is_keeping = is_asked
         self._marks.is_looking = self._capture.is_keeping
         if self._depth is not None:
             self._depth.is_on = self._capture.is_keeping
@@ -460,20 +469,22 @@ class Watch:
         if self._scaling.skips:
             return
         self._seen.step += 1
-        hooks = (self._capture, self._breakage.box, self._marks)
-        self.budget.add("hooks", sum(each.seconds for each in hooks))
-        for each in hooks:
+        began = time.perf_counter()
+        norm, left = self._gradient_norm(), self._scaling.left
+        norm = norm if left == 1 else norm / left
+        finite = math.isfinite(float(norm))
+        if self._depth is None:
+            self._calls.see(self._capture, self.step)
+        if self._wires.wants_graph:
+            self._wires.look_at(self._loss.root)
+        self._wires.see()
+        self._loss.gradients.end_step()
+        self._loss.sample(self._seen.history, self._scaling)
+        spent = time.perf_counter() - began
+        for each in (self._capture, self._breakage.box, self._marks):
+            spent += each.seconds
             each.seconds = 0.0
-        with self.budget.spend("step"):
-            norm, left = gradient_norm(self._parameters), self._scaling.left
-            norm = norm if left == 1 else norm / left
-            finite = math.isfinite(float(norm))
-            if self._depth is None:
-                self._calls.see(self._capture, self.step)
-            if self._wires.wants_graph:
-                self._wires.look_at(self._loss.root)
-            self._wires.see()
-            self._loss.gradients.end_step()
+        self.budget.add("step", spent)
         if not finite:
             if self._breakage.see(norm):
                 self._write_notes()
@@ -506,18 +517,10 @@ class Watch:
                 self._look.measure(self._calls.findings, facts, scale, is_small)
                 self._judged_at = self.step
                 self._write_notes()
-            tried, self._seen.prescriber.seconds = self._seen.prescriber.seconds, 0.0
-            if not self.budget.is_first(LOOK):  # of the first one, that is left out already
-                self.budget.once(tried)
         elif self._is_between_looks and self.step >= self._next_judgement:
             self._judge_again()
         if is_look or (finite and self._is_between_looks and self.budget.allows("update")):
             self._weights = [p.detach().clone() for p in self._parameters]
-
-    @property
-    def _is_between_looks(self) -> bool:
-        """Whether anything is judged between two looks: where the looks go by the budget."""
-        return self._seen.options.every is None and self.ranks.is_alone
 
     def _catch_up(self) -> None:
         """Judge the measurements by the losses told since, before they are read."""
@@ -525,7 +528,14 @@ class Watch:
             return
         self._judged_at = self.step
         if self.step > self._turns.begun:
-            self._look.judge_again(self._facts, is_read=True)
+            facts = replace(self._facts, skill=self._loss.skill(self._seen.history))
+            self._look.judge_again(facts, is_read=True)
+
+    def _read(self) -> None:
+        """Get ready what somebody reads: as of now, and with remedies that were tried."""
+        self._catch_up()
+        if not self._is_closed and self.ranks.is_alone:
+            self._seen.register.try_remedies()
 
     def _judge_again(self) -> None:
         if not self.budget.allows("judge"):
@@ -558,9 +568,9 @@ class Watch:
                 )
                 self._weights = None
                 self._see_update(ratio)
-        self._end_step()
+        is_asked = self._end_step()
         self._seen.sinks.commit_if_due()
-        self._sample_next()
+        self._sample_next(is_asked)
 
     def _see_update(self, ratio: float) -> None:
         seen, thresholds = self._seen, self.thresholds
@@ -570,9 +580,15 @@ class Watch:
             seen.add(judge_history(seen.history, thresholds))
             seen.settle()
 
-    def _end_step(self) -> None:
-        is_judged = self._is_between_looks and self.step + 1 >= self._next_judgement
-        self._loss.end_step(is_judged or self._turns.is_asked(self.step + 1))
+    def _end_step(self) -> bool:
+        """Forget the step; whether the next one may be looked at."""
+        is_asked = self._turns.is_asked(self.step + 1)
+        is_judged = is_asked or (
+            self._is_between_looks
+            and self.step + 1 >= self._next_judgement
+            and self.budget.allows("judge")
+        )
+        self._loss.end_step(is_judged, self._seen.history.kept[1])
         self._loss.keep_graph(self._wires.wants_graph)
         self._clipping.end_step()
         self._capture.clear()
@@ -582,6 +598,7 @@ class Watch:
             self._depth.seconds = 0.0
             self._depth.clear()
         self._breakage.box.clear()
+        return is_asked
 
     def _write_notes(self) -> None:
         self._seen.write_notes(self.budget.spent / max(self.budget.elapsed, 1e-9))

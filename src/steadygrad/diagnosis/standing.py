@@ -1,0 +1,50 @@
+"""A loss that stands where a constant answer would: no verdict of health, whatever the gradient."""
+
+from collections.abc import Iterable, Mapping
+
+from steadygrad.faults import LossFacts, Unjudged
+
+LEAST = 0.05
+"""Skill from which a model makes use of its input: of a batch of some dozens, less is chance."""
+FEWEST = 64  # targets
+ABOVE = -0.2  # skill below which a constant is plainly better
+MOST_LAYERS = 3  # whose shapes are told
+
+
+def standing(facts: LossFacts, shapes: Mapping[str, tuple[int, int]]) -> Unjudged | None:
+    """What is to be said of a loss that came to rest where the input makes no difference.
+
+    Of a training that is short, or whose loss still falls, nothing; nor of one whose loss rests
+    below what a constant scores, however long: that may be all that the data tell.
+
+    Args:
+        facts: What is known of the loss.
+        shapes: Of each layer, the steps and sequences that it was given last.
+    """
+    skill = facts.skill
+    if skill is None or skill.targets < FEWEST or skill.value >= LEAST:
+        return None
+    if not facts.history.is_at_rest():
+        return None
+    where = "above" if skill.value < ABOVE else "at"
+    why = (
+        f"the gradient arrives, yet the loss stands {where} what a constant answer scores "
+        f"({skill.error:.4g} a target, a constant {skill.constant:.4g}, over {skill.targets} "
+        "targets); why is not in the gradient"
+    )
+    how = (
+        "train on one small batch alone. If its loss goes to zero, look at how inputs and targets "
+        "are paired (shuffled apart, a step or label off, random) and at states that go on from "
+        "one sequence to another; if it does not, look at the scale of inputs and targets, at what "
+        f"the head reads, and at the axes{_told(shapes)}"
+    )
+    return Unjudged("What the training learns", why, how)
+
+
+def _told(shapes: Mapping[str, tuple[int, int]]) -> str:
+    each: Iterable[str] = (
+        f"{name} is given {steps} steps of {rows} sequences"
+        for name, (steps, rows) in list(shapes.items())[:MOST_LAYERS]
+    )
+    text = "; ".join(each)
+    return f" ({text})" if text else ""
