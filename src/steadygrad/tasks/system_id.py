@@ -15,7 +15,12 @@ from steadygrad.tasks.datasets import DataFile, read_file
 from steadygrad.tasks.scoring import SeriesScores
 from steadygrad.tasks.windows import Windows
 
-System = Literal["silverbox", "tanks", "exchanger", "hairdryer", "ballbeam", "heating", "buck"]
+System = Literal[
+    "silverbox", "silverbox-multisine", "silverbox-no-extrapolation", "tanks", "exchanger",
+    "hairdryer", "ballbeam", "heating", "buck",
+]  # fmt: skip
+Record = tuple[Tensor, Tensor]
+"""Inputs ``(T, 1, I)`` and output ``(T, 1, 1)`` of one part, from its first row to its last."""
 _GITHUB = "https://raw.githubusercontent.com/"
 _NONLINEAR = (
     f"{_GITHUB}Rafa7046/Non_Linear_Identification/e5c9b006b0a2ec1650bc018a5fb38d2f4363d4c7/"
@@ -40,20 +45,24 @@ class _Source:
     cuts: tuple[float, float, float, float, float] = (0, 0.5, 0.65, 0.65, 1)
 
 
+def _silverbox(first: int, last: int) -> _Source:
+    """The split of nonlinearbenchmark.org, tested from row ``first`` to ``last``.
+
+    Its training part is 65,062 rows of the multisine; the last quarter of them validates.
+    """
+    file = DataFile(
+        "silverbox/SNLS80mV.csv",
+        "ae62d5a91230c10f76e6dd02c8a4fac3c9d4d8a95fbf50e87cb0c4885003e0f1",
+        f"{_NONLINEAR}src/data/SNLS80mV.csv",
+    )
+    return _Source((file,), ("V1",), "V2", (40_650, 89_446, 105_712, first, last))
+
+
 _SOURCES: dict[str, _Source] = {
-    # The arrow-shaped part at the beginning is the test part; it exceeds the training amplitudes.
-    "silverbox": _Source(
-        (
-            DataFile(
-                "silverbox/SNLS80mV.csv",
-                "ae62d5a91230c10f76e6dd02c8a4fac3c9d4d8a95fbf50e87cb0c4885003e0f1",
-                f"{_NONLINEAR}src/data/SNLS80mV.csv",
-            ),
-        ),
-        ("V1",),
-        "V2",
-        (40_650, 110_000, 131_072, 0, 40_650),
-    ),
+    # The arrow at the beginning of the record ends beyond the amplitudes of the multisine.
+    "silverbox": _silverbox(100, 40_575),
+    "silverbox-multisine": _silverbox(105_712, 127_400),
+    "silverbox-no-extrapolation": _silverbox(100, 32_100),
     "tanks": _Source(
         (
             DataFile(
@@ -64,7 +73,7 @@ _SOURCES: dict[str, _Source] = {
         ),
         ("u",),
         "y",
-        (0, 800, 1024, 1024, 2048),
+        (0, 700, 1024, 1024, 2048),
     ),
     "exchanger": _Source(
         (
@@ -141,12 +150,16 @@ class SystemID(SeriesScores, Measured):
     and the system's does not. Training sees windows, validation and test are one sequence each.
 
     Args:
-        system: Which record. Silverbox: training and validation from the multisine part, tested
-            on the arrow-shaped part. Cascaded tanks: the published halves. Buck converter: the
-            published two files. DaISy's (exchanger, hairdryer, ballbeam, heating): the first half
-            trains, 15 % validate, the last 35 % test.
+        system: Which record. Silverbox and cascaded tanks have the training and test parts of
+            nonlinearbenchmark.org. Silverbox trains on the multisine (48,796 rows, 16,266 validate)
+            and is tested on the whole arrow, on the part of the arrow within the amplitudes of
+            training (``-no-extrapolation``), or on the rest of the multisine (``-multisine``). The
+            tanks train on 700 rows, and 324 validate. Buck converter: the published two files.
+            DaISy's (exchanger, hairdryer, ballbeam, heating): the first half trains, 15 % validate,
+            the last 35 % test.
         window: Steps of a training window, above ``washout``.
-        washout: Steps that are not scored.
+        washout: Steps that are not scored. 50 are what nonlinearbenchmark.org gives a model to find
+            its initial state in, for Silverbox and the tanks.
 
     Shapes:
         Inputs ``(T, B, I)``; targets ``(T, B, 1)``, NaN where not scored.
@@ -162,6 +175,7 @@ class SystemID(SeriesScores, Measured):
         System Identification*, 2013 (Silverbox).
         Schoukens, Mattsson, Wigren and Noël, *Cascaded Tanks Benchmark Combining Soft and Hard
         Nonlinearities*, 2016. De Moor, *DaISy: Database for the Identification of Systems*.
+        The package ``nonlinear-benchmarks`` (the splits).
     """
 
     system: System = "silverbox"
@@ -210,6 +224,22 @@ class SystemID(SeriesScores, Measured):
             count = max(size, len(u) // self.window)
             starts = torch.randint(last + 1, (count,), generator=generator)
         return Windows(u, y, starts.split(size), self.window, self.washout)
+
+    def record(self, split: Split, scaled: bool = True) -> Record:
+        """A whole part as one sequence, its first ``washout`` outputs included.
+
+        Args:
+            split: Which part.
+            scaled: Whether as the network sees it, in float32; otherwise in the unit of the
+                measurement, in float64.
+        """
+        if scaled:
+            u, y = self._part(split)
+        else:
+            u, y = (torch.from_numpy(series) for series in _columns(self.system))
+            first, last = _bounds(self.system, len(u))[split]
+            u, y = u[first:last], y[first:last]
+        return u[:, None], y[:, None, None]
 
     def _part(self, split: Split) -> tuple[Tensor, Tensor]:
         u, y, _ = _scaled(self.system)
