@@ -16,6 +16,7 @@ from steadygrad import tasks
 from steadygrad.errors import InputError
 from steadygrad.spec import read_spec, write_spec
 from steadygrad.tasks import TASKS, Benchmark, Synthetic
+from steadygrad.tasks.formal_language import FormalLanguage
 from steadygrad.tasks.synthetic import NATS, SQUARED_ERROR, WRONG, Regression
 
 DRAWN: dict[str, type[Synthetic]] = {
@@ -26,6 +27,7 @@ DRAWN: dict[str, type[Synthetic]] = {
 # Another value for each option that is a number; literals are tried one by one.
 OTHER: dict[str, Any] = {
     "length": 40, "symbols": 5, "recall": 4, "delay": 3, "pattern": 3, "values": 4, "every": True,
+    "longest": 60,
 }  # fmt: skip
 
 
@@ -113,9 +115,36 @@ def permutation(task: Any, x: Tensor) -> int:
     return int(x[0].argmax())
 
 
+def even_pairs(task: Any, x: Tensor) -> int:
+    text = "".join("ab"[c] for c in x.argmax(-1).tolist())
+    return int(sum(text[k : k + 2] in ("ab", "ba") for k in range(len(text))) % 2 == 0)
+
+
+def walk(task: Any, x: Tensor) -> int:
+    place = 0
+    for move in x.argmax(-1).tolist():
+        place = {0: place, 1: (place + 1) % 5, 2: (place + 4) % 5}[move]
+    return place
+
+
+def told_after(task: Any, x: Tensor, arranged: Callable[[list[int]], list[int]]) -> list[int]:
+    shown = [c for c in x.argmax(-1).tolist() if c < task.output_size]
+    return [-1] * len(shown) + arranged(shown)
+
+
+def bucket_sort(task: Any, x: Tensor) -> list[int]:
+    return told_after(task, x, sorted)
+
+
+def reverse_string(task: Any, x: Tensor) -> list[int]:
+    return told_after(task, x, lambda shown: shown[::-1])
+
+
 PROGRAMS: dict[str, Callable[[Any, Tensor], Any]] = {
     "adding": add, "multiplication": multiply, "copy": copy, "memorisation": memorise,
     "temporal-order": order, "delayed-xor": xor, "parity": parity, "permutation": permutation,
+    "even-pairs": even_pairs, "cycle-navigation": walk, "bucket-sort": bucket_sort,
+    "reverse-string": reverse_string,
 }  # fmt: skip
 
 
@@ -190,6 +219,21 @@ def test_the_forms_of_copying_are_laid_out_as_in_their_papers(form: str) -> None
     assert task.required_lag == pytest.approx(float(first.double().mean()), abs=1)
 
 
+@pytest.mark.parametrize("kind", [k for k in DRAWN.values() if issubclass(k, FormalLanguage)])
+def test_formal_languages_are_scored_on_longer_strings_alone(kind: type[FormalLanguage]) -> None:
+    task = kind(length=6, longest=20)  # pyright: ignore[reportCallIssue]
+    per_symbol = 2 if task.every_step else 1
+    lengths = {
+        split: [len(b.inputs) // per_symbol for b in task.batches(split, 40, (0, 0))]
+        for split in ("train", "val", "test")
+    }
+    assert set(lengths["train"]) == set(range(1, 7)) == set(lengths["val"])
+    assert set(lengths["test"]) == set(range(7, 21)) and lengths["val"][0] == 6
+    for batch in task.batches("test", 40):
+        told = [PROGRAMS[task.name](task, batch.inputs[:, b]) for b in range(40)]
+        assert torch.tensor(told).transpose(0, -1).tolist() == batch.targets.tolist()
+
+
 def test_published_baselines() -> None:
     for length, nats in ((100, 0.17329), (200, 0.09452), (500, 0.03999), (1000, 0.02039)):
         assert made(f"copy:length={length}").no_memory["nats per step"] == pytest.approx(
@@ -225,7 +269,8 @@ def _try(task: Synthetic, x: Tensor) -> Any:
 
 
 def test_shapes_and_sizes(task: Synthetic) -> None:
-    batch = task.batches("train", 6)[0]
+    # strings of a formal language may be shorter in training
+    batch = task.batches("val" if isinstance(task, FormalLanguage) else "train", 6)[0]
     steps = len(batch.inputs)
     assert task.time_steps <= steps <= 1.1 * task.time_steps + 1
     assert batch.inputs.shape == (steps, 6, task.input_size)
@@ -269,7 +314,11 @@ def test_every_option_changes_what_is_drawn() -> None:
             if type(other) is kind and other != plain:
                 x, y = plain.draw(50, generator())
                 z, w = other.draw(50, generator())
-                assert x.shape != z.shape or not torch.equal(x, z) or not torch.equal(y, w), other
+                same = x.shape == z.shape and torch.equal(x, z) and torch.equal(y, w)
+                if same and isinstance(plain, FormalLanguage):  # `longest` is of the test part
+                    tests = [k.batches("test", 50)[0].inputs for k in (plain, other)]
+                    same = tests[0].shape == tests[1].shape
+                assert not same, other
 
 
 def test_a_nan_answer_is_wrong() -> None:

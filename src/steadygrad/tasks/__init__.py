@@ -12,9 +12,12 @@ from steadygrad.tasks.base import Sizes as Sizes
 from steadygrad.tasks.base import Split as Split
 from steadygrad.tasks.base import Task as Task
 from steadygrad.tasks.benchmark import Benchmark as Benchmark
+from steadygrad.tasks.bucket_sort import BucketSort as BucketSort
 from steadygrad.tasks.chorales import Chorales as Chorales
 from steadygrad.tasks.copy_memory import CopyMemory as CopyMemory
+from steadygrad.tasks.cycle_navigation import CycleNavigation as CycleNavigation
 from steadygrad.tasks.delayed_xor import DelayedXOR as DelayedXOR
+from steadygrad.tasks.even_pairs import EvenPairs as EvenPairs
 from steadygrad.tasks.file_summary import understood as understood
 from steadygrad.tasks.forecast import Forecast as Forecast
 from steadygrad.tasks.forecast_spec import ForecastSpec as ForecastSpec
@@ -32,6 +35,7 @@ from steadygrad.tasks.ocr_lines import OCRLines as OCRLines
 from steadygrad.tasks.parity import Parity as Parity
 from steadygrad.tasks.permutation import RandomPermutation as RandomPermutation
 from steadygrad.tasks.pixels import Pixels as Pixels
+from steadygrad.tasks.reverse_string import ReverseString as ReverseString
 from steadygrad.tasks.series_classes import SeriesClasses as SeriesClasses
 from steadygrad.tasks.series_forecast import SeriesForecast as SeriesForecast
 from steadygrad.tasks.strokes import Strokes as Strokes

@@ -30,10 +30,7 @@ class Synthetic(Benchmark):
         """Draw ``size`` sequences of one common length: inputs ``(T, B, I)`` and targets."""
 
     def batches(self, split: Split, size: int, shuffle: tuple[int, int] | None = None) -> Batches:
-        if split == "train":
-            return _Drawn(self, (size,) * EPOCH, split, shuffle or (0, 0))
-        whole, rest = divmod(FIXED[split][0], size)
-        return _Drawn(self, (size,) * whole + ((rest,) if rest else ()), split, (0, 0))
+        return _Drawn(self, batch_sizes(split, size), split, shuffle or (0, 0))
 
 
 class Regression(NumberScores, Synthetic):
@@ -60,16 +57,27 @@ class _Drawn(Batches):
     def __getitem__(self, index: int) -> Batch:
         if not 0 <= index < len(self.sizes):
             raise IndexError(index)
-        # Each batch has its own seed, so that a run can be resumed at any batch.
-        generator = torch.Generator().manual_seed(_seed(self.split, *self.shuffle, index))
+        generator = batch_generator(self.split, self.shuffle, index)
         return Batch(*self.task.draw(self.sizes[index], generator))
 
 
-def _seed(split: Split, seed: int, epoch: int, index: int) -> int:
-    """A seed of 32 bits, of which torch's generator on the CPU uses no more.
+def batch_sizes(split: Split, size: int) -> tuple[int, ...]:
+    """Sequences of each batch of a split; the last may be smaller."""
+    if split == "train":
+        return (size,) * EPOCH
+    whole, rest = divmod(FIXED[split][0], size)
+    return (size,) * whole + ((rest,) if rest else ())
 
-    The highest bit is set for the scored parts alone, so that training never draws them.
+
+def batch_generator(split: Split, shuffle: tuple[int, int], index: int) -> Generator:
+    """The generator of one batch: each has its own seed, so a run can be resumed at any batch.
+
+    The scored parts do not depend on ``shuffle``.
     """
+    # 32 bits, of which torch's generator on the CPU uses no more; the highest is set for the scored
+    # parts alone, so that training never draws them.
     if split != "train":
-        return 2**31 + FIXED[split][1] * 2**20 + index
-    return int(np.random.SeedSequence((seed, epoch, index)).generate_state(1)[0]) >> 1
+        seed = 2**31 + FIXED[split][1] * 2**20 + index
+    else:
+        seed = int(np.random.SeedSequence((*shuffle, index)).generate_state(1)[0]) >> 1
+    return torch.Generator().manual_seed(seed)
