@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from steadygrad.cells import Cell
-from steadygrad.nn import view
+from steadygrad.flow.linearise_matrix import LinearisedMatrix
+from steadygrad.nn import MatrixMemory, view
 from steadygrad.nn.layer_view import Key
 from steadygrad.scan import Layout, Linearised, ScanCall, Weights, scan
 
@@ -48,13 +49,15 @@ def linearise(
     *,
     index: int = 0,
     reverse: bool = False,
-) -> Linearised:
+) -> Linearised | LinearisedMatrix:
     """Run one layer of a module over ``x`` in float64 and linearise every step.
 
     What follows from it can be differentiated, down to the module's weights, ``x`` and ``state``.
 
     Args:
-        layer: A `torch.nn.RNN`, `LSTM` or `GRU`, or a steadygrad layer.
+        layer: A `torch.nn.RNN`, `LSTM` or `GRU`, or a steadygrad layer: a
+            `steadygrad.nn.Recurrent` or a `steadygrad.nn.MatrixMemory`, whose state counts as one
+            vector.
         x: ``(T, B, I)``, ``(B, T, I)`` if the layer is ``batch_first``, or unbatched ``(T, I)``.
         state: As the layer takes it; zeros if not given.
         index: Which layer of a stack. The Jacobian of a stack over time is block triangular, so
@@ -65,6 +68,14 @@ def linearise(
         TypeError: No recurrent layer.
         ValueError: A shape, an index or a direction that the layer does not have.
     """
+    if isinstance(layer, MatrixMemory):
+        if index or reverse:
+            raise ValueError(
+                f"{type(layer).__name__}: it is one layer that runs forward in time; expected "
+                f"index=0 and reverse=False, got {index} and {reverse}"
+            )
+        given = state if state is None or isinstance(state, Tensor) else state[0]
+        return LinearisedMatrix(layer, x, given)
     path = trajectory(layer, x, state, index=index, reverse=reverse)
     return Linearised(path.cell, path.layout, path.rows, path.weights, path.state)
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from steadygrad.flow.linearise import linearise
+from steadygrad.flow.linearise_matrix import LinearisedMatrix
 from steadygrad.scan import Linearised, StepJacobian
 
 SPREAD = 22.0  # nats by which directions may grow apart before rounding shows: 1e-16 e^22 is 4e-7
@@ -232,7 +233,7 @@ def lyapunov_of_jacobians(
     return chain.exponents
 
 
-def advance(chain: LyapunovChain, linear: Linearised) -> None:
+def advance(chain: LyapunovChain, linear: Linearised | LinearisedMatrix) -> None:
     """Feed a chain with all steps of a trajectory."""
     batch, features = linear.layout.batch, sum(linear.widths)
     basis = chain.basis(linear.hidden, batch, features)
@@ -244,7 +245,7 @@ def advance(chain: LyapunovChain, linear: Linearised) -> None:
         chain.feed(jacobian.apply(chain.basis(linear.hidden, batch, features)))
 
 
-def _jacobians(linear: Linearised) -> Iterable[StepJacobian]:
+def _jacobians(linear: Linearised | LinearisedMatrix) -> Iterable[StepJacobian]:
     """The Jacobian of every step, made for some steps at once: fewer and larger operations."""
     batch = linear.layout.batch
     many = max(1, min(16, math.floor(CHUNK / (batch * sum(linear.widths) * max(linear.widths)))))

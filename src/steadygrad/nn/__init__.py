@@ -11,9 +11,12 @@ from steadygrad.nn.cnn_lstm import CNNLSTM as CNNLSTM
 from steadygrad.nn.conv_lstm import ConvLSTM as ConvLSTM
 from steadygrad.nn.deep_net import DeepNet as DeepNet
 from steadygrad.nn.deep_recurrent import DeepRecurrent as DeepRecurrent
+from steadygrad.nn.delta_net import DeltaNet as DeltaNet
 from steadygrad.nn.dilated import Dilated as Dilated
 from steadygrad.nn.encoder_decoder import EncoderDecoder as EncoderDecoder
 from steadygrad.nn.encoder_decoder import reverse_in_time as reverse_in_time
+from steadygrad.nn.gated_delta_net import GatedDeltaNet as GatedDeltaNet
+from steadygrad.nn.gla import GLA as GLA
 from steadygrad.nn.layer_view import LayerView as LayerView
 from steadygrad.nn.layer_view import cell_of as cell_of
 from steadygrad.nn.layer_view import twin_of as twin_of
@@ -21,6 +24,8 @@ from steadygrad.nn.layer_view import view as view
 from steadygrad.nn.levenberg_marquardt import Fit as Fit
 from steadygrad.nn.levenberg_marquardt import levenberg_marquardt as levenberg_marquardt
 from steadygrad.nn.lru import LRU as LRU
+from steadygrad.nn.m2rnn import M2RNN as M2RNN
+from steadygrad.nn.matrix_memory import MatrixMemory as MatrixMemory
 from steadygrad.nn.md_lstm import MDLSTM as MDLSTM
 from steadygrad.nn.mist import MIST as MIST
 from steadygrad.nn.mlstm import MLSTM as MLSTM
@@ -40,6 +45,7 @@ from steadygrad.nn.quantised_lstm import QuantisedLSTM as QuantisedLSTM
 from steadygrad.nn.recurrent import LayerTap as LayerTap
 from steadygrad.nn.recurrent import Recurrent as Recurrent
 from steadygrad.nn.reversible import Reversible as Reversible
+from steadygrad.nn.rwkv7 import RWKV7 as RWKV7
 from steadygrad.nn.spectrum import spectral_margin_ as spectral_margin_
 from steadygrad.nn.step_gradient import Looped as Looped
 from steadygrad.nn.step_gradient import StepGradient as StepGradient
@@ -47,6 +53,8 @@ from steadygrad.nn.stream import Stream as Stream
 from steadygrad.nn.torch_twins import GRU as GRU
 from steadygrad.nn.torch_twins import LSTM as LSTM
 from steadygrad.nn.torch_twins import RNN as RNN
+from steadygrad.scan import DeltaSteps as DeltaSteps
+from steadygrad.scan import MatrixSteps as MatrixSteps
 
 if not TYPE_CHECKING:  # they read the import lines above
     __all__, __dir__ = public(globals())

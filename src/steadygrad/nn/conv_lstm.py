@@ -66,6 +66,7 @@ class ConvLSTM(Looped):
     """
 
     states: ClassVar[tuple[str, ...]] = ("h", "c")
+    is_streaming: ClassVar[bool] = True
 
     def __init__(
         self,

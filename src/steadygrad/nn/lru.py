@@ -52,6 +52,7 @@ class LRU(Looped):
 
     states: ClassVar[tuple[str, ...]] = ("s",)
     batch_axis: ClassVar[int] = 0
+    is_streaming: ClassVar[bool] = True
 
     def __init__(
         self,

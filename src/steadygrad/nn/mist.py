@@ -1,7 +1,7 @@
 """A recurrence that looks back over exponentially spaced delays."""
 
 from collections.abc import Sequence
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,8 @@ class MIST(Looped):
         >>> output.shape, history.shape
         (torch.Size([20, 2, 8]), torch.Size([4, 2, 8]))
     """
+
+    is_streaming: ClassVar[bool] = True
 
     def __init__(
         self,

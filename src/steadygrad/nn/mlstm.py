@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from steadygrad.nn.step_gradient import Looped
+from steadygrad.scan import DeltaSteps
 
 Memory = tuple[Tensor, Tensor, Tensor]
 """The matrix C ``(B, N, d, d)``, the normaliser n ``(B, N, d)``, the stabiliser m ``(B, N)``."""
@@ -27,9 +28,10 @@ class MLSTM(Looped):
 
     with :math:`k` scaled by :math:`1/\sqrt d`. One forget gate scales the whole memory of a head:
     along it the gradient lives as long as :math:`f` stays near one, and no recurrent matrix stands
-    in its way. The gates see the input alone, so all time steps can be computed at once; with
-    :math:`F_t = \sum_{s \le t} \log \sigma(\bar f_s)` the weight of step j at step t is
-    :math:`\exp(F_t - F_j + \bar\imath_j - m_t)`, a lower triangle ``(T, T)``.
+    in its way. The gates see the input alone, so many time steps can be computed at once: with
+    :math:`F_t = \sum_{s \le t} \log \sigma(\bar f_s)` it is
+    :math:`m_t = F_t + \max(m_0, \max_{s \le t} (\bar\imath_s - F_s))`, and what is left is linear
+    in C and n, a `steadygrad.nn.DeltaSteps`.
 
     This is the paper's cell: gates from the input. (In the released block they see q, k and v, and
     a convolution, a norm and a skip stand around it.) It is no `steadygrad.nn.Recurrent`: its
@@ -41,7 +43,7 @@ class MLSTM(Looped):
         input_size: Features of :math:`x_t`, ``I``.
         hidden_size: Features of :math:`h_t`, ``H = N d``.
         heads: Number of heads, ``N``; divides ``hidden_size``.
-        form: ``"parallel"``, memory of the order T², or ``"recurrent"``, a loop over time.
+        form: ``"parallel"``, products over many steps, or ``"recurrent"``, a loop over time.
         batch_first: Whether input and output are ``(B, T, ·)``.
         device: Where the weights are made.
         dtype: Of the weights.
@@ -57,11 +59,12 @@ class MLSTM(Looped):
 
     References:
         Beck et al., *xLSTM: Extended Long Short-Term Memory*, 2024, equations 19 to 27 and
-        appendix A.3 (the parallel form).
+        appendix A.3 (the parallel form, here in chunks).
     """
 
     states: ClassVar[tuple[str, ...]] = ("C", "n", "m")
     batch_axis: ClassVar[int] = 0
+    is_streaming: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -162,23 +165,19 @@ def recurrent(
 def parallel(
     q: Tensor, k: Tensor, v: Tensor, i: Tensor, log_f: Tensor, memory: Memory
 ) -> tuple[Tensor, Memory]:
-    """All time steps at once; arguments and values as `recurrent`."""
+    """Many time steps at once; arguments and values as `recurrent`."""
     c, n, m_start = memory
-    total = log_f.cumsum(-1)  # F_t
-    steps = total.shape[-1]
-    future = torch.ones(steps, steps, dtype=torch.bool, device=q.device).triu(1)
-    # log of the weight of step j at step t, and of the memory that was handed in
-    logs = (total[..., :, None] - total[..., None, :] + i[..., None, :]).masked_fill(
-        future, -torch.inf
+    total = log_f.cumsum(-1)
+    m = total + torch.maximum((i - total).cummax(-1).values, m_start[..., None])
+    before = torch.cat([m_start[..., None], m[..., :-1]], -1)
+    steps = DeltaSteps(
+        q,
+        k * torch.exp(i - m)[..., None],
+        F.pad(
+            v, (0, 1), value=1.0
+        ),  # n is one more column of the memory, in which each step writes 1
+        (log_f + before - m)[..., None],
     )
-    start = total + m_start[..., None]
-    m = torch.maximum(logs.amax(-1), start)
-    weights = torch.exp(logs - m[..., None])
-    before = torch.exp(start - m)[..., None]
-    scores = (q @ k.mT) * weights
-    read = scores @ v + before * (q @ c.mT)
-    size = scores.sum(-1) + before[..., 0] * (q @ n[..., None]).squeeze(-1)
-    h = read / torch.maximum(size.abs(), floor(m))[..., None]
-    last, kept = weights[..., -1, :, None], before[..., -1, :]
-    c = kept[..., None] * c + (last * v).mT @ k
-    return h, (c, kept * n + (last * k).sum(-2), m[..., -1])
+    read, state = steps.at_once(torch.cat([c.mT, n[..., None]], -1))
+    h = read[..., :-1] / torch.maximum(read[..., -1].abs(), floor(m))[..., None]
+    return h, (state[..., :-1].mT, state[..., -1], m[..., -1])

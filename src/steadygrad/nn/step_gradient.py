@@ -33,6 +33,9 @@ class Looped(nn.Module):
     number: ``h_l1``."""
     mixes_rows: ClassVar[bool] = False
     """Whether a row's result depends on the others of its batch, so that all must be replayed."""
+    is_streaming: ClassVar[bool] = False
+    """Whether calls that hand their state on compute what one call over all their steps does, so
+    that they can be measured as one."""
     batch_axis: ClassVar[int] = 1
     """The batch among the axes of a state as it is handed in and out."""
     batch_axis_of_step: ClassVar[int] = 0

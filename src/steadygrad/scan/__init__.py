@@ -22,6 +22,8 @@ from steadygrad.scan.layout import Layout as Layout
 from steadygrad.scan.linear import Linearised as Linearised
 from steadygrad.scan.linear import StepJacobian as StepJacobian
 from steadygrad.scan.linear import is_elementwise as is_elementwise
+from steadygrad.scan.matrix_state import DeltaSteps as DeltaSteps
+from steadygrad.scan.matrix_state import MatrixSteps as MatrixSteps
 from steadygrad.scan.observe import Observed as Observed
 from steadygrad.scan.observe import observe as observe
 from steadygrad.scan.operators import clip_text as clip_text
