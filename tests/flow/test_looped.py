@@ -25,6 +25,8 @@ MAKE: dict[str, Callable[[], nn.Module]] = {
     "mist": lambda: MIST(I, H, (1, 2, 4), dtype=F64),
     "mlstm": lambda: MLSTM(I, H, 2, dtype=F64),
     "lru": lambda: sg.nn.LRU(I, H, dtype=F64),
+    "gated-delta-net": lambda: sg.nn.GatedDeltaNet(I, H, 2, dtype=F64),
+    "m2rnn": lambda: sg.nn.M2RNN(I, H, 2, dtype=F64),
 }
 NAMES = list(MAKE)
 
@@ -73,6 +75,64 @@ def test_the_gradient_at_every_step_is_that_of_an_unrolled_loop(name: str) -> No
     np.testing.assert_allclose(flow.log10_grad, unrolled(model, x), atol=1e-9)
     assert flow.time_steps == T and flow.exactness.startswith("exact")
     assert flow.cell == type(model.layer).__name__ and flow.by_lag.max_lag == T - 1
+
+
+@pytest.mark.parametrize("cuts", [[1] * T, [4, 2, 3]], ids=["steps", "chunks"])
+@pytest.mark.parametrize("name", [n for n in NAMES if not n.startswith("batch-norm")])
+def test_calls_that_hand_their_state_on_are_measured_as_one(name: str, cuts: list[int]) -> None:
+    model, x = setting(name)
+    assert model.layer.is_streaming
+
+    def handed(is_cut: bool = False) -> Tensor:
+        state, loss = None, torch.zeros((), dtype=F64)
+        for number, part in enumerate(x.split(cuts)):
+            if is_cut and number == 1:
+                is_one = isinstance(state, Tensor)
+                state = state.detach() if is_one else tuple(s.detach() for s in state)
+            output, state = model.layer(part, state)
+            loss = loss + output.square().sum()
+        return loss + model.loss(state)
+
+    def whole() -> Tensor:
+        output, last = model.layer(x)
+        return output.square().sum() + model.loss(last)
+
+    flows = [sg.diagnose(model, each, lag=T - 1).flow for each in (handed, whole)]
+    assert list(flows[0]) == ["layer"]
+    np.testing.assert_allclose(*(f["layer"].log10_grad for f in flows), atol=1e-9)
+    np.testing.assert_allclose(*(f["layer"].by_lag.log10_ratio for f in flows), atol=1e-9)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    with sg.watch(model, optimizer, lag=T - 1, every=1) as w:
+        handed().backward()
+        optimizer.step()
+    np.testing.assert_allclose(w.flow["layer"].log10_grad, flows[1]["layer"].log10_grad, atol=1e-6)
+    # A state that is handed on by value alone is no chain.
+    cut = sg.diagnose(model, lambda: handed(is_cut=True), lag=T - 1)
+    assert cut.verdict != "healthy"
+
+
+def test_a_state_that_is_handed_out_counts_once_where_the_output_reads_it_too() -> None:
+    torch.manual_seed(3)
+    layer, x = MLSTM(I, H, 2, form="recurrent", dtype=F64), torch.randn(T, B, I, dtype=F64)
+    model = Model(layer)
+    made: list[Tensor] = []
+
+    def see(name: str, step: int, value: Tensor) -> None:
+        if name == "C":
+            made.append(value)
+
+    layer.on_state = see
+    output, last = layer(x)
+    layer.on_state = None
+    grads = torch.autograd.grad((output[-1] * 2).sum() + model.loss(last), made)
+    wanted = [float(g.norm().log10()) for g in grads]
+
+    def loss() -> Tensor:
+        output, last = layer(x)
+        return (output[-1] * 2).sum() + model.loss(last)
+
+    found = sg.diagnose(model, loss, lag=4).flow["layer"].log10_grad
+    np.testing.assert_allclose(found, wanted, atol=1e-9)
 
 
 def narx() -> tuple[NARX, Tensor, Tensor]:

@@ -22,7 +22,7 @@ from steadygrad.nn.layer_view import layers_in
 from steadygrad.scan import is_codes
 
 if TYPE_CHECKING:
-    from steadygrad.flow.chain import Chain
+    from steadygrad.flow.links import Links
 
 _SIGNED = "steadygrad"
 _FARTHEST = 64  # nodes looked through for where a state comes from
@@ -68,7 +68,7 @@ class Call:
     number: int = -1
     handed: int | None = None
     layout: Arrangement | None = None
-    chain: "Chain | None" = None
+    chain: "Links | None" = None
     severed: int | None = None
     fed: tuple[int, ...] = ()
     below: tuple[str, ...] = ()
@@ -291,14 +291,18 @@ class Capture:
             self.graded[name] += 1
             given = dict(zip(names, args, strict=False)) | kwargs
             x, hx = given[names[0]], given.get(names[1]) if len(names) > 1 else None
+            # An LSTMCell makes h from the very c that it returns, a loop its output from the state
+            # that it hands out: of a view of it the gradient is that of what reads it outside.
+            own = _viewed if self.is_linking else _same
+            is_remade = isinstance(layer, (nn.RNNCellBase, Looped))
             if isinstance(layer, nn.RNNCellBase):
-                # An LSTMCell makes h from the very c that it returns: of a view of it the gradient
-                # is that of what reads it outside of the cell.
-                last = _as_tuple(result)
-                last = tuple(s.view_as(s) for s in last) if self.is_linking else last
-                output, result = last[0], last[0] if isinstance(result, Tensor) else last
+                last = result = own(result)
+                output = _as_tuple(last)[0]
             else:
                 output, last = result if isinstance(result, tuple) else (result, None)
+                if is_remade and isinstance(result, tuple):
+                    last = own(last)
+                    result = output, last
             before = self._count.get(layer, 0)
             self._count[layer] = before + 1
             state = _as_tuple(hx)
@@ -320,7 +324,7 @@ class Capture:
                 )
             )
             self._sign(self.calls[-1])
-            return result if isinstance(layer, nn.RNNCellBase) else None
+            return result if is_remade else None
 
         return caught
 
@@ -405,6 +409,17 @@ def _as_tuple(state: Any) -> tuple[Tensor, ...]:
     if state is None:
         return ()
     return (state,) if isinstance(state, Tensor) else tuple(state)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _viewed(value: Any) -> Any:
+    """The same values as tensors of their own in the graph; of other kinds what it is."""
+    if isinstance(value, Tensor):
+        return value.view_as(value)
+    return tuple(map(_viewed, value)) if type(value) is tuple else value
 
 
 def _lengths(given: Any) -> Tensor | None:

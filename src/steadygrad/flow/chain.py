@@ -22,15 +22,13 @@ import torch
 from torch import Tensor
 
 from steadygrad.flow.capture import Call
+from steadygrad.flow.links import Links, Lookup, LoopedChain
 from steadygrad.flow.replay import OutputGradient
+from steadygrad.nn import Looped
 from steadygrad.nn.arrangement import Arrangement
 from steadygrad.nn.layer_view import Drive, Key
 from steadygrad.scan import Layout, ScanCall, Weights
 from steadygrad.scan import scan as run
-
-Lookup = Callable[[int, str, int], Tensor | None]
-"""The gradient at a tensor of a link: number of the link, ``"output"``, ``"last"`` or ``"state"``,
-and which state."""
 
 
 @dataclass(frozen=True)
@@ -70,22 +68,17 @@ class _Sequence:
         return self.last if self.is_whole else None
 
 
-class Chain:
-    """Calls of one layer, each beginning where the one before ended.
+class Chain(Links):
+    """Calls of one layer that has a view.
 
     Args:
         links: The calls.
         passes: Per link, the rows ``(B,)`` whose state is that of the link before, graph and all.
-
-    Attributes:
-        is_read_inside: Whether the loss was found to read a state in the middle that no output
-            shows (an LSTM's c, a lower layer's h): a chain cannot be measured as one call then.
-        is_reset: Whether rows are reset within a call.
     """
 
     def __init__(self, links: Sequence[Call], passes: Sequence[Tensor]) -> None:
-        self.links, self._passes = list(links), list(passes)
-        self.is_read_inside = False
+        super().__init__(links)
+        self._passes = list(passes)
         self._arranged = [call.arranged for call in links]
         self._layouts = [Layout(a.batch_sizes) for a in self._arranged]
         self._batch = self._arranged[0].batch
@@ -348,23 +341,6 @@ class Chain:
             pairs.append((self.links[link].last[i], self._arranged[link].handed((g,))[0]))
         return [(t, g) for t, g in pairs if t.requires_grad]
 
-    @property
-    def results(self) -> list[Tensor]:
-        """Every tensor at which a gradient is needed for `collect`."""
-        states = [s for call in self.links[1:] for s in call.state]
-        made = [t for call in self.links for t in (call.output, *call.last)]
-        return [t for t in made + states if t.requires_grad]
-
-    def lookup(self, grads: dict[int, Tensor | None]) -> Lookup:
-        """By the identity of live tensors."""
-
-        def look(link: int, what: str, index: int) -> Tensor | None:
-            call = self.links[link]
-            by = {"output": (call.output,), "last": call.last, "state": call.state}
-            return grads.get(id(by[what][index]))
-
-        return look
-
 
 def _by_row(
     noise: tuple[dict[str, Tensor], ...] | None, batch_sizes: tuple[int, ...]
@@ -444,7 +420,9 @@ def _named(
         yield group, chain.call(name)
 
 
-def _chain(links: Sequence[Call], passes: Sequence[Tensor]) -> Chain:
+def _chain(links: Sequence[Call], passes: Sequence[Tensor]) -> Links:
+    if not links[0].is_viewed:
+        return LoopedChain(links)
     none = torch.zeros(links[0].arranged.batch, dtype=torch.bool)
     return Chain(links, [none, *passes])
 
@@ -456,7 +434,9 @@ def _has_cuts(call: Call) -> bool:
 
 def _can_link(call: Call) -> bool:
     """Whether a call may be a link: rows of one length, read one way, from the first step on."""
-    if not call.is_viewed or call.view.num_directions == 2 or call.view.burn_in:
+    if isinstance(call.layer, Looped):
+        return call.layer.is_streaming
+    if call.view.num_directions == 2 or call.view.burn_in:
         return False
     return call.arranged.is_dense
 
@@ -469,6 +449,8 @@ def _link(before: Call, call: Call) -> Tensor | None:
     """
     if before.layer is not call.layer or not call.state:
         return None
+    if not call.is_viewed:
+        return _link_looped(before, call)
     given, made = call.arranged.states(call.state), before.arranged.states(before.last)
     if [s.shape for s in given] != [s.shape for s in made]:
         return None
@@ -482,3 +464,13 @@ def _link(before: Call, call: Call) -> Tensor | None:
     if call.handed is None:
         return torch.zeros_like(same) if bool((same & ~zero).any()) else None
     return same
+
+
+def _link_looped(before: Call, call: Call) -> Tensor | None:
+    """As `_link`, of a layer with a loop of its own: all rows, graph and all, or none."""
+    if call.handed is None or len(call.state) != len(before.last):
+        return None
+    pairs = list(zip(call.state, before.last, strict=True))
+    if not all(a.shape == b.shape and torch.equal(a, b) for a, b in pairs):
+        return None
+    return torch.ones(1, dtype=torch.bool)
