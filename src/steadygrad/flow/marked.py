@@ -220,9 +220,11 @@ class Marks:
         found.last_step = step
         return found
 
-    def _arrived(self, sequence: _Sequence, step: int, grad: Tensor) -> None:
+    def _arrived(self, sequence: _Sequence, step: int, grad: Tensor | None) -> None:
         """In the backward pass: the whole gradient at one state."""
-        if self._is_inside or self._is_over:  # of several backward passes the first counts
+        # A function with several results is asked for all of them where one got a gradient: for
+        # the others it is None. Of several backward passes the first counts.
+        if grad is None or self._is_inside or self._is_over:
             return
         began = time.perf_counter()
         if not self._went_back:
