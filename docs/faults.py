@@ -20,9 +20,10 @@ Not everything that keeps a training from learning shows in its gradient. Where 
 (`w.loss(loss)`, or `losses=` of `sg.diagnose`), the answers are compared with the best answer that
 ignores the input: the mean of the targets, or the frequencies of the classes (quantity
 [`skill`](quantities.md)). A loss that no longer falls, after 100 steps or more, and a skill below
-0.05: the verdict is "not judged" then, not "healthy", unless a fault explains it. Inputs and targets
-shuffled apart, labels a step off, random targets, or batch and time in each other's place look like
-this. A loss that rests below what a constant scores is healthy, and so is one that still falls.
+0.05: the verdict is "not judged" then, not "healthy", unless a fault explains it. Inputs and
+targets shuffled apart, labels a step off, random targets, or batch and time in each other's place
+look like this. A loss that rests below what a constant scores is healthy, and so is one that still
+falls.
 Recognised are squared, absolute and Huber's errors, and cross-entropies of classes or of two, with
 weights of classes and smoothed labels; of other losses nothing is said. Rewards are no targets.
 """

@@ -84,7 +84,8 @@ def test_calls_that_hand_their_state_on_are_measured_as_one(name: str, cuts: lis
     assert model.layer.is_streaming
 
     def handed(is_cut: bool = False) -> Tensor:
-        state, loss = None, torch.zeros((), dtype=F64)
+        state: Any = None
+        loss = torch.zeros((), dtype=F64)
         for number, part in enumerate(x.split(cuts)):
             if is_cut and number == 1:
                 is_one = isinstance(state, Tensor)
@@ -99,8 +100,9 @@ def test_calls_that_hand_their_state_on_are_measured_as_one(name: str, cuts: lis
 
     flows = [sg.diagnose(model, each, lag=T - 1).flow for each in (handed, whole)]
     assert list(flows[0]) == ["layer"]
-    np.testing.assert_allclose(*(f["layer"].log10_grad for f in flows), atol=1e-9)
-    np.testing.assert_allclose(*(f["layer"].by_lag.log10_ratio for f in flows), atol=1e-9)
+    cut, uncut = (f["layer"] for f in flows)
+    np.testing.assert_allclose(cut.log10_grad, uncut.log10_grad, atol=1e-9)
+    np.testing.assert_allclose(cut.by_lag.log10_ratio, uncut.by_lag.log10_ratio, atol=1e-9)
     optimizer = torch.optim.SGD(model.parameters(), 1e-3)
     with sg.watch(model, optimizer, lag=T - 1, every=1) as w:
         handed().backward()
