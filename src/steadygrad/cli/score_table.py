@@ -39,5 +39,6 @@ def print_scores(console: Console, outcome: Outcome) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    for finding in outcome.findings:
-        console.print(f"  {finding.get('text', finding)}", highlight=False, soft_wrap=True)
+    told = [str(finding.get("text", finding)) for finding in outcome.findings]
+    for text in told or outcome.not_judged:
+        console.print(f"  {text}", highlight=False, soft_wrap=True)

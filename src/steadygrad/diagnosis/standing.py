@@ -34,9 +34,10 @@ def standing(facts: LossFacts, shapes: Mapping[str, tuple[int, int]]) -> Unjudge
     )
     how = (
         "train on one small batch alone. If its loss goes to zero, look at how inputs and targets "
-        "are paired (shuffled apart, a step or label off, random) and at states that go on from "
-        "one sequence to another; if it does not, look at the scale of inputs and targets, at what "
-        f"the head reads, and at the axes{_told(shapes)}"
+        "are paired (shuffled apart, a step or label off, random, or not to be told from the "
+        "inputs) and at states that go on from one sequence to another; if it does not, look at "
+        "the scale of inputs and targets, at what the head reads, and at the axes"
+        f"{_told(shapes)}"
     )
     return Unjudged("What the training learns", why, how)
 

@@ -102,6 +102,7 @@ class Ended:
     text: str
     findings: tuple[Mapping[str, Any], ...]
     margin: str = ""
+    not_judged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,7 @@ class Outcome:
         notes: How the data were prepared.
         rollbacks: Each return to a good state after the training had diverged.
         margin: How the model compares with the best simple answer, in one sentence.
+        not_judged: What was not judged, why, and what to do, in one sentence each.
     """
 
     status: Status
@@ -138,6 +140,7 @@ class Outcome:
     notes: tuple[str, ...]
     rollbacks: tuple[Mapping[str, Any], ...] = ()
     margin: str = ""
+    not_judged: tuple[str, ...] = ()
 
     def ended(self) -> Ended:
         """The part of the outcome that the checkpoint stores.
@@ -148,4 +151,4 @@ class Outcome:
         if self.status == "interrupted":
             raise ValueError("an interrupted run has not ended")
         own = (self.verdict, self.scores, self.beats_naive, self.text, self.findings)
-        return Ended(self.status, *own, margin=self.margin)
+        return Ended(self.status, *own, margin=self.margin, not_judged=self.not_judged)

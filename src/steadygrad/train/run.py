@@ -313,6 +313,7 @@ def _outcome(loop: Loop, end: End, seen: Watch, scores: list[Score], margin: str
         notes=loop.task.notes,
         rollbacks=tuple(rescue.plain() for rescue in loop.rescues),
         margin=margin,
+        not_judged=tuple(gap.text for gap in seen.unjudged),
     )
 
 
