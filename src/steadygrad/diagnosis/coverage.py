@@ -110,6 +110,14 @@ def gaps_of_loops(uses: GraphUses | None, ill: set[str]) -> Iterator[Unjudged]:
             "own, whose states no layer shows",
             'mark what one step hands to the next: h = sg.mark(h, "h")',
         )
+    if uses is not None and uses.foreign:
+        yield Unjudged(
+            f"The gradient through time in {', '.join(uses.foreign)}",
+            "it is a function of another library that hands something from step to step, and shows "
+            "none of its states",
+            "call it for a few steps at a time, its state handed on, and mark that: "
+            'S = sg.mark(S, "S", steps=8)',
+        )
 
 
 def gaps_of_layers(wirings: Sequence[Wiring], ill: set[str]) -> Iterator[Unjudged]:

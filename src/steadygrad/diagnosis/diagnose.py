@@ -381,7 +381,8 @@ def _without_recurrence(
     if marks:
         return Measured(seen.loss, {}, seen.parameter_norms), []
     gap = list(without_a_way_back(lag, seen.calls, seen.uses))
-    is_loop = seen.uses is not None and bool(seen.uses.hidden or seen.uses.loops(LOOP))
+    uses = seen.uses
+    is_loop = uses is not None and bool(uses.hidden or uses.foreign or uses.loops(LOOP))
     if lag is not None and not is_loop and max(seen.calls.values()) < LOOP:
         raise ValueError(
             f"{type(model).__name__} holds no recurrent layer (no torch.nn.RNN, LSTM or GRU, no "

@@ -43,6 +43,11 @@ class Truncated(Fault):
             why = f"its state is detached (by hand, or by burn_in) after {flow.severed} steps"
         elif flow.is_reset:
             why = f"the longest stretch between two resets has {flow.time_steps} steps"
+        elif flow.how == "marks":
+            why = (
+                f"what is marked spans {flow.time_steps} steps (where a mark stands for several, "
+                f'say so: sg.mark(h, "{flow.name}", steps=k))'
+            )
         else:
             why = f"one call of the layer has {flow.time_steps} steps"
         yield self.finding(

@@ -15,6 +15,7 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
+from steadygrad.flow.foreign import foreign_functions
 from steadygrad.flow.quantity import Quantity, declare
 from steadygrad.flow.wiring import held_plainly
 from steadygrad.nn.layer_view import layers_in
@@ -46,12 +47,14 @@ class GraphUses:
             stand.
         strangers: Leaves that the loss depends on, and that are no parameters of the model.
         is_whole: Whether all of the graph was looked at.
+        foreign: Functions of other libraries that hand something from step to step.
     """
 
     in_sequence: Mapping[str, int]
     hidden: tuple[str, ...] = ()
     strangers: tuple[Tensor, ...] = ()
     is_whole: bool = True
+    foreign: tuple[str, ...] = ()
 
     def loops(self, least: int) -> list[str]:
         """Modules, or parameters, that are used at least so often one after the other."""
@@ -59,7 +62,9 @@ class GraphUses:
         return list(dict.fromkeys(_module(n) for n in names))
 
 
-def graph_uses(root: Any, model: nn.Module, measured: Collection[int] = ()) -> GraphUses:
+def graph_uses(
+    root: Any, model: nn.Module, measured: Collection[int] = (), may_run: bool = False
+) -> GraphUses:
     """Walk the graph of a loss once.
 
     Args:
@@ -67,6 +72,7 @@ def graph_uses(root: Any, model: nn.Module, measured: Collection[int] = ()) -> G
         model: Whose parameters are told by name.
         measured: Parameters, by identity, of layers whose way through time is measured: their own
             loops are not told, and a path that leads through them begins anew.
+        may_run: As in `steadygrad.flow.foreign.foreign_functions`.
 
     Returns:
         What was found; no more than the leaves if a graph is larger than can be walked.
@@ -94,7 +100,8 @@ def graph_uses(root: Any, model: nn.Module, measured: Collection[int] = ()) -> G
         if any(id(p) in unknown for _, layer in layers_in(module) for p in layer.parameters())
     )
     in_sequence = {names[k]: n for k, n in found.items() if n > 1}
-    return GraphUses(in_sequence, hidden, strangers, is_whole)
+    foreign = foreign_functions(order, may_run)
+    return GraphUses(in_sequence, hidden, strangers, is_whole, foreign)
 
 
 def nearest_leaves(root: Any) -> list[nn.Parameter]:

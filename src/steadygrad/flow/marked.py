@@ -42,7 +42,7 @@ ENTERS = 1e-3
 _open: weakref.WeakSet["Marks"] = weakref.WeakSet()
 
 
-def mark(state: Tensor, name: str = "state", *, step: int | None = None) -> Tensor:
+def mark(state: Tensor, name: str = "state", *, step: int | None = None, steps: int = 1) -> Tensor:
     """Let the gradient at a state of a loop of one's own be measured.
 
     Call it once for every time step, on the state that the next step reads::
@@ -50,6 +50,12 @@ def mark(state: Tensor, name: str = "state", *, step: int | None = None) -> Tens
         for t in range(len(x)):
             h = torch.tanh(self.input(x[t]) + self.recurrent(h))
             h = sg.mark(h, "h")
+
+    Or, where a fused kernel takes many steps, once for every call of it::
+
+        for t in range(0, len(x), 16):
+            y, S = kernel(x[t : t + 16], S)
+            S = sg.mark(S, "S", steps=16)
 
     `steadygrad.diagnose` and `steadygrad.watch` then treat the loop as a recurrence of that name.
     Without an active measurement, and under `torch.no_grad`, it does nothing.
@@ -59,13 +65,17 @@ def mark(state: Tensor, name: str = "state", *, step: int | None = None) -> Tens
         name: What reports call it. States that are marked under one name are steps of one sequence.
         step: The time step. Where it does not go on from the last one a new sequence begins; give
             it where a loop runs several times before one backward pass.
+        steps: Time steps since the mark before; of those in between the gradient is interpolated.
 
     Returns:
         The same tensor.
 
     Raises:
         TypeError: ``state`` is no tensor.
+        ValueError: ``steps`` is no whole number from 1.
     """
+    if not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"mark: steps counts time steps, a whole number from 1, got {steps!r}")
     if not isinstance(state, Tensor):
         raise TypeError(
             f"mark: expected one tensor, got {type(state).__name__}; mark each state of a step by "
@@ -73,7 +83,7 @@ def mark(state: Tensor, name: str = "state", *, step: int | None = None) -> Tens
         )
     if _open and torch.is_grad_enabled() and not torch.compiler.is_compiling():
         for marks in list(_open):
-            marks.add(state, name, step)
+            marks.add(state, name, step, steps)
     return state
 
 
@@ -92,6 +102,7 @@ class _Sequence:
         chosen: Steps to measure from, latest first; None before any gradient arrived.
         sent: By chosen step, what the sources after it sent there.
         last_step: The time step that the loop gave last.
+        times: The time of each state: 0 for the first, then by the steps between.
     """
 
     width: int
@@ -104,6 +115,7 @@ class _Sequence:
     chosen: list[int] | None = None
     sent: dict[int, Tensor] = field(default_factory=dict)
     last_step: int | None = None
+    times: list[int] = field(default_factory=list)
     severed: int | None = None
 
 
@@ -134,7 +146,7 @@ class Marks:
         self._latest: dict[str, str] = {}
         self._others: set[str] = set()  # names of loops of other models
         self._waiting: dict[
-            str, tuple[Tensor, int | None]
+            str, tuple[Tensor, int | None, int]
         ] = {}  # first states, not yet known whose
 
     def open(self) -> None:
@@ -167,7 +179,7 @@ class Marks:
     def __bool__(self) -> bool:
         return bool(self._sequences)
 
-    def add(self, state: Tensor, name: str, step: int | None) -> None:
+    def add(self, state: Tensor, name: str, step: int | None, steps: int = 1) -> None:
         """Take up one state; see `mark`."""
         if self._is_inside:
             return
@@ -175,24 +187,25 @@ class Marks:
             return
         began = time.perf_counter()
         if state.grad_fn is None:  # tells nothing of whose it is; what it leads to will
-            self._waiting[name] = state, step
+            self._waiting[name] = state, step, steps
         elif self._is_ours(state):
             self.is_used = True
             if self.is_looking:
                 before = self._waiting.pop(name, None)
                 if before is not None:
-                    self._take(before[0], name, before[1])
-                self._take(state, name, step)
+                    self._take(before[0], name, *before[1:])
+                self._take(state, name, step, steps)
         else:
             self._others.add(name)
             self._waiting.pop(name, None)
         self.seconds += time.perf_counter() - began
 
-    def _take(self, state: Tensor, name: str, step: int | None) -> None:
+    def _take(self, state: Tensor, name: str, step: int | None, steps: int) -> None:
         if self._went_back or sum(len(s.edges) for s in self._sequences.values()) >= MOST_STATES:
             self.clear()
-        sequence = self._sequence(state, name, step)
+        sequence = self._sequence(state, name, step, steps)
         number = len(sequence.edges)
+        sequence.times.append(sequence.times[-1] + steps if sequence.times else 0)
         sequence.edges.append(get_gradient_edge(state) if state.requires_grad else None)
         squares = state.detach().abs().square().mean(dtype=torch.float64)
         sequence.sizes.append(0.5 * squares.log10())
@@ -207,11 +220,11 @@ class Marks:
         nearest = nearest_leaves(state.grad_fn)
         return not nearest or any(id(p) in own for p in nearest)
 
-    def _sequence(self, state: Tensor, name: str, step: int | None) -> _Sequence:
+    def _sequence(self, state: Tensor, name: str, step: int | None, steps: int) -> _Sequence:
         key = self._latest.get(name)
         found = None if key is None else self._sequences[key]
         is_next = step is None or found is None or found.last_step is None
-        if found is None or not (is_next or step == (found.last_step or 0) + 1):
+        if found is None or not (is_next or step == (found.last_step or 0) + steps):
             count = sum(k.partition("#")[0] == name for k in self._sequences)
             key = f"{name}#{count + 1}" if count else name
             width = state.shape[-1] if state.dim() else 1
@@ -235,7 +248,8 @@ class Marks:
         sequence.norms[step] = float(norm.log10())
         sequence.nonfinite[step] = int((~grad.isfinite()).sum())
         if sequence.chosen is None:
-            depth = min(step, max(self._lag or 0, (step + 1) // 2))
+            covers = int(np.searchsorted(sequence.times, self._lag or 0))
+            depth = min(step, max(covers, (step + 1) // 2))
             sequence.chosen = spread(list(range(depth, step + 1)), self._count)[::-1]
         if step in sequence.chosen:
             self._measure(sequence, step, grad)
@@ -247,7 +261,7 @@ class Marks:
         new = grad if sent is None else grad - sent
         size, whole = (torch.linalg.vector_norm(g, dtype=_wide(g.dtype)) for g in (new, grad))
         if not bool(size.isfinite()):
-            sequence.curves.append(np.full(step + 1, np.nan))
+            sequence.curves.append(np.full(sequence.times[step] + 1, np.nan))
             return
         if not bool(size > ENTERS * whole):
             return
@@ -270,9 +284,11 @@ class Marks:
             if earlier in (sequence.chosen or ()):
                 more = back * size.to(back.dtype)
                 sequence.sent[earlier] = sequence.sent.get(earlier, 0) + more
+        times = sequence.times
         if reached:
-            sequence.severed = step - reached + 1
-        sequence.curves.append(np.array(norms) - norms[0])
+            sequence.severed = times[step] - times[reached] + 1
+        lags = [times[step] - times[t] for t in range(step, reached - 1, -1)]
+        sequence.curves.append(_at_every(lags, np.array(norms) - norms[0]))
 
     def _walk(self, sequence: _Sequence, step: int, unit: Tensor) -> Sequence[Tensor | None]:
         start = sequence.edges[step]
@@ -313,10 +329,15 @@ class Marks:
 
 
 def _flow(name: str, sequence: _Sequence, scale: float) -> TimeFlow:
-    steps = len(sequence.edges)
-    norms = np.array([sequence.norms.get(t, -np.inf) for t in range(steps)]) - math.log10(scale)
+    marks, times = range(len(sequence.edges)), sequence.times
+    at_marks = np.array([sequence.norms.get(t, -np.inf) for t in marks]) - math.log10(scale)
+    norms = _at_every(times, at_marks)
+    nonfinite = np.zeros(len(norms), dtype=int)
+    nonfinite[times] = [sequence.nonfinite.get(t, 0) for t in marks]
     mode = "per source" if len(sequence.curves) > 1 else "total"
     least = torch.finfo(sequence.dtype).tiny
+    between = "" if len(norms) == len(times) else "; between two marks it is interpolated"
+    before = np.array([-np.inf, *map(float, sequence.sizes[:-1])])
     return TimeFlow(
         name=name,
         cell="marked",
@@ -325,16 +346,26 @@ def _flow(name: str, sequence: _Sequence, scale: float) -> TimeFlow:
         log10_grad_by_state={"h": norms},
         by_lag=median_curve(sequence.curves, mode),
         gates={},
-        nonfinite=np.array([sequence.nonfinite.get(t, 0) for t in range(steps)]),
+        nonfinite=nonfinite,
         how="marks",
         exactness=(
             f"exact: as the backward pass computed it, in {str(sequence.dtype).partition('.')[2]}; "
-            f"what is below {least:.0e} of the gradient at its source is told as nothing"
+            f"what is below {least:.0e} of the gradient at its source is told as nothing{between}"
         ),
-        time_steps=steps,
-        growth={"h": StateGrowth(np.array([-np.inf, *map(float, sequence.sizes[:-1])]))},
+        time_steps=len(norms),
+        growth={"h": StateGrowth(_at_every(times, before))},
         severed=sequence.severed,
     )
+
+
+def _at_every(times: Sequence[int], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values at some times, at every time from the first to the last: interpolated between."""
+    every = np.arange(times[0], times[-1] + 1)
+    if len(every) == len(times):
+        return values
+    nothing = -1e6  # where -inf were, the line between would be no number
+    line = np.interp(every, times, np.where(np.isneginf(values), nothing, values))
+    return np.where(line < nothing / 1e3, -np.inf, line)
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

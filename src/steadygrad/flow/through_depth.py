@@ -164,10 +164,10 @@ def measured_through_depth(
         names = ", ".join(kind.__name__ for kind in kinds)
         raise ValueError(f"gradient_through_depth: loss_fn called no layer of kind {names}")
     slips = slips_in(loss.grad_fn)
-    uses = graph_uses(loss.grad_fn, model)
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     wanted = [*(v for _, v in flat), *trained.values()]
-    grads = torch.autograd.grad(loss, wanted, allow_unused=True)
+    grads = torch.autograd.grad(loss, wanted, allow_unused=True, retain_graph=True)
+    uses = graph_uses(loss.grad_fn, model, may_run=True)
     squares = dict.fromkeys(seen, 0.0)
     used: set[str] = set()
     for (name, _), grad in zip(flat, grads, strict=False):

@@ -182,11 +182,12 @@ def gradient_through_time(
         finally:
             probe.close_hook()
         _check(model, loss, capture)
-        uses = graph_uses(loss.grad_fn, model, measured_parameters(capture.layers.values()))
         calls, grads, of_parameters = joined_gradients(loss, capture.calls, parameters)
         # Before further passes reach the same output.
         answers, slips = probe.answers(float(loss.detach())), slips_in(loss.grad_fn)
         flows = flows_of(calls, grads, lag, sources, rows)
+        own = measured_parameters(capture.layers.values())
+        uses = graph_uses(loss.grad_fn, model, own, may_run=True)  # the last that needs the graph
         pairs = zip(calls, grads, strict=True)
         reached = {call.name.partition("#")[0] for call, grad in pairs if is_reached(grad)}
         held = wirings(
