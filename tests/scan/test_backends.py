@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -9,7 +10,7 @@ from steadygrad.cells import CELLS, Cell, Elman
 from steadygrad.nn import Recurrent
 from steadygrad.scan import BACKENDS, LoopClip
 from tests.helpers.few import FEW
-from tests.helpers.marks import needs_compiler
+from tests.helpers.marks import needs_compiler, needs_triton
 from tests.helpers.small_cells import Normed
 from tests.scan.backend_suite import BackendSuite, outcome
 
@@ -34,6 +35,13 @@ class TestEager(BackendSuite):
 class TestC(BackendSuite):
     name = "c"
     cells: ClassVar[list[Cell]] = [*ANY, CELLS["mingru"](), Normed()]
+
+
+@pytest.mark.slow  # in Triton's interpreter; tests.scan.test_triton has a few of them by default
+@needs_triton
+class TestTriton(BackendSuite):
+    name = "triton"
+    cells: ClassVar[list[Cell]] = [CELLS["lstm"](), CELLS["gru-original"](), Normed()]
 
 
 class TestParallel(BackendSuite):

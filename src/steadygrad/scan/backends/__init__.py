@@ -4,6 +4,7 @@ from steadygrad.scan.backends.base import Backend as Backend
 from steadygrad.scan.backends.c.backend import Compiled as Compiled
 from steadygrad.scan.backends.eager import Eager as Eager
 from steadygrad.scan.backends.parallel import Parallel as Parallel
+from steadygrad.scan.backends.triton.backend import Triton as Triton
 
 BACKENDS: dict[str, Backend] = {
     found.name: found()
