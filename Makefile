@@ -51,6 +51,7 @@ docs: $(READY)
 	$(BIN)/python -m docs.choose
 	$(BIN)/python -m docs.faults
 	$(BIN)/python -m docs.papers
+	$(BIN)/python -m docs.leaderboard
 	$(BIN)/python -m docs.pytorch
 	$(BIN)/python -m docs.quantities
 	$(BIN)/python -m docs.remedies

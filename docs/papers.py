@@ -16,7 +16,8 @@ data reads it from the folder `STEADYGRAD_DATA`), from the configuration in its 
 `benchmarks/papers`. `--full` runs the published budget where ours is scaled down, `--help` lists
 the options. Ours is the median over seeds unless the figure says otherwise, beside the lowest and
 the highest; minutes are per run, on one thread of a busy machine. `steadygrad bench papers` prints
-all this; `--json` and `--out FOLDER` (CSV, LaTeX, HTML) hand it on.
+all this; `--json` and `--out FOLDER` (CSV, LaTeX, HTML) hand it on. The best of each set for which
+others keep a table: [leaderboard](leaderboard.md).
 """
 
 

@@ -13,7 +13,7 @@ from benchmarks.papers.harness.command import Options
 from benchmarks.papers.harness.ledger import Ledger
 from rich.console import Console  # noqa: TID251
 
-from docs import papers
+from docs import leaderboard, papers
 from steadygrad.bench.paper_table import MARK, as_csv, as_text, cells, find, to_json
 from steadygrad.cli.app import run
 from steadygrad.cli.bench_papers import _print
@@ -215,6 +215,19 @@ def test_the_command_trains_nothing_with_table() -> None:
 def test_the_page_is_what_the_committed_rows_say() -> None:
     written = papers.PAGE.read_text(encoding="utf-8")
     assert written == papers.page(), "docs/papers.md is stale: run python -m docs.papers"
+
+
+def test_the_leaderboard_is_what_the_committed_rows_say() -> None:
+    text = leaderboard.page()
+    written = leaderboard.PAGE.read_text(encoding="utf-8")
+    assert written == text, "docs/leaderboard.md is stale: run python -m docs.leaderboard"
+    told = json.loads(leaderboard.FILE.read_text(encoding="utf-8"))
+    for system, (folder, setting, _, scale) in leaderboard.SETS.items():
+        (paper,) = (p for p in find(PAPERS) if p.name == folder)
+        for row in paper.rows:  # what the table prints as published is in the authors' files
+            if row.setting == setting and row.published is not None:
+                scores = told[system][row.method]
+                assert row.published == pytest.approx(scale * scores["published"], rel=5e-3)
 
 
 def test_bench_papers_prints_every_row(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

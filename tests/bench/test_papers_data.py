@@ -2,11 +2,8 @@
 
 import random
 
-import pytest
 import torch
 from benchmarks.papers.forget_bias.xml import SYMBOLS, document, stream
-from benchmarks.papers.narx import linear
-from benchmarks.papers.narx.lstm import Simulator
 from benchmarks.papers.reversal.__main__ import Language
 
 
@@ -51,26 +48,3 @@ def test_the_made_up_language_translates_and_moves_words() -> None:
                 t += 1
         assert told == [language.dictionary[w] for w in order]
     assert sorted(language.dictionary.tolist()) == list(range(6))
-
-
-def test_least_squares_finds_a_linear_system_and_runs_it_freely() -> None:
-    source = torch.Generator().manual_seed(0)
-    u = torch.randn(300, dtype=torch.float64, generator=source)
-    y = torch.zeros_like(u)
-    for t in range(2, 300):
-        y[t] = 1.2 * y[t - 1] - 0.5 * y[t - 2] + 0.7 * u[t - 1] + 0.1
-    taps = ((1,), (1, 2))
-    weight = linear.fit(u, y, taps)
-    torch.testing.assert_close(weight, torch.tensor([1.2, -0.5, 0.7, 0.1], dtype=torch.float64))
-    torch.testing.assert_close(linear.free_run(weight, u, y[:5], taps), y)
-
-
-@pytest.mark.parametrize("at", [2, 7])
-def test_the_simulator_sees_outputs_of_its_first_steps_alone(at: int) -> None:
-    torch.manual_seed(0)
-    model = Simulator(begin=4, hidden=3)
-    u, y = torch.randn(2, 10, 2, 1)
-    other = y.clone()
-    other[at] += 1
-    same = torch.equal(model(u, y), model(u, other))
-    assert model(u, y).shape == (6, 2, 1) and same == (at >= 4)

@@ -1,0 +1,1 @@
+"""The cascaded tanks of nonlinearbenchmark.org: many models, one protocol."""

@@ -1,1 +1,0 @@
-"""NARX against LSTM in free run: cascaded tanks and Silverbox."""

@@ -1,0 +1,1 @@
+"""The Silverbox of nonlinearbenchmark.org: many models, one protocol."""
