@@ -107,6 +107,8 @@ def test_a_fold_is_never_trained_on(restart: int) -> None:
     trained = {int(u[s + k]) for s in starts for k in range(10)}
     assert not trained & {int(v) for v in held[0]}
     assert trained | {int(v) for v in held[0]} == set(range(100))
+    with pytest.raises(InputError, match="84 steps do not fit"):
+        _parts((t[:70], t[:70]), (t[70:], t[70:]), settings | {"window": 80})
 
 
 @pytest.mark.parametrize("products", [True, False])

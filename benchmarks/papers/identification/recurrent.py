@@ -11,6 +11,7 @@ import steadygrad as sg
 from benchmarks.papers import harness
 from benchmarks.papers.harness import Settings
 from benchmarks.papers.identification.protocol import Simulate, rmse
+from steadygrad.errors import InputError
 from steadygrad.tasks.system_id import Record
 
 
@@ -113,5 +114,7 @@ def _parts(train: Record, val: Record, settings: Settings) -> tuple[Record, Reco
     fold, folds = settings["restart"] % settings["folds"], settings["folds"]
     low, high = len(u) * fold // folds, len(u) * (fold + 1) // folds
     starts = torch.arange(len(u) - length + 1)
-    apart = (starts + length <= low) | (starts >= high)
-    return (u, y), (u[low:high], y[low:high]), starts[apart]
+    starts = starts[(starts + length <= low) | (starts >= high)]
+    if not len(starts):
+        raise InputError(f"window: {length} steps do not fit beside fold {fold} of {folds}")
+    return (u, y), (u[low:high], y[low:high]), starts
