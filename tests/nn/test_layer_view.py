@@ -17,6 +17,8 @@ from steadygrad.scan import Layout, ScanCall, Weights, scan
 from tests.helpers.few import FEW
 from tests.helpers.small_cells import ODD
 
+pytestmark = pytest.mark.usefixtures("quick_builds")
+
 F64 = torch.float64
 T, B, I, H = 7, 3, 2, 4
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -13,6 +13,8 @@ from steadygrad.nn import Recurrent, Stream
 from steadygrad.scan import Tap
 from tests.helpers.marks import needs_compiler
 
+pytestmark = pytest.mark.usefixtures("quick_builds")
+
 T, B, I, H = 9, 4, 3, 5
 LENGTHS = torch.tensor([9, 3, 1, 6])
 BACKENDS_OF = {"lstm": ("eager", "c"), "gru": ("eager", "c"), "s4d": ("eager", "c", "parallel")}
