@@ -12,6 +12,8 @@ import steadygrad as sg
 from steadygrad.cells.mod_relu import mod_relu
 from steadygrad.nn import Recurrent, free_, orthogonal_, rebase_, spectral_margin_
 
+pytestmark = pytest.mark.usefixtures("quick_builds")
+
 H, I, B, T = 6, 3, 4, 5
 
 
@@ -78,18 +80,18 @@ def test_every_block_is_orthogonal_before_and_after_training(index: int, map: An
 
 
 @pytest.mark.parametrize("map", ["matrix_exp", "cayley"])
-def test_a_thousand_optimiser_steps_leave_it_orthogonal(map: Any) -> None:
+def test_hundreds_of_optimiser_steps_leave_it_orthogonal(map: Any) -> None:
     # equations.md 12.10: ||W^T W - I||_F < 1e-5 in float32
     layer = orthogonal_(Recurrent("elman", I, H), map)
-    train(layer, 1000, lr=0.05)
+    train(layer, 300, lr=0.05)
     assert defect(blocks(layer)) < 1e-5
 
 
 @pytest.mark.parametrize("name", ["exprnn", "scornn"])
-def test_a_thousand_steps_of_a_cell_orthogonal_by_construction(name: str) -> None:
+def test_hundreds_of_steps_of_a_cell_orthogonal_by_construction(name: str) -> None:
     layer = Recurrent(name, I, H)
     sign = torch.linalg.det(layer.weights(0).weight_hh).sign()
-    train(layer, 1000, lr=0.05)
+    train(layer, 300, lr=0.05)
     r = layer.weights(0).weight_hh.detach()
     assert defect(r) < 1e-5
     # exp(skew) is a rotation; the sign of a scaled Cayley transform is that of D: (-1)^3 here

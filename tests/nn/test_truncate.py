@@ -17,6 +17,8 @@ from tests.helpers.few import FEW
 
 F64 = torch.float64
 BACKENDS = ["eager"] + ["c"] * (build.compiler() is not None)
+LONG = 400
+"""Steps of which a checkpointed scan keeps few: pieces of 20."""
 Run = Callable[[Tensor, Any], tuple[Tensor, Any]]
 
 
@@ -206,8 +208,8 @@ def kept(checkpoint: bool, backend: str, kind: str) -> tuple[int, int]:
     Beside the input and the output; in the graph (seen by hooks) and in Python objects, where
     recomputation might keep its arguments.
     """
-    layer = sg.Recurrent(kind, 4, 16, backend=backend, checkpoint=checkpoint)
-    x = torch.randn(1000, 2, 4, requires_grad=True)
+    layer = sg.Recurrent(kind, 4, 8, backend=backend, checkpoint=checkpoint)
+    x = torch.randn(LONG, 2, 4, requires_grad=True)
     layer(x[:3])  # what is made once is made now
     gc.collect()
     before = {v.untyped_storage().data_ptr() for v in tensors()}
@@ -241,9 +243,9 @@ def tensors() -> list[Tensor]:
 @pytest.mark.parametrize("kind", ["elman", "lstm", "gru"])
 def test_a_checkpointed_scan_keeps_a_fifth_at_most(kind: str, backend: str) -> None:
     (whole, _), (few, rows) = (kept(checkpoint, backend, kind) for checkpoint in (False, True))
-    assert few > 0 and whole > 1000 * 2 * 16 * 4  # both were really counted
+    assert few > 0 and whole > LONG * 2 * 8 * 4  # both were really counted
     assert few <= whole / 5, f"{few} of {whole} bytes"
-    assert 0 < rows <= 2 * 32, "what is computed again is one short piece at a time"
+    assert 0 < rows <= 2 * math.isqrt(LONG), "what is computed again is one short piece at a time"
 
 
 def tapped(layer: sg.Recurrent) -> list[tuple[int, bool, Tap]]:
