@@ -17,6 +17,8 @@ from steadygrad.cells import Cell
 from steadygrad.nn import Recurrent
 from steadygrad.scan import Tap
 
+pytestmark = pytest.mark.usefixtures("quick_builds")
+
 F64 = torch.float64
 B, I, H = 3, 4, 6
 

@@ -15,6 +15,8 @@ from steadygrad.cells import Cell, Gates, Noise, PerUnit, Recur, State
 from steadygrad.nn import LSTM, Recurrent
 from steadygrad.scan.backends.c import build
 
+pytestmark = pytest.mark.usefixtures("quick_builds")
+
 BACKENDS = ["eager", *(["c"] if build.compiler() else [])]
 
 

@@ -16,6 +16,8 @@ from steadygrad.flow.capture import Call
 from steadygrad.flow.linearise import trajectory
 from tests.helpers.marks import needs_compiler
 
+pytestmark = pytest.mark.usefixtures("quick_builds")
+
 F64 = torch.float64
 CELLS = [
     nn.LSTM,

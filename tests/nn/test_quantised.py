@@ -26,6 +26,8 @@ from steadygrad.nn import (
 from steadygrad.nn.quantisers import QUANTISERS
 from tests.helpers.marks import needs_compiler
 
+pytestmark = pytest.mark.usefixtures("quick_builds")
+
 T, B, I, H = 6, 3, 4, 5
 METHODS = list(QUANTISERS)
 GATES = ("input", "forget", "candidate", "output")
