@@ -113,8 +113,8 @@ class Beside(nn.Module):
         torch.manual_seed(1)
         self.rnn = nn.RNN(3, 3, nonlinearity="relu", dtype=F64)
         with torch.no_grad():
-            self.rnn.weight_hh_l0.copy_(torch.eye(3))
-            self.rnn.bias_ih_l0.fill_(1.0)
+            self.rnn.get_parameter("weight_hh_l0").copy_(torch.eye(3))
+            self.rnn.get_parameter("bias_ih_l0").fill_(1.0)
         self.theirs = Theirs(0.99)
 
     def forward(self, x: Tensor) -> Tensor:
