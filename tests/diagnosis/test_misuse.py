@@ -10,6 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import steadygrad as sg
+from steadygrad.diagnosis.judge import judge_call
+from steadygrad.faults import CallFacts
+from steadygrad.flow import Capture
+from steadygrad.flow.axes import axes
 
 T, B, LAG = 20, 12, 10
 
@@ -192,3 +196,16 @@ def test_a_constant_prediction_is_named_only_when_the_loss_has_stood() -> None:
         model = Reader(lambda y: y[-1], 1, end)
         assert trained(model, 0.05, 60) == []
         assert trained(model, 0.05, 252) == expected
+
+
+def test_bits_have_no_order_by_chance() -> None:
+    """Of zeros and ones a median distance is either, whatever the order."""
+    torch.manual_seed(0)
+    model, swapped = nn.GRU(1, 4), 0
+    with Capture(model) as capture:
+        for _ in range(60):
+            capture.clear()
+            output = model((torch.rand(20, 32, 1) < 0.5).float())[0]
+            lies = axes(capture.calls[0], (torch.ones_like(output), (None,)))
+            swapped += len(judge_call(CallFacts("gru", axes=lies), sg.Thresholds()))
+    assert not swapped

@@ -10,7 +10,7 @@ from steadygrad.faults.thresholds import Thresholds
 
 ALIKE = 0.75
 """Distance of neighbours over that of far ones along an axis that has no order: one, from which
-the medians over ten to sixty sequences stray by up to a quarter."""
+the means over ten to sixty sequences stray by up to a quarter."""
 
 
 @final
