@@ -15,6 +15,7 @@ from steadygrad.flow.skill import Skill, Tally, skill
 
 CLEAN = 3  # steps that began without gradients, after which it is not looked at any more
 SAMPLES = 64  # steps at most of which it is kept how they were answered
+READ = 16  # of these at most are read at once
 MOST_VALUES = 2**15  # of an output that is kept: more takes memory
 
 
@@ -103,15 +104,18 @@ class Answered:
 
     def skill(self, told: int) -> Skill | None:
         """Over the later half of the steps so far: what was answered before is learned since."""
-        for step, kept in list(self._kept.items()):
+        late = [step for step in self._kept if 2 * step >= told]
+        tallies: list[Tally] = []
+        for step in late[:: -(-len(late) // READ) or 1]:
+            kept = self._kept[step]
             if isinstance(kept, Kept):
                 answers = kept.answers()
                 if answers is None or answers.tally is None:
                     del self._kept[step]
-                else:
-                    self._kept[step] = answers.tally
-        late = (k for step, k in self._kept.items() if 2 * step >= told)
-        return skill([tally for tally in late if isinstance(tally, Tally)])
+                    continue
+                kept = self._kept[step] = answers.tally
+            tallies.append(kept)
+        return skill(tallies)
 
 
 class LossWatch:
@@ -169,8 +173,8 @@ class LossWatch:
         return LossFacts(history, answers, self._slips, kept, cleared, self.skill(history))
 
     def skill(self, history: History) -> Skill | None:
-        """How the model answered lately, beside a constant."""
-        return self._answered.skill(history.kept[1])
+        """How the model answered lately, beside a constant; None while the loss still falls."""
+        return self._answered.skill(history.kept[1]) if history.is_at_rest() else None
 
     def forget(self) -> None:
         """Forget how batches were answered: the training has gone back to an earlier step."""

@@ -254,7 +254,9 @@ class Look:
         seen.settle()
 
     def _see_standing(self, of_loss: LossFacts) -> None:
-        if of_loss.skill is not None:  # of what is not known, what was known before stands
+        if not of_loss.history.is_at_rest():
+            self._seen.standing = None
+        elif of_loss.skill is not None:  # of what is not known, what was known before stands
             self._seen.standing = standing(of_loss, self._shapes)
 
     def _note(self, calls: Sequence[Call]) -> None:
