@@ -28,6 +28,7 @@ DRAWN: dict[str, type[Synthetic]] = {
 OTHER: dict[str, Any] = {
     "length": 40, "symbols": 5, "recall": 4, "delay": 3, "pattern": 3, "values": 4, "every": True,
     "longest": 60,
+    "pairs": 6,
 }  # fmt: skip
 
 
@@ -88,6 +89,22 @@ def copy(task: Any, x: Tensor) -> list[int]:
     return told + [task.symbols] * (len(codes) - len(told))
 
 
+def selective(task: Any, x: Tensor) -> list[int]:
+    codes = x.argmax(-1).tolist()
+    found = [c for c in codes[: codes.index(task.symbols + 1)] if c < task.symbols]
+    return [task.symbols] * (len(codes) - len(found)) + found
+
+
+def associate(task: Any, x: Tensor) -> list[int]:
+    codes, held, told = x.argmax(-1).tolist(), {}, []
+    for before, now in zip([None, *codes], codes, strict=False):
+        if task.symbols <= now < 2 * task.symbols:
+            held[before] = now - task.symbols
+        is_question = len(told) >= task.length
+        told.append(held[now] if is_question else -1)
+    return told
+
+
 def memorise(task: Any, x: Tensor) -> list[int]:
     codes = x.argmax(-1).tolist()
     go = codes.index(task.values + 1)
@@ -144,7 +161,8 @@ PROGRAMS: dict[str, Callable[[Any, Tensor], Any]] = {
     "adding": add, "multiplication": multiply, "copy": copy, "memorisation": memorise,
     "temporal-order": order, "delayed-xor": xor, "parity": parity, "permutation": permutation,
     "even-pairs": even_pairs, "cycle-navigation": walk, "bucket-sort": bucket_sort,
-    "reverse-string": reverse_string,
+    "reverse-string": reverse_string, "selective-copy": selective,
+    "associative-recall": associate,
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from steadygrad._room import public
 from steadygrad.tasks.adding import Adding as Adding
+from steadygrad.tasks.associative_recall import AssociativeRecall as AssociativeRecall
 from steadygrad.tasks.base import Batch as Batch
 from steadygrad.tasks.base import Batches as Batches
 from steadygrad.tasks.base import Margin as Margin
@@ -36,6 +37,7 @@ from steadygrad.tasks.parity import Parity as Parity
 from steadygrad.tasks.permutation import RandomPermutation as RandomPermutation
 from steadygrad.tasks.pixels import Pixels as Pixels
 from steadygrad.tasks.reverse_string import ReverseString as ReverseString
+from steadygrad.tasks.selective_copy import SelectiveCopy as SelectiveCopy
 from steadygrad.tasks.series_classes import SeriesClasses as SeriesClasses
 from steadygrad.tasks.series_forecast import SeriesForecast as SeriesForecast
 from steadygrad.tasks.strokes import Strokes as Strokes

@@ -1,7 +1,5 @@
 """Copy memory: repeat the symbols shown, in order, after a long gap."""
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final, get_args
 
@@ -9,16 +7,14 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import one_hot
 
-from steadygrad.tasks.base import Better
-from steadygrad.tasks.recall import NATS_A_STEP, Recall
+from steadygrad.tasks.recall import Copying
 
-RECALLED = "% symbols right"
 Form = Literal["arjovsky", "tcn", "geotorch", "henaff"]
 
 
 @final
 @dataclass(frozen=True)
-class CopyMemory(Recall):
+class CopyMemory(Copying):
     r"""Recall ``recall`` symbols after ``length`` blanks, in order.
 
     A sequence has ``T + 2S`` steps with ``S`` symbols, and the cross-entropy is the mean over all
@@ -67,8 +63,6 @@ class CopyMemory(Recall):
     form: Form = "arjovsky"
 
     name: ClassVar[str] = "copy"
-    better: ClassVar[Mapping[str, Better]] = {NATS_A_STEP: "lower", RECALLED: "higher"}
-    solved_if: ClassVar[tuple[str, float] | None] = (RECALLED, 99.0)
 
     def __post_init__(self) -> None:
         self.expect("length", self.length >= 2, "at least 2 steps")
@@ -83,11 +77,6 @@ class CopyMemory(Recall):
     @property
     def kinds(self) -> int:
         return self.symbols
-
-    @property
-    def no_memory(self) -> Mapping[str, float]:
-        nats = self.recall * math.log(self.symbols) / self.time_steps
-        return {NATS_A_STEP: nats, RECALLED: 100 / self.symbols}
 
     @property
     def required_lag(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -108,14 +97,3 @@ class CopyMemory(Recall):
         codes[: self.recall] = symbols
         codes.scatter_(0, at[None], self.symbols + 1)
         return one_hot(codes, self.input_size).to(inputs.dtype), targets
-
-    def tally(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        # Only steps whose target is a symbol count; a blank there is wrong.
-        right = ((outputs.argmax(-1) == targets) & (targets < self.symbols)).double().sum()
-        nats = self.nats(outputs, targets)
-        return torch.stack([right, nats, nats.new_tensor(targets.numel())])
-
-    def figures(self, total: Tensor) -> dict[str, float]:
-        right, nats, count = total.tolist()
-        asked = count * self.recall / self.time_steps
-        return {NATS_A_STEP: nats / count, RECALLED: 100 * right / asked}

@@ -1,16 +1,19 @@
-"""Recall symbols after a long silence and a signal: the base of two tasks."""
+"""Recall symbols after a long silence and a signal: the base of three tasks."""
 
+import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from steadygrad.tasks.base import Sizes
+from steadygrad.tasks.base import Better, Sizes
 from steadygrad.tasks.synthetic import Synthetic
 
 NATS_A_STEP = "nats per step"
+RECALLED = "% symbols right"
 
 
 class Recall(Synthetic):
@@ -63,3 +66,26 @@ class Recall(Synthetic):
         """Cross-entropy summed over all steps and sequences, in float64."""
         flat, wanted = outputs.flatten(0, 1), targets.flatten()
         return F.cross_entropy(flat, wanted, reduction="none").double().sum()
+
+
+class Copying(Recall):
+    """Recall that is scored symbol by symbol."""
+
+    better: ClassVar[Mapping[str, Better]] = {NATS_A_STEP: "lower", RECALLED: "higher"}
+    solved_if: ClassVar[tuple[str, float] | None] = (RECALLED, 99.0)
+
+    @property
+    def no_memory(self) -> Mapping[str, float]:
+        nats = self.shown * math.log(self.kinds) / self.time_steps
+        return {NATS_A_STEP: nats, RECALLED: 100 / self.kinds}
+
+    def tally(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        # Only steps whose target is a symbol count; a blank there is wrong.
+        right = ((outputs.argmax(-1) == targets) & (targets < self.kinds)).double().sum()
+        nats = self.nats(outputs, targets)
+        return torch.stack([right, nats, nats.new_tensor(targets.numel())])
+
+    def figures(self, total: Tensor) -> dict[str, float]:
+        right, nats, count = total.tolist()
+        asked = count * self.shown / self.time_steps
+        return {NATS_A_STEP: nats / count, RECALLED: 100 * right / asked}
