@@ -20,17 +20,19 @@ from steadygrad.scan.backends.triton.resources import best_tiles, resources_of
 CASES = (
     "lstm:64:float32", "lstm:128:float32", "gru:128:float32", "gru-original:128:float32",
     "lstm-peephole:128:float32", "slstm:128:float32", "lstm-layer-norm:128:float32",
-    "fuzzy-lstm:64:float32", "lstm:100:float32", "lstm:256:bfloat16", "gru:256:bfloat16",
+    "fuzzy-lstm:64:float32", "lstm:100:float32", "lstm:128:float32:tf32x3", "lstm:256:bfloat16",
+    "gru:256:bfloat16",
 )  # fmt: skip
 
 
 def form_of(case: str) -> Form:
-    """A dense call without clip or tap: ``cell:units:dtype``."""
-    name, size, dtype = case.split(":")
+    """A dense call without clip or tap: ``cell:units:dtype``, perhaps ``:precision``."""
+    name, size, dtype, *precision = case.split(":")
     cell, width = CELLS[name](), int(size)
     noise = (True,) * len(cell.noise)
     real: torch.dtype = getattr(torch, dtype)
-    return Form(cell, width, width, real, False, True, False, False, False, noise, True)
+    options = (False, True, False, False, False, noise, True, *precision)
+    return Form(cell, width, width, real, *options)
 
 
 def measure(case: str, capability: int) -> list[dict[str, object]]:

@@ -20,8 +20,10 @@ from steadygrad.scan import BACKENDS, BackendError, Layout, LoopClip, ScanCall, 
 from steadygrad.scan.backends.triton import environment, trial
 from steadygrad.scan.backends.triton.backend import Triton
 from steadygrad.scan.backends.triton.form import Form
-from steadygrad.scan.backends.triton.module import printed_of
+from steadygrad.scan.backends.triton.form import form_of as form_of_call
+from steadygrad.scan.backends.triton.module import constants, printed_of
 from steadygrad.scan.backends.triton.printer.operations import LINES, REDUCED
+from steadygrad.scan.backends.triton.tiles import CANDIDATES
 from steadygrad.scan.ir.operations import POINTWISE, REDUCTIONS
 from tests.helpers.marks import needs_triton
 from tests.helpers.small_cells import GROUPS, ODD, Normed, Truncated
@@ -193,6 +195,22 @@ def test_kernels_that_differ_from_eager_on_a_device_are_refused(
     printed_of.cache_clear()
     trial.disagreement.cache_clear()
     assert found and "differ from eager's gradient of bias_hh" in found
+
+
+def test_products_are_ieee_unless_torch_is_told_otherwise() -> None:
+    layer = Recurrent("elman", I, H)
+    weights, layout = layer.weights(0), Layout.dense(1, 2)
+    call = ScanCall(layer.cell, torch.zeros(2, I), weights, (torch.zeros(2, H),), layout)
+    found = []
+    before = torch.get_float32_matmul_precision()
+    try:
+        for setting in ("highest", "high", "medium"):
+            torch.set_float32_matmul_precision(setting)
+            form = form_of_call(call, True)
+            found.append(constants(form, CANDIDATES[0])["PRECISION"])
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert found == ["ieee", "tf32x3", "tf32"]
 
 
 def phases(text: str) -> list[list[str]]:

@@ -7,6 +7,13 @@ import torch
 from steadygrad.cells import Cell
 from steadygrad.scan.call import ScanCall
 
+PRECISIONS = {"highest": "ieee", "high": "tf32x3", "medium": "tf32"}
+"""`torch.get_float32_matmul_precision` -> Triton's word.
+
+"high" leaves torch the choice of tf32 or several products of halves. A recurrence multiplies errors
+at every step, so it is three products of tf32 here, as near as float32.
+"""
+
 
 @dataclass(frozen=True)
 class Form:
@@ -24,6 +31,7 @@ class Form:
         resets: Whether rows begin anew within the sequence.
         noise: For each name in `Cell.noise`, whether its values differ from row to row.
         keep: Whether the forward pass saves values for a backward pass.
+        precision: Of products of float32 factors: ``ieee``, or by tensor cores.
         tap: Whether the backward pass reports the gradient at every step.
         clip: Place and kind of a clip in the backward pass, or None.
     """
@@ -39,6 +47,7 @@ class Form:
     resets: bool
     noise: tuple[bool, ...]
     keep: bool
+    precision: str = "ieee"
     tap: bool = False
     clip: tuple[str, str] | None = None
 
@@ -66,6 +75,8 @@ class Form:
 def form_of(call: ScanCall, keep: bool, backward: bool = False) -> Form:
     """The form of one pass of a call; what only the other pass depends on is left at one value."""
     clip = None if call.clip is None or not backward else (call.clip.place, call.clip.by)
+    is_single = call.dtype == torch.float32
+    precision = PRECISIONS[torch.get_float32_matmul_precision()] if is_single else "ieee"
     noise = (n for n in call.per_step().items() if n[0].startswith("n."))
     return Form(
         call.cell,
@@ -79,6 +90,7 @@ def form_of(call: ScanCall, keep: bool, backward: bool = False) -> Form:
         call.resets is not None,
         tuple(value.dim() == 2 for _, value in noise),
         keep,
+        precision,
         backward and call.on_tap is not None,
         clip,
     )

@@ -112,7 +112,7 @@ def constants(form: Form, tiles: Tiles) -> dict[str, Any]:
 
     return {
         "DT": tl.float64 if form.compute == torch.float64 else tl.float32,
-        "PRECISION": "ieee",
+        "PRECISION": form.precision,
         "BM": tiles.rows,
         "BN": tiles.units,
         "BK": tiles.terms,
