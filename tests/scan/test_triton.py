@@ -195,6 +195,10 @@ def test_kernels_that_differ_from_eager_on_a_device_are_refused(
     printed_of.cache_clear()
     trial.disagreement.cache_clear()
     assert found and "differ from eager's gradient of bias_hh" in found
+    monkeypatch.setattr("steadygrad.scan.backends.triton.forward.run", lambda *_: 1 // 0)
+    found = trial.disagreement(ours, form, back, here)
+    trial.disagreement.cache_clear()
+    assert found and found.startswith("its kernels do not run on cpu: ZeroDivisionError: ")
 
 
 def test_products_are_ieee_unless_torch_is_told_otherwise() -> None:

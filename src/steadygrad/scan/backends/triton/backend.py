@@ -25,6 +25,8 @@ class Triton(Backend):
         # In the interpreter it is asked for by name alone.
         if call.device.type != "cuda" or not environment.is_installed():
             return False
+        if environment.is_interpreted():
+            return False
         return max(call.size, call.width) <= _largest(call.dtype) and _unfit(call) is None
 
     def refuses(self, call: ScanCall) -> str | None:

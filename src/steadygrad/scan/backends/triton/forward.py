@@ -9,6 +9,7 @@ from torch import Tensor
 
 from steadygrad.scan.backends.base import ForwardPass, Saved
 from steadygrad.scan.backends.triton import resources, tiles
+from steadygrad.scan.backends.triton.environment import is_interpreted
 from steadygrad.scan.backends.triton.form import Form, form_of
 from steadygrad.scan.backends.triton.module import constants, function_of, printed_of
 from steadygrad.scan.backends.triton.printer.plan import Plan
@@ -87,7 +88,7 @@ def launch(
 
 def tiles_of(form: Form, name: str, layout: Layout, device: torch.device) -> tiles.Tiles:
     """The sizes of blocks of one of the two kernels."""
-    if device.type != "cuda":
+    if is_interpreted():
         return tiles.interpreted(form, layout.batch)
     return resources.best_tiles(form, name, resources.capability_of(device))
 

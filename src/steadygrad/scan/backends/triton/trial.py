@@ -32,17 +32,25 @@ def disagreement(ours: Backend, ahead: Form, back: Form, device: torch.device) -
     """How the results of a form differ from eager's on a device; None if they do not."""
     call = _call(ahead, back, device)
     with torch.no_grad():
-        pairs = zip(_values(ours, call), _values(Eager(), call), strict=True)
+        try:
+            results = list(_values(ours, call))
+        except Exception as error:  # whatever a compiler or a driver may raise
+            return f"its kernels do not run on {_name(device)}: {type(error).__name__}: {error}"
+        pairs = zip(results, _values(Eager(), call), strict=True)
         for (name, found), (_, wanted) in pairs:
             largest = wanted.abs().max().item() or 1.0
             error = (found.double() - wanted.double()).abs().max().item() / largest
             if not error <= (2e-2 if ahead.precision == "tf32" else ALLOWED[call.dtype]):
                 return (
-                    f"on {torch.cuda.get_device_name(device) if device.type == 'cuda' else device} "
-                    f"its kernels differ from eager's {name} by {error:.1g} of the largest value; "
+                    f"on {_name(device)} its kernels differ from eager's {name} by {error:.1g} of "
+                    "the largest value; "
                     "this is a defect: please report it with the versions of torch and Triton"
                 )
     return None
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
 def _call(ahead: Form, back: Form, device: torch.device) -> ScanCall:
