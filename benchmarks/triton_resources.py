@@ -9,6 +9,7 @@ layer-normalised cells, which are left out by default.
 import argparse
 import json
 import os
+from dataclasses import replace
 
 os.environ["TRITON_INTERPRET"] = "0"  # before anything imports Triton
 
@@ -31,8 +32,8 @@ def form_of(case: str) -> Form:
     cell, width = CELLS[name](), int(size)
     noise = (True,) * len(cell.noise)
     real: torch.dtype = getattr(torch, dtype)
-    options = (False, True, False, False, False, noise, True, *precision)
-    return Form(cell, width, width, real, *options)
+    form = Form(cell, width, width, real, False, True, False, False, False, noise, True)
+    return replace(form, precision=precision[0]) if precision else form
 
 
 def measure(case: str, capability: int) -> list[dict[str, object]]:
