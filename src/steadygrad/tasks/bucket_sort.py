@@ -38,7 +38,7 @@ class BucketSort(FormalLanguage):
         j, a binomial probability. Solved at 1 % wrong.
 
     References:
-        Delétang et al., *Neural Networks and the Chomsky Hierarchy*, 2023, section 4 (trained to
+        Delétang et al., *Neural Networks and the Chomsky Hierarchy*, 2023 (trained to
         length 40, scored to 500).
     """
 

@@ -31,7 +31,7 @@ class CycleNavigation(FormalLanguage):
         80 % wrong, :math:`\ln 5` nats, for long walks. Solved at 1 % wrong.
 
     References:
-        Delétang et al., *Neural Networks and the Chomsky Hierarchy*, 2023, section 4 (trained to
+        Delétang et al., *Neural Networks and the Chomsky Hierarchy*, 2023 (trained to
         length 40, scored to 500).
     """
 

@@ -30,7 +30,7 @@ class EvenPairs(FormalLanguage):
         50 % wrong, :math:`\ln 2` nats. Solved at 1 % wrong.
 
     References:
-        Delétang et al., *Neural Networks and the Chomsky Hierarchy*, 2023, section 4 (trained to
+        Delétang et al., *Neural Networks and the Chomsky Hierarchy*, 2023 (trained to
         length 40, scored to 500).
     """
 
