@@ -40,7 +40,8 @@ prediction on (step 1 to 31), so they are not counted as ours are; on the Silver
 matters. The column *scored alike* is the error of the very same published predictions after the 50
 steps (`python -m benchmarks.papers.identification.published`): compare ours with that. They try
 25 sizes with 10 restarts each, of 20,000 (tanks) or 10,000 updates; our sizes were set by a few
-trials on the validation part. No published ARX or NARX prediction for Silverbox could be read.
+trials on the validation part. What a set's `config.toml` lists and its table lacks has not been run
+yet; the same command does it. No published ARX or NARX prediction for Silverbox could be read.
 """
 SETS = {
     "tanks": ("cascaded_tanks", "cascaded tanks", "V", 1.0),
@@ -64,7 +65,7 @@ BEAT = """\
 ```
 pip install -e '.[dev]'
 export STEADYGRAD_DATA=...   # with cascaded_tanks/dataBenchmark.csv and silverbox/SNLS80mV.csv
-python -m benchmarks.papers.cascaded_tanks   # what is on file is not done again; --fresh does all
+python -m benchmarks.papers.cascaded_tanks   # does what is not on file; --fresh does all
 python -m benchmarks.papers.silverbox
 python -m docs.leaderboard
 ```

@@ -226,7 +226,7 @@ def test_the_leaderboard_is_what_the_committed_rows_say() -> None:
         (paper,) = (p for p in find(PAPERS) if p.name == folder)
         for row in paper.rows:  # what the table prints as published is in the authors' files
             if row.setting == setting and row.published is not None:
-                scores = told[system][row.method]
+                scores = told[system][row.method.partition(",")[0]]
                 assert row.published == pytest.approx(scale * scores["published"], rel=5e-3)
 
 

@@ -20,6 +20,7 @@ LAGS = {"input_delays": [1, 2], "output_delays": [1, 2]}
 NETWORK = {"layers": 1, "window": 20, "batch": 4, "learning_rate": 1e-2, "updates": 6}
 KINDS: dict[str, dict[str, Any]] = {
     "polynomial": {**LAGS, "degrees": [1, 2], "products": [True]},
+    "polynomial, by AIC": {**LAGS, "degrees": [2, 3], "products": [False], "by_aic": True},
     "narx": {**LAGS, "hidden": 3, "open_steps": 5, "closed_steps": 3, "horizon": 10},
     "recurrent": {**NETWORK, "cell": "gru", "hidden": 4, "validate_every": 2},
     "recurrent, diagonal": {**NETWORK, "cell": "diagonal", "hidden": 4, "validate_every": 2},

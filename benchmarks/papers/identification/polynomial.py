@@ -70,21 +70,39 @@ class Polynomial:
 
 
 def fit(train: Record, val: Record, settings: Settings) -> tuple[Simulate, float]:
-    """Least squares for each pair of longest delays and degree; the best simulation is kept.
+    """Least squares for each pair of longest delays, degree and form; the best is kept.
+
+    The best in simulation of the validation part; or with ``by_aic``, as published, by Akaike's
+    criterion there, the delays first, for degree 1, and the degree then.
 
     Settings: ``input_delays``, ``output_delays``, ``degrees``, ``products``, what to try of each.
     """
-    u, y = (series.double().numpy().ravel() for series in train)
-    best, kept = float("inf"), None
-    tried = (settings[k] for k in ("input_delays", "output_delays", "degrees", "products"))
-    for sizes in product(*tried):
-        model = Polynomial(*sizes)
-        found = simulator(model, model.fit(u, y))
-        error = rmse(found, val, settings["begin"])
-        if kept is None or error < best:
-            best, kept = error, found
-    assert kept is not None
-    return kept, best
+    delays = [settings[k] for k in ("input_delays", "output_delays")]
+    shapes = [settings[k] for k in ("degrees", "products")]
+    if not settings.get("by_aic"):
+        sizes = [Polynomial(*size) for size in product(*delays, *shapes)]
+        return min((_tried(size, train, val, settings) for size in sizes), key=lambda t: t[1])[:2]
+    lines = [_tried(Polynomial(*d, 1), train, val, settings) for d in product(*delays)]
+    best = min(lines, key=lambda t: t[2])[3]
+    sizes = [Polynomial(best.inputs, best.outputs, *shape) for shape in product(*shapes)]
+    return min((_tried(size, train, val, settings) for size in sizes), key=lambda t: t[2])[:2]
+
+
+def _tried(
+    model: Polynomial, train: Record, val: Record, settings: Settings
+) -> tuple[Simulate, float, float, Polynomial]:
+    """A fitted model, its error on the validation part, and Akaike's criterion there."""
+    weights = model.fit(*(series.double().numpy().ravel() for series in train))
+    simulate, begin = simulator(model, weights), settings["begin"]
+    error = rmse(simulate, val, begin)
+    return simulate, error, akaike(error, len(val[1]) - begin, len(weights)), model
+
+
+def akaike(error: float, count: int, weights: int) -> float:
+    """``2 k + N log(N e^2 / (N - k))``, the form of the published code; infinite if too few."""
+    if not 0 < error < np.inf or count <= weights:
+        return float("inf")
+    return float(2 * weights + count * np.log(count * error**2 / (count - weights)))
 
 
 def simulator(model: Polynomial, weights: Floats) -> Simulate:
