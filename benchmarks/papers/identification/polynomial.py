@@ -82,9 +82,9 @@ def fit(train: Record, val: Record, settings: Settings) -> tuple[Simulate, float
     if not settings.get("by_aic"):
         sizes = [Polynomial(*size) for size in product(*delays, *shapes)]
         return min((_tried(size, train, val, settings) for size in sizes), key=lambda t: t[1])[:2]
-    lines = [_tried(Polynomial(*d, 1), train, val, settings) for d in product(*delays)]
+    lines = [_tried(Polynomial(*d), train, val, settings) for d in product(*delays, [1])]
     best = min(lines, key=lambda t: t[2])[3]
-    sizes = [Polynomial(best.inputs, best.outputs, *shape) for shape in product(*shapes)]
+    sizes = [Polynomial(best.inputs, best.outputs, d, products) for d, products in product(*shapes)]
     return min((_tried(size, train, val, settings) for size in sizes), key=lambda t: t[2])[:2]
 
 
