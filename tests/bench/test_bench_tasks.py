@@ -14,6 +14,7 @@ from steadygrad.cli import main
 from steadygrad.cli.bench_tasks import line, told
 from steadygrad.errors import InputError
 from steadygrad.tasks import TASKS, Synthetic
+from tests.helpers import grid_work
 
 # Arjovsky, Shah and Bengio 2016, section 5.1: 10 ln 8 / (T + 20) for copying, 1/6 for adding.
 COPY = {100: 0.17329, 200: 0.09452, 300: 0.06498, 500: 0.03999, 750: 0.02701, 1000: 0.02039}
@@ -97,7 +98,10 @@ def test_the_lag_says_where_it_is_from() -> None:
     assert told("ocr-lines", estimate=True)["lag_from"] is None
 
 
-def test_forms_are_rows_of_their_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_forms_are_rows_of_their_own(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid_work.without_processes(monkeypatch)
     forms = "adding:form=le,adding:form=martens,adding:form=hochreiter"
     quick = ("--updates", "1", "--hidden", "2", "--seeds", "1", "--workers", "1", "--cells", "gru")
     out = ("--out", str(tmp_path / "out"), "--json")

@@ -51,6 +51,11 @@ def executed(tmp_path: Path, seeds: int, work: Work, workers: int = 2) -> dict[i
 # ---- one run ----------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def small_run() -> Result:
+    return run_trial(SMALL)
+
+
 def test_a_run_repeats_itself_bit_for_bit_and_leaves_torch_as_it_was() -> None:
     torch.manual_seed(5)
     state, threads = torch.get_rng_state(), torch.get_num_threads()
@@ -74,10 +79,10 @@ def test_a_run_repeats_itself_bit_for_bit_and_leaves_torch_as_it_was() -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_every_option_changes_key_and_result(change: dict[str, Any]) -> None:
+def test_every_option_changes_key_and_result(change: dict[str, Any], small_run: Result) -> None:
     other = replace(SMALL, **change)
     assert other.key != SMALL.key
-    first, second = run_trial(SMALL), run_trial(other)
+    first, second = small_run, run_trial(other)
     assert "text" not in second
     assert (first["figures"], first["curve"]) != (second["figures"], second["curve"])
 
@@ -261,10 +266,12 @@ def test_a_killed_grid_goes_on_without_a_run_lost_or_doubled(tmp_path: Path) -> 
     with Results(path) as results:
         before = len(results.keys())
     assert 5 <= before < 30
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=True)
-    assert done.stdout.split()[0] == str(before)  # what was there is not done again
+    done: list[int] = []
     with Results(path) as results:
+        parity = Grid(("parity",), seeds=30, base=Trial("parity", "gru", hidden=4))
+        run_grid(parity, results, Here(), lambda p: done.append(p.done), work=grid_work.trivial)
         assert sorted(t["seed"] for t, _ in results.rows()) == list(range(30))
+    assert done == list(range(before, 31))  # what was there is not done again
 
 
 @pytest.mark.slow
@@ -450,8 +457,9 @@ def test_the_command_writes_table_and_page(
 
 
 def test_a_file_holds_the_options_and_the_command_line_decides(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    grid_work.without_processes(monkeypatch)
     file = tmp_path / "grid.toml"
     file.write_text(
         'tasks = ["parity:length=4", "parity:length=6"]\ncells = ["gru", "lstm"]\nseeds = 1\n'

@@ -11,6 +11,7 @@ import steadygrad as sg
 from steadygrad.bench.trial import Trial
 from steadygrad.cli import main
 from steadygrad.errors import InputError
+from tests.helpers import grid_work
 
 SOURCE = """
 from dataclasses import dataclass
@@ -112,6 +113,7 @@ def test_train_bench_and_diagnose_take_a_cell_of_ones_own(
     own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("STEADYGRAD_BACKEND", "eager")
+    grid_work.without_processes(monkeypatch)
     cell = f"{own.name}:Leaky:keep=0.25"
     Path("wave.csv").write_text("y\n" + "".join(f"{i % 7}\n" for i in range(120)))
     small = ["--hidden", "4", "--json"]

@@ -3,9 +3,22 @@
 import os
 import signal
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from steadygrad.bench import Result, Trial
+import pytest
+
+from steadygrad.bench import Local, Result, Trial
+from steadygrad.bench.executors import Work
+
+
+def without_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run grids in this process: for tests of what a command is asked and what it tells."""
+
+    def run(_: Local, work: Work, trials: Sequence[Trial]) -> Iterator[tuple[Trial, Result]]:
+        return ((trial, work(trial)) for trial in trials)
+
+    monkeypatch.setattr(Local, "run", run)
 
 
 def trivial(trial: Trial) -> Result:

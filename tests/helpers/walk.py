@@ -69,17 +69,18 @@ class Answer:
 
 def ask(source: Path, *commands: tuple[str, ...]) -> list[Answer]:
     """Run command lines on the copy, one after another in one process; ``("docs", page)`` too."""
-    done = run(source, "-c", ASK, json.dumps(commands))
+    # That it compiles is the question of another test.
+    done = run(source, "-c", ASK, json.dumps(commands), STEADYGRAD_BACKEND="eager")
     assert done.returncode == 0, done.stderr
     return [Answer(*answer) for answer in json.loads(done.stdout)]
 
 
-def run(source: Path, *command: str) -> subprocess.CompletedProcess[str]:
+def run(source: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run Python on the copy of the package."""
     return subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(source)},
+        env=os.environ | {"PYTHONPATH": str(source)} | environment,
         capture_output=True,
         text=True,
         check=False,
