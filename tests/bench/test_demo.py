@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -213,6 +214,8 @@ def test_the_test_images_have_no_part_in_the_choice(
     other = tiny(task, tmp_path)
     assert scores(other) == scores(story)
     assert other.before.validation == story.before.validation
+    assert other.after is not None and story.after is not None
+    assert other.after.validation == story.after.validation
     assert other.before.test != story.before.test
 
 
@@ -245,15 +248,16 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(task: Pixels, tmp_pa
 
 
 def test_a_second_demo_replaces_the_first(task: Pixels, story: Story, tmp_path: Path) -> None:
-    first = tiny(task, tmp_path, replace(TINY, epochs=1))
-    assert first.after is not None
-    again = tiny(task, tmp_path)
-    assert scores(again) == scores(story)
-    assert again.after is not None and story.after is not None
-    assert again.after.test == story.after.test
-    run = read(tmp_path / "after.db")
-    assert len(run.scalars("loss")[0]) == TINY.epochs * 17
-    run.close()
+    out = tmp_path / "demo"
+    shutil.copytree(story.report.parent, out)
+    again = tiny(task, out, replace(TINY, epochs=1))
+    assert again.after is not None
+    for name in ("before.db", "after.db"):
+        run = read(out / name)
+        assert len(run.scalars("loss")[0]) == 17
+        run.close()
+    page = (out / story.report.name).read_text(encoding="utf-8")
+    assert page != story.report.read_text(encoding="utf-8")
 
 
 # The command.
