@@ -1,5 +1,6 @@
 """Settings for all tests."""
 
+import os
 import random
 import signal
 from collections.abc import Iterator
@@ -22,6 +23,10 @@ for _number, _default in (
 ):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _default)
+
+# The tests start about a hundred processes. Where this is set (in many containers), each of them
+# compiles the package and pytest's plugins from their sources: a third of the time of a short one.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # The same examples every time: what fails fails for everybody, and what passes stays passed. To
 # look for new ones: pytest --hypothesis-profile default --hypothesis-seed random.
