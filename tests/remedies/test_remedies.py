@@ -3,6 +3,7 @@
 import ast
 import copy
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -27,7 +28,10 @@ KINDS = ("RNN", "LSTM", "GRU")
 # What is left to treat after these is nothing, and they say so.
 ONCE = ("gated", "layer-norm", "orthogonal", "spectral-bound", "spectral-margin")
 # Some combinations here leave no scale at which the mean singular value is one.
-pytestmark = pytest.mark.filterwarnings("ignore:jacobian-scale. no scale")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:jacobian-scale. no scale"),
+    pytest.mark.usefixtures("quick_builds"),
+]
 # Remedies that leave the model as it is: they act on the loss or on its gradient.
 UNCHANGING = tuple(name for name, r in REMEDIES.items() if r.change is Remedy.change)
 
@@ -105,9 +109,13 @@ CASES = [
 SCALES = (1e3, 1.1e3, 0.9e3, 1.2e3, 3e4, 1e3, 1e5, 1.0)
 
 
+def sequences() -> Tensor:
+    return torch.randn(T, B, I, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
 @pytest.fixture
 def x() -> Tensor:
-    return torch.randn(T, B, I, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    return sequences()
 
 
 def snapshot(model: nn.Module) -> dict[str, Any]:
@@ -230,9 +238,10 @@ def test_every_fault_has_a_remedy_or_else_advice(fault: str) -> None:
 OPTIONS = [(name, option.name) for name, kind in REMEDIES.items() for option in kind.fields()]
 
 
-def outcome(remedy: Remedy, kind: str, x: Tensor) -> list[Tensor]:
+@functools.lru_cache
+def outcome(remedy: Remedy, kind: str) -> list[Tensor]:
     """All gradients of a few steps, the last of them broken, and the weights after a step."""
-    model = build(kind)
+    model, x = build(kind), sequences()
     torch.manual_seed(7)
     applied = remedy.apply(model)
     optimizer = torch.optim.SGD(model.parameters())
@@ -250,12 +259,12 @@ def outcome(remedy: Remedy, kind: str, x: Tensor) -> list[Tensor]:
 
 
 @pytest.mark.parametrize(("name", "option"), OPTIONS, ids=lambda value: value)
-def test_every_option_changes_the_result(name: str, option: str, x: Tensor) -> None:
+def test_every_option_changes_the_result(name: str, option: str) -> None:
     value = REMEDIES[name].other[option]
     pair = make(name), make(name, **{option: value})
     for kind in (*KINDS, "TWO", "EMBED"):  # on some of them it may change nothing
         if all(remedy.applicable(build(kind)) for remedy in pair):
-            one, two = (outcome(remedy, kind, x) for remedy in pair)
+            one, two = (outcome(remedy, kind) for remedy in pair)
             if len(one) != len(two) or not all(map(torch.equal, one, two)):
                 return
     pytest.fail(f"{name}: {option}={value} makes no difference on any layer")

@@ -168,15 +168,21 @@ CHANGES: dict[str, object] = {
 }
 
 
+def forty_steps(wave: Path, out: Path) -> TrainConfig:
+    return replace(quick(wave, out), max_steps=40)
+
+
+@pytest.fixture(scope="module")
+def kept(wave: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
+    return describe(train(forty_steps(wave, tmp_path_factory.mktemp("base"))))
+
+
 @pytest.mark.parametrize("name", CHANGES)
 def test_every_option_changes_the_run(
-    name: str, ran: tuple[Outcome, list[Event]], wave: Path, tmp_path: Path
+    name: str, kept: tuple[object, ...], wave: Path, tmp_path: Path
 ) -> None:
-    base = replace(quick(wave, tmp_path / "base"), max_steps=40)
-    kept = train(base)
-    changed = train(replace(base, out=tmp_path / "run", **{name: CHANGES[name]}))  # pyright: ignore[reportArgumentType]
-    ours, theirs = describe(changed), describe(kept)
-    assert ours != theirs
+    changed = replace(forty_steps(wave, tmp_path), **{name: CHANGES[name]})  # pyright: ignore[reportArgumentType]
+    assert describe(train(changed)) != kept
 
 
 def describe(outcome: Outcome) -> tuple[object, ...]:
