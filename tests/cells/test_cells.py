@@ -213,7 +213,7 @@ def test_the_gradient_at_every_step_is_that_of_an_unrolled_loop(
 def test_gradients_agree_with_finite_differences(cell: Cell) -> None:
     if truncates(cell):
         pytest.skip("its gradient is truncated: see the test against the tape, and its oracle")
-    steps, batch, inputs, hidden = 3, 2, 2, 3
+    steps, batch, inputs, hidden = 2, 2, 2, 3  # from a given state, whose gradient is checked, too
     layer = drawn(Recurrent(cell, inputs, hidden, dtype=F64, backend="eager")).eval()
     names = [n for n, _ in layer.named_parameters()]
     values = [p.detach().clone().requires_grad_() for _, p in layer.named_parameters()]
@@ -226,7 +226,9 @@ def test_gradients_agree_with_finite_differences(cell: Cell) -> None:
         return output, *as_tuple(last)
 
     x = torch.randn(steps, batch, inputs, dtype=F64, requires_grad=True)
-    assert torch.autograd.gradcheck(run, (x, *state, *values), fast_mode=not is_default(cell))
+    # A product of the whole Jacobian with random vectors; the test against the tape is entry by
+    # entry.
+    assert torch.autograd.gradcheck(run, (x, *state, *values), fast_mode=True)
     if is_default(cell):  # for the rest, see the test against the tape
         assert torch.autograd.gradgradcheck(run, (x, *state, *values), atol=1e-4, fast_mode=True)
 
@@ -274,13 +276,14 @@ def test_compiled_equals_eager(cell: Cell, dtype: torch.dtype) -> None:
     lengths = pack_sequence([torch.randn(n, I, dtype=dtype) for n in (2, 5, 3)], False)
     lengths.data.requires_grad_()
     layer = drawn(Recurrent(cell, I, H, 2, bidirectional=True, dtype=dtype))
-    for training in (False, True):
+    for training in (False, True) if cell.noise else (False,):  # else they are the same
         layer.train(training)
-        for given in (x, lengths):
+        for given, calls in ((x, 2), (lengths, 1)):
             layer.backend = "eager"
-            wanted, exact = outcome(layer, given), in_double(outcome, layer, given)
+            wanted = outcome(layer, given)
+            exact = wanted if dtype is F64 else in_double(outcome, layer, given)
             layer.backend = "c"
-            for _ in range(2):  # the second call, too
+            for _ in range(calls):
                 assert_as_near(outcome(layer, given), wanted, exact)
 
 
@@ -350,9 +353,9 @@ def test_gates_are_looked_at_by_their_own_activation(cell: Cell) -> None:
 @pytest.mark.usefixtures("quick_builds")
 def test_a_diagnosis_measures_every_state_and_names_the_gates(cell: Cell, x: Tensor) -> None:
     compiled_or_skip(cell)  # a diagnosis would warn that it runs uncompiled
-    layer = Recurrent(cell, I, H, 2, bidirectional=True, dtype=F64)
+    layer = Recurrent(cell, I, H, bidirectional=True, dtype=F64)
     d = sg.diagnose(layer, lambda: layer(x)[0].square().mean())
-    assert len(d.flow) == 4
+    assert len(d.flow) == 2
     for flow in d.flow.values():
         assert flow.cell == cell.name
         assert set(flow.log10_grad_by_state) == set(cell.states)
