@@ -21,6 +21,7 @@ def test_the_cell_is_thirty_lines_and_one_import() -> None:
     assert len(line.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_it_has_every_property_and_compiles_and_diagnoses(source: Path) -> None:
     selected = (
         "-k",

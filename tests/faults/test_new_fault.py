@@ -29,6 +29,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return walked("Add a fault", "faults", tmp_path_factory.mktemp("walk"))
 
 
+@pytest.mark.slow
 def test_it_has_every_property(source: Path) -> None:
     selected = ("-k", "frozen or left_out or share or worst", "-q", "-p", "no:cacheprovider")
     done = run(source, "-m", "pytest", "tests/faults/test_faults.py", *selected)

@@ -472,7 +472,7 @@ PUBLISHED = [
     # characters of Penn Treebank, War and Peace, text8; words of Penn Treebank: poster, KB
     (50, 512, {"binary": 149, "ternary": 289}, 16),
     (87, 512, {"binary": 158, "ternary": 308}, 16),
-    (27, 2000, {"binary": 2011, "ternary": 3990}, 62.5),
+    pytest.param(27, 2000, {"binary": 2011, "ternary": 3990}, 62.5, marks=pytest.mark.slow),
     (300, 300, {"binary": 93, "ternary": 180}, 9.375),
     (650, 650, {"binary": 423, "ternary": 835}, 20.3125),
 ]

@@ -49,6 +49,7 @@ def test_defaults_beat_every_naive_answer(case: Case, tmp_path: Path) -> None:
         assert rivals and all(ours.beats(s) for s in rivals)
 
 
+@pytest.mark.slow
 def test_a_fable_is_learnt_by_heart(tmp_path: Path) -> None:
     file = Path(DATA or "") / "belling_the_cat/belling_the_cat.txt"
     outcome = end_of(TrainConfig(file, symbol="word", out=tmp_path, max_steps=600))
