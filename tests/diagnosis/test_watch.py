@@ -405,7 +405,9 @@ def test_a_training_that_calls_something_else_is_told(tmp_path: Path) -> None:
         assert watch.verdict == "not judged"
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize(
+    "kind", ["LSTM", *(pytest.param(k, marks=pytest.mark.slow) for k in ("GRU", "RNN"))]
+)
 def test_a_watch_that_measures_again_and_again_keeps_no_more(kind: str) -> None:
     """A circle through autograd's nodes is never collected: a look must not leave one."""
     torch.manual_seed(0)

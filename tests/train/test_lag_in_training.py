@@ -169,7 +169,7 @@ def prepared(told: list[str]) -> Callable[[object], None]:
 @pytest.mark.parametrize(
     ("lag", "options", "lags", "text"),
     [
-        (25, {"lag": 20}, [20], "the lag given is 20"),
+        pytest.param(25, {"lag": 20}, [20], "the lag given is 20", marks=pytest.mark.slow),
         (25, {"lag": "none", "max_steps": 20}, [None], None),
         # Of noise the last value tells how it will change, and nothing before that does.
         (None, {}, (0, None), None),
