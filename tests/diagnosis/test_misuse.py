@@ -50,6 +50,13 @@ def waves() -> Tensor:
     return torch.cat([x, 0.02 * torch.randn(T, T, 1)], -1)
 
 
+def windows() -> Tensor:
+    """Windows of a series with a season of half a window, each one step behind the one before."""
+    first = torch.randint(1000, ())
+    angle = (first + torch.arange(24)[:, None] + torch.arange(16)) * torch.pi / 6
+    return torch.stack([angle.sin(), angle.cos(), (2 * angle).sin(), (2 * angle).cos()], -1)
+
+
 def next_wave(axis: int) -> Callable[[Tensor, Tensor], Tensor]:
     return lambda out, x: F.mse_loss(out[..., 0], x.roll(-1, axis)[..., 0])
 
@@ -102,6 +109,9 @@ HEALTHY = {
     "inputs of 10": Case(data=lambda: 10 * noise()),
     "masked padding": Case(data=padded, pick=lambda y: y, loss=masked(False)),
     "waves": Case(data=waves, pick=lambda y: y, out=1, loss=next_wave(0)),
+    "windows in their order, half of one a season": Case(
+        data=windows, pick=lambda y: y, out=1, loss=next_wave(0)
+    ),
 }
 MISTAKES = {
     "applied-twice": {

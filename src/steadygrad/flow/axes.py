@@ -1,13 +1,15 @@
 r"""Axes: which axis of a batch behaves as time does, and where the loss reads it.
 
 Along time neighbours are alike, along a batch they are not more alike than any two. With x of shape
-``(T, B, I)`` and the mean distances
+``(T, B, I)``, the mean distance of values k steps apart, and its mean over eight k between one
+ninth and eight ninths of the axis,
 
 .. math::
-    r_T = \frac{|x_{t+1,b} - x_{t,b}|}{|x_{t+T/2,b} - x_{t,b}|}, \qquad
-    r_B = \frac{|x_{t,b+1} - x_{t,b}|}{|x_{t,b+B/2} - x_{t,b}|}
+    d_T(k) = |x_{t+k,b} - x_{t,b}|, \qquad r_T = d_T(1) / \overline{d_T}, \qquad
+    d_B(k) = |x_{t,b+k} - x_{t,b}|, \qquad r_B = d_B(1) / \overline{d_B},
 
-a ratio near one means that the order along that axis does not matter, a small one that it does.
+a ratio near one means that the order along that axis does not matter, a small one that it does. One
+k alone would not do: values a whole season apart are as alike as neighbours.
 """
 
 from collections import Counter
@@ -104,11 +106,14 @@ def from_zero(calls: Sequence[Call]) -> Counter[str]:
 
 
 def _order(x: Tensor) -> float:
-    """Mean distance of neighbours along the first axis over that of values half of it apart."""
+    """Mean distance of neighbours along the first axis over that of values far apart."""
     count = len(x)
     if count < FEWEST:
         return float("nan")
     # Not the median: of values that are zero or one it is either, by chance.
-    near = (x[1:] - x[:-1]).norm(dim=-1).mean()
-    far = (x[count // 2 :] - x[: count - count // 2]).norm(dim=-1).mean()
-    return float(near / far) if float(far) > 0 else float("nan")
+    near, *far = (
+        float((x[k:] - x[: count - k]).norm(dim=-1).mean())
+        for k in (1, *sorted({max(2, count * k // 9) for k in range(1, 9)}))
+    )
+    mean = sum(far) / len(far)
+    return near / mean if mean > 0 else float("nan")
