@@ -425,3 +425,24 @@ def test_a_watch_that_measures_again_and_again_keeps_no_more(kind: str) -> None:
     with sg.watch(layer, optimizer, lag=9, every=1):
         first = alive_after(3)
         assert alive_after(10) <= first
+
+
+@pytest.mark.parametrize(("decay", "named"), [(0.8, True), (1.0, False)])
+def test_a_rate_that_decays_at_every_batch_is_seen_whatever_the_budget(
+    decay: float, named: bool
+) -> None:
+    # A budget of 0 allows one look: the sizes of steps come from the schedule alone.
+    torch.manual_seed(0)
+    model = Reader()
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, decay)
+    with sg.watch(model, optimizer, lag=5, budget=0.0) as watch:
+        for _ in range(200):
+            optimizer.zero_grad()
+            x = torch.randn(6, 16, 3)
+            loss = (model(x) - torch.randn(16, 1)).square().mean()
+            loss.backward()
+            watch.loss(loss)
+            optimizer.step()
+            scheduler.step()
+    assert ("lr-low" in [f.fault for f in watch.findings]) == named

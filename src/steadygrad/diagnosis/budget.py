@@ -9,7 +9,7 @@ from types import TracebackType
 LOOK = "replay"  # the work that all the rest is for
 PARTS: Mapping[str, float] = {LOOK: 1 / 2, "sample": 1 / 8, "update": 1 / 8, "judge": 1 / 8}
 """What of the share is kept for some kinds, whatever the others take."""
-AT_ONCE: Mapping[str, int] = {"sample": 20, "update": 8}
+AT_ONCE: Mapping[str, int] = {"sample": 20}
 """Of cheap kinds, how often each is done before its cost counts: rules need so many."""
 LONG = 2.0  # seconds from one look to the next
 ONCE = 0.03  # seconds of the first look that count; the rest is compiling, and comes once

@@ -94,16 +94,18 @@ class LearningRateLow(Fault):
         told, (stride, _) = len(history.loss), history.kept
         if len(update) < ENOUGH or told * stride < LONG:
             return
-        usual, first = float(np.median(update)), float(np.max(update))
+        # The last third of what was measured is a third of the training at least: late steps are
+        # measured less often than early ones.
+        usual, first = float(np.max(update[-(len(update) // 3) :])), float(np.max(update))
         if usual >= limits.update_low or falls_to(history.loss, 0.5) or history.creeps():
             return
         yield self.finding(
             "optimizer",
-            f"The steps have shrunk from {first:.1e} to {usual:.1e} of the weights, in the median, "
-            "before the loss came down: the rate decays too fast.",
+            f"The steps have shrunk from {first:.1e} of the weights to {usual:.1e} at most, before "
+            "the loss came down: the rate decays too fast.",
             evidence={
                 "update_ratio": first,
-                "median": usual,
+                "late": usual,
                 "threshold": limits.update_low,
                 "measurements": len(update),
             },

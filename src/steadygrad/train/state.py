@@ -139,6 +139,7 @@ STATE: Mapping[type, Declared] = {
             "_facts": "of the last look; gathered again at the next",
             "_judged_at": "judged anew when a resumed run is read",
             "_next_judgement": "goes by the budget, which is of this process",
+            "_next_update": "one more early measurement in a resumed run",
             "_wires": "counted anew from the first step on; what it finds is in _seen",
             "_weights": OF_A_STEP,
             "_gradient_norm": OPTIONS,

@@ -113,6 +113,7 @@ class Watch:
         self._look = Look(self._seen, self._capture, ranks, self._wires, self._depth, self._marks)
         self._weights: list[Tensor] | None = None
         self._next_judgement = self.step + FIRST_JUDGEMENT
+        self._next_update = self.step
         self._facts = LossFacts(self._seen.history)
         self._judged_at = self.step
         self._is_closed = False
@@ -268,6 +269,7 @@ class Watch:
         self._turns.rewind(step)
         self._look.forget()
         self._next_judgement, self._facts = step + FIRST_JUDGEMENT, LossFacts(self._seen.history)
+        self._next_update = step
         self._calls.forget()
         self._loss.forget()
         self._weights = None
@@ -519,8 +521,17 @@ class Watch:
                 self._write_notes()
         elif self._is_between_looks and self.step >= self._next_judgement:
             self._judge_again()
-        if is_look or (finite and self._is_between_looks and self.budget.allows("update")):
+        if is_look or (finite and self._is_between_looks and self._update_is_due()):
+            self._next_update = self.step + max(1, (self.step - self._turns.begun) // 4)
             self._weights = [p.detach().clone() for p in self._parameters]
+
+    def _update_is_due(self) -> bool:
+        """Whether to measure the size of this step: a few of every stretch of the training.
+
+        However short the training and tight the budget: a rate that decays is seen by the sizes of
+        late steps, and their number grows with the logarithm of the steps alone.
+        """
+        return self.step >= self._next_update or self.budget.allows("update")
 
     def _catch_up(self) -> None:
         """Judge the measurements by the losses told since, before they are read."""
