@@ -28,6 +28,10 @@ RISE = [1.0] * 37 + [500.0] * 14  # a plateau that is left
 ARRIVED = [200.0] * 30 + SPIKES  # small norms at the end of a training
 
 
+DECAYED = [1e-2 * 0.3**i for i in range(24)]
+FADED = [0.3**i for i in range(30)]
+
+
 def faults(history: History) -> set[str]:
     return {f.fault for f in judge_history(history, Thresholds())}
 
@@ -46,6 +50,13 @@ def faults(history: History) -> set[str]:
         (History(update=[1e-7] * 6), set()),  # without the loss nothing is concluded
         (History(update=[1e-7] * 6, loss=list(np.linspace(2, 1, 30))), set()),
         (History(update=[1e-3] + [1e-7] * 6, loss=[2.0] * 30), set()),  # decayed at its end
+        # a rate that decays before the loss has come down; not where the gradient fades as well
+        (History([1.0] * 30, [1.0] * 30, update=DECAYED, loss=[2.0] * 120), {"lr-low"}),
+        (History(FADED, FADED, update=DECAYED, loss=[2.0] * 120), set()),
+        (
+            History([1.0] * 30, [1.0] * 30, update=DECAYED, loss=list(np.linspace(2, 0.2, 120))),
+            set(),
+        ),
         # clip: far too tight, for an optimiser that minds
         (History(BEFORE, [0.01] * 40, optimizer="SGD"), {"clip-tight"}),
         (History(BEFORE, [0.01] * 40, optimizer="AdamW"), set()),

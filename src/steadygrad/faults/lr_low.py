@@ -21,6 +21,8 @@ from steadygrad.faults.history import (
 )
 from steadygrad.faults.thresholds import Thresholds
 
+FADED = 1e-3  # share of the greatest norm of the gradient below which it is gone
+
 
 @final
 class LearningRateLow(Fault):
@@ -98,6 +100,10 @@ class LearningRateLow(Fault):
         # measured less often than early ones.
         usual, first = float(np.max(update[-(len(update) // 3) :])), float(np.max(update))
         if usual >= limits.update_low or falls_to(history.loss, 0.5) or history.creeps():
+            return
+        norms = finite(history.before)
+        # Where the gradient has gone as well, steps are small for that, whatever the rate.
+        if len(norms) and np.max(norms[-(-len(norms) // 3) :]) < FADED * np.max(norms):
             return
         yield self.finding(
             "optimizer",
