@@ -52,6 +52,7 @@ def faults(history: History) -> set[str]:
         (History(update=[1e-3] + [1e-7] * 6, loss=[2.0] * 30), set()),  # decayed at its end
         # a rate that decays before the loss has come down; not where the gradient fades as well
         (History([1.0] * 30, [1.0] * 30, update=DECAYED, loss=[2.0] * 120), {"lr-low"}),
+        (History([1.0], [1.0], update=DECAYED, loss=[2.0] * 120), {"lr-low"}),
         (History(FADED, FADED, update=DECAYED, loss=[2.0] * 120), set()),
         (
             History([1.0] * 30, [1.0] * 30, update=DECAYED, loss=list(np.linspace(2, 0.2, 120))),

@@ -103,7 +103,8 @@ class LearningRateLow(Fault):
             return
         norms = finite(history.before)
         # Where the gradient has gone as well, steps are small for that, whatever the rate.
-        if len(norms) and np.max(norms[-(-len(norms) // 3) :]) < FADED * np.max(norms):
+        late = max(1, len(norms) // 3)
+        if len(norms) and np.max(norms[-late:]) < FADED * np.max(norms):
             return
         yield self.finding(
             "optimizer",
