@@ -2,7 +2,7 @@
 
 A fused kernel (a `torch.autograd.Function`, an operator, C++) is one node of the graph, whatever
 runs inside. If a gradient that enters at one step comes out at steps before it and at none behind
-it, it holds a recurrence, or causal attention, whose states nobody shows. A function of each
+it, it holds a recurrence, or causal attention, whose states are hidden. A function of each
 element, or one that mixes all elements (a norm), holds none.
 """
 
@@ -24,7 +24,7 @@ def foreign_functions(nodes: Iterable[Any], may_run: bool) -> tuple[str, ...]:
     Args:
         nodes: Of the graph of a loss.
         may_run: Whether the backward pass of a single node may be run, by itself: only on a graph
-            that nobody needs any more, for a kernel may let go of what it keeps. Otherwise, and
+            that is not needed afterwards, for a kernel may let go of what it keeps. Otherwise, and
             where it cannot be run, a function of two sequences or more counts (q, k, v).
     """
     found: dict[str, bool] = {}

@@ -173,9 +173,8 @@ def parallel(
     steps = DeltaSteps(
         q,
         k * torch.exp(i - m)[..., None],
-        F.pad(
-            v, (0, 1), value=1.0
-        ),  # n is one more column of the memory, in which each step writes 1
+        # n is one more column of the memory, in which each step writes 1.
+        F.pad(v, (0, 1), value=1.0),
         (log_f + before - m)[..., None],
     )
     read, state = steps.at_once(torch.cat([c.mT, n[..., None]], -1))

@@ -2,15 +2,13 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import final
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from steadygrad.tasks.base import Batch, Batches, Split
-from steadygrad.tasks.synthetic import Classification, batch_generator, batch_sizes, chance
+from steadygrad.tasks.base import Split
+from steadygrad.tasks.synthetic import Classification, chance
 
 
 class FormalLanguage(Classification):
@@ -38,34 +36,17 @@ class FormalLanguage(Classification):
     def draw(self, size: int, generator: Generator) -> tuple[Tensor, Tensor]:
         return self.strings(self.length, size, generator)
 
-    def batches(self, split: Split, size: int, shuffle: tuple[int, int] | None = None) -> Batches:
-        return _Lengths(self, batch_sizes(split, size), split, shuffle or (0, 0))
-
-
-@final
-@dataclass(frozen=True)
-class _Lengths(Batches):
-    """Batches of different lengths: random in training, else evenly spread, the longest first."""
-
-    task: FormalLanguage
-    sizes: tuple[int, ...]
-    split: Split
-    shuffle: tuple[int, int]
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    def __getitem__(self, index: int) -> Batch:
-        if not 0 <= index < len(self.sizes):
-            raise IndexError(index)
-        task = self.task
-        generator = batch_generator(self.split, self.shuffle, index)
-        low, high = (task.length + 1, task.longest) if self.split == "test" else (1, task.length)
-        if self.split == "train":
+    def draw_batch(
+        self, split: Split, place: tuple[int, int], size: int, generator: Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Random lengths in training; else they are evenly spread, the longest first."""
+        low, high = (self.length + 1, self.longest) if split == "test" else (1, self.length)
+        if split == "train":
             symbols = int(torch.randint(low, high + 1, (), generator=generator))
         else:
-            symbols = high - round((high - low) * index / max(1, len(self) - 1))
-        return Batch(*task.strings(symbols, self.sizes[index], generator))
+            index, count = place
+            symbols = high - round((high - low) * index / max(1, count - 1))
+        return self.strings(symbols, size, generator)
 
 
 def after_input(kinds: int, symbols: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:

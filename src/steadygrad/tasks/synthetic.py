@@ -29,6 +29,12 @@ class Synthetic(Benchmark):
     def draw(self, size: int, generator: Generator) -> tuple[Tensor, Tensor]:
         """Draw ``size`` sequences of one common length: inputs ``(T, B, I)`` and targets."""
 
+    def draw_batch(
+        self, split: Split, place: tuple[int, int], size: int, generator: Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Draw a batch; ``place`` is its number and how many there are in the split."""
+        return self.draw(size, generator)
+
     def batches(self, split: Split, size: int, shuffle: tuple[int, int] | None = None) -> Batches:
         return _Drawn(self, batch_sizes(split, size), split, shuffle or (0, 0))
 
@@ -58,7 +64,8 @@ class _Drawn(Batches):
         if not 0 <= index < len(self.sizes):
             raise IndexError(index)
         generator = batch_generator(self.split, self.shuffle, index)
-        return Batch(*self.task.draw(self.sizes[index], generator))
+        place = index, len(self)
+        return Batch(*self.task.draw_batch(self.split, place, self.sizes[index], generator))
 
 
 def batch_sizes(split: Split, size: int) -> tuple[int, ...]:

@@ -87,7 +87,7 @@ class Seen:
     def unjudged(self) -> list[Unjudged]:
         """What was not measured of what a verdict needs, or is not judged yet."""
         told = [*self.gaps, *self.withheld, *self.aged]
-        # Beside a fault nobody asks why the loss stands.
+        # A fault explains why the loss stands.
         return told if self.standing is None or self.findings else [*told, self.standing]
 
     @property
