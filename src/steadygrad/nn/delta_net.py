@@ -76,11 +76,18 @@ class DeltaNet(MatrixMemory):
     def steps(self, x: Tensor) -> DeltaSteps:
         """See the class."""
         q, k, v = map(self.by_head, self.project(x).split(self.parts, -1))
-        q, k = unit(F.silu(q)), unit(F.silu(k))
         beta = torch.sigmoid(self.by_head(self.strength(x)))
-        written = (2 * beta if self.negative_eigenvalues else beta) * k
+        q, k, written = delta_terms(q, k, beta, self.negative_eigenvalues)
         return DeltaSteps(q, written, v, erase=(k, written))
 
     def readout(self, x: Tensor, steps: MatrixSteps, read: Tensor) -> Tensor:
         """See the class."""
         return self.merged(self.norm(read))
+
+
+def delta_terms(
+    q: Tensor, k: Tensor, beta: Tensor, negative_eigenvalues: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Query and key of length 1, and the key as the delta rule writes it, times its strength."""
+    q, k = unit(F.silu(q)), unit(F.silu(k))
+    return q, k, (2 * beta if negative_eigenvalues else beta) * k

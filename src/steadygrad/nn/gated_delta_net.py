@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from steadygrad.nn.matrix_memory import Form, MatrixMemory, SoftplusDecay, unit
+from steadygrad.nn.delta_net import delta_terms
+from steadygrad.nn.matrix_memory import Form, MatrixMemory, SoftplusDecay
 from steadygrad.scan import DeltaSteps, MatrixSteps
 
 
@@ -75,9 +76,8 @@ class GatedDeltaNet(MatrixMemory):
     def steps(self, x: Tensor) -> DeltaSteps:
         """See the class."""
         q, k, v = map(self.by_head, self.project(x).split(self.parts, -1))
-        q, k = unit(F.silu(q)), unit(F.silu(k))
         beta = torch.sigmoid(self.by_head(self.strength(x)))
-        written = (2 * beta if self.negative_eigenvalues else beta) * k
+        q, k, written = delta_terms(q, k, beta, self.negative_eigenvalues)
         log_decay = self.decay(x)
         return DeltaSteps(q, written, v, log_decay, erase=(k, log_decay.exp() * written))
 
