@@ -328,6 +328,65 @@ def test_it_compiles_without_a_break(kind: Any) -> None:
         torch.testing.assert_close(one, other)
 
 
+LENGTHS = torch.tensor([T - 6, T])
+
+
+def marks() -> Tensor:
+    """Where segments begin: at a first step, in the middle, and twice in a row."""
+    resets = torch.zeros(T, B, dtype=torch.bool)
+    for t, row in ((0, 0), (5, 0), (6, 0), (9, 1), (T - 2, 0)):
+        resets[t, row] = True
+    return resets
+
+
+def by_segment(layer: Any, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Each stretch of each row by itself, without a batch."""
+    outputs, last = torch.zeros(T, B, H, dtype=F64), []
+    for row, size in enumerate(LENGTHS.tolist()):
+        now: Tensor | None = state[row]
+        for t in range(size):
+            now = None if marks()[t, row] else now
+            y, now = layer(x[t : t + 1, row], now)
+            outputs[t, row] = y[0]
+        last.append(now)
+    return outputs, torch.stack(last)
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [(kind, how) for kind in MEMBERS for how in ("chunked", "recurrent", "packed")]
+    + [(RWKV7, "compiled"), (M2RNN, "compiled")],
+)
+def test_rows_of_any_length_and_of_many_segments(kind: Any, how: str) -> None:
+    layer = made(kind, form="recurrent" if how == "recurrent" else "chunked")
+    x = data()
+    x[T - 6 :, 0] = torch.nan  # padding reaches nothing
+    state = torch.randn(B, 2, layer.key_size, H // 2, dtype=F64)
+
+    def run(call: Any) -> list[Tensor]:
+        leaves = [x.clone().requires_grad_(), state.clone().requires_grad_(), *layer.parameters()]
+        output, last = call(layer, *leaves[:2])
+        loss = output.square().sum() + last.sin().sum()
+        found = torch.autograd.grad(loss, leaves, allow_unused=True)
+        return [output, last, *(torch.zeros(1) if g is None else g for g in found)]
+
+    def called(layer: Any, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        if how == "packed":
+            packed, flags = (
+                nn.utils.rnn.pack_padded_sequence(v, LENGTHS, enforce_sorted=False)
+                for v in (x, marks())
+            )
+            output, last = layer(packed, state, resets=flags)
+            return nn.utils.rnn.pad_packed_sequence(output)[0], last
+        if how == "compiled":
+            torch.compiler.reset()  # other members share the code, and count as recompilations
+            layer = torch.compile(layer, fullgraph=True, backend="eager")
+        return layer(x, state, lengths=LENGTHS, resets=marks())
+
+    for got, want in zip(run(called), run(by_segment), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+
+
 @members
 def test_half_precision_keeps_a_wide_state_and_zeros_have_a_gradient(kind: Any) -> None:
     layer, x = made(kind).to(torch.bfloat16), data().to(torch.bfloat16)
@@ -356,8 +415,11 @@ def test_what_is_wrong_is_said(kind: Any) -> None:
             kind(I, H, **options)
     layer = made(kind)
     for bad, message in (
-        ((data()[..., :2],), r"expected input \(T, B, 3\), got \(19, 2, 2\)"),
+        ((data()[..., :2],), r"expected input \(T, B, 3\).*got \(19, 2, 2\)"),
         ((data(0),), "holds no time step"),
+        ((data(), None, [T + 1, 1]), "expected lengths from 1 to 19"),
+        ((data()[:, 0], None, [T]), "lengths belong to a padded batch"),
+        ((data(), None, None, torch.ones(T, B)), "expected resets of torch.bool"),
         ((data(), torch.zeros(B, 2, 1, 1)), r"expected state \(B, heads, key_size, value_size\)"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -391,6 +453,44 @@ def test_a_memory_that_forgets_is_named_and_one_that_keeps_is_healthy() -> None:
         if verdict == "vanishing":  # alpha is exp(-5)
             rate = -d.flow["layer"].by_lag.log10_ratio[30] / 30
             assert abs(rate - 5 / math.log(10)) < 0.05 and d.findings[0].layer == "layer"
+
+
+@pytest.mark.parametrize("form", ["lengths", "packed", "resets"])
+def test_lags_are_those_of_the_sequences_themselves(form: str) -> None:
+    """Rows of several lengths, or many segments in a row, tell what each of them tells alone."""
+    torch.manual_seed(9)
+    layer = GLA(I, H, 2, dtype=F64)
+    with torch.no_grad():
+        layer.gate.get_parameter("1.bias").fill_(-8.0)  # alpha is exp(-0.5)
+    x, sizes = data(40)[:, :1], (25, 15)
+    short = torch.stack([x[:25, 0], F.pad(x[25:, 0], (0, 0, 0, 10), value=torch.nan)], 1)
+    head = torch.randn(H, dtype=F64)
+
+    def read(output: Tensor) -> Tensor:
+        return (output @ head).square().sum()
+
+    def call() -> Tensor:
+        if form == "resets":
+            flags = torch.zeros(40, 1, dtype=torch.bool)
+            flags[25] = True
+            output = layer(x, resets=flags)[0]
+            return read(torch.stack([output[24, 0], output[39, 0]]))
+        if form == "lengths":
+            output = layer(short, lengths=torch.tensor(sizes))[0]
+        else:
+            output = layer(nn.utils.rnn.pack_padded_sequence(short, torch.tensor(sizes)))[0]
+            output = nn.utils.rnn.pad_packed_sequence(output)[0]
+        return read(torch.stack([output[24, 0], output[14, 1]]))
+
+    apart = [
+        sg.diagnose(layer, lambda part=part: read(layer(part)[0][-1])).flow["gla"].by_lag
+        for part in (x[:25], x[25:])
+    ]
+    found = sg.diagnose(layer, call).flow["gla"].by_lag
+    assert found.max_lag == 24
+    for lag in range(25):
+        known = [10.0 ** (2 * a.log10_ratio[lag]) for a in apart if lag < len(a.log10_ratio)]
+        assert min(known) ** 0.5 * 0.99 <= 10 ** found.log10_ratio[lag] <= max(known) ** 0.5 * 1.01
 
 
 def test_a_nonlinear_state_that_explodes_is_named() -> None:

@@ -435,7 +435,8 @@ def _has_cuts(call: Call) -> bool:
 def _can_link(call: Call) -> bool:
     """Whether a call may be a link: rows of one length, read one way, from the first step on."""
     if isinstance(call.layer, Looped):
-        return call.layer.is_streaming
+        is_plain = isinstance(call.input, Tensor) and call.lengths is None and call.resets is None
+        return call.layer.is_streaming and is_plain
     if call.view.num_directions == 2 or call.view.burn_in:
         return False
     return call.arranged.is_dense

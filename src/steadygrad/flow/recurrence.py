@@ -21,6 +21,7 @@ from torch import Tensor
 
 from steadygrad.flow.capture import Call
 from steadygrad.flow.gate_health import GateHealth, gate_health
+from steadygrad.flow.looped_input import LoopedInput
 from steadygrad.flow.replay import OutputGradient, Replay, Rows, rows_of, rows_read
 from steadygrad.flow.sources import entries, only_from
 from steadygrad.flow.state_growth import StateGrowth, state_growth
@@ -215,51 +216,40 @@ class LoopedCall(Recurrence):
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
-        assert isinstance(call.layer, Looped) and isinstance(call.input, Tensor)
-        self._layer, self._input = call.layer, call.input
+        self._given = LoopedInput(call)
 
     def entries(self, grad: OutputGradient) -> Tensor:
-        return _entered(self._layer, self._input, grad, self.call.output)
+        return self._given.entered(self._given.of(grad))
 
     def only_from(self, grad: OutputGradient, step: int) -> OutputGradient:
-        output, last = grad
-        steps = len(self.entries(grad))
-        kept = last if step == steps - 1 else tuple(None for _ in last)
-        return None if output is None else self._layer.only(self._input, output, step), kept
+        return self._given.only(grad, step)
 
     def sent(self, grad: OutputGradient, limit: int | None) -> Tensor:
-        total = torch.zeros(self.entries(grad).shape[1], dtype=torch.float64)
-        axes = (self._layer.batch_axis_of_output, *(self._layer.batch_axis for _ in grad[1]))
-        for g, axis in zip((grad[0], *grad[1]), axes, strict=True):
+        given = self._given
+        output, last = given.of(grad)
+        total = torch.zeros(given.batch, dtype=torch.float64)
+        axes = (given.layer.batch_axis_of_output, *(given.axis for _ in last))
+        for g, axis in zip((output, *last), axes, strict=True):
             if g is not None:
                 total += g.detach().movedim(axis, 0).flatten(1).abs().double().square().sum(1).cpu()
-        return 0.5 * (total if limit is None or self._layer.mixes_rows else total[:limit]).log10()
+        return 0.5 * (total if limit is None or given.layer.mixes_rows else total[:limit]).log10()
 
     def retrace(self, grad: OutputGradient, limit: int | None) -> Retrace:
-        return _CalledAgain(self.call, self._layer, self._input, grad, limit)
-
-
-def _entered(layer: Looped, input: Tensor, grad: OutputGradient, like: Tensor) -> Tensor:
-    output = torch.zeros_like(like) if grad[0] is None else grad[0]
-    found = layer.entered(input, output).cpu()
-    for g in grad[1]:
-        if g is not None:
-            found[-1] |= (g != 0).movedim(layer.batch_axis, 0).flatten(1).any(1).cpu()
-    return found
+        return _CalledAgain(self.call.name, self._given, grad, limit)
 
 
 class _CalledAgain(Retrace):
     """A copy in float64, called again, every state of every step at hand."""
 
     def __init__(
-        self, call: Call, layer: Looped, input: Tensor, grad: OutputGradient, limit: int | None
+        self, name: str, given: LoopedInput, grad: OutputGradient, limit: int | None
     ) -> None:
-        batch = layer.entered(input, torch.zeros_like(call.output)).shape[1]
+        batch, layer = given.batch, given.layer
         # Where rows mix, some of them alone would be another computation.
         self._limit = None if layer.mixes_rows or limit is None or limit >= batch else limit
         self.rows = self._limit or batch
-        self._layer = layer
-        self._whole = self._cut(grad)
+        self._layer, self._given = layer, given
+        self._whole = self._cut(given.of(grad))
         again = copy.deepcopy(layer)
         again.owner.double().requires_grad_(False)
         states: dict[int, dict[str, dict[int, Tensor]]] = {}
@@ -269,21 +259,27 @@ class _CalledAgain(Retrace):
             states.setdefault(int(index or 0), {}).setdefault(state, {})[step] = value
 
         again.on_state = see
-        self._x = self._input(input).detach().to(torch.float64).requires_grad_()
-        given = again.restate([self._state(s).detach().to(_wide(s)) for s in call.state])
+        self._x = self._input(given.input).detach().to(torch.float64).requires_grad_()
+        begun = again.restate([self._state(s).detach().to(_wide(s)) for s in given.state])
+        named = {} if given.lengths is None else {"lengths": given.lengths[: self.rows]}
         with torch.enable_grad():
-            result = again(self._x) if given is None else again(self._x, given)
+            result = again(self._x, *(() if begun is None else (begun,)), **named)
         output, last = result if isinstance(result, tuple) else (result, ())
         last = (last,) if isinstance(last, Tensor) else tuple(last)
         self._results = (output, *last)
-        theirs = self._input(call.output.detach())
+        theirs = self._input(given.output.detach())
         self.difference = float((output.detach().to(theirs.dtype) - theirs).abs().max())
         many = len(states) > 1
-        self._states = {f"{call.name}.l{i}" if many else call.name: s for i, s in states.items()}
+        self._states = {f"{name}.l{i}" if many else name: s for i, s in states.items()}
         size = int(getattr(layer, "hidden_size", 0))
         self.strands = {
-            name: Strand(type(layer).__name__, size, growth=_growth(self._named(found)))
-            for name, found in self._states.items()
+            strand: Strand(
+                type(layer).__name__,
+                size,
+                growth=_growth(self._named(found)),
+                is_reset=given.is_reset,
+            )
+            for strand, found in self._states.items()
         }
 
     def _input(self, value: Tensor) -> Tensor:
@@ -308,11 +304,10 @@ class _CalledAgain(Retrace):
         return {"h" if i == 0 else n: found[n] for i, n in enumerate(names)}
 
     def entries(self, part: OutputGradient) -> Tensor:
-        output = self._results[0].detach()
-        return _entered(self._layer, self._x.detach(), self._cut(part), output)
+        return self._given.entered(self._given.of(part))[:, : self.rows]
 
     def back(self, part: OutputGradient | None = None) -> Walk:
-        output, last = self._whole if part is None else self._cut(part)
+        output, last = self._whole if part is None else self._cut(self._given.of(part))
         pairs = [
             (r, g.detach().to(r.dtype))
             for r, g in zip(self._results, (output, *last), strict=True)
@@ -334,6 +329,7 @@ class _CalledAgain(Retrace):
     def _tap(self, states: dict[str, dict[int, Tensor]], grads: Mapping[int, Tensor | None]) -> Tap:
         axis = self._layer.batch_axis_of_step
         steps = 1 + max(step for by in states.values() for step in by)
+        present = torch.arange(steps)[:, None] <= self._given.ends[: self.rows]
         norms = torch.full((len(states), steps, self.rows), -torch.inf, dtype=torch.float64)
         bad = torch.zeros(len(states), steps, self.rows, dtype=torch.long)
         for i, by in enumerate(states.values()):
@@ -341,9 +337,9 @@ class _CalledAgain(Retrace):
                 grad = grads[id(value)]
                 if grad is not None:
                     flat = grad.movedim(axis, 0).flatten(1)
-                    norms[i, step] = torch.linalg.vector_norm(flat, dim=1).log10().cpu()
+                    size = torch.linalg.vector_norm(flat, dim=1).log10().cpu()
+                    norms[i, step] = torch.where(present[step], size, -torch.inf)
                     bad[i, step] = (~flat.isfinite()).sum(1).cpu()
-        present = torch.ones(steps, self.rows, dtype=torch.bool)
         none = torch.empty(0, steps, self.rows, dtype=torch.float64)
         return Tap(tuple(states), (), norms, none, bad, present, False)
 

@@ -90,7 +90,7 @@ def check_codes(layer: Recurrent, codes: Tensor) -> None:
         )
 
 
-def check_lengths(layer: Recurrent, lengths: Any, batch: int, steps: int) -> Tensor:
+def check_lengths(layer: object, lengths: Any, batch: int, steps: int) -> Tensor:
     """Lengths of the rows of a padded batch as a tensor ``(B,)`` on the CPU; or refuse them."""
     found = torch.as_tensor(lengths).detach().cpu()
     name = type(layer).__name__
@@ -109,7 +109,7 @@ def check_lengths(layer: Recurrent, lengths: Any, batch: int, steps: int) -> Ten
     return found.long()
 
 
-def check_resets(layer: Recurrent, resets: Any, input: Any) -> Any:
+def check_resets(layer: object, resets: Any, input: Any) -> Any:
     """Where segments begin, on the device of the input; or refuse it."""
     name = type(layer).__name__
     if isinstance(input, PackedSequence):

@@ -2,13 +2,15 @@
 
 import math
 from abc import abstractmethod
+from dataclasses import replace
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from steadygrad.nn.padded_rows import PaddedRows
 from steadygrad.nn.step_gradient import Looped
 from steadygrad.scan import MatrixSteps
 
@@ -43,8 +45,12 @@ class MatrixMemory(Looped):
         batch_first: Whether input and output are ``(B, T, ·)``.
 
     Shapes:
-        Input ``(T, B, I)``; state ``(B, N, K, V)``, zeros if not given. Output ``(T, B, H)`` and
-        the last state: handed to the next call, the sequence goes on.
+        Input ``(T, B, I)``, ``(B, T, I)`` or packed; state ``(B, N, K, V)``, zeros if not given.
+        Output ``(T, B, H)`` and the last state: handed to the next call, the sequence goes on.
+        Unbatched, ``(T, I)``, none of them has a batch axis. ``lengths (B,)`` says how long each
+        row of a padded batch is: beyond it the output is zero, and the last state is the one at
+        the row's own last step. ``resets``, bool, of the shape of the input without its features,
+        is True where a new segment of a row begins: the state is set to zero before that step.
 
     Raises:
         ValueError: Sizes that do not fit, or no such form.
@@ -69,6 +75,7 @@ class MatrixMemory(Looped):
     states: ClassVar[tuple[str, ...]] = ("S",)
     batch_axis: ClassVar[int] = 0
     is_streaming: ClassVar[bool] = True
+    is_ragged: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -120,16 +127,19 @@ class MatrixMemory(Looped):
         """``(B, N, T, ·)`` as ``(B, T, N·)``."""
         return value.transpose(1, 2).flatten(2)
 
-    def forward(self, input: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, input: Any, state: Tensor | None = None, lengths: Any = None, resets: Any = None
+    ) -> tuple[Any, Tensor]:
         """Run the layer; see the class for shapes.
 
         Raises:
             ValueError: A shape is not what the class says, or there is no time step.
         """
-        x = self._by_row(input)
+        rows = PaddedRows.of(self, input, lengths, resets)
+        x = rows.x
         terms = self.steps(x)
         with torch.autocast(x.device.type, enabled=False):
-            steps, before = self._begun(x, terms, state)
+            steps, before = self._begun(rows, terms, state)
             if self.on_state is not None:
                 read, last = steps.one_by_one(before, partial(self.offer, "S"))
             elif self.form == "recurrent" or x.shape[1] < FEW:
@@ -137,47 +147,44 @@ class MatrixMemory(Looped):
             else:
                 read, last = steps.at_once(before)
         y = self.readout(x, terms, read.to(x.dtype))
-        return (y if self.batch_first else y.transpose(0, 1)), last
+        return rows.laid(y), last if rows.is_batched else last[0]
 
-    def terms(self, input: Tensor, state: Tensor | None = None) -> tuple[MatrixSteps, Tensor]:
+    def terms(
+        self, input: Any, state: Tensor | None = None, lengths: Any = None, resets: Any = None
+    ) -> tuple[MatrixSteps, Tensor]:
         """What a call computes before its first step: the terms of its rule, and the state.
 
         Args:
             input: As the layer takes it.
             state: As the layer takes it.
+            lengths: As the layer takes them.
+            resets: As the layer takes them.
+
+        Returns:
+            The terms of all steps, and the state ``(B, N, K, V)`` before the first.
         """
-        x = self._by_row(input)
-        return self._begun(x, self.steps(x), state)
+        rows = PaddedRows.of(self, input, lengths, resets)
+        return self._begun(rows, self.steps(rows.x), state)
 
     def _begun(
-        self, x: Tensor, terms: MatrixSteps, state: Tensor | None
+        self, rows: PaddedRows, terms: MatrixSteps, state: Tensor | None
     ) -> tuple[MatrixSteps, Tensor]:
         wide = torch.float64 if terms.q.dtype == torch.float64 else torch.float32
-        return terms.to(wide), self._start(x, state, wide)
+        steps = replace(terms.to(wide), runs=rows.runs, begins=rows.begins)
+        return steps, self._start(rows, state, wide)
 
-    def _by_row(self, input: Tensor) -> Tensor:
-        """The input as ``(B, T, I)``."""
-        kind = type(self).__name__
-        if input.dim() != 3 or input.shape[-1] != self.input_size:
-            axes = "(B, T" if self.batch_first else "(T, B"
-            raise ValueError(
-                f"{kind}: expected input {axes}, {self.input_size}), got {tuple(input.shape)}"
-            )
-        x = input if self.batch_first else input.transpose(0, 1)
-        if x.shape[1] == 0:
-            raise ValueError(f"{kind}: input holds no time step, got {tuple(input.shape)}")
-        return x
-
-    def _start(self, x: Tensor, state: Tensor | None, dtype: torch.dtype) -> Tensor:
-        shape = (x.shape[0], self.heads, self.key_size, self.value_size)
+    def _start(self, rows: PaddedRows, state: Tensor | None, dtype: torch.dtype) -> Tensor:
+        shape = (self.heads, self.key_size, self.value_size)
+        batch = len(rows.x)
         if state is None:
-            return x.new_zeros(shape, dtype=dtype)
-        if state.shape != shape:
+            return rows.x.new_zeros(batch, *shape, dtype=dtype)
+        wanted, axes = ((batch, *shape), "B, ") if rows.is_batched else (shape, "")
+        if state.shape != wanted:
             raise ValueError(
-                f"{type(self).__name__}: expected state (B, heads, key_size, value_size) = "
-                f"{shape}, got {tuple(state.shape)}"
+                f"{type(self).__name__}: expected state ({axes}heads, key_size, value_size) = "
+                f"{wanted}, got {tuple(state.shape)}"
             )
-        return state.to(dtype)
+        return (state if rows.is_batched else state[None]).to(dtype)
 
     def extra_repr(self) -> str:
         """Sizes and form."""

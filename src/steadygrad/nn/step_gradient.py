@@ -36,6 +36,8 @@ class Looped(nn.Module):
     is_streaming: ClassVar[bool] = False
     """Whether calls that hand their state on compute what one call over all their steps does, so
     that they can be measured as one."""
+    is_ragged: ClassVar[bool] = False
+    """Whether it takes ``lengths``, ``resets``, a packed input, and one without a batch."""
     batch_axis: ClassVar[int] = 1
     """The batch among the axes of a state as it is handed in and out."""
     batch_axis_of_step: ClassVar[int] = 0

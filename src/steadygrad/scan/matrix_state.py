@@ -10,7 +10,7 @@ form that computes the steps of a chunk at once.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self, final
 
 import torch
@@ -29,9 +29,14 @@ class MatrixSteps(ABC):
 
     Attributes:
         q: ``(B, N, T, K)``: what reads the state of each of N heads after every step.
+        runs: ``(B, T)``, bool: which rows have a step; the state of the others stays as it is. None
+            if all have.
+        begins: ``(B, T)``, bool: before which steps the state is set to zero. None if before none.
     """
 
     q: Tensor
+    runs: Tensor | None = field(default=None, kw_only=True)
+    begins: Tensor | None = field(default=None, kw_only=True)
 
     def to(self, dtype: torch.dtype) -> Self:
         """The same terms in another precision."""
@@ -40,7 +45,15 @@ class MatrixSteps(ABC):
 
     @abstractmethod
     def step(self, t: int, state: Tensor) -> Tensor:
-        """Take the state ``(B, N, K, V)`` through time step ``t``."""
+        """Take the state ``(B, N, K, V)`` of a row that has this step through time step ``t``."""
+
+    def after(self, t: int, state: Tensor) -> Tensor:
+        """Take the state ``(B, N, K, V)`` through time step ``t``: `step`, where a row has it."""
+        begun = state
+        if self.begins is not None:
+            begun = state.masked_fill(_over_state(self.begins[:, t]), 0)
+        new = self.step(t, begun)
+        return new if self.runs is None else torch.where(_over_state(self.runs[:, t]), new, state)
 
     def read(self, t: int, state: Tensor) -> Tensor:
         r"""Read :math:`o_t = S_t^\top q_t`, ``(B, N, V)``."""
@@ -60,7 +73,7 @@ class MatrixSteps(ABC):
         """
         outputs = []
         for t in range(self.q.shape[2]):
-            state = self.step(t, state)
+            state = self.after(t, state)
             if see is not None:
                 see(t, state)
             outputs.append(self.read(t, state))
@@ -131,8 +144,31 @@ class DeltaSteps(MatrixSteps):
         is_vector = self.log_decay is not None and self.log_decay.shape[-1] > 1
         return self.in_chunks(state, VECTOR_CHUNK if is_vector else SCALAR_CHUNK)
 
+    def unmasked(self) -> "DeltaSteps":
+        """The same recurrence with `runs` and `begins` said by the terms themselves.
+
+        A step that a row does not have writes and erases nothing, and nothing decays. Before a
+        beginning all has decayed.
+        """
+        k, log_decay, erase = self.k, self.log_decay, self.erase
+        if self.runs is not None:
+            still = ~_over_terms(self.runs)
+            k = k.masked_fill(still, 0)
+            log_decay = None if log_decay is None else log_decay.masked_fill(still, 0)
+            erase = None if erase is None else (erase[0], erase[1].masked_fill(still, 0))
+        if self.begins is not None:
+            begins = self.begins if self.runs is None else self.begins & self.runs
+            anew = _over_terms(begins)
+            if log_decay is None:
+                log_decay = self.q.new_zeros(*self.q.shape[:3], 1)
+            log_decay = log_decay.masked_fill(anew, -torch.inf)
+            erase = None if erase is None else (erase[0], erase[1].masked_fill(anew, 0))
+        return DeltaSteps(self.q, k, self.v, log_decay, erase)
+
     def in_chunks(self, state: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """As `one_by_one`, ``size`` steps at once."""
+        if self.runs is not None or self.begins is not None:
+            return self.unmasked().in_chunks(state, size)
         steps = self.q.shape[2]
         size = min(size, steps)
 
@@ -173,7 +209,17 @@ class DeltaSteps(MatrixSteps):
 def _cast(value: Any, dtype: torch.dtype) -> Any:
     if isinstance(value, tuple):
         return tuple(_cast(v, dtype) for v in value)
-    return value.to(dtype) if isinstance(value, Tensor) else value
+    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def _over_state(rows: Tensor) -> Tensor:
+    """``(B,)`` as it spreads over a state ``(B, N, K, V)``."""
+    return rows[:, None, None, None]
+
+
+def _over_terms(steps: Tensor) -> Tensor:
+    """``(B, T)`` as it spreads over terms ``(B, N, T, K)``."""
+    return steps[:, None, :, None]
 
 
 def _chained(transitions: Tensor, drives: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
