@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from steadygrad.tasks import Batch, Forecast, Split, read_forecast
+from steadygrad.tasks.base import Margin
 
 ROWS, WINDOW, HORIZON = 300, 7, 3
 RNG = np.random.default_rng(1)
@@ -252,3 +253,13 @@ def test_a_column_may_be_called_by_a_number(tmp_path: Path) -> None:
 def test_a_single_column_with_a_header_is_a_series(tmp_path: Path) -> None:
     task = read_forecast(write(tmp_path / "a.csv", {"b": text(B)}))
     assert task.target == "b" and task.inputs == ("b",) and task.horizon == 12
+
+
+@pytest.mark.parametrize(
+    ("ours", "text"),
+    [(0.81, "10.0 % lower than"), (1.21, "10.0 % higher than"), (1e4, "100.0 times")],
+)
+def test_how_much_better_is_said_as_people_say_it(ours: float, text: str) -> None:
+    losses = np.full(100, ours), np.ones(100)
+    margin = Margin.of("ridge", *losses, blocks=2, beyond=2.0)
+    assert f"RMSE is {text} that of the best simple answer (ridge)" in margin.text

@@ -15,6 +15,7 @@ from torch import Tensor
 from steadygrad import _user_code, cells
 from steadygrad.diagnosis import diagnose
 from steadygrad.errors import InputError
+from steadygrad.nn import is_memory
 from steadygrad.remedies import Course, parse
 from steadygrad.spec import read_spec
 from steadygrad.tasks import TASKS, Batch, Benchmark, Split, Task
@@ -80,10 +81,11 @@ class Trial:
                 raise InputError(f"{name} {getattr(self, name)}: expected at least 1")
         if not 0 < self.learning_rate < math.inf or not 0 <= self.clip < math.inf:
             raise InputError(f"learning rate {self.learning_rate}, clip {self.clip}: out of range")
-        if not is_image_cell(self.cell):
+        # Two units are quickly made; heads have to divide the number that is asked for.
+        small = self if is_memory(self.cell) else replace(self, hidden=2)
+        if not (is_memory(self.cell) or is_image_cell(self.cell)):
             cells.parse(self.cell)
-        task = self.made()
-        _treated(replace(self, hidden=2), task)
+        _treated(small, self.made())
 
     def made(self) -> Benchmark:
         """The task.

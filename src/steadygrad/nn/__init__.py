@@ -27,6 +27,9 @@ from steadygrad.nn.lru import LRU as LRU
 from steadygrad.nn.m2rnn import M2RNN as M2RNN
 from steadygrad.nn.matrix_memory import MatrixMemory as MatrixMemory
 from steadygrad.nn.md_lstm import MDLSTM as MDLSTM
+from steadygrad.nn.memories import MemoryStack as MemoryStack
+from steadygrad.nn.memories import memory_name as _memory_name
+from steadygrad.nn.memories import read_memory as _read_memory
 from steadygrad.nn.mist import MIST as MIST
 from steadygrad.nn.mlstm import MLSTM as MLSTM
 from steadygrad.nn.narx import NARX as NARX
@@ -55,6 +58,39 @@ from steadygrad.nn.torch_twins import LSTM as LSTM
 from steadygrad.nn.torch_twins import RNN as RNN
 from steadygrad.scan import DeltaSteps as DeltaSteps
 from steadygrad.scan import MatrixSteps as MatrixSteps
+
+MEMORIES: dict[str, type[Looped]] = {
+    value.__dict__["name"]: value
+    for value in list(vars().values())
+    if isinstance(value, type) and issubclass(value, Looped) and "name" in vars(value)
+}
+"""Layers with a matrix as state, by the name they have where a cell is named."""
+
+
+def is_memory(text: str) -> bool:
+    """Whether ``text`` names a layer with a matrix as state, ``gla`` or ``delta-net:heads=4``."""
+    return _memory_name(text) in MEMORIES
+
+
+def memories(
+    text: str, input_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0
+) -> MemoryStack:
+    """Stack layers with a matrix as state, named as cells are.
+
+    Args:
+        text: ``name`` or ``name:option=value,option=value``; options are the arguments of the layer
+            besides its sizes: ``gated-delta-net:heads=4,key_size=16``.
+        input_size: Features of the input.
+        hidden_size: Features of the output of each layer.
+        num_layers: Number of layers.
+        dropout: Between layers.
+
+    Raises:
+        InputError: No such layer or option, or a value that the layer refuses.
+    """
+    sizes = [input_size] + [hidden_size] * (num_layers - 1)
+    return MemoryStack([_read_memory(text, MEMORIES, n, hidden_size) for n in sizes], dropout)
+
 
 if not TYPE_CHECKING:  # they read the import lines above
     __all__, __dir__ = public(globals())

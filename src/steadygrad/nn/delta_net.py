@@ -1,6 +1,6 @@
 """DeltaNet: a memory that replaces what it holds under a key instead of adding to it."""
 
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,8 @@ class DeltaNet(MatrixMemory):
         the Delta Rule over Sequence Length*, 2024, sections 2 and 3. Grazzi et al., *Unlocking
         State-Tracking in Linear RNNs Through Negative Eigenvalues*, 2024.
     """
+
+    name: ClassVar[str] = "delta-net"
 
     def __init__(
         self,

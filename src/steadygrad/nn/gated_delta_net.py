@@ -1,6 +1,6 @@
 """Gated DeltaNet: the delta rule with a decay, to forget at once what no key overwrites."""
 
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,8 @@ class GatedDeltaNet(MatrixMemory):
         Yang, Kautz and Hatamizadeh, *Gated Delta Networks: Improving Mamba2 with Delta Rule*, 2024,
         section 3.
     """
+
+    name: ClassVar[str] = "gated-delta-net"
 
     def __init__(
         self,

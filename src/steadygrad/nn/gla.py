@@ -1,6 +1,6 @@
 """Gated linear attention: every row of the memory has a decay of its own, set by the input."""
 
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,8 @@ class GLA(MatrixMemory):
         Yang, Wang, Shen, Panda and Kim, *Gated Linear Attention Transformers with
         Hardware-Efficient Training*, 2023, section 4.
     """
+
+    name: ClassVar[str] = "gla"
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """M2RNN: a matrix as state, taken on by a matrix product and a tanh."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +74,8 @@ class M2RNN(MatrixMemory):
         Mishra, Tan, Stoica, Gonzalez and Dao, *M2RNN: Non-Linear RNNs with Matrix-Valued States for
         Scalable Language Modeling*, 2026, and the authors' code (lm-engine and its kernels).
     """
+
+    name: ClassVar[str] = "m2rnn"
 
     def __init__(
         self,

@@ -62,6 +62,7 @@ class MLSTM(Looped):
         appendix A.3 (the parallel form, here in chunks).
     """
 
+    name: ClassVar[str] = "mlstm"
     states: ClassVar[tuple[str, ...]] = ("C", "n", "m")
     batch_axis: ClassVar[int] = 0
     is_streaming: ClassVar[bool] = True

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,8 @@ class RWKV7(MatrixMemory):
     References:
         Peng et al., *RWKV-7 "Goose" with Expressive Dynamic State Evolution*, 2025, section 4.
     """
+
+    name: ClassVar[str] = "rwkv7"
 
     def __init__(
         self,

@@ -108,16 +108,18 @@ class Margin:
     @property
     def text(self) -> str:
         """The comparison in one sentence."""
-        way = "lower" if self.gain >= 0 else "higher"
         if self.t is None:
             noise = "too few test windows to tell this from noise"
         elif self.is_sure:
             noise = f"beyond noise (t = {self.t:.1f} over {self.blocks} stretches of the test part)"
         else:
             noise = f"within noise (t = {self.t:.1f} over {self.blocks} stretches of the test part)"
-        size = f"{abs(self.gain):.1%}".replace("%", " %")
+        share = f"{abs(self.gain):.1%}".replace("%", " %")
+        size = f"{share} {'lower' if self.gain >= 0 else 'higher'} than"
+        if self.gain < -1:  # nobody reads 23,000 % higher
+            size = f"{1 - self.gain:,.1f} times"
         return (
-            f"the model's {self.figure} is {size} {way} than that of the best simple answer"
+            f"the model's {self.figure} is {size} that of the best simple answer"
             f" ({self.rival}): {noise}"
         )
 

@@ -39,8 +39,9 @@ class TrainConfig:
         horizon: Rows ahead to forecast; a day, week or year by the dates if not given.
         symbol: Kind of symbol of a text.
         cell: Recurrent cell, with its options after a colon: lstm, gru, elman:nonlinearity=relu;
-            or your own, module:Class or file.py:Class; for a table also bilstm, cnn-lstm or
-            narx.
+            or your own, module:Class or file.py:Class; or a layer with a matrix as state: gla,
+            delta-net:heads=4, gated-delta-net, rwkv7, m2rnn, mlstm; for a table also bilstm,
+            cnn-lstm or narx.
         input_lags: For narx: rows back of the other columns, 1,2,5 or 0-3; 1,2 if not given.
         output_lags: For narx: rows back of the target; 1,2 if not given.
         free_run: For narx: train with the loop closed over the whole horizon, with the other

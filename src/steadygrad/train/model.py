@@ -6,7 +6,7 @@ from typing import Any, Literal, Self, final
 import torch
 from torch import Tensor, nn
 
-from steadygrad.nn import CNNLSTM, BiLSTM, Recurrent
+from steadygrad.nn import CNNLSTM, BiLSTM, Recurrent, is_memory, memories
 from steadygrad.tasks import Batch, Task
 from steadygrad.train.config import TrainConfig
 
@@ -45,7 +45,8 @@ class SequenceModel(nn.Module):
 
     Args:
         task: Inputs and outputs.
-        cell: Recurrent cell, as text; or ``bilstm`` or ``cnn-lstm``.
+        cell: Recurrent cell, as text; or a layer with a matrix as state (`steadygrad.nn.MEMORIES`),
+            ``bilstm`` or ``cnn-lstm``.
         hidden: Hidden features.
         layers: Recurrent layers.
         dropout: Share of features dropped in training, before, between and after the layers.
@@ -88,6 +89,8 @@ class SequenceModel(nn.Module):
             self.recurrent = CNNLSTM(
                 features, hidden, causal=True, num_layers=layers, dropout=between
             )
+        elif is_memory(cell):
+            self.recurrent = memories(cell, features, hidden, layers, between)
         else:
             self.recurrent = Recurrent(cell, features, hidden, layers, dropout=between)
         self.head = nn.Linear(width, task.output_size)
