@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,11 @@ from hypothesis import settings
 
 from steadygrad.scan.backends.c import build, kernel
 from tests.helpers import builds
+
+
+def _no_device_to_seed(seed: int) -> None:
+    """Seed the devices of a kind of which there are none."""
+
 
 # Many tests are many small operations; threads would only wait for each other.
 torch.set_num_threads(1)
@@ -27,6 +33,14 @@ for _number, _default in (
 # The tests start about a hundred processes. Where this is set (in many containers), each of them
 # compiles the package and pytest's plugins from their sources: a third of the time of a short one.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# And so would pytest rewrite the assertions of every test in each process and at each run.
+sys.dont_write_bytecode = False
+
+# Where there is no such device, each `torch.manual_seed` would write a traceback of some eighty
+# frames into its queue, in case the device is used later; tests seed ten thousand times.
+for _device in (torch.cuda, torch.mtia, torch.xpu):
+    if not _device.is_available():
+        _device.manual_seed_all = _no_device_to_seed  # pyright: ignore[reportAttributeAccessIssue]
 
 # The same examples every time: what fails fails for everybody, and what passes stays passed. To
 # look for new ones: pytest --hypothesis-profile default --hypothesis-seed random.
