@@ -20,6 +20,7 @@ def _no_device_to_seed(seed: int) -> None:
 
 # Many tests are many small operations; threads would only wait for each other.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 
 # A job that a script puts in the background begins with Ctrl-C ignored, and so would all that the
 # tests start: how a training answers to it could not be tested there.
@@ -42,6 +43,8 @@ for _device in (torch.cuda, torch.mtia, torch.xpu):
     if not _device.is_available():
         _device.manual_seed_all = _no_device_to_seed  # pyright: ignore[reportAttributeAccessIssue]
 
+builds.quick()
+
 # The same examples every time: what fails fails for everybody, and what passes stays passed. To
 # look for new ones: pytest --hypothesis-profile default --hypothesis-seed random.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -56,20 +59,23 @@ def same_draws() -> None:
 
 
 @pytest.fixture
-def quick_builds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Kernels built in a sixth of the time, and gone after the test: their bits are their own.
-
-    For tests of many cells: how a step is printed does not depend on how well gcc makes it fast.
-    What is shipped is built by `tests.scan.test_backends`, by most other tests and by
-    `make test-portable`. No back end is asked for from outside, and the number of threads is put
-    back.
-    """
+def any_backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No back end is asked for from outside, and the number of threads is put back."""
     monkeypatch.delenv("STEADYGRAD_BACKEND", raising=False)
     threads = torch.get_num_threads()
-    monkeypatch.setattr(build, "FLAGS", tuple(f.replace("-O2", builds.QUICK) for f in build.FLAGS))
-    _forget_kernels()
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def shipped_builds() -> Iterator[None]:
+    """Kernels are built as they are for users, which takes five times as long."""
+    cc = os.environ.get("CC")
+    builds.shipped()
+    _forget_kernels()
+    yield
+    if cc is not None:
+        os.environ["CC"] = cc
     _forget_kernels()
 
 

@@ -30,7 +30,7 @@ from steadygrad.report.grid_page import grid_html
 from steadygrad.report.grid_picture import grid_svg
 from steadygrad.report.grid_table import as_csv, as_latex, rows
 from steadygrad.tasks import TASKS, Parity
-from tests.helpers import grid_work
+from tests.helpers import forked, grid_work
 
 SMALL = Trial("adding:length=20", "gru", hidden=4, updates=4, validate_every=2, batch_size=5)
 
@@ -46,6 +46,12 @@ def executed(tmp_path: Path, seeds: int, work: Work, workers: int = 2) -> dict[i
         )
         assert len(list(results.rows())) == seeds
     return {trial.seed: result for trial, result in finished}
+
+
+@pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that begin with torch imported, and with the variables of the first of them."""
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: forked.context())
 
 
 # ---- one run ----------------------------------------------------------------------------------
@@ -163,6 +169,7 @@ def test_a_task_without_length_refuses_one(monkeypatch: pytest.MonkeyPatch) -> N
         Grid(("no-length",), lengths=(5,), base=SMALL).trials()
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_processes_give_the_numbers_of_this_process(tmp_path: Path) -> None:
     with Results(tmp_path / "results.db") as results:
         finished = run_grid(grid(), results, Local(2))
@@ -193,6 +200,7 @@ def test_finished_runs_are_never_repeated(tmp_path: Path) -> None:
     assert seen == ["3/5 3", "4/5 3", "5/5 4"]
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_run_that_kills_its_worker_is_blamed_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -432,6 +440,7 @@ QUICK = (
 )
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_the_command_writes_table_and_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from steadygrad.bench.paper_table import MARK, as_csv, as_text, cells, find, to_
 from steadygrad.cli.app import run
 from steadygrad.cli.bench_papers import _print
 from steadygrad.errors import InputError
+from tests.helpers.forked import python
 
 PAPERS = Path(__file__).parents[2] / "benchmarks" / "papers"
 FOLDERS = sorted(path.parent.name for path in PAPERS.glob("*/config.toml"))
@@ -205,10 +204,9 @@ def test_every_row_says_where_it_comes_from(name: str) -> None:
 
 
 def test_the_command_trains_nothing_with_table() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.papers.pascanu", "--table", "--json"],
-        capture_output=True, text=True, check=True, cwd=PAPERS.parents[1],
-    )  # fmt: skip
+    command = ("-m", "benchmarks.papers.pascanu", "--table", "--json")
+    done = python(*command, cwd=PAPERS.parents[1])
+    assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["papers"][0]["rows"][0]["published"] == 21000
 
 

@@ -17,7 +17,7 @@ from steadygrad.cells import Cell
 from steadygrad.nn import Recurrent
 from steadygrad.scan import Tap
 
-pytestmark = pytest.mark.usefixtures("quick_builds")
+pytestmark = pytest.mark.usefixtures("any_backend")
 
 F64 = torch.float64
 B, I, H = 3, 4, 6

@@ -15,7 +15,7 @@ from steadygrad.cells import Cell, Gates, Noise, PerUnit, Recur, State
 from steadygrad.nn import LSTM, Recurrent
 from steadygrad.scan.backends.c import build
 
-pytestmark = pytest.mark.usefixtures("quick_builds")
+pytestmark = pytest.mark.usefixtures("any_backend")
 
 BACKENDS = ["eager", *(["c"] if build.compiler() else [])]
 

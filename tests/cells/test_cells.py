@@ -266,7 +266,7 @@ def outcome(layer: Recurrent, given: Any) -> list[Tensor]:
 
 
 @needs_compiler
-@pytest.mark.usefixtures("quick_builds")
+@pytest.mark.usefixtures("any_backend")
 @pytest.mark.parametrize("dtype", [torch.float32, F64], ids=["fp32", "fp64"])
 def test_compiled_equals_eager(cell: Cell, dtype: torch.dtype) -> None:
     compiled_or_skip(cell)
@@ -288,7 +288,7 @@ def test_compiled_equals_eager(cell: Cell, dtype: torch.dtype) -> None:
 
 
 @needs_compiler
-@pytest.mark.usefixtures("quick_builds")
+@pytest.mark.usefixtures("any_backend")
 def test_what_runs_uncompiled_is_listed_with_its_reason(x: Tensor) -> None:
     refused: set[Cell] = set()
     for kind in CELLS.values():
@@ -300,7 +300,7 @@ def test_what_runs_uncompiled_is_listed_with_its_reason(x: Tensor) -> None:
 
 
 @needs_compiler
-@pytest.mark.usefixtures("quick_builds")
+@pytest.mark.usefixtures("any_backend")
 def test_taps_and_clips_compiled_equal_eager(cell: Cell, x: Tensor) -> None:
     compiled_or_skip(cell)
     layer = drawn(Recurrent(cell, I, H, dtype=F64)).eval()
@@ -317,7 +317,7 @@ def test_taps_and_clips_compiled_equal_eager(cell: Cell, x: Tensor) -> None:
             torch.testing.assert_close(getattr(taps[1], what), getattr(taps[0], what))
 
 
-@pytest.mark.usefixtures("quick_builds")
+@pytest.mark.usefixtures("any_backend")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_stream_equals_the_whole_sequence(cell: Cell, x: Tensor, backend: str) -> None:
     compiled_or_skip(cell, backend)
@@ -329,7 +329,7 @@ def test_a_stream_equals_the_whole_sequence(cell: Cell, x: Tensor, backend: str)
     torch.testing.assert_close(stream.state, last)
 
 
-@pytest.mark.usefixtures("quick_builds")
+@pytest.mark.usefixtures("any_backend")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_what_is_not_a_number_stays_in_its_row(cell: Cell, x: Tensor, backend: str) -> None:
     compiled_or_skip(cell, backend)
@@ -350,7 +350,7 @@ def test_gates_are_looked_at_by_their_own_activation(cell: Cell) -> None:
     assert found or cell.gates == ("candidate",) or linear
 
 
-@pytest.mark.usefixtures("quick_builds")
+@pytest.mark.usefixtures("any_backend")
 def test_a_diagnosis_measures_every_state_and_names_the_gates(cell: Cell, x: Tensor) -> None:
     compiled_or_skip(cell)  # a diagnosis would warn that it runs uncompiled
     layer = Recurrent(cell, I, H, bidirectional=True, dtype=F64)

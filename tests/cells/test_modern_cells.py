@@ -16,7 +16,7 @@ from steadygrad.cells.unitary import permutation
 from steadygrad.nn import LRU, MLSTM, Recurrent, Reversible
 from steadygrad.scan import BackendError, LoopClip, linear_recurrence
 
-pytestmark = pytest.mark.usefixtures("quick_builds")
+pytestmark = pytest.mark.usefixtures("any_backend")
 
 T, B, I, H = 9, 3, 4, 6
 F64 = torch.float64

@@ -22,6 +22,7 @@ from steadygrad.cli.plain_json import plain
 from steadygrad.reading import Reading
 from steadygrad.train import TrainConfig
 from steadygrad.train.events import Remark, Started, Stepped, Understood, Validated
+from tests.helpers.forked import Python, python
 
 QUICK = ("--hidden", "8", "--max-steps", "20", "--validate-every", "10", "--threads", "1")
 
@@ -186,16 +187,9 @@ def test_report_draws_again(wave: Path, tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(wave: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "steadygrad.cli", "train", str(wave), "--out", str(tmp_path)]
+    command = ["-m", "steadygrad.cli", "train", str(wave), "--out", str(tmp_path)]
     options = ["--hidden", "8", "--threads", "1", "--patience", "999", "--max-steps", "1000000"]
-    process = subprocess.Popen(
-        [*command, *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", "STEADYGRAD_BACKEND": "eager"},
-    )
-    assert process.stdout is not None
+    process = Python(*command, *options, env={**os.environ, "STEADYGRAD_BACKEND": "eager"})
     for line in process.stdout:
         if line.startswith("step    100"):
             process.send_signal(signal.SIGINT)
@@ -212,7 +206,7 @@ def test_without_the_toolkits_one_line_says_what_to_install() -> None:
             f"import sys; sys.modules[{missing!r}] = None\n"
             "from steadygrad.cli import main; sys.exit(main(['train', 'x']))"
         )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        done = python("-c", code)
         assert done.returncode == 2 and done.stdout == ""
         assert done.stderr.count("\n") == 1 and "pip install 'steadygrad[cli]'" in done.stderr
 

@@ -11,7 +11,7 @@ from steadygrad.cli import main
 from steadygrad.scan.backends.c import build, cache, compiler, kernel
 from tests.helpers.marks import needs_compiler
 
-pytestmark = [needs_compiler, pytest.mark.usefixtures("quick_builds")]
+pytestmark = [needs_compiler, pytest.mark.usefixtures("any_backend", "shipped_builds")]
 ODD = """
 import torch
 from dataclasses import dataclass

@@ -14,13 +14,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch import multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import steadygrad as sg
 from steadygrad import ranks
 from steadygrad.record import Record, read
+from tests.helpers import forked
 from tests.helpers.marks import needs_compiler
 
 WORLD, STEPS, BATCH = 2, 3, 12
@@ -185,7 +185,7 @@ def process(rank: int, work: Callable[[int, str, Path], None], case: str, out: P
 
 
 def spread_over(work: Callable[[int, str, Path], None], case: str, out: Path) -> None:
-    mp.spawn(process, (work, case, out), nprocs=WORLD)  # type: ignore[attr-defined]
+    forked.spread(WORLD, process, work, case, out)
 
 
 @needs_compiler  # without one each process warns, and a warning is an error here

@@ -16,7 +16,7 @@ from steadygrad.flow.capture import Call
 from steadygrad.flow.linearise import trajectory
 from tests.helpers.marks import needs_compiler
 
-pytestmark = pytest.mark.usefixtures("quick_builds")
+pytestmark = pytest.mark.usefixtures("any_backend")
 
 F64 = torch.float64
 CELLS = [

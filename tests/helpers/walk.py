@@ -5,10 +5,11 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.helpers.forked import python
 
 ROOT = Path(__file__).parents[2]
 ASK = """
@@ -76,12 +77,5 @@ def ask(source: Path, *commands: tuple[str, ...]) -> list[Answer]:
 
 
 def run(source: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run Python on the copy of the package."""
-    return subprocess.run(
-        [sys.executable, *command],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(source)} | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """Run Python on the copy of the package, in a process of its own."""
+    return python(*command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(source)} | environment)

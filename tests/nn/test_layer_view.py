@@ -17,7 +17,7 @@ from steadygrad.scan import Layout, ScanCall, Weights, scan
 from tests.helpers.few import FEW
 from tests.helpers.small_cells import ODD
 
-pytestmark = pytest.mark.usefixtures("quick_builds")
+pytestmark = pytest.mark.usefixtures("any_backend")
 
 F64 = torch.float64
 T, B, I, H = 7, 3, 2, 4

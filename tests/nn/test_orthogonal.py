@@ -12,7 +12,7 @@ import steadygrad as sg
 from steadygrad.cells.mod_relu import mod_relu
 from steadygrad.nn import Recurrent, free_, orthogonal_, rebase_, spectral_margin_
 
-pytestmark = pytest.mark.usefixtures("quick_builds")
+pytestmark = pytest.mark.usefixtures("any_backend")
 
 H, I, B, T = 6, 3, 4, 5
 

@@ -17,7 +17,7 @@ from steadygrad.nn import prepared
 from steadygrad.scan import BackendError, LoopClip
 from tests.helpers.marks import needs_compiler
 
-pytestmark = [needs_compiler, pytest.mark.usefixtures("quick_builds")]
+pytestmark = [needs_compiler, pytest.mark.usefixtures("any_backend")]
 I, H = 4, 4
 """Square weights: as many inputs as units, so that only strides tell one from its transpose."""
 Change = Callable[[Any], Any]

@@ -26,7 +26,7 @@ from steadygrad.nn import (
 from steadygrad.nn.quantisers import QUANTISERS
 from tests.helpers.marks import needs_compiler
 
-pytestmark = pytest.mark.usefixtures("quick_builds")
+pytestmark = pytest.mark.usefixtures("any_backend")
 
 T, B, I, H = 6, 3, 4, 5
 METHODS = list(QUANTISERS)

@@ -13,7 +13,7 @@ from steadygrad.nn import Recurrent, Stream
 from steadygrad.scan import Tap
 from tests.helpers.marks import needs_compiler
 
-pytestmark = pytest.mark.usefixtures("quick_builds")
+pytestmark = pytest.mark.usefixtures("any_backend")
 
 T, B, I, H = 9, 4, 3, 5
 LENGTHS = torch.tensor([9, 3, 1, 6])

@@ -23,7 +23,7 @@ MARCH, THREADS = "STEADYGRAD_TEST_MARCH", "STEADYGRAD_TEST_THREADS"
 def pytest_sessionstart() -> None:
     march = os.environ.get(MARCH, "native")
     build.FLAGS = tuple(f"-march={march}" if f == "-march=native" else f for f in build.FLAGS)
-    builds.QUICK = "-O2"
+    builds.shipped()
     count = int(os.environ.get(THREADS, "1"))
     torch.set_num_threads(count)
     if count > 1:

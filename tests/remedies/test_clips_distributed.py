@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch import multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
 from steadygrad import ranks
 from steadygrad.remedies import REMEDIES, ClipNorm, Nonfinite, Remedy
+from tests.helpers import forked
 
 WORLD = 2
 STEPS = 6
@@ -174,4 +174,4 @@ def process(rank: int, check: str, store: str) -> None:
 
 @pytest.mark.parametrize("check", CHECKS)
 def test_two_processes_clip_as_one(check: str, tmp_path: Path) -> None:
-    mp.spawn(process, (check, str(tmp_path / "store")), nprocs=WORLD)  # type: ignore[attr-defined]
+    forked.spread(WORLD, process, check, str(tmp_path / "store"))

@@ -30,7 +30,7 @@ ONCE = ("gated", "layer-norm", "orthogonal", "spectral-bound", "spectral-margin"
 # Some combinations here leave no scale at which the mean singular value is one.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:jacobian-scale. no scale"),
-    pytest.mark.usefixtures("quick_builds"),
+    pytest.mark.usefixtures("any_backend"),
 ]
 # Remedies that leave the model as it is: they act on the loss or on its gradient.
 UNCHANGING = tuple(name for name, r in REMEDIES.items() if r.change is Remedy.change)

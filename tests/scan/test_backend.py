@@ -20,6 +20,7 @@ from steadygrad.scan import BackendError, BackendWarning, trace
 from steadygrad.scan.backends.c import build, kernel
 from steadygrad.scan.backends.c.printer.file import head
 from tests.helpers.few import FEW
+from tests.helpers.forked import python
 from tests.helpers.marks import needs_compiler
 from tests.helpers.small_cells import Normed
 from tests.helpers.tolerance import assert_as_near, in_double
@@ -69,7 +70,7 @@ def test_the_same_threads_give_the_same_bits() -> None:
     torch.testing.assert_close(outcome(layer, x), outcome(layer, x), rtol=0, atol=0)
 
 
-@pytest.mark.usefixtures("quick_builds")
+@pytest.mark.usefixtures("any_backend")
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("cell", [*ALL, Normed()], ids=repr)
 def test_what_is_not_finite_shows_in_its_row_from_its_step_on(cell: Cell, value: float) -> None:
@@ -210,13 +211,7 @@ def test_what_cannot_be_printed_runs_uncompiled_with_one_warning_that_names_it()
 
 
 def in_a_fresh_process(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return python("-c", code, env=os.environ | variables)
 
 
 TRY = """
@@ -294,7 +289,7 @@ def test_cells_are_printed_alike_in_every_process() -> None:
         "from steadygrad.scan.backends.c import kernel; "
         "print(*(kernel.printed(CELLS[n](), torch.float32, False).text for n in sys.argv[1:]))"
     )
-    there = subprocess.run(
+    there = subprocess.run(  # a new one, as forks of one process have its order
         [sys.executable, "-c", code, *names],
         capture_output=True, text=True, check=True, env=os.environ | {"PYTHONHASHSEED": "1"},
     ).stdout  # fmt: skip
@@ -302,7 +297,7 @@ def test_cells_are_printed_alike_in_every_process() -> None:
     assert there == " ".join(here) + "\n"
 
 
-@pytest.mark.usefixtures("quick_builds")
+@pytest.mark.usefixtures("any_backend")
 @pytest.mark.parametrize("cell", sorted(CELLS))
 def test_a_nan_in_the_input_reaches_the_same_gradients(cell: str) -> None:
     # Also where a derivative is that of a sign or a maximum, which torch has 0 at a NaN.

@@ -32,6 +32,7 @@ class TestEager(BackendSuite):
 
 
 @needs_compiler
+@pytest.mark.usefixtures("shipped_builds")
 class TestC(BackendSuite):
     name = "c"
     cells: ClassVar[list[Cell]] = [*ANY, CELLS["mingru"](), Normed()]

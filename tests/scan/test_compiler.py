@@ -23,7 +23,7 @@ from tests.helpers.small_cells import GROUPS, ODD, Noisy, OtherArguments, Trunca
 from tests.helpers.tolerance import assert_as_near, in_double
 
 # Many kernels that run a few steps each: what counts is how long the compiler takes.
-pytestmark = [needs_compiler, pytest.mark.usefixtures("quick_builds")]
+pytestmark = [needs_compiler, pytest.mark.usefixtures("any_backend")]
 
 T, B, I, H = 6, 3, 4, 5
 

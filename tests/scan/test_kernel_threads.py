@@ -15,7 +15,7 @@ from steadygrad.scan.backends.c import build, call, threads
 from steadygrad.scan.backends.c import openmp as tools
 from tests.helpers.marks import needs_compiler
 
-pytestmark = pytest.mark.usefixtures("quick_builds")
+pytestmark = pytest.mark.usefixtures("any_backend")
 CELLS = ("lstm", "gru-original", "lstm-layer-norm", "lstm-peephole")
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from torch import distributed as dist
 from steadygrad.record import read
 from steadygrad.train import TrainConfig, checkpoint, train
 from steadygrad.train.loop import Loop
+from tests.helpers import forked
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch without distributed")
 
@@ -99,11 +101,29 @@ def torchrun(*command: str) -> "subprocess.Popen[str]":
 
 
 def spread(options: TrainConfig, folder: Path, end_at: int = -1) -> "subprocess.Popen[str]":
-    script = folder / "script.py"
-    script.write_text(SCRIPT)
+    return torchrun(*script(options, folder, end_at))
+
+
+def script(options: TrainConfig, folder: Path, end_at: int = -1) -> tuple[str, str, str]:
+    """What Python is called with."""
+    path = folder / "script.py"
+    path.write_text(SCRIPT)
     plain = {n: v for n, v in vars(options).items() if n not in ("file", "out", "reading")}
     given = plain | {"file": str(options.file), "out": str(options.out)}
-    return torchrun(str(script), json.dumps(given), str(end_at))
+    return str(path), json.dumps(given), str(end_at)
+
+
+def together(options: TrainConfig, folder: Path) -> None:
+    """As `spread`, to the end, without the launcher, which tells each process its rank."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    own = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    command = script(options, folder)
+    processes = [forked.Python(*command, env=environment() | shared | names) for names in own]
+    said = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
 
 
 def finish(process: "subprocess.Popen[str]") -> tuple[str, str]:
@@ -146,7 +166,7 @@ def test_two_processes_take_the_steps_of_one(
     make: Any, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = config(make(tmp_path), tmp_path / "two", **options)
-    finish(spread(ours, tmp_path))
+    together(ours, tmp_path)
     wanted = alone(replace(ours, out=tmp_path / "one"), monkeypatch)
     outcomes = []
     for rank in range(2):
