@@ -5,6 +5,7 @@ import math
 import re
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -125,6 +126,17 @@ def test_names_are_those_of_the_calling_program() -> None:
     assert (names.model, names.optimizer) == ("network", "solver")
     assert names.modules == {"sg": "sg", "torch": "torch"}
     assert names_of(nn.LSTM(1, 2)).model == "model"
+
+
+def test_names_are_those_of_the_program_and_not_of_the_framework_between() -> None:
+    code = "def fit(pl_module, ask):\n    return ask(pl_module)\n"
+    framework: dict[str, Any] = {"__name__": "framework"}
+    exec(compile(code, "/env/lib/site-packages/framework/loop.py", "exec"), framework)
+    network = nn.LSTM(1, 2)
+    assert framework["fit"](network, names_of).model == "network"
+    agent = SimpleNamespace(policy=nn.LSTM(1, 2))
+    assert framework["fit"](agent.policy, names_of).model == "agent.policy"
+    assert framework["fit"](nn.LSTM(1, 2), names_of).model == "model"
 
 
 def test_remedies_and_advice_of_a_rate_do_not_contradict_each_other() -> None:
