@@ -25,8 +25,6 @@ PAGES = {
     "security.md": "SECURITY.md",
 }
 """Pages of the site that stand in the root of the repository, as readers of the code expect."""
-STATIC = ("LICENSE", "benchmarks/results/*.txt", "benchmarks/faults*/result.txt",
-          "benchmarks/papers/*/result.json")  # fmt: skip
 COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
 FENCE = re.compile(r"^```.*?^```[ ]*$", re.DOTALL | re.MULTILINE)
 BLOCK = re.compile(r"^```math\n(.*?)^```[ ]*$", re.DOTALL | re.MULTILINE)
@@ -47,10 +45,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, source in PAGES.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         files.append(File.generated(config, name, content=_home_links(text)))
-    for pattern in STATIC:
-        for path in sorted(ROOT.glob(pattern)):
-            name = path.relative_to(ROOT).as_posix()
-            files.append(File.generated(config, name, abs_src_path=str(path)))
+    for name in linked_files():
+        files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
     for name, text in api.pages().items():
         files.append(File.generated(config, f"api/{name}.md", content=text))
     with tempfile.TemporaryDirectory() as folder:
@@ -58,6 +54,18 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             name = f"gallery/{path.name}"
             files.append(File.generated(config, name, content=path.read_bytes()))
     return files
+
+
+def linked_files() -> list[str]:
+    """Files outside of docs/, no pages, that its pages link to, such as results of benchmarks."""
+    docs = ROOT / "docs"
+    found: set[str] = set()
+    for page in docs.rglob("*.md"):
+        for up, target, _ in LINK.findall(page.read_text(encoding="utf-8")):
+            path = (page.parent / up / target).resolve()
+            if path.is_file() and path.suffix != ".md" and not path.is_relative_to(docs):
+                found.add(path.relative_to(ROOT).as_posix())
+    return sorted(found)
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:

@@ -26,6 +26,20 @@ def test_the_interface_has_a_page_for_every_name_once() -> None:
     assert "steadygrad.diagnosis.diagnose.diagnose" in shown
 
 
+def test_every_file_that_a_page_links_to_outside_of_docs_is_copied() -> None:
+    pytest.importorskip("mkdocs", reason="mkdocs is not installed")
+    from docs.site_hooks import PAGES as MOVED
+    from docs.site_hooks import linked_files
+
+    copied = {*linked_files(), *MOVED.values()}
+    for page in (ROOT / "docs").rglob("*.md"):
+        for target in re.findall(r"\]\(((?:\.\./)+[^)#\s]+)", page.read_text("utf-8")):
+            path = (page.parent / target).resolve()
+            assert path.is_file(), (page.name, target)
+            name = path.relative_to(ROOT).as_posix()
+            assert name.startswith("docs/") or name in copied, (page.name, target)
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("mkdocs", reason="mkdocs is not installed")
