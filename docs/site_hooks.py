@@ -74,13 +74,24 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
         return markdown
     text = COMMENT.sub("", markdown)
     text = LINK.sub(lambda m: _inside(page, m), text)
-    text = BLOCK.sub(lambda m: f"\n{convert(_one_line(m.group(1)), display='block')}\n", text)
+    text = BLOCK.sub(lambda m: f"\n{_display(m.group(1))}\n", text)
     parts: list[str] = []
     at = 0
     for fence in FENCE.finditer(text):  # a formula in a block of code is code
         parts += [_formulas(text[at : fence.start()]), fence.group()]
         at = fence.end()
     return "".join([*parts, _formulas(text[at:])])
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """Give the theme's search a name, which readers of screens say when it opens."""
+    return output.replace('role="dialog">', 'role="dialog" aria-label="Search">', 1)
+
+
+def _display(formula: str) -> str:
+    """A formula of its own line; a long one scrolls, also by keys."""
+    markup = convert(_one_line(formula), display="block")
+    return markup.replace("<math ", '<math tabindex="0" ', 1)
 
 
 def _formulas(text: str) -> str:

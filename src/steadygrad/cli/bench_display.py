@@ -126,7 +126,7 @@ def _texts(row: Row) -> list[str]:
         f"{texts['lowest']} to {texts['highest']}",
         texts["solved"] + failed,
         texts["updates"],
-        f"{texts['horizon before']} to {texts['horizon after']}",
+        f"{texts['horizon before']} \u2192 {texts['horizon after']}",
         clock(row.seconds),
     ]
 
