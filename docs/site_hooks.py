@@ -3,6 +3,7 @@
 MkDocs calls the functions whose names begin with ``on_``. Nothing is written into docs/.
 """
 
+import html
 import re
 import sys
 import tempfile
@@ -29,6 +30,9 @@ COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
 FENCE = re.compile(r"^```.*?^```[ ]*$", re.DOTALL | re.MULTILINE)
 BLOCK = re.compile(r"^```math\n(.*?)^```[ ]*$", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"\$`(.+?)`\$", re.DOTALL)
+TAG = re.compile(r"<[^>]+>")
+NARROW = 32
+"""Signs of a formula that fit a line of a phone."""
 LINK = re.compile(r"\]\(((?:\.\./)+)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -95,7 +99,15 @@ def _display(formula: str) -> str:
 
 
 def _formulas(text: str) -> str:
-    return INLINE.sub(lambda m: convert(_one_line(m.group(1))), text)
+    return INLINE.sub(lambda m: _within_text(m.group(1)), text)
+
+
+def _within_text(formula: str) -> str:
+    """A formula in a line of text; one wider than a phone scrolls, also by keys."""
+    markup = convert(_one_line(formula))
+    if len(html.unescape(TAG.sub("", markup))) <= NARROW:
+        return markup
+    return f'<span class="formula" tabindex="0">{markup}</span>'
 
 
 def _one_line(formula: str) -> str:

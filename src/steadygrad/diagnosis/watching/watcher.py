@@ -29,6 +29,7 @@ from steadygrad.diagnosis.watching.calls import Calls
 from steadygrad.diagnosis.watching.clipping import Clipping
 from steadygrad.diagnosis.watching.loss_watch import LossWatch
 from steadygrad.diagnosis.watching.measurement import Look
+from steadygrad.diagnosis.watching.notebook import NotebookOutput
 from steadygrad.diagnosis.watching.optimizers import ReadyGradients, innermost
 from steadygrad.diagnosis.watching.options import Options
 from steadygrad.diagnosis.watching.probes import Probes
@@ -118,6 +119,7 @@ class Watch:
         self._judged_at = self.step
         self._is_closed = False
         self._served: _drawing.Served | None = None
+        self._output: NotebookOutput | None = None
         self._owns_record = False
         self._check = ClipCheck(optimizer).__enter__() if options.check_clips else None
         self._handles = [
@@ -345,6 +347,8 @@ class Watch:
         if self._check is not None:
             self._check.close()
         self._write_notes()
+        if self._output is not None:
+            self._draw(self._output)
         self._seen.sinks.close()
         if self._owns_record and self.record is not None:
             self.record.close()
@@ -399,6 +403,33 @@ class Watch:
                 self.record.commit()
             self._served = _drawing.serve([self.record.path], port, trainer)
         return self._served
+
+    def show(self, every: float = 2.0) -> None:
+        """Show this training in the output of a notebook's cell, redrawn while it runs.
+
+        Call it in the cell that trains, before the loop. The output has the verdict, the latest
+        numbers, the gradient by time step, and the findings with their patches; `close` draws it
+        for the last time. It is drawn between two steps, and takes 5 % of the time at most.
+
+        Args:
+            every: Seconds between two drawings, at least.
+
+        Raises:
+            steadygrad.errors.InputError: No notebook is running; `serve` opens a page.
+        """
+        output = NotebookOutput(every)
+        self._draw(output)
+        self._output = output
+
+    def _draw(self, output: NotebookOutput) -> None:
+        began = time.monotonic()
+        if not self._is_closed:
+            self._write_notes()
+        losses = self._seen.history.loss
+        numbers = {"step": f"{self.step:,}", "loss": f"{losses[-1]:.4g}" if losses else None}
+        numbers |= {name: f"{value:.3g}" for name, value in self.scalars().items()}
+        table = _drawing.table(list(numbers), [list(numbers.values())])
+        output.draw(table + _drawing.fragment(self._recorded), began)
 
     def plot(self, axes: Any = None) -> Any:
         """Draw on matplotlib's axes: the gradient left by steps back, and the norms so far.
@@ -581,6 +612,8 @@ class Watch:
                 self._see_update(ratio)
         is_asked = self._end_step()
         self._seen.sinks.commit_if_due()
+        if self._output is not None and self._output.is_due:
+            self._draw(self._output)
         self._sample_next(is_asked)
 
     def _see_update(self, ratio: float) -> None:
