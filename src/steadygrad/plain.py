@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -11,6 +12,8 @@ MOST = 2**63  # larger than any of our counts; SQLite and torch cannot hold it
 _SHOWN = 40  # characters of a value shown in a message
 
 T = TypeVar("T")
+type_hints = lru_cache(maxsize=256)(get_type_hints)
+"""The annotations of a dataclass, found once."""
 
 
 class Misfit(ValueError):
@@ -34,7 +37,7 @@ def fit(kind: type[T], value: object, where: str = "") -> T:
     where = where or kind.__name__
     if not isinstance(value, Mapping):
         raise Misfit(f"{where}: expected a mapping, got {shown(value)}")
-    hints = get_type_hints(kind)
+    hints = type_hints(kind)
     known = {f.name: f for f in fields(kind) if f.init}  # pyright: ignore[reportArgumentType]
     for name in value:
         if name not in known:

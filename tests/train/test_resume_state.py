@@ -20,6 +20,7 @@ from steadygrad.errors import InputError
 from steadygrad.plain import fit
 from steadygrad.record import read
 from steadygrad.remedies import REMEDIES
+from steadygrad.sealed import sealed
 from steadygrad.train import Outcome, TrainConfig, checkpoint, train
 from steadygrad.train.checkpoint import Checkpoint
 from steadygrad.train.events import Event, Stepped
@@ -234,7 +235,7 @@ def test_every_flipped_bit_of_a_checkpoint_is_noticed(wave: Path, tmp_path: Path
 def test_the_same_state_is_the_same_bytes() -> None:
     tensors = {f"model/{name}": torch.full((3,), float(i)) for i, name in enumerate("cab")}
     facts = {"name": 'Zeitreihe \u00e4\u20ac\x7f "sha256"', "n": 1}
-    data = {checkpoint.sealed(tensors, facts) for _ in range(12)}
+    data = {sealed(tensors, facts) for _ in range(12)}
     assert len(data) == 1  # safetensors itself writes its texts in an order that is new every time
 
 

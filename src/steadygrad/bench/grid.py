@@ -8,7 +8,8 @@ from typing import Any
 
 from steadygrad.bench.executors import Executor, Work
 from steadygrad.bench.trial import Result, Trial, run_trial
-from steadygrad.errors import InputError
+from steadygrad.errors import InputError, RecordError
+from steadygrad.plain import Misfit, fit
 from steadygrad.record import Results
 from steadygrad.spec import write_spec
 
@@ -128,6 +129,12 @@ def run_grid(
 
 
 def read_back(options: dict[str, Any]) -> Trial:
-    """Read a trial back from a table of results, in which tuples are lists."""
-    plain = options | {"remedies": tuple(options["remedies"])}
-    return Trial(**plain)  # pyright: ignore[reportArgumentType]  # as `asdict` wrote them
+    """Read a trial back from a table of results, in which tuples are lists.
+
+    Raises:
+        RecordError: It is no trial.
+    """
+    try:
+        return fit(Trial, options, "trial")
+    except Misfit as error:
+        raise RecordError(f"the table of results is damaged: {error}") from None

@@ -5,21 +5,34 @@ stood before it, and the gradients that came back to its results. Weights are th
 until the optimiser moves them, and when a gradient is not finite the watch is there before it.
 """
 
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 
+from steadygrad import files
 from steadygrad.diagnosis.nested import NotPlain, laid_out, taken_apart, tensors_of
 from steadygrad.faults import Finding
 from steadygrad.flow.hooks import Hook
+from steadygrad.record.ownership import refuse_foreign
+from steadygrad.sealed import sealed
 
-FORMAT = "steadygrad step 1"
-KEY = "steadygrad"
+FORMAT = "steadygrad step 2"
+FIRST = "steadygrad step 1"
+"""Without a checksum."""
+
+
+def write_step(path: Path, packed: bytes) -> None:
+    """Write a packed step, in one move; a file that is not ours is left alone.
+
+    Raises:
+        InputError: Such a file is there.
+        OSError: The disk refuses.
+    """
+    refuse_foreign([path])
+    files.replace(path, packed)
 
 
 class BlackBox:
@@ -78,7 +91,7 @@ class BlackBox:
         packed = self.packed(finding)
         if isinstance(packed, str):
             return packed
-        path.write_bytes(packed)
+        write_step(path, packed)
         return None
 
     def packed(self, finding: Finding) -> bytes | str:
@@ -108,4 +121,4 @@ class BlackBox:
             "results_finite": [bool(torch.isfinite(r).all()) for r in self._results],
             "finding": finding.to_record(),
         }
-        return save(kept, metadata={KEY: json.dumps(facts)})
+        return sealed(kept, facts)

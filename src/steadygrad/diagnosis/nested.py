@@ -35,18 +35,28 @@ def taken_apart(value: Any, tensors: list[Tensor]) -> Any:
 
 
 def put_together(body: Any, tensors: list[Tensor]) -> Any:
-    """Undo `taken_apart`."""
-    ((kind, inner), *_) = body.items()
-    if kind == "tensor":
-        return tensors[inner].requires_grad_() if body["grad"] else tensors[inner]
-    if kind == "packed":
-        return PackedSequence(*(put_together(part, tensors) for part in inner))
-    if kind == "dict":
-        return {key: put_together(part, tensors) for key, part in inner.items()}
-    if kind in ("tuple", "list"):
-        parts = [put_together(part, tensors) for part in inner]
-        return tuple(parts) if kind == "tuple" else parts
-    return float(inner) if kind == "float" else inner
+    """Undo `taken_apart`.
+
+    Raises:
+        ValueError: ``body`` is nothing that it returns.
+    """
+    match body:
+        case {"tensor": int(number), "grad": bool(grad)} if 0 <= number < len(tensors):
+            return tensors[number].requires_grad_() if grad else tensors[number]
+        case {"packed": [*parts]}:
+            return PackedSequence(*(put_together(part, tensors) for part in parts))
+        case {"dict": dict(parts)}:
+            return {key: put_together(part, tensors) for key, part in parts.items()}
+        case {"tuple": [*parts]}:
+            return tuple(put_together(part, tensors) for part in parts)
+        case {"list": [*parts]}:
+            return [put_together(part, tensors) for part in parts]
+        case {"float": str(text)}:
+            return float(text)
+        case {"plain": None | bool() | int() | str()}:
+            return body["plain"]
+        case _:
+            raise ValueError(f"{body!r:.60} is no argument of a model")
 
 
 def tensors_of(value: Any) -> list[Tensor]:

@@ -1,21 +1,45 @@
 """A broken step run again: the same batch, weights and random state, and the same fault."""
 
-import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from steadygrad.diagnosis.black_box import FORMAT, KEY
+from steadygrad.diagnosis.black_box import FIRST, FORMAT
 from steadygrad.diagnosis.nested import put_together, tensors_of
 from steadygrad.diagnosis.nonfinite import locate
+from steadygrad.errors import InputError
 from steadygrad.faults import Finding
 from steadygrad.flow.live import LiveCapture
+from steadygrad.plain import Misfit, fit
+from steadygrad.sealed import Sealed, unsealed
 
 PLACE = ("tensor", "time_step", "sequence", "layer_index", "reverse")
+
+
+_AGAIN = "give the file that a watch saved when a step was not finite"
+
+
+@dataclass(frozen=True)
+class StepFacts:
+    """Everything in the file of a step but its tensors.
+
+    Attributes:
+        given: How the arguments are built from tensors; see `nested`.
+        training: Names of the modules that were in training mode.
+        results_finite: For each result of the model, whether it was finite.
+        finding: What was found when the step was saved.
+        format: Of the file.
+    """
+
+    given: Mapping[str, Any]
+    training: tuple[str, ...]
+    results_finite: tuple[bool, ...]
+    finding: Finding
+    format: str
 
 
 @dataclass(frozen=True)
@@ -23,22 +47,23 @@ class Step:
     """A step as it was saved.
 
     Attributes:
-        tensors: ``given/<n>``, ``model/<name>``, ``gradient/<n>`` and ``random``.
-        facts: How the arguments were built, which modules trained, and what was found.
+        saved: ``given/<n>``, ``model/<name>``, ``gradient/<n>`` and ``random``.
+        facts: The rest.
     """
 
-    tensors: dict[str, Tensor]
-    facts: dict[str, Any] = field(default_factory=dict)
+    saved: Sealed
+    facts: StepFacts
 
     @property
     def finding(self) -> Finding:
         """What was found when the step was saved."""
-        return Finding(**self.facts["finding"])
+        return self.facts.finding
 
-    def group(self, name: str) -> dict[str, Tensor]:
-        """The tensors below ``name/``, by the rest of their names."""
-        start = f"{name}/"
-        return {k.removeprefix(start): t for k, t in self.tensors.items() if k.startswith(start)}
+    def arguments(self) -> tuple[Any, Any]:
+        """What the model was called with: a sequence and a mapping."""
+        given = self.saved.group("given")
+        args, kwargs = put_together(self.facts.given, [given[str(i)] for i in range(len(given))])
+        return args, kwargs
 
 
 @dataclass(frozen=True)
@@ -62,18 +87,11 @@ def read_step(path: Path) -> Step:
     Raises:
         ValueError: The file is damaged, or holds something else.
     """
+    saved = unsealed(path, FORMAT, _AGAIN, or_without_checksum=FIRST)
     try:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {}).get(KEY, "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: is truncated or damaged, or no safetensors ({error})") from None
-    if facts.get("format") != FORMAT:
-        raise ValueError(
-            f"{path}: holds safetensors, but no {FORMAT!r}; give the file that a watch saved when "
-            "a step was not finite"
-        )
-    return Step(tensors, facts)
+        return Step(saved, fit(StepFacts, saved.facts, "step"))
+    except Misfit as error:
+        raise InputError(f"{path}: is no saved step ({error}); {_AGAIN}") from None
 
 
 def reproduce(path: str | Path, model: nn.Module) -> Reproduced:
@@ -89,26 +107,36 @@ def reproduce(path: str | Path, model: nn.Module) -> Reproduced:
     Raises:
         ValueError: The file is no saved step, or the model is another one.
     """
-    step = read_step(Path(path))
-    _load(model, step, Path(path))
-    given = step.group("given")
-    args, kwargs = put_together(step.facts["given"], [given[str(i)] for i in range(len(given))])
-    gradients = {int(i): g for i, g in step.group("gradient").items()}
+    path = Path(path)
+    step = read_step(path)
+    _load(model, step, path)
     with LiveCapture(model) as capture, torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.set_rng_state(step.tensors["random"])
-        results = tensors_of(model(*args, **kwargs))
-        was_finite = step.facts["results_finite"]
-        pairs = [
-            (results[i], g if was_finite[i] else _sent_back(results[i], g))
-            for i, g in sorted(gradients.items())
-            if i < len(results)
-        ]
-        torch.autograd.backward([r for r, _ in pairs], [g for _, g in pairs])
+        try:
+            _run_again(model, step)
+        except (ValueError, TypeError, RuntimeError, LookupError) as error:
+            # What torch raises where shapes, types or names do not fit, and a missing part.
+            told = " ".join(str(error).split())[:200]
+            raise InputError(f"{path}: cannot be run again with this model ({told})") from error
         grads = [p.grad for p in model.parameters() if p.grad is not None]
         now = None
         if not all(bool(torch.isfinite(g).all()) for g in grads):
             now = locate(model, capture.calls, capture.gradients, step.finding.step or 0, None)
     return Reproduced(step.finding, now, now is not None and _place(now) == _place(step.finding))
+
+
+def _run_again(model: nn.Module, step: Step) -> None:
+    """Call the model as it was called then, and send back what came back then."""
+    args, kwargs = step.arguments()
+    gradients = {int(i): g for i, g in step.saved.group("gradient").items()}
+    torch.set_rng_state(step.saved.tensors["random"])
+    results = tensors_of(model(*args, **kwargs))
+    was_finite = step.facts.results_finite
+    pairs = [
+        (results[i], g if was_finite[i] else _sent_back(results[i], g))
+        for i, g in sorted(gradients.items())
+        if i < len(results)
+    ]
+    torch.autograd.backward([r for r, _ in pairs], [g for _, g in pairs])
 
 
 def _sent_back(result: Tensor, gradient: Tensor) -> Tensor:
@@ -121,11 +149,11 @@ def _sent_back(result: Tensor, gradient: Tensor) -> Tensor:
 
 def _load(model: nn.Module, step: Step, path: Path) -> None:
     try:
-        model.load_state_dict(step.group("model"))
+        model.load_state_dict(step.saved.group("model"))
     except RuntimeError as error:
         first = str(error).split("\n")[1].strip() if "\n" in str(error) else str(error)
-        raise ValueError(f"{path}: is of another model: {first}") from None
-    training = set(step.facts["training"])
+        raise InputError(f"{path}: is of another model: {first}") from None
+    training = set(step.facts.training)
     for name, module in model.named_modules():
         module.training = name in training
     model.zero_grad()

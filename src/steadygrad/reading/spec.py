@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from steadygrad.plain import fit
 from steadygrad.reading.dates import DateSpec
 from steadygrad.reading.numbers import NumberStyle
 
@@ -89,15 +90,4 @@ class TableSpec:
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> "TableSpec":
         """Read back what `plain` returned, also after a trip through JSON."""
-        values = dict(plain)
-        dates = values.get("dates")
-        values["dates"] = None if dates is None else DateSpec(**_tuples(dates))
-        columns: list[dict[str, Any]] = [
-            {**_tuples(c), "style": NumberStyle(**c["style"])} for c in values["columns"]
-        ]
-        values["columns"] = tuple(ColumnSpec(**column) for column in columns)
-        return cls(**_tuples(values))
-
-
-def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return fit(cls, plain, "table")

@@ -5,9 +5,9 @@ A part may hold more fields than are named here; those named must have their typ
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, get_type_hints
+from typing import Any
 
-from steadygrad.plain import Misfit, fitted, shown
+from steadygrad.plain import Misfit, fitted, shown, type_hints
 from steadygrad.record.errors import RecordError
 
 Number = float | None
@@ -141,6 +141,44 @@ class RepairBody:
     choice: Facts | None = None
 
 
+@dataclass(frozen=True)
+class GridTrial:
+    """The options of a run in a table of results."""
+
+    task: str
+    cell: str
+    remedies: tuple[str, ...]
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class GridResult:
+    """The result of a run in a table of results."""
+
+    status: str
+    figures: Mapping[str, float] | None = None
+    updates: int | None = None
+    solved_at: int | None = None
+    curve: tuple[tuple[int, float], ...] | None = None
+    gradient: Mapping[str, Facts | None] | None = None
+    parameters: int | None = None
+    unit: Word = None
+    better: Word = None
+    solved_if: Number = None
+    without_memory: Number = None
+    required_lag: int | None = None
+    seconds: Number = None
+    cpu_seconds: Number = None
+    text: Word = None
+
+
+@dataclass(frozen=True)
+class ReachBody:
+    """How far the gradient reached in a run of a grid."""
+
+    horizon: Number = None
+
+
 LISTS: Mapping[str, type] = {
     "scores": ScoreBody,
     "layers": LayerBody,
@@ -198,6 +236,22 @@ def check_event(kind: object, data: object) -> None:
             check(FindingBody, finding, f"event {kind}")
 
 
+def check_result(trial: object, result: object) -> None:
+    """Check a row of a table of results.
+
+    Raises:
+        RecordError: It is of another type.
+    """
+    try:
+        check(GridTrial, trial, "trial")
+        check(GridResult, result, "result")
+        for when, reach in (fitted(Facts, result, "result").get("gradient") or {}).items():
+            if reach is not None:
+                check(ReachBody, reach, f"result.gradient.{when}")
+    except Misfit as error:
+        raise damaged("the table of results", error) from None
+
+
 def check(kind: type, value: object, where: str) -> None:
     """Check that ``value`` has the fields of a dataclass, of their types; it may have more.
 
@@ -205,7 +259,7 @@ def check(kind: type, value: object, where: str) -> None:
         Misfit: A field is missing or of another type.
     """
     found = fitted(Facts, value, where)
-    hints = get_type_hints(kind)
+    hints = type_hints(kind)
     for field in fields(kind):
         if field.name in found:
             fitted(hints[field.name], found[field.name], f"{where}.{field.name}")

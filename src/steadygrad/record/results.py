@@ -10,6 +10,7 @@ from steadygrad import _drawing
 from steadygrad.record import codec
 from steadygrad.record.errors import RecordError, explained
 from steadygrad.record.filesystem import is_network
+from steadygrad.record.kinds import damaged
 
 APPLICATION = 0x53475247  # "SGRG", the application id in SQLite's header
 VERSION = 1
@@ -88,10 +89,18 @@ class Results:
             self._db.executemany("DELETE FROM result WHERE key = ?", [(k,) for k in sorted(keys)])
 
     def rows(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        """Trial and result of each finished run, in the order of writing."""
+        """Trial and result of each finished run, in the order of writing.
+
+        Raises:
+            RecordError: The file is damaged.
+        """
         with explained(self.path):
             rows = self._db.execute("SELECT trial, result FROM result ORDER BY id").fetchall()
-        return ((codec.from_json(t), codec.from_json(r)) for t, r in rows)
+        found = [(codec.from_json(t), codec.from_json(r)) for t, r in rows]
+        for row in found:
+            if not all(isinstance(part, dict) for part in row):
+                raise damaged(self.path, "a row is not made of mappings")
+        return iter(found)
 
     def _repr_html_(self) -> str:
         return _drawing.grid(self.path)

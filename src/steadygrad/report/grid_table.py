@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from steadygrad.record.kinds import check_result
 from steadygrad.report.figures import plain
 from steadygrad.report.markup import Html, table
 
@@ -61,9 +62,14 @@ class Row:
 
 
 def rows(runs: Iterable[Run]) -> list[Row]:
-    """Group runs by everything but the seed, keeping their order."""
+    """Group runs by everything but the seed, keeping their order.
+
+    Raises:
+        RecordError: A row is none of a grid: its file is damaged.
+    """
     groups: dict[tuple[str, str], list[Run]] = {}
     for trial, result in runs:
+        check_result(trial, result)
         groups.setdefault((str(trial["task"]), label(trial)), []).append((trial, result))
     return [_row(task, name, group) for (task, name), group in groups.items()]
 

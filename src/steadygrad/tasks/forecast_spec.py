@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from steadygrad.plain import Misfit, fit
 from steadygrad.reading import TableSpec
 
 Source = Literal["number", "category", "calendar", "known"]
@@ -65,17 +66,13 @@ class ForecastSpec:
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> "ForecastSpec":
-        """Read back what `plain` returned, also after conversion to and from JSON."""
-        read: list[dict[str, Any]] = [
-            {k: tuple(v) if isinstance(v, list) else v for k, v in i.items()}
-            for i in plain["inputs"]
-        ]
-        inputs = tuple(InputSpec(**values) for values in read)
-        return cls(
-            **{
-                **plain,
-                "table": TableSpec.of(plain["table"]),
-                "inputs": inputs,
-                "scales": tuple(plain["scales"]),
-            }
-        )
+        """Read back what `plain` returned, also after conversion to and from JSON.
+
+        Raises:
+            Misfit: It is of another type, or out of range.
+        """
+        found = fit(cls, plain, "data")
+        for name in ("window", "horizon"):
+            if getattr(found, name) < 1:
+                raise Misfit(f"data.{name}: expected at least 1, got {getattr(found, name)}")
+        return found

@@ -15,9 +15,9 @@ from steadygrad import files
 from steadygrad._version import __version__
 from steadygrad.errors import InputError
 from steadygrad.plain import Misfit, fit
+from steadygrad.sealed import sealed, unsealed
 from steadygrad.tasks import ForecastSpec
 from steadygrad.train.build_model import remedied_model
-from steadygrad.train.checkpoint import sealed, unsealed
 from steadygrad.train.config import TrainConfig
 from steadygrad.train.model import Ends, SequenceModel
 

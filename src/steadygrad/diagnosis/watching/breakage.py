@@ -4,10 +4,11 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from steadygrad.diagnosis.black_box import BlackBox
+from steadygrad.diagnosis.black_box import BlackBox, write_step
 from steadygrad.diagnosis.nonfinite import locate
 from steadygrad.diagnosis.shared import first_broken, unwrapped
 from steadygrad.diagnosis.watching.state import Seen
+from steadygrad.errors import InputError
 from steadygrad.faults import Finding
 from steadygrad.flow.live import LiveCapture
 from steadygrad.ranks import Ranks
@@ -55,8 +56,8 @@ class Breakage:
         step = step or self.box.packed(finding)
         try:
             if isinstance(step, bytes):
-                path.write_bytes(step)
-        except OSError as error:  # a full disk must not end a training that is to be explained
+                write_step(path, step)
+        except (OSError, InputError) as error:  # must not end a training that is to be explained
             step = str(error)
         if not isinstance(step, bytes):
             why = f"the step could not be saved ({step}), so it cannot be replayed"

@@ -1,0 +1,1 @@
+"""Counts for the promises of docs/reliability.md: kills, fuzzed files, flipped bits, mutations."""
