@@ -19,6 +19,8 @@ def main() -> int:
     fuzz.add_argument("--only", nargs="*", default=[], help="readers by name")
     fuzz.add_argument("--minutes", type=float, default=1e6, help="stop after this time")
     fuzz.add_argument("--show", type=int, default=12, help="most kinds of defects shown")
+    flips = commands.add_parser("flips", help="flip every bit of a checkpoint and a kernel")
+    flips.add_argument("--every", type=int, default=1, help="only each n-th bit")
     options = parser.parse_args()
     if options.command == "kills":
         from benchmarks.reliability import kills as module
@@ -29,6 +31,10 @@ def main() -> int:
 
         minutes = 60 * options.minutes
         return module.main(options.count, options.start, options.only, minutes, options.show)
+    if options.command == "flips":
+        from benchmarks.reliability import flips as module
+
+        return module.main(options.every)
     raise AssertionError(options.command)
 
 

@@ -117,7 +117,7 @@ def main(count: int, seed: int, only: Sequence[str], keep_on: float) -> int:
     whole = sum(s.share for s in settings)
     with tempfile.TemporaryDirectory(prefix="steadygrad-kills-") as name:
         folder = Path(name)
-        _data(folder)
+        write_data(folder)
         _warm_up(folder)
         for setting in settings:
             wanted = round(count * setting.share / whole)
@@ -137,7 +137,8 @@ def main(count: int, seed: int, only: Sequence[str], keep_on: float) -> int:
     return int(lost > 0)
 
 
-def _data(folder: Path) -> None:
+def write_data(folder: Path) -> None:
+    """A short series and a short text."""
     rows = np.sin(np.arange(120) / 3)
     (folder / "wave.csv").write_text("y\n" + "\n".join(f"{v:.5f}" for v in rows) + "\n")
     text = "".join(np.random.default_rng(0).choice(list("abcde "), 1500))
