@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 
 def main() -> int:
@@ -21,6 +22,9 @@ def main() -> int:
     fuzz.add_argument("--show", type=int, default=12, help="most kinds of defects shown")
     flips = commands.add_parser("flips", help="flip every bit of a checkpoint and a kernel")
     flips.add_argument("--every", type=int, default=1, help="only each n-th bit")
+    mutations = commands.add_parser("mutations", help="take each mend back, run its tests")
+    mutations.add_argument("--only", nargs="*", type=int, default=[], help="defects by number")
+    mutations.add_argument("--out", type=Path, help="write the table here")
     options = parser.parse_args()
     if options.command == "kills":
         from benchmarks.reliability import kills as module
@@ -35,6 +39,10 @@ def main() -> int:
         from benchmarks.reliability import flips as module
 
         return module.main(options.every)
+    if options.command == "mutations":
+        from benchmarks.reliability import mutations as module
+
+        return module.main(options.only, options.out)
     raise AssertionError(options.command)
 
 

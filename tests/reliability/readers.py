@@ -200,7 +200,7 @@ class Readers:
         self._save_step()
         self._grid()
         rng = Rng(0)
-        content = rng.randbytes(300)
+        content = bytes(rng.choice(b"0123456789.,") for _ in range(600))  # that can be packed
         self.packed = {
             ".gz": gzip.compress(content), ".xz": lzma.compress(content, preset=0)
         }  # fmt: skip
@@ -336,9 +336,12 @@ class Readers:
     def packed_set(self, rng: Rng) -> None:
         ending = rng.choice(sorted(self.packed))
         data = self.packed[ending]
-        if spoiled(data, rng) == data:
+        changed = spoiled(data, rng)
+        if changed == data:
             return
-        self._written(f"set{ending}", spoiled(data, rng))
+        for other in self.packed:  # the first of them would be read
+            (self.folder / f"set{other}").unlink(missing_ok=True)
+        self._written(f"set{ending}", changed)
         try:
             read_file(DataFile("set", "0" * 64))
         except InputError:
