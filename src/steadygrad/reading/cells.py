@@ -54,6 +54,11 @@ class ColumnCells:
         self.chunks.append(np.asarray(values, np.float64))
 
     @property
+    def is_decimal(self) -> bool:
+        """Whether all cells so far are plain numbers, and one proves that points are decimal."""
+        return self._points and "." in self.evidence.decimal and self.is_plain
+
+    @property
     def is_plain(self) -> bool:
         """Whether every cell is a number or empty, and nothing is left to be decided."""
         return all(isinstance(chunk, np.ndarray) for chunk in self.chunks)

@@ -4,6 +4,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -74,8 +75,9 @@ WEEKDAYS = re.compile(
     re.IGNORECASE,
 )
 WORD = re.compile(r"[^\W\d_]{3,}\.?")
-SIMPLE = frozenset("0123456789:./- T\x1f")  # cells of these letters alone need no rewriting
+SIMPLE = b"0123456789:./- T\x1f"  # cells of these letters alone need no rewriting
 MARKS = re.compile(r"[AP]M|Z|\+")  # which need none either
+REMEMBERED = 2**13  # cells whose form is asked for again: by the delimiter, the dates, a new file
 ZONE = re.compile(r"(?<=[\dM])\s*(Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)$")
 LATE = re.compile(r"(?<![\d:])24:00")
 HAS_TIME = re.compile(r":|\d{8}T\d{4}|-\d\dT\d\d")  # only then a sign at the end is an offset
@@ -161,6 +163,7 @@ class DateSpec:
         return has_clock if is_clock else self.kind != "text"
 
 
+@lru_cache(REMEMBERED)
 def rewrite(cell: str) -> str:
     """Bring a date into a form that strptime knows: month names, quarters, marks of East Asia."""
     text = cell.strip()
@@ -247,7 +250,8 @@ def _month(word: re.Match[str]) -> str:
     return word.group() if number is None else f"m{number:02d}"
 
 
-def formats_of(cell: str) -> list[str]:
+@lru_cache(REMEMBERED)
+def formats_of(cell: str) -> tuple[str, ...]:
     """Return every form, as strptime has it, in which the cell could be a date."""
     text = rewrite(cell)
     text = ZONE.sub("", text) if HAS_TIME.search(text) else text
@@ -264,7 +268,7 @@ def formats_of(cell: str) -> list[str]:
             continue
         marks = {k: v or "" for k, v in match.groupdict().items()}
         found += [form.format(**marks) + clock for form in forms]
-    return found
+    return tuple(found)
 
 
 def _clock(rest: str, *, packed: bool) -> str | None:
@@ -339,17 +343,21 @@ def read_dates(cells: list[str], formats: Sequence[str]) -> np.ndarray:
 
 def _is_plain(joined: str, cells: list[str]) -> bool:
     """Whether strptime knows the cells as they are."""
-    letters = set(joined)
-    if not letters <= SIMPLE and not set(MARKS.sub("", joined)) <= SIMPLE:
+    if _has_other(joined) and _has_other(MARKS.sub("", joined)):
         return False
     # Points before a blank or at the end (18. 11. 2021.), trimesters (T1 2020), the time in front.
-    if "." in letters and (". " in joined or ".\x1f" in joined or joined.endswith(".")):
+    if "." in joined and (". " in joined or ".\x1f" in joined or joined.endswith(".")):
         return False
     if " - " in joined:  # from when to when
         return False
-    if "T" in letters and (joined.startswith("T") or "\x1fT" in joined):
+    if "T" in joined and (joined.startswith("T") or "\x1fT" in joined):
         return False
     return not any(TIME_FIRST.fullmatch(cell.strip()) for cell in (*cells[:50], *cells[-50:]))
+
+
+def _has_other(joined: str) -> bool:
+    """Whether there are letters beside the simple ones."""
+    return bool(joined.encode("utf-8", "surrogatepass").translate(None, SIMPLE))
 
 
 def _strptime(texts: list[str], form: str) -> np.ndarray:
@@ -419,8 +427,7 @@ def choose_formats(cells: Cells, column: str, where: str) -> tuple[str, ...] | N
     first = next(forms for forms in known if forms)
     found: list[tuple[int, tuple[str, ...], np.ndarray]] = []
     for form in first:
-        forms = _completed(form, cells)
-        dates = np.concatenate([read_dates(c, forms) for c in cells()])
+        forms, dates = _completed(form, cells)
         found.append((int(np.isnat(dates).sum()), forms, dates))
     least = min(bad for bad, _, _ in found)
     best = [(forms, dates) for bad, forms, dates in found if bad == least]
@@ -452,19 +459,25 @@ def _refuse_quarters(dates: np.ndarray, forms: tuple[str, ...], column: str, whe
         )
 
 
-def _completed(form: str, cells: Cells) -> tuple[str, ...]:
-    """Add the forms of the cells that ``form`` does not read, as long as the order is the same."""
+def _completed(form: str, cells: Cells) -> tuple[tuple[str, ...], np.ndarray]:
+    """Read by a form, and add those of the cells it does not read, if their order is the same."""
     forms: tuple[str, ...] = (form,)
     order = _order(form)
+    parts: list[tuple[tuple[str, ...], np.ndarray]] = []
     for chunk in cells():
+        dates = read_dates(chunk, forms)
         while len(forms) < MOST_FORMS:
-            bad = np.flatnonzero(np.isnat(read_dates(chunk, forms)))
+            bad = np.flatnonzero(np.isnat(dates))
             others = (f for i in bad[:50] for f in formats_of(chunk[i]) if f not in forms)
             other = next((f for f in others if _order(f) == order), None)
             if other is None:
                 break
             forms += (other,)
-    return forms
+            dates = read_dates(chunk, forms)
+        parts.append((forms, dates))
+    if any(own != forms for own, _ in parts):  # a form that a later chunk brought
+        parts = [(forms, read_dates(chunk, forms)) for chunk in cells()]
+    return forms, np.concatenate([dates for _, dates in parts])
 
 
 def _order(form: str) -> str:

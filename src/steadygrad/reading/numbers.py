@@ -7,6 +7,7 @@ or ``1.234,5`` tells which; where no cell of the file does, the question is hand
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -235,6 +236,7 @@ class Parts:
     unit: str
 
 
+@lru_cache(2**13)  # the delimiter, the style and the values ask about one cell in turn
 def _matched(cell: str) -> re.Match[str] | None:
     text = cell.strip()
     return NUMBER.fullmatch(text if text.isascii() else text.translate(ALIKE).strip())

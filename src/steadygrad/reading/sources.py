@@ -244,11 +244,17 @@ def _stream(
     points = spec is not None or reading.marks[0] in (None, ".")
     columns = [ColumnCells(n, points_are_decimal=points) for n in names]
     rows: list[np.ndarray] = []
-    for block in blocks(
-        stream, header if has_header else [""] * len(header), delimiter, path, skipped, first
-    ):
+    marks = header if has_header else [""] * len(header)
+
+    def decimal() -> list[int]:
+        return [i for i, column in enumerate(columns) if column.is_decimal]
+
+    for block in blocks(stream, marks, delimiter, path, skipped, first, decimal):
         for column, cells in zip(columns, _cleaned(block), strict=True):
-            column.add(cells)
+            if isinstance(cells, np.ndarray):
+                column.add_values(cells)
+            else:
+                column.add(cells)
         rows.append(block.lines)
         if progress is not None:
             progress(min(raw.tell(), size), size)
@@ -276,8 +282,11 @@ def _stream(
     )
 
 
-def _cleaned(block: Block) -> Iterator[list[str]]:
+def _cleaned(block: Block) -> Iterator[list[str] | np.ndarray]:
     for cells in block.columns:
+        if isinstance(cells, np.ndarray):
+            yield cells
+            continue
         text = "\x1e".join(cells)
         if "\n" in text or "\r" in text or SEPARATOR in text:
             yield [clean(c) for c in cells]
