@@ -443,6 +443,7 @@ def choose_formats(cells: Cells, column: str, where: str) -> tuple[str, ...] | N
             f" cell tells which is the day and which the month; pass {told}"
         )
     _refuse_quarters(best[0][1], best[0][0], column, where)
+    _refuse_calendars(best[0][1], best[0][0], column, where)
     return best[0][0]
 
 
@@ -456,6 +457,20 @@ def _refuse_quarters(dates: np.ndarray, forms: tuple[str, ...], column: str, whe
             f"{where}: column {column!r}: the month is 1 to 4 in every year, so these may be"
             f" quarters; write them as 2020Q3, or pass --date-format '{forms[0]}' if they are"
             " months"
+        )
+
+
+def _refuse_calendars(dates: np.ndarray, forms: tuple[str, ...], column: str, where: str) -> None:
+    """Ask about whole dates of the years 2400 to 2650, or about 1400: of another calendar?"""
+    known = dates[~np.isnat(dates)]
+    first, last = (int(str(d)[:4]) for d in (known.min(), known.max()))
+    names = {(2440, 2640): "Buddhist (2563 is 2020)", (1300, 1470): "Persian or Islamic"}
+    name = next((n for (a, b), n in names.items() if a <= first and last <= b), None)
+    if name is not None:
+        raise InputError(
+            f"{where}: column {column!r}: the years {first} to {last} look like those of the {name}"
+            f" calendar; write the dates in the Gregorian one, or pass --date-format '{forms[0]}'"
+            " if they are"
         )
 
 
@@ -592,6 +607,12 @@ CLOCK_NAMES = re.compile(
     re.IGNORECASE,
 )
 
+DURATIONS = re.compile(
+    r"elapsed|moving|durat|dauer|durée|pace|lap|asleep|sleep|spent|total|avg|average|mean|best|race"
+    r"|response|travel|lead|run ?time|down ?time|up ?time|screen|wait|delay|life",
+    re.IGNORECASE,
+)
+
 
 def is_date_name(name: str) -> bool:
     """Whether a column's name speaks of dates."""
@@ -599,8 +620,8 @@ def is_date_name(name: str) -> bool:
 
 
 def is_clock_name(name: str) -> bool:
-    """Whether a column's name speaks of the time of day."""
-    return CLOCK_NAMES.search(name) is not None
+    """Whether a column's name speaks of the time of day, and not of how long something took."""
+    return CLOCK_NAMES.search(name) is not None and DURATIONS.search(name) is None
 
 
 def from_numbers(values: np.ndarray, spec: DateSpec) -> np.ndarray:

@@ -47,7 +47,7 @@ def find_sentinels(
         if name not in found and (alone := _only_negative(values)):
             warnings.append(
                 f"column {name!r}: {alone[0]:g} is the only value below zero and comes {alone[1]}"
-                f" times; if it stands for a missing value, pass --missing={alone[0]:g}"
+                f" time{'s'[: alone[1] > 1]}; if it stands for a missing value, pass --missing={alone[0]:g}"
             )
     used = {code for code, *_ in found.values()}
     for name, values in numbers.items():
@@ -62,7 +62,7 @@ def find_sentinels(
 def _only_negative(values: np.ndarray) -> tuple[float, int] | None:
     """Return a known code that is the only value below zero, in a wide range of others."""
     below = values[values < 0]
-    if len(below) < LEAST or below[0] not in CODES or below[0] > -99 or (below != below[0]).any():
+    if not len(below) or below[0] not in CODES or below[0] > -99 or (below != below[0]).any():
         return None
     return float(below[0]), len(below)
 

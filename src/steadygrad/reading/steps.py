@@ -82,6 +82,8 @@ def order_rows(
         _split_series(path, made, series, categories, reading.only, notes)
     elif dates is not None:
         _refuse_series(path, dates, numbers, categories, many)
+    elif reading.date != "none":
+        _refuse_undated(path, numbers, categories, many)
     if made.dates is not None:
         if reading.every is not None:
             _on_grid(path, made, reading.every, notes)
@@ -219,6 +221,39 @@ def _refuse_series(
         " pass --date with all columns that make up the time (Date,Time), --series COLUMN if there"
         " are several series, or --date none to take the rows in the order of the file"
     )
+
+
+def _refuse_undated(
+    path: Path,
+    numbers: Mapping[str, np.ndarray],
+    categories: Mapping[str, tuple[np.ndarray, tuple[str, ...]]],
+    many: Mapping[str, np.ndarray],
+) -> None:
+    """Refuse several series without dates: their times are of no known form, or only counted."""
+    names: dict[str, np.ndarray] = {n: codes for n, (codes, _) in categories.items()}
+    for time, stamps in many.items():
+        share = len(stamps) / len(np.unique(stamps))
+        found = [n for n, codes in names.items() if _tells_apart(codes, stamps)]
+        if share > 1 + MOST_DOUBLE and found:
+            raise InputError(
+                f"{path}: every cell of column {time!r} comes {share:.3g} times, and column"
+                f" {found[0]!r} tells its rows apart: several series in one file; pass --series"
+                f" {found[0]!r}, or --date none to take the rows as one series in the order of the"
+                " file"
+            )
+    for count, values in numbers.items():
+        again = np.flatnonzero(np.diff(values) != 1) + 1
+        if not 0 < len(again) < len(values) / 5 or (values[again] != values[0]).any():
+            continue
+        names |= {n: v for n, v in numbers.items() if n != count}
+        for name, codes in names.items():
+            if np.array_equal(np.flatnonzero(np.diff(codes)) + 1, again):
+                raise InputError(
+                    f"{path}: column {count!r} counts from {values[0]:g} again where column"
+                    f" {name!r} changes: {len(again) + 1} series in one file; pass --series"
+                    f" {name!r}, or --date none to take the rows as one series in the order of the"
+                    " file"
+                )
 
 
 def _tells_apart(codes: np.ndarray, stamps: np.ndarray) -> int:

@@ -454,14 +454,23 @@ def _with_clock(
 
 def _text_clock(draft: Draft, date: str, wanted: Sequence[str]) -> str | None:
     """Return the column of the time of day that belongs to a column of days."""
-    for name, cells in draft.texts.items():
+    is_clock = {n: date_forms.is_clock_name(n) for n in draft.texts}
+    for name in sorted(draft.texts, key=lambda n: not is_clock[n]):
         if name == date or (wanted and name not in wanted):
             continue
-        sample = cells.sample()[:200]
+        sample = draft.texts[name].sample()[:200]
         clocks = sum(date_forms.clock_format(cell) is not None for cell in sample)
         if sample and clocks >= LEAST_DATES * len(sample):
-            return name
+            # Durations look like times of day. But days that stand alone need no time.
+            if wanted or is_clock[name] or _repeats(draft, date):
+                return name
     return None
+
+
+def _repeats(draft: Draft, name: str) -> bool:
+    """Whether the first cells of a column are not all different."""
+    sample = draft.texts[name].sample() if name in draft.texts else draft.numbers[name].tolist()
+    return len(set(sample)) < len(sample)
 
 
 def _joined(dates: ColumnCells, times: ColumnCells) -> ColumnCells:
@@ -618,9 +627,10 @@ def _texts(draft: Draft, rows: Rows) -> None:
             else f"holds neither numbers nor dates, and too many different texts (over {limit})"
         )
         draft.drop(name, what, *first)
-        # Names of series are looked for among them, too.
-        if kind == "texts" and draft.dates is not None:
-            many, _ = _category(cells, max(20, cells.rows // 10), None)
+        # Names of series are looked for among them, too; without dates, what repeats.
+        if kind == "texts":
+            share = 0.1 if draft.dates is not None else 0.9  # times of no known form are many
+            many, _ = _category(cells, max(20, int(share * cells.rows)), None)
             if many is not None:
                 draft.raw.many[name] = many.codes
 
@@ -764,7 +774,8 @@ def _arranged(draft: Draft) -> Table:
 
 
 def _as_before(spec: TableSpec) -> Reading:
-    return Reading(series=spec.series, only=spec.only, every=spec.every)
+    date = None if spec.dates is not None else "none"  # nothing is asked again
+    return Reading(series=spec.series, only=spec.only, every=spec.every, date=date)
 
 
 def _column_spec(draft: Draft, name: str, series: str | None) -> ColumnSpec:
