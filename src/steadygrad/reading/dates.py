@@ -47,6 +47,12 @@ MONTHS = (
     "ιανουαρίου φεβρουαρίου μαρτίου απριλίου μαΐου ιουνίου ιουλίου αυγούστου σεπτεμβρίου"
     " οκτωβρίου νοεμβρίου δεκεμβρίου",
     "січня лютого березня квітня травня червня липня серпня вересня жовтня листопада грудня",
+    "januari februari maret april mei juni juli agustus september oktober november desember",
+    "januar februar marts april maj juni juli august september oktober november december",
+    "januar februar mart april maj jun jul avgust septembar oktobar novembar decembar",
+    "jaanuar veebruar märts aprill mai juuni juuli august september oktoober november detsember",
+    "gener febrer març abril maig juny juliol agost setembre octubre novembre desembre",
+    "януари февруари март април май юни юли август септември октомври ноември декември",
     "jan fev mar abr mai jun jul ago set out nov des",
 )
 
@@ -78,7 +84,12 @@ WORD = re.compile(r"[^\W\d_]{3,}\.?")
 SIMPLE = b"0123456789:./- T\x1f"  # cells of these letters alone need no rewriting
 MARKS = re.compile(r"[AP]M|Z|\+")  # which need none either
 REMEMBERED = 2**13  # cells whose form is asked for again: by the delimiter, the dates, a new file
-ZONE = re.compile(r"(?<=[\dM])\s*(Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)$")
+# Hours ahead of UTC. Where a name has several meanings, the note about the dates shows which it is.
+ZONES: dict[str, float] = {"Z": 0, "UTC": 0, "GMT": 0, "WET": 0}
+ZONES |= {"EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7}
+ZONES |= {"CET": 1, "CEST": 2, "MEZ": 1, "MESZ": 2, "WEST": 1, "BST": 1, "EET": 2, "EEST": 3}
+ZONES |= {"MSK": 3, "IST": 5.5, "HKT": 8, "SGT": 8, "JST": 9, "KST": 9, "AEST": 10, "AEDT": 11}
+ZONE = re.compile(rf"(?<=[\dM])\s*({'|'.join(ZONES)}|[+-]\d\d(?::?\d\d)?)(?:\[\w+/[\w/]+\])?$")
 LATE = re.compile(r"(?<![\d:])24:00")
 HAS_TIME = re.compile(r":|\d{8}T\d{4}|-\d\dT\d\d")  # only then a sign at the end is an offset
 CLOCK = (
@@ -86,6 +97,8 @@ CLOCK = (
     (r"\d{1,2}:\d\d:\d\d ?[AP]M", "%I:%M:%S{s}%p"),
     (r"\d{1,2}:\d\d ?[AP]M", "%I:%M{s}%p"),
     (r"\d{1,2} ?[AP]M", "%I{s}%p"),
+    (r"\d{1,2}\.\d\d\.\d\d\.\d+ ?[AP]M", "%I.%M.%S.%f{s}%p"),
+    (r"\d{1,2}\.\d\d\.\d\d ?[AP]M", "%I.%M.%S{s}%p"),
     (r"\d{1,2}:\d\d:\d\d\.\d+", "%H:%M:%S.%f"),
     (r"\d{1,2}:\d\d:\d\d", "%H:%M:%S"),
     (r"\d{1,2}:\d\d", "%H:%M"),
@@ -166,7 +179,7 @@ class DateSpec:
 @lru_cache(REMEMBERED)
 def rewrite(cell: str) -> str:
     """Bring a date into a form that strptime knows: month names, quarters, marks of East Asia."""
-    text = cell.strip()
+    text = AT.sub(" ", ERA.sub(_gregorian, cell.strip()))
     if not text.isascii():
         text = re.sub(r"\s*[年년]\s*|\s*[月월]\s*", "-", text)
         text = re.sub(r"[日일]", " ", text)
@@ -176,6 +189,7 @@ def rewrite(cell: str) -> str:
         text = text.replace("上午", "AM ").replace("下午", "PM ")
         text = text.replace("오전", "AM ").replace("오후", "PM ")
         text = re.sub(r"([AP]M) +(\d[\d:.]*)$", r"\2 \1", re.sub(r" +", " ", text))
+    text = TAIWAN.sub(lambda m: str(int(m[0]) + 1911), text)
     text = re.sub(r"\b([AaPp])\.? ?[Mm]\b\.?", lambda m: f"{m[1].upper()}M", text)
     if len(text) < 24 and (period := _period(text)):
         return period
@@ -183,6 +197,7 @@ def rewrite(cell: str) -> str:
         text = span[1]
     if clock := TIME_FIRST.fullmatch(text):
         text = f"{clock[2]} {clock[1]}"
+    text = re.sub(r"(?<=\d\d)- (?=\d)", "-", text)  # 2020- 06- 11
     text = re.sub(r"(?<=\d)_(?=\d\d?_\d)|(?<=\d_\d)_|(?<=\d_\d\d)_", "-", text)
     text = re.sub(r"(?<=\d)\.(?=,? \d\d?[:.h]\d\d)|(?<=\d)\.$|(?<=\d) ?Uhr$", "", text)
     text = re.sub(r"(?<=\d)\. (?=\d)", ".", text)  # 18. 11. 2021
@@ -200,6 +215,12 @@ def rewrite(cell: str) -> str:
     return text
 
 
+# Japan's years by the name of an emperor, and Taiwan's since 1912.
+ERAS = {"R": 2018, "令和": 2018, "H": 1988, "平成": 1988, "S": 1925, "昭和": 1925}
+ERA = re.compile(rf"^({'|'.join(ERAS)})(\d{{1,2}}|元)(?=(?:[-./]\d{{1,2}}){{2}}$|年)")
+TAIWAN = re.compile(r"^1[0-2]\d(?=([-/.])\d{1,2}\1\d{1,2}(?!\d))")
+# The word between a day and its time.
+AT = re.compile(r"(?<=[\d.]),? (?:à|a las|às|at|um|kl\.?|om|alle|ore) (?=\d)")
 # A date behind the time of day; and as ctime and the Unix command date write them.
 TIME_FIRST = re.compile(r"(\d{1,2}:\d\d(?::\d\d)?),? +(\d{1,4}([-./])\d{1,2}\3\d{1,4})")
 # From when to when: a row is of its beginning.
@@ -238,6 +259,10 @@ def _period(text: str) -> str | None:
     if found := EUROSTAT_MONTH.fullmatch(text):
         return f"{found[1]}-{int(found[2]):02d}"
     return None
+
+
+def _gregorian(era: re.Match[str]) -> str:
+    return str(ERAS[era[1]] + (1 if era[2] == "元" else int(era[2])))
 
 
 def _century(year: str) -> str:
@@ -348,16 +373,24 @@ def _is_plain(joined: str, cells: list[str]) -> bool:
     # Points before a blank or at the end (18. 11. 2021.), trimesters (T1 2020), the time in front.
     if "." in joined and (". " in joined or ".\x1f" in joined or joined.endswith(".")):
         return False
-    if " - " in joined:  # from when to when
+    if "- " in joined:  # from when to when; 2020- 06- 11
         return False
     if "T" in joined and (joined.startswith("T") or "\x1fT" in joined):
         return False
-    return not any(TIME_FIRST.fullmatch(cell.strip()) for cell in (*cells[:50], *cells[-50:]))
+    ends = [cell.strip() for cell in (*cells[:50], *cells[-50:])]
+    return not any(TIME_FIRST.fullmatch(cell) or TAIWAN.match(cell) for cell in ends)
 
 
 def _has_other(joined: str) -> bool:
     """Whether there are letters beside the simple ones."""
     return bool(joined.encode("utf-8", "surrogatepass").translate(None, SIMPLE))
+
+
+def is_changed(cell: str) -> bool:
+    """Whether a cell says another year or hour than what is read: of another zone or calendar."""
+    zone = ZONE.search(rewrite(cell)) if HAS_TIME.search(cell) else None
+    is_offset = zone is not None and zone[1].strip("+-0:") != "" and ZONES.get(zone[1]) != 0
+    return is_offset or bool(TAIWAN.match(cell) or ERA.match(cell))
 
 
 def _strptime(texts: list[str], form: str) -> np.ndarray:
@@ -383,7 +416,7 @@ def _zones(texts: list[str]) -> tuple[list[str], np.ndarray]:
             size = int(digits[:2]) * 60 + int(digits[2:])
             minutes.append(-size if mark[0] == "-" else size)
         else:
-            minutes.append(0)
+            minutes.append(int(ZONES[mark] * 60))
     return bare, np.array(minutes, "timedelta64[m]").astype("timedelta64[us]")
 
 

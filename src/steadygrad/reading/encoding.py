@@ -63,6 +63,8 @@ def guess(data: bytes, path: Path) -> tuple[str, str]:
             " have it guessed"
         ) from None
     sample = b"".join(HIGH.findall(data))[:SAMPLE] or data[:SAMPLE]
+    if set(re.findall(rb"[^\s,;]*[\x80-\xff][^\s,;]*", sample)) == {b"\xe0"}:
+        return "cp1252", "à"  # a word of French
     found: dict[str, str] = {}
     for match in from_bytes(sample, cp_isolation=list(LEGACY)):
         # Those that read alike come as one; of them the commonest.
@@ -81,6 +83,11 @@ def guess(data: bytes, path: Path) -> tuple[str, str]:
 
 # The letters that texts in Latin script have beside a to z; other ones are rare.
 USUAL = frozenset("äöüßéèêëàâçîïôûùñóíáúãõåøæąćęłńśźżěščřžýůőűğışÄÖÜÉÅØÑÇ°€µ²³£¥§½–’ºª·ß")  # noqa: RUF001
+# Letters in the headers of tables of East Asia, simplified and traditional.
+COMMON = frozenset(
+    "年月日時时間间分秒値值価价格數数量気气温溫度湿濕風风速雨水降電电力流圧压高低最平均合計计名称稱地点點店"
+    "商品売卖上下前後后収收開开盤盘終终始金額额人口番号號種种類类比率変变動动曜週周期号别別単位"
+)
 WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -91,8 +98,10 @@ def _score(name: str, text: str) -> tuple[float, int, int]:
     if name == "koi8_r" and _is_russian(text):
         return (2.0, 0, 0)
     if not high or not single or _is_cyrillic_or_greek(high):
-        # Many bytes that fit a rule are no accident; and of two that do, the one listed first.
-        return (1.0, 0, -LEGACY.index(name) if name in LEGACY else -99)
+        # Many bytes that fit a rule are no accident; of two that do, the one with common letters,
+        # and then the one listed first.
+        common = sum(c in COMMON for c in high) if name != "cp949" else len(high)
+        return (1.0, common, -LEGACY.index(name) if name in LEGACY else -99)
     usual = sum(c in USUAL for c in high) / len(high)
     return (usual, name == "cp1252", -LEGACY.index(name) if name in LEGACY else -99)
 

@@ -23,7 +23,8 @@ CHUNK = 50_000  # rows
 SAMPLE = 100  # lines that the delimiter is chosen by
 COMMENTS = frozenset("#%")  # a line that begins with one is no row, unless it is the header
 WIDE = re.compile(r"\S(?:\t| {2,})\S")  # the gap between columns of print
-FOOTER = 5  # lines below the table that may be of another width
+FOOTER = 20  # lines below the table that may be of another width
+BORDER = re.compile(r"[-+=|: ]*-{3}[-+=|: ]*")  # as programs print them around a table
 
 Progress = Callable[[int, int], None]
 
@@ -371,7 +372,8 @@ def lines_above(top: Sequence[str], delimiter: str, *, has_header: bool) -> int:
     is_in_columns = False  # whether the line above is a comment that is set in columns
     are_comments = True
     for end, row in rows:
-        if _is_comment(row):
+        # A mark above a column that counts the rows is a name.
+        if _is_comment(row) and not (row[0].strip() == "#" and len(row) == width > 1):
             line = top[end - 1]
             is_header = len(row) - _is_mark(row) == width > 1
             if not is_header or is_in_columns:
@@ -409,7 +411,8 @@ def without_mark(line: str) -> str:
 
 
 def _is_comment(row: Sequence[str]) -> bool:
-    return row[0].lstrip()[:1] in COMMENTS
+    """Whether a row is a comment or a border."""
+    return row[0].lstrip()[:1] in COMMENTS or (len(row) == 1 and bool(BORDER.fullmatch(row[0])))
 
 
 def _is_mark(row: Sequence[str]) -> bool:

@@ -3,6 +3,9 @@
 import codecs
 import contextlib
 import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from steadygrad.errors import InputError
@@ -12,6 +15,8 @@ from steadygrad.reading.dates import looks_like_date
 from steadygrad.reading.lines import find_delimiter, is_number, split_rows
 from steadygrad.reading.numbers import MISSING, measure_of
 
+MARKUP = (b"<!doctype html", b"<html", b"<?xml", b"<table", b"<svg", b"<gpx", b"<kml")
+LOG = 0.9  # of the lines are alike but for their numbers: no prose is
 TABLE_ENDINGS = frozenset({".csv", ".tsv", ".tab", ".psv"})
 BINARY_ENDINGS = frozenset({".xlsx", ".xls", ".parquet", ".feather", ".arff", ".tsf"})
 MOST_ABOVE = 3  # lines of text above a column of numbers
@@ -65,7 +70,8 @@ def is_table(path: Path) -> bool:
     """Whether a file is a table: by its form, its ending, or how its first lines look.
 
     Raises:
-        InputError: It cannot be read, or is of a kind that cannot be either.
+        InputError: It cannot be read, is of a kind that cannot be either, or a log or markup, which
+            a table must first be made of.
     """
     raw, unpacked, name = open_file(path)
     with raw, unpacked:
@@ -74,14 +80,34 @@ def is_table(path: Path) -> bool:
         except UNREADABLE as error:
             raise InputError(f"{path}: cannot be read ({error})") from None
         kind = format_of(head, name, path)
+    if kind == "text" and head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(MARKUP):
+        raise InputError(
+            f"{path}: is HTML or XML; save its table as CSV. If it is a text to be learnt, pass"
+            " --kind text"
+        )
     if kind != "text" or Path(name).suffix.lower() in TABLE_ENDINGS:
         return True
     text = _decoded(head, path)
     lines = [line for line in text.splitlines() if line.strip() and line[0] not in "#%"]
-    lines = lines[: LINES + 1]
-    if len(head) == HEAD or len(lines) > LINES:
+    if len(head) == HEAD:
         lines = lines[:-1]  # it may be cut off
-    return len(lines) >= 3 and _looks_split(lines)
+    # Of a file with a long head, the table is what its last lines are.
+    if any(len(some) >= 3 and _looks_split(some) for some in (lines[:LINES], lines[-LINES:])):
+        return True
+    if log := _log_line(lines):
+        raise InputError(
+            f"{path}: its lines are alike but for their numbers ({log!r}), as those of a log or"
+            " of a printed table; write them as CSV. If it is a text to be learnt, pass --kind text"
+        )
+    return False
+
+
+def _log_line(lines: Sequence[str]) -> str:
+    """Return a line of a log: nearly all are the same but for their numbers; else nothing."""
+    shapes = [re.sub(r"[-+]?\d+(?:[.,:/-]\d+)*|[AP]M", "0", " ".join(x.split())) for x in lines]
+    common, count = Counter(shapes).most_common(1)[0] if shapes else ("", 0)
+    is_log = "0" in common and len(lines) >= 10 and count >= LOG * len(lines)
+    return lines[shapes.index(common)].strip()[:60] if is_log else ""
 
 
 def _decoded(head: bytes, path: Path) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from steadygrad.errors import InputError
 from steadygrad.reading.numbers import MISSING
 
+ABOVE = 5  # rows below the header that may hold units, kinds of sums and other notes
 FOOTER = 5  # rows at the end that may be a total and its like
 TOTALS = frozenset(
     {
@@ -93,7 +94,7 @@ class Rows:
         """Say which rows are left out, and why."""
         left = self._decide()
         empty = [row for row, why in left.items() if not why]
-        for row, why in left.items():
+        for row, why in sorted(left.items()):
             if why:
                 notes.append(f"line {self.lines[row]}: {why}; not used as a row of data")
         if empty:
@@ -129,7 +130,7 @@ class Rows:
             ):
                 left[row] = f"{text!r} in column {column!r} is not {expected}"
                 continue
-            if row == 0 and total > 1 and self._is_units(cells):
+            if row < self._notes() < total and self._is_units(cells):
                 told = ", ".join(repr(c.strip()) for _, c, _ in cells[:3])
                 left[row] = f"units or notes below the header ({told})"
                 continue
@@ -138,7 +139,7 @@ class Rows:
                     min(
                         r
                         for r in self._bad
-                        if r <= row and not (r == 0 and self._is_units(self._bad[0]))
+                        if r <= row and not (r < self._notes() and self._is_units(self._bad[r]))
                     )
                 )
             )
@@ -157,8 +158,13 @@ class Rows:
             f" {cell!r} ({count} such cell{'s' if count > 1 else ''}); {what}"
         )
 
+    def _notes(self) -> int:
+        """Return how many rows at the beginning have bad cells, all of them; 0: too many."""
+        count = next(r for r in range(len(self._bad) + 1) if r not in self._bad)
+        return count if count <= ABOVE else 0
+
     def _is_units(self, cells: list[tuple[str, str, str]]) -> bool:
-        """Whether the first row is one of units: every other row of these columns can be read."""
+        """Whether a first row is one of units: every later row of these columns can be read."""
         if 2 * len(cells) < self.width:
             return False
         return all(self._counts[column] == 1 or self._first_only(column) for column, _, _ in cells)
@@ -166,4 +172,4 @@ class Rows:
     def _first_only(self, column: str) -> bool:
         rows = [r for r, found in self._bad.items() if any(n == column for n, _, _ in found)]
         total = len(self.lines)
-        return all(r == 0 or r >= total - FOOTER for r in rows)
+        return all(r < self._notes() or r >= total - FOOTER for r in rows)

@@ -45,9 +45,10 @@ def find_sentinels(
                     f" --missing={code:g}"
                 )
         if name not in found and (alone := _only_negative(values)):
+            code, times = f"{alone[0]:g}", f"{alone[1]} time{'s'[: alone[1] > 1]}"
             warnings.append(
-                f"column {name!r}: {alone[0]:g} is the only value below zero and comes {alone[1]}"
-                f" time{'s'[: alone[1] > 1]}; if it stands for a missing value, pass --missing={alone[0]:g}"
+                f"column {name!r}: {code} is the only value below zero and comes {times}; if it"
+                f" stands for a missing value, pass --missing={code}"
             )
     used = {code for code, *_ in found.values()}
     for name, values in numbers.items():

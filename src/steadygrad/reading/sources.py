@@ -233,6 +233,8 @@ def _stream(
     sample = [line for line in top if line.strip()]
     header = list(next(split_rows(sample, delimiter)))
     body = [r for r in split_rows(sample[1:], delimiter) if r != header and any(map(str.strip, r))]
+    if has_header and _counts_rows(body, len(header) + 1):  # as R writes the names of rows
+        header.insert(0, "")
     skipped = Skipped()
     if has_header:
         names, nameless = _header(header, body, path, first)
@@ -267,8 +269,10 @@ def _stream(
         )
     if skipped.comments:
         notes.append(f"{skipped.comments} comment lines inside the table: not used")
-    for number, text in skipped.footer:
+    for number, text in skipped.footer[:2]:
         notes.append(f"line {number}, below the table: {text[:40]!r}: not used")
+    if len(skipped.footer) > 2:
+        notes.append(f"{len(skipped.footer) - 2} more lines below the table: not used")
     if skipped.blank:
         notes.append(f"{skipped.blank} rows without any value: not used")
     return Raw(
@@ -319,6 +323,14 @@ def _header(
     if doubled:
         raise InputError(f"{path}: line {line} names column {sorted(doubled)[0]!r} more than once")
     return names, nameless
+
+
+def _counts_rows(body: Sequence[Sequence[str]], width: int) -> bool:
+    """Whether rows have one cell more than the header, and the first one counts them."""
+    counts = [row[0].strip() for row in body]
+    if len(counts) < 3 or any(len(row) != width for row in body) or not counts[0].isdigit():
+        return False
+    return counts == [str(int(counts[0]) + i) for i in range(len(counts))]
 
 
 def _is_like(name: str, below: set[str]) -> bool:

@@ -727,6 +727,10 @@ def _arranged(draft: Draft) -> Table:
         written = spec.formats[:1] if spec.kind in ("text", "number") else ()
         form = written[0].replace("m%m", "%b") if written else ""
         told = f", as {form}" if form else ""
+        cell = " ".join(draft.texts[n].first for n in spec.columns if n in draft.texts)
+        if spec.kind == "text" and date_forms.is_changed(cell):
+            stamp = str(date_forms.read_dates([cell], spec.formats)[0])[:16].replace("T", " ")
+            told += f" ({cell} is {stamp} UTC)" if ":" in cell else f" ({cell} is {stamp[:10]})"
         draft.notes.insert(0, f"{plural} {', '.join(spec.columns)} read as the date{told}")
     categories = {
         n: Category(codes, draft.categories[n].kinds) for n, codes in arranged.codes.items()
