@@ -24,6 +24,7 @@ SAMPLE = 100  # lines that the delimiter is chosen by
 COMMENTS = frozenset("#%")  # a line that begins with one is no row, unless it is the header
 WIDE = re.compile(r"\S(?:\t| {2,})\S")  # the gap between columns of print
 FOOTER = 20  # lines below the table that may be of another width
+HAS_DAY = re.compile(r"\d{4}[-/.]\d\d[-/.]\d\d")
 BORDER = re.compile(r"[-+=|: ]*-{3}[-+=|: ]*")  # as programs print them around a table
 
 Progress = Callable[[int, int], None]
@@ -387,11 +388,25 @@ def lines_above(top: Sequence[str], delimiter: str, *, has_header: bool) -> int:
                 return header
             # A line that is too short, and then data: a header that lacks a name, and no title.
             is_short_header = has_header and not are_comments and all(map(_is_readable, cells))
+            if has_header and end < len(top) and _is_header_below(row, rows):
+                are_comments, start = False, end
+                continue
             return 0 if is_short_header else start
         else:
             are_comments = False
         start = end
     return 0
+
+
+def _is_header_below(row: Sequence[str], rows: Sequence[tuple[int, list[str]]]) -> bool:
+    """Whether a line tells a file's kind and day, and the names stand in the line below it."""
+    days = [i for i, cell in enumerate(row) if HAS_DAY.fullmatch(cell.strip())]
+    at = next(i for i, (_, other) in enumerate(rows) if other is row)
+    below, data = ([other for _, other in rows[at + 1 : at + 3]] + [[], []])[:2]
+    if len(days) != 1 or not len(below) == len(data) == len(row):
+        return False
+    named = sum(map(_is_readable, below)) < sum(map(_is_readable, data))
+    return named and not _is_readable(below[days[0]])
 
 
 def skip_row(lines: Iterator[str], delimiter: str) -> int:

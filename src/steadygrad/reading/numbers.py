@@ -53,6 +53,7 @@ ALIKE = str.maketrans(
     | {chr(0xFF00 + i): chr(0x20 + i) for i in range(1, 0x5F)}
 )
 SCALES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "bn": 1e9, "t": 1e12}
+SCALES |= dict.fromkeys("万萬만", 1e4) | dict.fromkeys("亿億억", 1e8)
 CODES = (
     "USD|EUR|GBP|JPY|CHF|CNY|INR|KRW|RUB|PLN|SEK|NOK|DKK|CZK|HUF|BRL|MXN|CAD|AUD|NZD|TRY|ZAR"
     "|Fr\\.|kr\\.?|zł|Kč|Ft|руб\\.?|元|円|원"  # noqa: RUF001
@@ -69,7 +70,7 @@ MEASURE = rf"{_MEASURE}(?:/(?:{_MEASURE}|h|d|dL))?"
 NUMBER = re.compile(
     rf"(?P<open>\()?\s*(?P<sign1>[+-])?\s*(?P<unit1>{CURRENCY})?\s*(?P<sign2>[+-])?\s*"
     r"(?P<body>\d[\d.,' ]*|[.,]\d+)(?P<exp>[eE][+-]?\d+)?(?P<sign3>-)?"
-    rf"\s*(?:(?P<scale>[kKMBT]|bn)?\s*(?P<unit2>%|{CURRENCY})?|(?P<measure>{MEASURE}))"
+    rf"\s*(?:(?P<scale>[kKMBT万萬만亿億억]|bn)?\s*(?P<unit2>%|{CURRENCY})?|(?P<measure>{MEASURE}))"
     r"\s*(?P<close>\))?",
     re.ASCII,
 )

@@ -14,6 +14,7 @@ from steadygrad.reading import attributes, encoding
 from steadygrad.reading.cells import SEPARATOR, ColumnCells, clean
 from steadygrad.reading.container import HEAD, UNREADABLE, check_path, format_of, open_file
 from steadygrad.reading.dates import looks_like_date, need_pandas
+from steadygrad.reading.json_tables import frame_of_json
 from steadygrad.reading.lines import (
     COMMENTS,
     NAMES,
@@ -355,9 +356,10 @@ def _by_pandas(path: Path, file: IO[bytes], kind: str, size: int) -> Raw:
             frame = pandas.read_parquet(file)
         elif kind == "feather":
             frame = pandas.read_feather(file)
+        elif kind == "json":
+            frame = frame_of_json(pandas, file, path)
         else:
-            frame = pandas.read_json(file, lines=kind == "jsonl", dtype=False, precise_float=True)
-            frame = _records_of(pandas, frame)
+            frame = pandas.read_json(file, lines=True, dtype=False, precise_float=True)
     except ImportError:
         engine = ENGINES.get(kind, "pyarrow")
         raise InputError(
@@ -435,15 +437,6 @@ def _first_sheet(pandas: Any, file: IO[bytes], path: Path) -> Any:
     # Rows without any value: inside the table they are gaps, at its ends nothing.
     held = np.flatnonzero(frame.notna().any(axis=1).to_numpy())
     return frame.iloc[held[0] : held[-1] + 1] if len(held) else frame
-
-
-def _records_of(pandas: Any, frame: Any) -> Any:
-    """Take the records out of ``{"data": [{...}, {...}], ...}``, as services on the web answer."""
-    nested = [n for n in frame.columns if len(frame) and isinstance(frame[n].iloc[0], dict)]
-    is_wrapped = len(nested) == 1 and all(isinstance(v, dict) for v in frame[nested[0]])
-    # What stands beside the list comes with every row of it; what differs is a column of the rows.
-    is_wrapped &= all(frame[n].astype(str).nunique() == 1 for n in frame.columns if n not in nested)
-    return pandas.json_normalize(frame[nested[0]].tolist()) if is_wrapped else frame
 
 
 def _from_frame(pandas: Any, name: str, column: Any) -> ColumnCells:

@@ -19,6 +19,7 @@ from steadygrad.reading.numbers import (
     convert,
     decide,
     measure_of,
+    split_number,
 )
 from steadygrad.reading.options import ALL, Reading, listed
 from steadygrad.reading.rows import FOOTER, Rows, is_total
@@ -31,6 +32,7 @@ from steadygrad.reading.steps import order_rows
 DEFAULT = Reading()
 MAX_CATEGORIES = 20
 TEXT_SHARE = 0.5  # a column with more text than this was never meant to be numbers
+FEW = 2  # texts in a column of numbers are mistakes; more of them may be codes
 LEAST_DATES = 0.9  # of its cells must be dates for the rest to be called mistakes
 
 
@@ -301,9 +303,19 @@ def _count(cells: ColumnCells, missing: frozenset[str]) -> tuple[int, int] | Non
         found, wrong, _ = cells.evidence.see(told)
         total, texts = total + found, texts + wrong
     plain = sum(len(c) for c in cells.chunks if isinstance(c, np.ndarray))
-    if texts > TEXT_SHARE * (total + texts + plain):
+    if texts > TEXT_SHARE * (total + texts + plain) or (texts > FEW and _is_coded(cells)):
         return None
     return total, texts
+
+
+def _is_coded(cells: ColumnCells) -> bool:
+    """Whether a column holds few different codes, at least half of them texts: 0, a, b."""
+    kinds: set[str] = set()
+    for chunk in cells.strings():
+        kinds.update(c.strip() for c in chunk if not is_missing(c))
+        if len(kinds) > MAX_CATEGORIES:
+            return False
+    return sum(split_number(c) is None for c in kinds) >= 0.5 * len(kinds)
 
 
 def _decide_styles(draft: Draft) -> None:

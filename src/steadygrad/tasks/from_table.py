@@ -9,6 +9,7 @@ import torch
 
 from steadygrad.errors import InputError, did_you_mean
 from steadygrad.reading import Reading, Table, TableSpec, read_table
+from steadygrad.reading.dates import is_date_name
 from steadygrad.reading.lines import Progress
 from steadygrad.reading.options import ALL, listed
 from steadygrad.tasks.calendar import calendar_inputs, calendar_periods, calendar_values
@@ -351,7 +352,9 @@ def _pick_target(table: Table, varying: list[str], target: str | None) -> str:
     if target is None:
         if not varying:
             raise InputError(f"{path}: every numeric column is constant; nothing to forecast")
-        return varying[-1]
+        # Nobody forecasts a clock that a file has beside its dates, or a count of its rows.
+        likely = [n for n in varying if not (is_date_name(n) and _counts_rows(table, n))]
+        return (likely or varying)[-1]
     if target not in names:
         column = table.spec.column(target)
         why = ""
