@@ -231,7 +231,9 @@ def _refuse_undated(
 ) -> None:
     """Refuse several series without dates: their times are of no known form, or only counted."""
     names: dict[str, np.ndarray] = {n: codes for n, (codes, _) in categories.items()}
-    for time, stamps in many.items():
+    # A time of day comes again every day: then it is the rows of one time that follow each other.
+    runs = {n: np.cumsum(np.diff(codes, prepend=codes[:1]) != 0) for n, codes in many.items()}
+    for time, stamps in (*many.items(), *runs.items()):
         share = len(stamps) / len(np.unique(stamps))
         found = [n for n, codes in names.items() if _tells_apart(codes, stamps)]
         if share > 1 + MOST_DOUBLE and found:

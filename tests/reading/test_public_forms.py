@@ -1,0 +1,221 @@
+"""Forms of public files in their smallest: weather, power, finance, medicine, programs' prints."""
+
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from steadygrad.errors import InputError
+from steadygrad.reading.prose import is_table
+from tests.reading.helpers import hours, read, stamps, told, wave
+
+ROWS = 60
+HOURS = stamps(ROWS, timedelta(hours=1))
+DAYS = stamps(ROWS, timedelta(days=1))
+VALUES = wave(ROWS)
+Row = tuple[datetime, datetime, float]
+ROWS_OF: list[Row] = list(zip(HOURS, DAYS, VALUES.tolist(), strict=True))
+START = datetime(2020, 1, 1)
+
+
+def era(day: datetime) -> str:
+    return f"令和{day.year - 2018}年{day.month}月{day.day}日"
+
+
+def body(form: str) -> str:
+    return "".join(
+        form.format(
+            t=t, d=d, v=v, w=v * 3, i=i + 1, taiwan=f"{d.year - 1911}/{d:%m/%d}", era=era(d)
+        )
+        + "\n"
+        for i, (t, d, v) in enumerate(ROWS_OF)
+    )
+
+
+BORDER = "+------------+-------+\n"
+# Ending, what stands above the rows, a row, what stands below; the target, and when the rows begin.
+READ = {
+    "R's names of rows": (".txt", '"date","v"\n', '"{i}","{t:%Y-%m-%d %H:%M}",{v}', "", "v", START),
+    "HOBO": (
+        ".csv",
+        '"Plot Title: 1"\n"#","Date Time, GMT-05:00","Temp, °F"\n',
+        "{i},{t:%m/%d/%y %I:%M:%S %p},{v}",
+        "",
+        "Temp, °F",
+        START,
+    ),
+    "TOA5": (
+        ".dat",
+        '"TOA5","X","Y","Z","W"\n"TIMESTAMP","RECORD","T"\n"TS","RN","C"\n"","","Avg"\n',
+        '"{t:%Y-%m-%d %H:%M:%S}",{i},{v}',
+        "",
+        "T",
+        START,
+    ),
+    "Bundesbank": (
+        ".csv",
+        '"";W1\n"";"Price"\nUnit;USD\nAs of;"12.01.2023 10:11"\n',
+        "{d:%Y-%m-%d};{v}",
+        "",
+        "W1",
+        START,
+    ),
+    "AEMO": (
+        ".csv",
+        "C,NEM,PRICE,2020/01/01\nI,DISPATCH,DAY,RRP\n",
+        "D,DISPATCH,{t:%Y/%m/%d %H:%M},{v}",
+        "C,END,3\n",
+        "RRP",
+        START,
+    ),
+    "MySQL": (
+        ".txt",
+        f"{BORDER}| day        | v     |\n{BORDER}",
+        "| {d:%Y-%m-%d} | {v:5.2f} |",
+        f"{BORDER}{ROWS} rows in set\n",
+        "v",
+        START,
+    ),
+    "psql": (
+        ".txt",
+        "    day     |   v   \n------------+-------\n",
+        " {d:%Y-%m-%d} | {v:5.2f}",
+        f"({ROWS} rows)\n",
+        "v",
+        START,
+    ),
+    "PVGIS": (
+        ".csv",
+        "Latitude:\t45.0\n\ntime,P\n",
+        "{t:%Y%m%d:%H}10,{v}",
+        "\n" + "".join(f"{c}: text\n" for c in "abcdefgh"),
+        "P",
+        datetime(2020, 1, 1, 0, 10),
+    ),
+    "Java": (
+        ".csv",
+        "t,v\n",
+        "{t:%Y-%m-%dT%H:%M}+01:00[Europe/Paris],{v}",
+        "",
+        "v",
+        datetime(2019, 12, 31, 23),
+    ),
+    "EST": (".csv", "t,v\n", "{t:%Y-%m-%d %H:%M:%S} EST,{v}", "", "v", datetime(2020, 1, 1, 5)),
+    "Oracle": (".csv", "T,V\n", "{t:%d-%b-%y %I.%M.%S.000000 %p},{v}", "", "V", START),
+    "Korean": (".csv", "날짜,v\n", "{d:%Y- %m- %d},{v}", "", "v", START),
+    "French": (".csv", "t;v\n", "{t:%d/%m/%Y à %Hh%M};{v}", "", "v", START),
+    "Taiwan": (".csv", "日期,v\n", "{taiwan},{v}", "", "v", START),
+    "Japan": (".csv", "日付,v\n", "{era},{v}", "", "v", START),
+    "durations": (".csv", "Date,Duration,v\n", "{d:%Y-%m-%d},00:{t:%d:%M},{v}", "", "v", START),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_read(name: str, tmp_path: Path) -> None:
+    ending, above, row, below, target, start = READ[name]
+    path = tmp_path / f"a{ending}"
+    path.write_text(above + body(row) + below, encoding="utf-8")
+    assert is_table(path)
+    table = read(path)
+    np.testing.assert_array_equal(table.numbers[target], VALUES)
+    assert table.dates is not None and table.dates[0] == np.datetime64(start)
+    steps = hours(table)
+    assert (steps == steps[0]).all() and steps[0] in (1, 24)
+
+
+REFUSED = {
+    "a long format at times alone": (
+        ".csv",
+        "Time,Kind,v\n",
+        "{t:%H:%M},a,{v}\n{t:%H:%M},b,{w}",
+        "pass --series 'Kind'",
+    ),
+    "engines by cycle": (".csv", "unit,cycle,v\n", "", "pass --series 'unit'"),
+    "a web page": (".xls", "<html><table>\n", "<tr><td>{d:%Y-%m-%d}</td><td>{v}</td></tr>", "HTML"),
+    "a log": (".txt", "", "Temp: {v} C, Hum: {w:.1f} %", "alike but for their numbers"),
+    "Persian": (".csv", "t,v\n", "1399/01/{i:02d},{v}", "calendar"),
+    "Buddhist": (".csv", "t,v\n", "{d:%d/%m}/2563,{v}", "calendar"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_instead_of_misread(name: str, tmp_path: Path) -> None:
+    ending, above, row, message = REFUSED[name]
+    rows = body(row)
+    if name == "engines by cycle":
+        rows = "".join(f"{u},{c + 1},{VALUES[c]}\n" for u in (1, 2, 3) for c in range(20 + u))
+    if name == "Persian":
+        rows = "".join(rows.splitlines(keepends=True)[:31])
+    path = tmp_path / f"a{ending}"
+    path.write_text(above + rows)
+    with pytest.raises(InputError, match=message):
+        is_table(path)
+        read(path)
+
+
+def test_a_log_and_prose_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("In 1984 it was cold.\nNobody knew why, but all 12 clocks struck.\n" * 30)
+    assert not is_table(path)
+
+
+VALUE_LIST = VALUES.tolist()
+TEXTS = [f"{d:%Y-%m-%d}" for d in DAYS]
+PAIRS = list(zip(TEXTS, VALUE_LIST, strict=True))
+JSON: dict[str, object] = {
+    "lists by name": {"lat": 5, "units": {"v": "C"}, "hourly": {"date": TEXTS, "v": VALUE_LIST}},
+    "records by day": {"meta": {"a": "b"}, "series": {t: {"v": v, "w": 1} for t, v in PAIRS}},
+    "rows below names": [["date", "v"], *map(list, PAIRS)],
+    "columns and data": {"columns": ["date", "v"], "index": [], "data": [list(p) for p in PAIRS]},
+    "a frame": {
+        "date": {str(i): t for i, t in enumerate(TEXTS)},
+        "v": {str(i): v for i, v in enumerate(VALUE_LIST)},
+    },
+    "records": {"ok": True, "data": {"rows": [{"date": t, "v": v} for t, v in PAIRS]}},
+}
+
+
+@pytest.mark.parametrize("name", JSON)
+def test_json(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(JSON[name]))
+    table = read(path)
+    np.testing.assert_array_equal(table.numbers["v"], VALUES)
+    assert table.dates is not None and (hours(table) == 24).all()
+
+
+def test_two_tables_in_json_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"prices": [[1, 2.5], [2, 3.5]], "caps": [[1, 5.5], [2, 6.5]]}))
+    with pytest.raises(InputError, match="2 tables in this JSON"):
+        read(path)
+
+
+def test_codes_of_which_some_are_digits_are_categories(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    codes = ["a" if i % 9 == 0 else "b" if i % 7 == 0 else "0" for i in range(ROWS)]
+    rows = "".join(f"{d:%Y-%m-%d},{c},{v}\n" for d, c, v in zip(DAYS, codes, VALUES, strict=True))
+    path.write_text("date,StateHoliday,v\n" + rows)
+    assert read(path).categories["StateHoliday"].kinds == ("0", "a", "b")
+
+
+def test_amounts_in_ten_thousands_and_hundred_millions(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("日期,量,额\n" + body("{d:%Y-%m-%d},{v}万,{v}亿"))
+    table = read(path)
+    np.testing.assert_allclose(table.numbers["量"], VALUES * 1e4, rtol=1e-12)
+    np.testing.assert_allclose(table.numbers["额"], VALUES * 1e8, rtol=1e-12)
+
+
+def test_headers_decide_between_chinese_and_japanese(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(("年月日,値\n" + body("{d:%Y/%m/%d},{v}")).encode("cp932"))
+    assert list(read(path).numbers) == ["値"]
+
+
+def test_another_zone_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("t,v\n" + body("{t:%Y-%m-%d %H:%M} +0200,{v}"))
+    assert "2020-01-01 00:00 +0200 is 2019-12-31 22:00 UTC" in told(read(path))
