@@ -183,6 +183,53 @@ def test_columns_that_were_not_there_in_training_are_left_alone(
     assert model.forecast(tmp_path / "a.csv").rows() == model.forecast(moved[1]).rows()
 
 
+def changed(moved: tuple[Path, Path, dict[str, object]], path: Path, what: str) -> Path:
+    """Write the training's file in another form."""
+    lines = [line.split(";") for line in moved[1].read_text().splitlines()]
+    header, rows = lines[0], lines[1:]
+    mark = "\t" if what == "tabs" else ";"
+    if what == "other order":
+        header, rows = header[::-1], [r[::-1] for r in rows]
+    elif what == "shuffled":
+        rows = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
+    elif what == "points":
+        rows = [[r[0], *(c.replace(",", ".") for c in r[1:])] for r in rows]
+    elif what == "ISO":
+        rows = [[f"{pandas.to_datetime(r[0], dayfirst=True):%Y-%m-%dT%H:%M}", *r[1:]] for r in rows]
+    elif what == "seconds since 1970":
+        rows = [[str(1704067200 + 3600 * i), *r[1:]] for i, r in enumerate(rows)]
+    elif what == "per cent":
+        rows = [[*r[:2], f"{r[2]} %"] for r in rows]
+    elif what == "another unit":
+        rows = [[*r[:2], str(float(r[2].replace(",", ".")) * 100).replace(".", ",")] for r in rows]
+    path.write_text("\n".join(mark.join(row) for row in [header, *rows]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("what", ["other order", "tabs", "shuffled", "points"])
+def test_a_file_in_another_form_is_read_alike(
+    what: str, moved: tuple[Path, Path, dict[str, object]], model: ForecastModel, tmp_path: Path
+) -> None:
+    found = model.forecast(changed(moved, tmp_path / "a.csv", what))
+    assert found.rows() == model.forecast(moved[1]).rows()
+
+
+@pytest.mark.parametrize("what", ["ISO", "seconds since 1970", "per cent"])
+def test_numbers_and_dates_written_otherwise_are_refused(
+    what: str, moved: tuple[Path, Path, dict[str, object]], model: ForecastModel, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="write it as in the file that the model was trained on"):
+        model.forecast(changed(moved, tmp_path / "a.csv", what))
+
+
+def test_another_unit_is_told(
+    moved: tuple[Path, Path, dict[str, object]], model: ForecastModel, tmp_path: Path
+) -> None:
+    notes = model.forecast(changed(moved, tmp_path / "a.csv", "another unit")).notes
+    assert [n for n in notes if "column 'load'" in n and "another unit" in n]
+    assert not any("another unit" in n for n in model.forecast(moved[1]).notes)
+
+
 def test_what_cannot_be_forecast_is_refused_in_one_line(
     moved: tuple[Path, Path, dict[str, object]],
     model: ForecastModel,

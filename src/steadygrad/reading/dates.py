@@ -158,6 +158,7 @@ class DateSpec:
             itself: ``hour``, ``HHMM``, ``HHMMSS``, or as strptime has it.
         unit: Units in a second, of ``epoch``.
         texts: Of ``parts``: the columns that hold names of months.
+        zoned: Whether times end in an offset from UTC or the name of a zone.
     """
 
     columns: tuple[str, ...]
@@ -166,6 +167,7 @@ class DateSpec:
     clock: str = ""
     unit: float = 1.0
     texts: tuple[str, ...] = ()
+    zoned: bool = False
 
     def is_number(self, column: str) -> bool:
         """Whether a column of the date is read as numbers, not as text."""
@@ -339,7 +341,9 @@ def read_dates(cells: list[str], formats: Sequence[str]) -> np.ndarray:
         or "+" in joined
         or "Z" in joined
     )
-    if plain and not zoned and formats and formats[0] in ISO:
+    # To numpy, 1611259200 is a year.
+    is_iso = plain and not zoned and formats and formats[0] in ISO
+    if is_iso and all(cell[4:5] == "-" for cell in cells if cell):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
@@ -384,6 +388,11 @@ def _is_plain(joined: str, cells: list[str]) -> bool:
 def _has_other(joined: str) -> bool:
     """Whether there are letters beside the simple ones."""
     return bool(joined.encode("utf-8", "surrogatepass").translate(None, SIMPLE))
+
+
+def is_zoned(cell: str) -> bool:
+    """Whether a time ends in an offset from UTC or the name of a zone."""
+    return bool(HAS_TIME.search(cell) and ZONE.search(rewrite(cell)))
 
 
 def is_changed(cell: str) -> bool:

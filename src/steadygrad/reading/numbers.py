@@ -417,6 +417,8 @@ def _value(cell: str, style: NumberStyle) -> float | None:
     parts = split_number(cell, style.unit)
     if parts is None or (parts.scale and not style.scaled):
         return None
+    if parts.unit not in ("", style.unit):  # in a file read by the style of another
+        return None
     body = parts.body
     if style.thousands and style.thousands in body:
         whole, mark, rest = body.partition(style.decimal)

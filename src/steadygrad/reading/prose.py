@@ -144,15 +144,19 @@ def _looks_split(lines: list[str]) -> bool:
     return with_numbers >= 0.3 * len(body) and with_numbers + without >= 0.9 * len(body)
 
 
+def _is_amount(cell: str) -> bool:
+    return is_number(cell) or bool(measure_of([cell]))
+
+
 def _is_value(cell: str) -> bool:
-    return is_number(cell) or bool(measure_of([cell])) or looks_like_date(cell)
+    return _is_amount(cell) or looks_like_date(cell)
 
 
 def _is_one_column(lines: list[str]) -> bool:
     """Whether each line is one number, below the name and at most a title."""
     cells = [line.strip().strip('"') for line in lines]
-    first = next((i for i, c in enumerate(cells) if is_number(c) or c.lower() in MISSING), 0)
+    first = next((i for i, c in enumerate(cells) if _is_amount(c) or c.lower() in MISSING), 0)
     below = [c for c in cells[max(1, first) :] if c not in cells[:first]]
-    numbers = sum(is_number(c) for c in below)
-    is_column = all(is_number(c) or c.lower() in MISSING for c in below)
+    numbers = sum(map(_is_amount, below))
+    is_column = all(_is_amount(c) or c.lower() in MISSING for c in below)
     return first <= MOST_ABOVE and numbers > 0 and is_column

@@ -54,10 +54,12 @@ class Rows:
     Args:
         lines: The line of each row.
         path: The file, for messages.
+        trained: How dates were written in the file that a model was trained on, if there is one.
     """
 
-    def __init__(self, lines: np.ndarray, path: Path) -> None:
+    def __init__(self, lines: np.ndarray, path: Path, *, trained: str | None = None) -> None:
         self.lines = lines
+        self.trained = trained
         self.path = path
         self.width = 1  # columns that could be wrong: those of numbers
         self._bad: dict[int, list[tuple[str, str, str]]] = {}
@@ -148,11 +150,13 @@ class Rows:
     def _message(self, row: int) -> str:
         column, cell, expected = self._bad[row][0]
         count = self._counts[column]
-        what = (
-            "correct it, leave it empty, or pass --missing with it"
-            if expected == "a number"
-            else "correct it, or pass --date-format or --date none"
-        )
+        if self.trained is not None:
+            form = f" ({self.trained})" if expected == "a date" and self.trained else ""
+            what = f"write it as in the file that the model was trained on{form}"
+        elif expected == "a number":
+            what = "correct it, leave it empty, or pass --missing with it"
+        else:
+            what = "correct it, or pass --date-format or --date none"
         return (
             f"{self.path}: line {self.lines[row]}, column {column!r}: expected {expected}, got"
             f" {cell!r} ({count} such cell{'s' if count > 1 else ''}); {what}"

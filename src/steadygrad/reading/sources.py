@@ -197,7 +197,8 @@ def _stream(
         raise InputError(f"{path}: holds blank lines only, no header line and no rows")
     given = reading.delimiter
     if spec is not None:
-        delimiter = spec.delimiter
+        is_alike = not spec.has_header or spec.is_turned or _has_names(sample[:20], spec)
+        delimiter = spec.delimiter if is_alike else find_delimiter(sample[:50])
     elif given is not None:
         delimiter = WORDS.get(given.lower(), given)
         if len(delimiter) != 1:
@@ -285,6 +286,12 @@ def _stream(
         notes=notes,
         nameless=nameless,
     )
+
+
+def _has_names(sample: Sequence[str], spec: TableSpec) -> bool:
+    """Whether a line has a name of the training's columns, split as its file was."""
+    names = {c.name for c in spec.columns if c.role != "dropped"}
+    return any(names & set(map(str.strip, row)) for row in split_rows(sample, spec.delimiter))
 
 
 def _cleaned(block: Block) -> Iterator[list[str] | np.ndarray]:

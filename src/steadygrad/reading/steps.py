@@ -59,6 +59,8 @@ def order_rows(
     reading: Reading,
     file_series: str | None,
     notes: list[str],
+    *,
+    is_new: bool,
 ) -> Arranged:
     """Order the rows by series and date, and tell what the distances between them are.
 
@@ -71,6 +73,7 @@ def order_rows(
         reading: What is asked for.
         file_series: The column that names the series, where the format of the file has one.
         notes: Is told what was done.
+        is_new: The file is read as that of a training was.
 
     Raises:
         InputError: Dates repeat and nothing says why; or the grid cannot be made.
@@ -87,7 +90,7 @@ def order_rows(
     if made.dates is not None:
         if reading.every is not None:
             _on_grid(path, made, reading.every, notes)
-        _measure(made, notes)
+        _measure(made, notes, is_new=is_new)
     elif reading.every is not None:
         raise InputError(
             f"{path}: --every {reading.every}: needs a column of dates; none was found"
@@ -305,8 +308,9 @@ def _on_grid(path: Path, made: Arranged, every: str, notes: list[str]) -> None:
     notes.append(told + (f", {merged} hold several (their mean is taken)" if merged else ""))
 
 
-def _measure(made: Arranged, notes: list[str]) -> None:
+def _measure(made: Arranged, notes: list[str], *, is_new: bool) -> None:
     """Tell the usual distance between rows, and where it is longer."""
+    grid = "; --every {} puts them on a regular grid"
     assert made.dates is not None
     if made.series is None and made.every is None:
         _sort(made, notes)
@@ -350,15 +354,15 @@ def _measure(made: Arranged, notes: list[str]) -> None:
         plural = "gap" if made.gaps == 1 else "gaps"
         notes.append(
             f"{made.gaps} {plural} in the dates, the longest {duration(made.longest_gap)} (after"
-            f" {told}): rows are not evenly spaced; --every {'1B' if is_business else alias(usual)}"
-            " puts them on a regular grid"
+            f" {told}): rows are not evenly spaced"
+            + ("" if is_new else grid.format("1B" if is_business else alias(usual)))
         )
     elif (
         not is_business and usual > 0 and float((np.abs(steps - usual) > 0.1 * usual).mean()) > 0.1
     ):
         notes.append(
             f"rows are not evenly spaced ({duration(float(steps.min()))} to"
-            f" {duration(float(steps.max()))}); --every {alias(usual)} puts them on a regular grid"
+            f" {duration(float(steps.max()))}){'' if is_new else grid.format(alias(usual))}"
         )
     if doubles:
         notes.append(

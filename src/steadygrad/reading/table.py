@@ -168,7 +168,7 @@ def _understood(path: Path, raw: Raw, reading: Reading, spec: TableSpec | None) 
         raw = upright
     draft = Draft(path, raw, reading, spec, is_turned, list(raw.notes))
     _names(draft)
-    rows = Rows(raw.lines, path)
+    rows = Rows(raw.lines, path, trained=None if spec is None else _date_form(spec))
     _numbers(draft, rows)
     _dates(draft, rows)
     _texts(draft, rows)
@@ -177,6 +177,10 @@ def _understood(path: Path, raw: Raw, reading: Reading, spec: TableSpec | None) 
     _select(draft, keep)
     _sentinels(draft)
     return _arranged(draft)
+
+
+def _date_form(spec: TableSpec) -> str:
+    return ", ".join(spec.dates.formats).replace("m%m", "%b") if spec.dates is not None else ""
 
 
 def _names(draft: Draft) -> None:
@@ -204,7 +208,7 @@ def _names(draft: Draft) -> None:
         if absent:
             raise InputError(
                 f"{draft.path}: has no column {absent[0]!r}, which the model was trained with;"
-                f" there are: {', '.join(raw.order)}"
+                f" there are: {', '.join(raw.order)}{did_you_mean(absent[0], raw.order)}"
             )
 
 
@@ -393,6 +397,10 @@ def _dates(draft: Draft, rows: Rows) -> None:
             if len(known.columns) == 1 and known.columns[0] in draft.raw.stamps:
                 known = DateSpec(known.columns, "text", (STAMP,))
             _read_known_dates(draft, rows, known)
+            if known.zoned and not any(date_forms.is_zoned(c.first) for c in _text_of(draft)):
+                draft.notes.append(
+                    "the dates have no offset from UTC, as those of the training had: taken in UTC"
+                )
         return
     if given == "none":
         return
@@ -417,6 +425,11 @@ def _dates(draft: Draft, rows: Rows) -> None:
             + (f" ({cell!r})" if cell else "")
             + "; pass --date-format to say how they are written"
         )
+
+
+def _text_of(draft: Draft) -> list[ColumnCells]:
+    """Return the columns of text that the dates are read from."""
+    return [draft.texts[n] for n in draft.used if n in draft.texts]
 
 
 def _text_date(draft: Draft, rows: Rows, wanted: Sequence[str]) -> bool:
@@ -447,7 +460,8 @@ def _text_date(draft: Draft, rows: Rows, wanted: Sequence[str]) -> bool:
             both = _with_clock(draft, forms, joined, draft.texts[clock].first, f"{name} {clock}")
             if both is not None:
                 spec = DateSpec((name, clock), "text", both)
-        _read_known_dates(draft, rows, spec)
+        is_zoned = any(date_forms.is_zoned(draft.texts[n].first) for n in spec.columns)
+        _read_known_dates(draft, rows, replace(spec, zoned=is_zoned))
         if len(spec.columns) == 1:
             _add_number_clock(draft, rows, wanted)
         return True
@@ -732,6 +746,7 @@ def _arranged(draft: Draft) -> Table:
         draft.reading if draft.spec is None else _as_before(draft.spec),
         draft.raw.series,
         draft.notes,
+        is_new=draft.spec is not None,
     )
     if draft.date_spec is not None:
         spec = draft.date_spec

@@ -20,6 +20,7 @@ from steadygrad.tasks.seasonal import autocorrelation_period, best_period
 DEFAULT = Reading()
 DRIFT = 0.5  # standard deviations between the means of training and validation part
 PERIOD_WINDOW = 168  # longest window chosen to cover a period, since time steps cost time
+STRANGE = 5.0  # standard deviations between the median of a new file and the training's mean
 LARGEST = 1e300  # above it, the difference of two values may overflow
 
 
@@ -144,7 +145,26 @@ def apply_spec(table: Table, spec: ForecastSpec) -> Forecast:
             f"rows lie {table.spec.frequency} apart, in training {spec.table.frequency}: a forecast"
             " of as many rows is another stretch of time"
         )
+    notes += _strange_values(table, spec)
     return _task(table, spec, notes)
+
+
+def _strange_values(table: Table, spec: ForecastSpec) -> list[str]:
+    """Say which columns are far from what they were in training, as in another unit."""
+    notes: list[str] = []
+    for given in spec.inputs:
+        values = table.numbers.get(given.column, np.empty(0))
+        values = values[~table.missing.get(given.column, np.ones(len(values), bool))]
+        if given.source != "number" or given.kind or len(given.mean) != 1 or not len(values):
+            continue
+        middle, mean, deviation = float(np.median(values)), given.mean[0], given.deviation[0]
+        if abs(middle / deviation - mean / deviation) > STRANGE:
+            notes.append(
+                f"column {given.column!r}: its median {middle:.4g} is far from the values of the"
+                f" training (mean {mean:.4g}, standard deviation {deviation:.3g}): another unit, or"
+                " a state that the model has not seen; its forecasts are not to be trusted"
+            )
+    return notes
 
 
 def _check_columns(table: Table, spec: ForecastSpec) -> None:
