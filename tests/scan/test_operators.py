@@ -202,7 +202,8 @@ def test_torch_finds_nothing_wrong_with_the_operators(kind: str) -> None:
     names, tensors = ",".join(n for n, _ in pairs), [t for _, t in pairs]
     text = schema.operator_text(layer.cell, layer.loop_clip, layer.backend)
     given = (text, names, False, None, tensors)
-    torch.library.opcheck(torch.ops.steadygrad.scan.default, given)
+    for sizes in (None, torch.tensor([3, 2, 2, 1, 0])):
+        torch.library.opcheck(torch.ops.steadygrad.scan.default, (*given[:3], sizes, tensors))
     with pytest.raises(ValueError, match="expected x of shape"):
         torch.ops.steadygrad.scan(text, names, False, None, [x.unsqueeze(1), *tensors[1:]])
     with torch.no_grad():
@@ -250,6 +251,99 @@ def test_one_graph_of_a_whole_model(kind: str) -> None:
             gradients.append((output, *torch.autograd.grad(output.sin().sum(), sources)))
         for a, b in zip(*gradients, strict=True):
             torch.testing.assert_close(a, b)
+
+
+CUT: dict[str, Callable[[], Any]] = {
+    "truncate": lambda: sg.GRU(3, 4, 2, bidirectional=True, truncate=2, batch_first=True),
+    "checkpoint": lambda: sg.LSTM(3, 4, bidirectional=True, checkpoint=True),
+    "both": lambda: sg.RNN(3, 4, truncate=3, checkpoint=True),
+    "burn-in and noise": lambda: sg.Recurrent("zoneout-lstm", 3, 4, burn_in=2, truncate=2).eval(),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", CUT)
+@pytest.mark.parametrize("lengths", (None, [3, 7, 1]))
+def test_pieces_and_lengths_are_in_the_graph(kind: str, lengths: list[int] | None) -> None:
+    torch._dynamo.reset()
+    layer = CUT[kind]()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    long = None if lengths is None else torch.tensor(lengths)
+    for steps in (7, 9):
+        x = torch.randn((3, steps, 3) if layer.batch_first else (steps, 3, 3))
+        resets = torch.rand(x.shape[:2]) < 0.2
+        found = []
+        for run in (layer, compiled):
+            inner = x.clone().requires_grad_()
+            output, last = run(inner, None, long, resets)
+            parts = last if isinstance(last, tuple) else (last,)
+            value = output.sin().sum() + sum((p * p).sum() for p in parts)
+            found.append(
+                (output, *parts, *torch.autograd.grad(value, [inner, *layer.parameters()]))
+            )
+        torch.testing.assert_close(*found)
+    if long is not None:
+        for wrong in (long - 1, long + 9):
+            with pytest.raises(RuntimeError, match="lengths have to be from 1 to the steps"):
+                compiled(x, None, wrong, resets)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_in_a_graph_keeps_little() -> None:
+    def kept(run: Any) -> int:
+        sizes: dict[int, int] = {}
+
+        def pack(value: Tensor) -> Tensor:
+            memory = value.untyped_storage()
+            sizes[memory.data_ptr()] = memory.nbytes()
+            return value
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+            output = run(torch.randn(100, 4, 4))[0]
+        output.sum().backward()
+        return sum(sizes.values())
+
+    torch._dynamo.reset()
+    layers = [sg.LSTM(4, 32, checkpoint=on) for on in (False, True)]
+    whole, few = (kept(torch.compile(m, fullgraph=True, backend="aot_eager")) for m in layers)
+    assert few < whole / 5
+
+
+@pytest.mark.parametrize("kind", ("lstm", "eager", "per unit", "resets"))
+@pytest.mark.parametrize("sizes", ([3, 2, 2, 0], [2, 1, 0, 0], [0, 0, 0, 0]))
+def test_a_padded_batch_is_its_rows(kind: str, sizes: list[int]) -> None:
+    """Rows that take part at no step keep their state; padding is never read."""
+    steps, batch = len(sizes), 3
+    layer = KINDS[kind]().double()
+    text, rows = schema.operator_text(layer.cell, None, layer.backend), max(sizes)
+    pairs = layer.weights(0).flat()
+    weights = [value.detach().requires_grad_() for _, value in pairs]
+    is_there = (torch.arange(batch) < torch.tensor(sizes)[:, None]).flatten()
+    x = torch.randn(steps * batch, 3, dtype=torch.float64)
+    x[~is_there] = torch.nan
+    x.requires_grad_()
+    widths = [layer.output_size, 4][: len(layer.cell.states)]
+    state = [torch.randn(batch, n, dtype=torch.float64, requires_grad=True) for n in widths]
+    names = ",".join(["x", *(n for n, _ in pairs), *["state"] * len(state)])
+
+    def run(x: Tensor, sizes: list[int], state: list[Tensor]) -> list[Tensor]:
+        given = [x, *weights, *state]
+        return torch.ops.steadygrad.scan(text, names, False, torch.tensor(sizes), given)
+
+    hidden, *last = run(x, sizes, state)
+    assert not hidden[~is_there].any()
+    packed = [hidden.detach()[:0], *(s[:0] for s in state)]
+    if rows:
+        packed = run(x[is_there], [n for n in sizes if n], [s[:rows] for s in state])
+    wanted = [torch.cat([p, s[rows:]]) for p, s in zip(packed[1:], state, strict=True)]
+    torch.testing.assert_close([hidden[is_there], *last], [packed[0], *wanted], rtol=0, atol=0)
+    sources, gradients = [x, *weights, *state], []
+    for output, final in ((hidden[is_there], last), (packed[0], wanted)):
+        value = output.sin().sum() + sum((f * f).sum() for f in final)
+        gradients.append(
+            torch.autograd.grad(value, sources, allow_unused=True, materialize_grads=True)
+        )
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.slow

@@ -80,10 +80,9 @@ def _lowered(
             dtypes=[state[0].dtype] * (1 + len(state)),
             shapes=[(steps, batch, state[0].shape[1]), *(s.shape for s in state)],
         )
-    rows = hidden.flatten(0, 1)
     if mask is not None:
-        rows = rows[_places(sizes, x, batch)]
-    return [rows, *last]
+        hidden = torch.where(mask, hidden, torch.zeros_like(hidden))
+    return [hidden.flatten(0, 1), *last]
 
 
 def _operator(cell: Cell, weights: Weights) -> str | None:
@@ -152,16 +151,5 @@ def _padded(x: Tensor, sizes: Tensor | None, batch: int) -> tuple[Tensor, Tensor
     features = x.shape[1:]
     if sizes is None:
         return x.view(x.shape[0] // batch, batch, *features), None
-    steps = sizes.shape[0]
     mask = torch.arange(batch) < sizes[:, None]
-    place = (sizes.cumsum(0) - sizes)[:, None] + torch.arange(batch)
-    place = torch.where(mask, place, 0).flatten()
-    return x.index_select(0, place).view(steps, batch, *features), mask.unsqueeze(2)
-
-
-def _places(sizes: Tensor | None, x: Tensor, batch: int) -> Tensor:
-    """Where the rows of all time steps lie among ``T*B``."""
-    assert sizes is not None
-    rows = torch.arange(x.shape[0])
-    step = (rows[:, None] >= sizes.cumsum(0)).sum(1)
-    return step * batch + rows - (sizes.cumsum(0) - sizes)[step]
+    return x.view(sizes.shape[0], batch, *features), mask.unsqueeze(2)

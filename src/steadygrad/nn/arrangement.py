@@ -30,7 +30,8 @@ class Arrangement:
         packed_sizes: ``batch_sizes`` as a packed input has them; None if it is not packed.
         lengths: Steps of each row of a padded batch, in the caller's order; None if not padded.
         places: Place of each row of all time steps in the flattened input, of a padded batch.
-        open_sizes: Rows at each time step of a padded batch as a tensor, while torch traces.
+        open_sizes: Rows at each time step of a padded batch as a tensor, while torch traces: its
+            `rows` are sorted by length, with the padding in between.
         is_traced: Whether a graph is being made: sizes may be symbols, and stay free.
         resets: Where a new segment of a row begins, bool, laid out as the input without its
             features; None if each row is one segment.
@@ -86,22 +87,17 @@ class Arrangement:
         lengths = torch.as_tensor(lengths).detach().cpu().long()
         order = lengths.sort(descending=True, stable=True).indices  # ONNX knows no argsort
         is_there = lengths[order] > torch.arange(steps)[:, None]  # (T, B)
-        sizes = is_there.sum(1)
+        sizes, at = is_there.sum(1), order.to(input.device)
+        made = cls(
+            steps, batch, None, batch_first, lengths=lengths, order=at, back=at.sort().indices
+        )
+        if traced:  # how many rows there are in all only values tell: the padding stays
+            made.is_traced, made.open_sizes = True, sizes
+            return made
         step_of, row_of = torch.arange(steps)[:, None], order[None, :]
         places = (row_of * steps + step_of if batch_first else step_of * batch + row_of)[is_there]
-        at = order.to(input.device)
-        return cls(
-            steps,
-            batch,
-            None if traced else tuple(n for n in sizes.tolist() if n),
-            batch_first,
-            lengths=lengths,
-            order=at,
-            back=at.sort().indices,
-            places=places.to(input.device),
-            open_sizes=sizes,
-            is_traced=traced,
-        )
+        made.ragged, made.places = tuple(n for n in sizes.tolist() if n), places.to(input.device)
+        return made
 
     @classmethod
     def of_sizes(
@@ -149,6 +145,8 @@ class Arrangement:
         if self.places is not None:
             return value.flatten(0, 1).index_select(0, self.places)
         value = value.transpose(0, 1) if self.batch_first else value
+        if self.open_sizes is not None and self.order is not None:
+            value = value.index_select(1, self.order)
         return value.reshape(value.shape[0] * value.shape[1], *value.shape[2:])
 
     def begins(self, reverse: bool) -> Tensor | None:
@@ -193,6 +191,8 @@ class Arrangement:
             flat = flat.index_copy(0, self.places, rows)
             return flat.view(*(self.batch, self.steps)[:: 1 if self.batch_first else -1], *features)
         wide = rows.view(self.steps, self.batch, *features)
+        if self.open_sizes is not None and self.back is not None:
+            wide = wide.index_select(1, self.back)
         return wide.transpose(0, 1) if self.batch_first else wide
 
     def states(self, given: Sequence[Tensor]) -> tuple[Tensor, ...]:

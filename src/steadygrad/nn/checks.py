@@ -99,7 +99,12 @@ def check_lengths(layer: object, lengths: Any, batch: int, steps: int) -> Tensor
             f"{name}: expected lengths of shape ({batch},), whole numbers, got "
             f"{found.dtype} of shape {tuple(found.shape)}"
         )
-    if torch.compiler.is_compiling():  # a graph has no values; the operator compares sizes and rows
+    if torch.compiler.is_compiling():  # a graph has no values
+        if not torch.compiler.is_exporting():
+            fits = ((found >= 1) & (found <= steps)).all()
+            torch._assert_async(
+                fits, f"{name}: lengths have to be from 1 to the steps of the input"
+            )
         return found.long()
     if batch and not 1 <= int(found.min()) <= int(found.max()) <= steps:
         raise ValueError(

@@ -25,6 +25,7 @@ from steadygrad.nn.checks import (
     is_autocast,
     refuse_unknown,
 )
+from steadygrad.nn.graph_segments import scan_graph_in_segments
 from steadygrad.nn.prepared import PreparedCalls
 from steadygrad.nn.segments import Cuts, scan_in_segments
 from steadygrad.scan import (
@@ -442,12 +443,9 @@ class Recurrent(nn.Module):
         """Whether torch.compile can take a call as one operator a layer; else the graph breaks."""
         return (
             isinstance(input, Tensor)
-            and (lengths is None or torch.compiler.is_exporting())
+            and (lengths is None or isinstance(lengths, Tensor))
             and self.on_tap is None
-            and not (self.burn_in and self.cell.noise)
             and self.fixed_noise is None
-            and self.truncate is None
-            and not self.checkpoint
         )
 
     # A graph break, said aloud: a loop unrolled compiles for minutes. torch.compiler.disable would
@@ -604,27 +602,24 @@ class Recurrent(nn.Module):
         begins: Tensor | None,
     ) -> tuple[Tensor, State]:
         """The same as one operator of a graph that torch makes, every size free."""
-        if self.truncate is not None and self.training:
-            raise ValueError(
-                f"{type(self).__name__}: truncate cuts the gradient between steps, which a traced "
-                "graph cannot; set layer.truncate = None, or call layer.eval() if the graph is "
-                "not to be trained"
-            )
         text = with_options(self._cell_text, self._clip_text, self.backend)
         start = None if begins is None else self.initial_state(layer, reverse)
-        sizes, rows = arranged.open_sizes, self.burn_in * arranged.batch
-        if not rows or not torch.is_grad_enabled():
+        sizes, steps = arranged.open_sizes, arranged.steps
+        if not torch.is_grad_enabled():
             return scan_in_graph(text, x, weights, state, reverse, sizes, begins, start)
-        if sizes is not None:
+        cuts = Cuts(self.truncate, self.checkpoint, self.burn_in)
+        is_free = type(steps) is not int  # a number of pieces cannot be
+        if self.truncate is not None and is_free and self.training:
             raise ValueError(
-                f"{type(self).__name__}: burn_in with lengths cuts between rows that a traced "
-                "graph does not know; set layer.burn_in = 0, or trace under torch.no_grad()"
+                f"{type(self).__name__}: truncate cuts the gradient between steps, which a graph "
+                "of any number of steps cannot; set layer.truncate = None, or call layer.eval() "
+                "if the graph is not to be trained"
             )
-        early, late = (None, None) if begins is None else (begins[:rows], begins[rows:])
-        with torch.no_grad():
-            warm, state = scan_in_graph(text, x[:rows], weights, state, reverse, None, early, start)
-        after, last = scan_in_graph(text, x[rows:], weights, state, reverse, None, late, start)
-        return torch.cat([warm, after]), last
+        if is_free:
+            cuts = Cuts(burn_in=self.burn_in)
+        return scan_graph_in_segments(
+            text, x, weights, state, reverse, sizes, begins, start, steps, cuts
+        )
 
     def _without_values(self, x: Tensor, starts: list[State]) -> tuple[Tensor, State]:
         """Output and state where there is nothing to compute: no rows, or the meta device."""

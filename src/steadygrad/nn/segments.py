@@ -1,7 +1,7 @@
 """One scan cut into pieces over time: to cut the gradient, or to keep less of the forward pass."""
 
 from dataclasses import dataclass, replace
-from math import isqrt
+from math import sqrt
 
 import torch
 from torch import Tensor
@@ -54,7 +54,7 @@ class Cuts:
         if self.truncate is not None:
             found.update(range(0, steps, self.truncate))
         if self.checkpoint:
-            found.update(range(0, steps, isqrt(steps)))
+            found.update(range(0, steps, int(sqrt(steps))))
         if self.burn_in:
             found.add(self.burn_in)
         return sorted(found)

@@ -146,7 +146,15 @@ def _replayed(
     cell: str, names: str, reverse: bool, sizes: Tensor | None, tensors: Sequence[Tensor]
 ) -> list[Tensor]:
     """The outputs by torch's own operations, which have every kind of derivative."""
-    hidden, final = tape.replay(call_of(cell, names, reverse, sizes, tensors))
+    call, padding = call_of(cell, names, reverse, sizes, tensors)
+    first = tensors[len(tensors) - len(call.state) :]
+    if padding is not None and not padding.batch:
+        hidden = call.weights.weight_ih.new_zeros(padding.total, call.width)
+        return [hidden, *(s.clone() for s in first)]
+    hidden, final = tape.replay(call)
+    if padding is not None:
+        hidden = padding.spread(hidden)
+        final = [padding.after(a, b) for a, b in zip(final, first, strict=True)]
     # A last state may be the very tensor that came in, or a row of the hidden states.
     return [hidden, *(f.clone() for f in final)]
 

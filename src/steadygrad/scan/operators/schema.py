@@ -13,6 +13,7 @@ from steadygrad.errors import InputError
 from steadygrad.scan.call import Frame, ScanCall
 from steadygrad.scan.clips import LoopClip
 from steadygrad.scan.layout import Layout
+from steadygrad.scan.operators.padding import Padding
 
 LIBRARY = torch.library.Library("steadygrad", "DEF")
 _GIVEN = "str cell, str names, bool reverse, Tensor? sizes, Tensor[] tensors"
@@ -98,41 +99,51 @@ def states_in(names: str) -> int:
     return names_of(names).count("state")
 
 
+def call_without_sizes(text: str, names: str, reverse: bool, tensors: Sequence[Tensor]) -> ScanCall:
+    """The call that an operator's arguments describe, as far as no size is needed for it.
+
+    Args:
+        text: As of `operator_text`.
+        names: What each tensor is, joined by commas.
+        reverse: Whether the steps are taken from the last to the first.
+        tensors: As `ScanCall.split` has them.
+    """
+    cell, clip, backend = read(text)
+    return Frame(cell, Layout((1,), reverse), clip, None, backend, names_of(names)).call(tensors)
+
+
 def call_of(
-    text: str,
-    names: str,
-    reverse: bool,
-    sizes: Tensor | None,
-    tensors: Sequence[Tensor],
-    steps: bool = True,
-) -> ScanCall:
-    """The call that an operator's arguments describe.
+    text: str, names: str, reverse: bool, sizes: Tensor | None, tensors: Sequence[Tensor]
+) -> tuple[ScanCall, Padding | None]:
+    """The call that an operator's arguments describe, and what was cut off to make it.
 
     Args:
         text: As of `operator_text`.
         names: What each tensor is, joined by commas.
         reverse: Whether the steps are taken from the last to the first.
         sizes: Rows at each time step, zeros at the end allowed; None if all rows take part in all.
-        tensors: As `ScanCall.split` has them.
-        steps: Whether the layout is needed; without it, no size is looked at.
+        tensors: As `ScanCall.split` has them. With ``sizes``, the rows are those that take part,
+            or those of a padded batch, ``B`` at each step, of which the first take part.
     """
     cell, clip, backend = read(text)
-    layout = Layout((1,), reverse)
-    if steps:
-        rows, batch = tensors[0].shape[0], tensors[-1].shape[0]
-        if sizes is None:
-            layout = Layout.dense(rows // batch, batch, reverse)
-        else:
-            layout = Layout(tuple(n for n in sizes.tolist() if n), reverse)
-            if layout.rows != rows or layout.batch != batch:
-                raise InputError(
-                    f"steadygrad::scan: expected {layout.rows} rows and {layout.batch} states, "
-                    f"which sizes asks for, got {rows} and {batch}"
-                )
+    rows, batch = tensors[0].shape[0], tensors[-1].shape[0]
+    padding = None
+    if sizes is None:
+        layout = Layout.dense(rows // batch, batch, reverse)
+    else:
+        layout = Layout(tuple(n for n in sizes.tolist() if n), reverse)
+        if rows == len(sizes) * batch and not (layout.batch_sizes and layout.rows == rows):
+            padding = Padding.of(sizes, batch, reverse)
+            tensors = padding.without(names_of(names), tensors)
+        elif not layout.batch_sizes or layout.rows != rows or layout.batch != batch:
+            raise InputError(
+                f"steadygrad::scan: expected {sum(layout.batch_sizes)} rows, which sizes asks for, "
+                f"or {len(sizes) * batch}, with padding, got {rows}, and {batch} states"
+            )
     call = Frame(cell, layout, clip, None, backend, names_of(names)).call(tensors)
-    if steps:
+    if layout.batch_sizes:
         _check(call)
-    return call
+    return call, padding
 
 
 def _check(call: ScanCall) -> None:
