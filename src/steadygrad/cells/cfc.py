@@ -25,8 +25,9 @@ class CfC(Cell):
     Without a backbone the four maps see :math:`x_t` and :math:`h_{t-1}` directly, as gates do.
     h is a mean of two tanh, so :math:`|h| < 1`; but all of it passes through the heads: there is
     no path from :math:`h_{t-1}` to :math:`h_t` that skips a product, and the step Jacobian has
-    no bound below the norms of the matrices. With :math:`n = \|R_g\| + \|R_k\| + (\Delta t \|R_a\| +
-    \|R_b\|)/2`, the norm of :math:`\partial h_t / \partial h_{t-1}` is at most :math:`n` without a
+    no bound below the norms of the matrices. With
+    :math:`n = \|R_g\| + \|R_k\| + (\Delta t \|R_a\| + \|R_b\|)/2`, the norm of
+    :math:`\partial h_t / \partial h_{t-1}` is at most :math:`n` without a
     backbone and :math:`1.143\, \|R\|\, n` with one: the gradient vanishes or grows as that of an
     Elman network does. The time gate interpolates between two functions of the past and keeps no
     memory. ``mode="no_gate"`` is the paper's ablation :math:`h_t = g_t + s_t
