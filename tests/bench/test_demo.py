@@ -208,15 +208,23 @@ def test_the_records_hold_the_story(story: Story) -> None:
 def test_the_test_images_have_no_part_in_the_choice(
     task: Pixels, story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    out = tmp_path / "demo"  # where the first has been: a second one replaces it
+    shutil.copytree(story.report.parent, out)
     x, digits = _images()[0], _images()[1].clone()
     digits[split_rows("test")] = (digits[split_rows("test")] + 1) % 10
     monkeypatch.setattr("steadygrad.tasks.pixels._images", lambda: (x, digits))
-    other = tiny(task, tmp_path)
+    other = tiny(task, out)
     assert scores(other) == scores(story)
     assert other.before.validation == story.before.validation
     assert other.after is not None and story.after is not None
     assert other.after.validation == story.after.validation
     assert other.before.test != story.before.test
+    for name in ("before.db", "after.db"):
+        run = read(out / name)
+        assert len(run.scalars("loss")[0]) == TINY.epochs * 17
+        run.close()
+    page = (out / story.report.name).read_text(encoding="utf-8")
+    assert page != story.report.read_text(encoding="utf-8")
 
 
 def test_where_nothing_beats_nothing_the_model_stays(
@@ -247,7 +255,10 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(task: Pixels, tmp_pa
     assert (tmp_path / "after.db").read_text() == "precious"
 
 
-def test_a_second_demo_replaces_the_first(task: Pixels, story: Story, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_shorter_second_demo_replaces_the_first(
+    task: Pixels, story: Story, tmp_path: Path
+) -> None:
     out = tmp_path / "demo"
     shutil.copytree(story.report.parent, out)
     again = tiny(task, out, replace(TINY, epochs=1))

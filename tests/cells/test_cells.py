@@ -5,7 +5,7 @@ where a wrong term would not show. Noise is at its mean (evaluation mode) unless
 """
 
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, get_args, get_type_hints
 
@@ -21,6 +21,7 @@ from steadygrad.nn import Recurrent
 from steadygrad.scan import LoopClip, Tap, trace
 from steadygrad.scan.backends.c import build
 from steadygrad.scan.backends.choose import BackendError
+from tests.helpers.few import FEW
 from tests.helpers.marks import needs_compiler
 from tests.helpers.tolerance import assert_as_near, in_double
 
@@ -73,8 +74,32 @@ def compiled_or_skip(cell: Cell, backend: str = "c") -> None:
         pytest.skip(UNCOMPILED[cell])
 
 
-def is_default(cell: Cell) -> bool:
-    return cell == type(cell)()
+CASES = sampled(variants())
+
+
+def some() -> list[Any]:
+    """Every cell with its defaults; three quarters of them are slow."""
+    return [
+        pytest.param(
+            kind(),
+            marks=[] if name in FEW or place % 4 == 0 else [pytest.mark.slow],
+            id=repr(kind()),
+        )
+        for place, (name, kind) in enumerate(CELLS.items())
+    ]
+
+
+def typed() -> list[Any]:
+    """Cells with a type of number: every one in fp64, and those with their defaults in fp32.
+
+    A quarter of the latter by default: another type is the same text with other functions, and
+    `tests.scan.test_backends` measures the errors of those.
+    """
+    in_double = [pytest.param(*p.values, F64, marks=p.marks, id=f"{p.id}-fp64") for p in CASES]
+    in_single = [
+        pytest.param(*p.values, torch.float32, marks=p.marks, id=f"{p.id}-fp32") for p in some()
+    ]
+    return [*in_double, *in_single]
 
 
 def truncates(cell: Cell) -> bool:
@@ -91,7 +116,7 @@ def drawn(layer: nn.Module, seed: int = 2) -> Any:
     return layer
 
 
-@pytest.fixture(params=sampled(variants()))
+@pytest.fixture(params=CASES)
 def cell(request: pytest.FixtureRequest) -> Cell:
     return request.param
 
@@ -161,7 +186,9 @@ def test_every_cell_says_what_it_is_and_when_to_choose_it(kind: type[Cell]) -> N
         assert f"{option.name}:" in text.partition("Args:")[2], f"{option.name} is not described"
 
 
-@pytest.mark.parametrize("cut", [1, T // 2, T - 1])
+@pytest.mark.parametrize(
+    "cut", [T // 2, *(pytest.param(cut, marks=pytest.mark.slow) for cut in (1, T - 1))]
+)
 def test_cutting_time_and_carrying_the_state_changes_nothing(
     layer: Recurrent, x: Tensor, cut: int
 ) -> None:
@@ -210,9 +237,8 @@ def test_the_gradient_at_every_step_is_that_of_an_unrolled_loop(
         torch.testing.assert_close(seen[0].log10_norm[index], wanted)
 
 
-def test_gradients_agree_with_finite_differences(cell: Cell) -> None:
-    if truncates(cell):
-        pytest.skip("its gradient is truncated: see the test against the tape, and its oracle")
+def checked(cell: Cell) -> tuple[Callable[..., tuple[Tensor, ...]], tuple[Tensor, ...]]:
+    """A layer as a function of all that it is given, and values of those: two steps of two rows."""
     steps, batch, inputs, hidden = 2, 2, 2, 3  # from a given state, whose gradient is checked, too
     layer = drawn(Recurrent(cell, inputs, hidden, dtype=F64, backend="eager")).eval()
     names = [n for n, _ in layer.named_parameters()]
@@ -226,11 +252,28 @@ def test_gradients_agree_with_finite_differences(cell: Cell) -> None:
         return output, *as_tuple(last)
 
     x = torch.randn(steps, batch, inputs, dtype=F64, requires_grad=True)
-    # A product of the whole Jacobian with random vectors; the test against the tape is entry by
-    # entry.
-    assert torch.autograd.gradcheck(run, (x, *state, *values), fast_mode=True)
-    if is_default(cell):  # for the rest, see the test against the tape
-        assert torch.autograd.gradgradcheck(run, (x, *state, *values), atol=1e-4, fast_mode=True)
+    return run, (x, *state, *values)
+
+
+# A product of the whole Jacobian with random vectors; the test against the tape is entry by entry.
+# That a gradient may be absent does not depend on the cell: a few are asked.
+
+
+def test_gradients_agree_with_finite_differences(cell: Cell) -> None:
+    if truncates(cell):
+        pytest.skip("its gradient is truncated: see the test against the tape, and its oracle")
+    absent = cell.name in FEW
+    assert torch.autograd.gradcheck(*checked(cell), fast_mode=True, check_undefined_grad=absent)
+
+
+@pytest.mark.parametrize("cell", some(), indirect=True)
+def test_second_derivatives_agree_with_finite_differences(cell: Cell) -> None:
+    """They are those of the tape, which the first are compared with for every cell."""
+    if truncates(cell):
+        pytest.skip("its gradient is truncated: see the test against the tape, and its oracle")
+    assert torch.autograd.gradgradcheck(
+        *checked(cell), atol=1e-4, fast_mode=True, check_undefined_grad=cell.name in FEW
+    )
 
 
 def test_the_second_backward_pass_repeats_the_first(layer: Recurrent, x: Tensor) -> None:
@@ -267,11 +310,9 @@ def outcome(layer: Recurrent, given: Any) -> list[Tensor]:
 
 @needs_compiler
 @pytest.mark.usefixtures("any_backend")
-@pytest.mark.parametrize("dtype", [torch.float32, F64], ids=["fp32", "fp64"])
+@pytest.mark.parametrize(("cell", "dtype"), typed(), indirect=["cell"])
 def test_compiled_equals_eager(cell: Cell, dtype: torch.dtype) -> None:
     compiled_or_skip(cell)
-    if dtype is torch.float32 and not is_default(cell):
-        pytest.skip("options are compiled in fp64 alone, to save compilations")
     x = torch.randn(T, B, I, dtype=dtype, requires_grad=True)
     lengths = pack_sequence([torch.randn(n, I, dtype=dtype) for n in (2, 5, 3)], False)
     lengths.data.requires_grad_()

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 import steadygrad as sg
 from steadygrad.cells import CELLS, Cell, Gates, Noise, PerUnit, Recur, State
 from steadygrad.flow import (
+    jacobian,
     linearise,
     product,
     recurrent_weights,
@@ -170,11 +171,16 @@ def test_a_product_of_1e_minus_600_is_measured() -> None:
     torch.testing.assert_close(got, want, rtol=1e-12, atol=0)
 
 
-def test_singular_values_are_those_of_each_step() -> None:
-    layer = nn.GRU(I, H)
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("held", [1, 2 * B * H**2, jacobian.NUMBERS])
+def test_singular_values_are_those_of_each_step(
+    reverse: bool, held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jacobian, "NUMBERS", held)  # one step, two, or all at a time
+    layer = nn.GRU(I, H, bidirectional=True)
     x = torch.randn(T, B, I)
-    want = torch.linalg.svdvals(step_jacobians(layer, x))
-    torch.testing.assert_close(singular_values(layer, x), want)
+    want = torch.linalg.svdvals(step_jacobians(layer, x, reverse=reverse))
+    torch.testing.assert_close(singular_values(layer, x, reverse=reverse), want)
 
 
 def test_jacobians_are_differentiable() -> None:

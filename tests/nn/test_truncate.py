@@ -240,7 +240,9 @@ def tensors() -> list[Tensor]:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("kind", ["elman", "lstm", "gru"])
+@pytest.mark.parametrize(
+    "kind", ["lstm", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("elman", "gru"))]
+)
 def test_a_checkpointed_scan_keeps_a_fifth_at_most(kind: str, backend: str) -> None:
     (whole, _), (few, rows) = (kept(checkpoint, backend, kind) for checkpoint in (False, True))
     assert few > 0 and whole > LONG * 2 * 8 * 4  # both were really counted

@@ -57,7 +57,7 @@ def config(file: Path, out: Path, *, resume: bool = False, overwrite: bool = Fal
     )
 
 
-@pytest.fixture(scope="module", params=["forecast", "text"])
+@pytest.fixture(scope="module", params=["forecast", pytest.param("text", marks=pytest.mark.slow)])
 def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
@@ -117,12 +117,14 @@ class StopAt:
             signal.raise_signal(self.number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("file", "number"),
+    [("forecast", signal.SIGINT), ("forecast", signal.SIGTERM), ("text", signal.SIGINT)],
+    indirect=["file"],
+)
 def test_a_signal_stops_between_steps_and_resuming_changes_nothing(
     file: Path, whole: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    if file.stem == "text" and number == signal.SIGTERM:
-        pytest.skip("both signals are tried on the other file")
     out, handler = tmp_path / "run", signal.getsignal(number)
     first = train(config(file, out), StopAt(13, number))
     assert first.status == "interrupted" and first.step == 13 and not first.scores

@@ -25,6 +25,9 @@ QUANTITIES: tuple[Quantity, ...] = (
     ),
 )
 
+NUMBERS = 2**22
+"""Entries of the Jacobians that are held at a time, unless those of one step are more."""
+
 
 def step_jacobians(
     layer: nn.Module,
@@ -81,4 +84,15 @@ def singular_values(
     """
     linear = linearise(layer, x, state, index=index, reverse=reverse)
     batch = linear.layout.batch
-    return torch.stack([svdvals(linear.jacobian(r).dense(batch)) for r in linear.steps()])
+    steps = list(linear.steps())
+    # Several steps at once where matrices are small: calling an operation costs more than it does.
+    together = max(1, NUMBERS // (batch * sum(linear.widths) ** 2))
+    found = []
+    for at in range(0, len(steps), together):
+        some = steps[at : at + together]
+        first, last = sorted((some[0], some[-1]), key=lambda rows: rows.start)
+        rows = slice(first.start, last.stop)
+        values = svdvals(linear.jacobian(rows).dense(rows.stop - rows.start))
+        values = values.view(len(some), batch, -1)
+        found.append(values.flip(0) if some[0].start > first.start else values)
+    return torch.cat(found)

@@ -20,7 +20,8 @@ from steadygrad.remedies.recurrences import Recurrence, recurrences
 from steadygrad.remedies.unsuitable import no_layer_to_see, no_recurrence
 
 SCALES = [2.0**k for k in range(-6, 7)]
-HALVINGS = 14  # of a bracket [a, 2a] in log scale: accurate to a factor of 2^(1/2^14), or 4e-5
+STEPS, TOLERANCE = 30, 4e-5
+"""At most so many steps to the scale; near enough to the target, relative to it."""
 
 
 @final
@@ -125,21 +126,47 @@ def rescale(
 
 def _solve(mean: Callable[[float], float], target: float) -> tuple[float, float]:
     """The scale nearest to one at which ``mean`` is ``target``, or nearest to it."""
-    values = [mean(scale) - target for scale in SCALES]
-    if not all(map(math.isfinite, values)):  # a weight is not finite, which scaling cannot repair
+    values: dict[float, float] = {}
+
+    def lack(scale: float) -> float:
+        if scale not in values:
+            values[scale] = mean(scale) - target
+        return values[scale]
+
+    # From one outwards: most networks need less than a factor of two, and a mean is dear.
+    for low in sorted(SCALES[:-1], key=lambda scale: abs(math.log2(scale) + 0.5)):
+        if lack(low) * lack(2 * low) <= 0:
+            scale = _crossing(lack, low, 2 * low, target)
+            if math.isfinite(lack(scale)):
+                return scale, lack(scale) + target
+            break
+    if not all(map(math.isfinite, values.values())):  # no scaling repairs a weight that is not
         return 1.0, math.nan
-    crossings = [i for i in range(len(SCALES) - 1) if values[i] * values[i + 1] <= 0]
-    if not crossings:
-        best = min(range(len(SCALES)), key=lambda i: abs(values[i]))
-        return SCALES[best], values[best] + target
-    first = min(crossings, key=lambda i: abs(math.log2(SCALES[i]) + 0.5))
-    low, high, below = SCALES[first], SCALES[first + 1], values[first]
-    for _ in range(HALVINGS):
-        middle = math.sqrt(low * high)
-        value = mean(middle) - target
-        if value * below <= 0:
-            high = middle
+    best = min(values, key=lambda scale: abs(values[scale]))
+    return best, values[best] + target
+
+
+def _crossing(lack: Callable[[float], float], low: float, high: float, target: float) -> float:
+    """Where ``lack`` is zero between two scales at which its sign differs.
+
+    The Illinois form of false position, in log scale: about five values where `lack` is smooth. An
+    end that stays twice in a row counts half, so that both ends close in.
+    """
+    below, above = lack(low), lack(high)
+    scale, moved = low, ""
+    for _ in range(STEPS):
+        # Half way where an end is not finite, or both are zero.
+        share = below / (below - above) if 0 < abs(below - above) < math.inf else 0.5
+        scale = low * (high / low) ** share
+        value = lack(scale)
+        if abs(value) <= TOLERANCE * target:
+            break
+        if value * below > 0:
+            low, below = scale, value
+            above = above / 2 if moved == "low" else above
+            moved = "low"
         else:
-            low = middle
-    scale = math.sqrt(low * high)
-    return scale, mean(scale)
+            high, above = scale, value
+            below = below / 2 if moved == "high" else below
+            moved = "high"
+    return scale
