@@ -141,9 +141,19 @@ def surprise(z: Tensor, y: Tensor) -> Tensor:
     return F.nll_loss(z.log_softmax(-1), (y[:, 0] > 0).long())
 
 
-@pytest.mark.parametrize("is_paired", [True, False])
 @pytest.mark.parametrize(
-    ("loss", "outputs"), [(F.mse_loss, 1), (distance, 1), (rare, 2), (surprise, 2)]
+    ("loss", "outputs", "is_paired"),
+    [
+        (F.mse_loss, 1, True),
+        (F.mse_loss, 1, False),
+        (rare, 2, True),
+        (rare, 2, False),
+        *(
+            pytest.param(*case, is_paired, marks=pytest.mark.slow)
+            for case in ((distance, 1), (surprise, 2))
+            for is_paired in (True, False)
+        ),
+    ],
 )
 def test_a_loss_that_stands_at_a_constant_answer_is_not_healthy(
     loss: Callable[[Tensor, Tensor], Tensor], outputs: int, is_paired: bool

@@ -99,12 +99,20 @@ def suitable(name: str) -> list[str]:
     return found
 
 
-CASES = [
-    pytest.param(name, family, kind, id=f"{name}-{family}-{kind}")
-    for name in REMEDIES
-    for family in FAMILIES
-    for kind in suitable(name)
-]
+def cases() -> list[Any]:
+    """Remedies with layers; by default torch's first that is suitable and our last."""
+    found = []
+    for name, family in itertools.product(REMEDIES, FAMILIES):
+        kinds = suitable(name)
+        for kind in kinds:
+            marks = [] if kind == kinds[0 if family == "torch" else -1] else [pytest.mark.slow]
+            found.append(
+                pytest.param(name, family, kind, marks=marks, id=f"{name}-{family}-{kind}")
+            )
+    return found
+
+
+CASES = cases()
 # Of the loss in the steps of one training: steady, then a spike, then small.
 SCALES = (1e3, 1.1e3, 0.9e3, 1.2e3, 3e4, 1e3, 1e5, 1.0)
 

@@ -58,11 +58,13 @@ class Echo(Numbers):
         (Adding(60), 50, 59),  # marks anywhere, the first in the first half
         (TemporalOrder(50), 40, 45),  # the first symbol from 40 to 44 steps back
         (NARMA(), 9, 31),  # of tenth order; what u did is left in y for some time
-        (MackeyGlass(), 5, 40),  # the delay is 17, the answer 6 ahead
+        pytest.param(
+            MackeyGlass(), 5, 40, marks=pytest.mark.slow
+        ),  # the delay is 17, the answer 6 ahead
         (Echo(), 23, 26),
         (Multiplication(50), 40, 50),  # of two marked numbers: no sum tells the product
         (DelayedXOR(10, 100), 20, 20),  # of the bits 10 and 20 steps ago
-        (DelayedXOR(20, 150), 40, 40),
+        pytest.param(DelayedXOR(20, 150), 40, 40, marks=pytest.mark.slow),
     ],
     ids=lambda value: getattr(value, "name", None),
 )
@@ -73,7 +75,9 @@ def test_known_lags(task: Task, least: int, most: int) -> None:
     assert 0 < found.explained <= 1
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in range(1, 5))]
+)
 def test_noise_has_none(seed: int) -> None:
     found = estimate_lag(Numbers(), seed)
     assert found.lag is None and found.needed is None and "give one" in found.text

@@ -46,7 +46,18 @@ def variants() -> list[Synthetic]:
     return found
 
 
-@pytest.fixture(params=variants(), ids=lambda t: write_spec(t.name, t))
+def sampled() -> list[Any]:
+    """`variants` as parameters: those whose number alone differs are slow."""
+    found = []
+    for task in variants():
+        given = [(getattr(task, f.name), f.default) for f in fields(task)]  # type: ignore[arg-type]
+        is_number = any(type(v) in (int, float) and v != default for v, default in given)
+        marks = [pytest.mark.slow] * is_number
+        found.append(pytest.param(task, marks=marks, id=write_spec(task.name, task)))
+    return found
+
+
+@pytest.fixture(params=sampled())
 def task(request: pytest.FixtureRequest) -> Synthetic:
     return request.param
 
