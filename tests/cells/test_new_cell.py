@@ -29,6 +29,8 @@ def test_it_has_every_property_and_compiles_and_diagnoses(source: Path) -> None:
         "-q",
         "-p",
         "no:cacheprovider",
+        "-m",
+        "slow or not slow",
     )
     done = run(source, "-m", "pytest", "tests/cells/test_cells.py", *selected)
     assert done.returncode == 0, done.stdout[-3000:]

@@ -34,6 +34,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_it_has_every_property(source: Path) -> None:
     selected = ("-k", "(unit-length and not two_remedies) or no_remedy_is_left_out", "-q")
+    selected += ("-m", "slow or not slow")
     done = run(source, "-m", "pytest", "tests/remedies/test_remedies.py", *selected)
     assert done.returncode == 0, done.stdout[-3000:]
     passed = re.search(r"(\d+) passed", done.stdout)
