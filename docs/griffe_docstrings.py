@@ -4,13 +4,11 @@ import re
 from typing import Any
 
 import griffe
-from latex2mathml.converter import convert
 
 from docs.docstring import markdown
+from docs.formulas import with_blocks, with_formulas
 
 SHARED = re.compile(r"^( +)((?:\w+, )+)(\w+): ", re.MULTILINE)
-BLOCK = re.compile(r"^[ ]*```math\n(.*?)^[ ]*```[ ]*$", re.DOTALL | re.MULTILINE)
-INLINE = re.compile(r"\$`(.+?)`\$", re.DOTALL)
 
 
 class Docstrings(griffe.Extension):
@@ -26,8 +24,7 @@ def rewritten(text: str) -> str:
     """A docstring with its formulas as MathML, and its sections by the names that griffe knows."""
     text = re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)
     text = SHARED.sub(_apart, text)
-    text = BLOCK.sub(lambda m: convert(_one_line(m.group(1)), display="block"), markdown(text))
-    return INLINE.sub(lambda m: convert(_one_line(m.group(1))), text)
+    return with_formulas(with_blocks(markdown(text)))
 
 
 def _apart(entry: re.Match[str]) -> str:
@@ -35,7 +32,3 @@ def _apart(entry: re.Match[str]) -> str:
     space, names, last = entry.groups()
     firsts = [name for name in names.split(", ") if name]
     return "".join(f"{space}{name}: See `{last}`.\n" for name in firsts) + f"{space}{last}: "
-
-
-def _one_line(formula: str) -> str:
-    return " ".join(formula.split())

@@ -3,14 +3,12 @@
 MkDocs calls the functions whose names begin with ``on_``. Nothing is written into docs/.
 """
 
-import html
 import re
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -18,7 +16,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from docs import api, gallery  # noqa: E402
+from docs import api, formulas, gallery  # noqa: E402
 
 PAGES = {
     "changelog.md": "CHANGELOG.md",
@@ -28,11 +26,6 @@ PAGES = {
 """Pages of the site that stand in the root of the repository, as readers of the code expect."""
 COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
 FENCE = re.compile(r"^```.*?^```[ ]*$", re.DOTALL | re.MULTILINE)
-BLOCK = re.compile(r"^```math\n(.*?)^```[ ]*$", re.DOTALL | re.MULTILINE)
-INLINE = re.compile(r"\$`(.+?)`\$", re.DOTALL)
-TAG = re.compile(r"<[^>]+>")
-NARROW = 32
-"""Signs of a formula that fit a line of a phone."""
 LINK = re.compile(r"\]\(((?:\.\./)+)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -78,40 +71,18 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
         return markdown
     text = COMMENT.sub("", markdown)
     text = LINK.sub(lambda m: _inside(page, m), text)
-    text = BLOCK.sub(lambda m: f"\n{_display(m.group(1))}\n", text)
+    text = formulas.with_blocks(text)
     parts: list[str] = []
     at = 0
     for fence in FENCE.finditer(text):  # a formula in a block of code is code
-        parts += [_formulas(text[at : fence.start()]), fence.group()]
+        parts += [formulas.with_formulas(text[at : fence.start()]), fence.group()]
         at = fence.end()
-    return "".join([*parts, _formulas(text[at:])])
+    return "".join([*parts, formulas.with_formulas(text[at:])])
 
 
 def on_post_page(output: str, **_: Any) -> str:
     """Give the theme's search a name, which readers of screens say when it opens."""
     return output.replace('role="dialog">', 'role="dialog" aria-label="Search">', 1)
-
-
-def _display(formula: str) -> str:
-    """A formula of its own line; a long one scrolls, also by keys."""
-    markup = convert(_one_line(formula), display="block")
-    return markup.replace("<math ", '<math tabindex="0" ', 1)
-
-
-def _formulas(text: str) -> str:
-    return INLINE.sub(lambda m: _within_text(m.group(1)), text)
-
-
-def _within_text(formula: str) -> str:
-    """A formula in a line of text; one wider than a phone scrolls, also by keys."""
-    markup = convert(_one_line(formula))
-    if len(html.unescape(TAG.sub("", markup))) <= NARROW:
-        return markup
-    return f'<span class="formula" tabindex="0">{markup}</span>'
-
-
-def _one_line(formula: str) -> str:
-    return " ".join(formula.split())
 
 
 def _inside(page: Page, link: re.Match[str]) -> str:

@@ -13,7 +13,7 @@ from docs import api, remedies
 from tests.browser import axe_findings, chromium
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("index", "first-steps", "faq", "faults", "cells", "how-to/narx", "gallery", "api/nn")
+PAGES = ("index", "first-steps", "faq", "faults", "cells", "how-to/narx", "gallery", "api/learn")
 
 
 def test_the_page_of_remedies_is_the_one_that_they_give() -> None:
