@@ -23,7 +23,9 @@ def with_formulas(text: str) -> str:
 
 
 def _display(formula: str) -> str:
-    markup = convert(_one_line(formula), display="block")
+    # GitHub knows `aligned`; the converter only `align`, and would write each & as a letter.
+    formula = _one_line(formula).replace("{aligned}", "{align}")
+    markup = convert(formula, display="block")
     return markup.replace("<math ", '<math tabindex="0" ', 1)
 
 

@@ -1,5 +1,6 @@
 """The site builds without a warning, asks nothing of anybody else, and fits a phone."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import steadygrad as sg
 from docs import api, remedies
 from tests.browser import axe_findings, chromium
 
@@ -24,6 +26,17 @@ def test_the_interface_has_a_page_for_every_name_once() -> None:
     shown = re.findall(r"^::: (.+)$", "\n".join(api.pages().values()), re.MULTILINE)
     assert len(shown) == len(set(shown)) > 200
     assert "steadygrad.diagnosis.diagnose.diagnose" in shown
+
+
+def test_formulas_of_several_lines_are_tables_without_a_stray_sign() -> None:
+    pytest.importorskip("latex2mathml", reason="latex2mathml is not installed")
+    from docs.docstring import markdown
+    from docs.formulas import with_blocks, with_formulas
+
+    for name, cell in sg.cells.CELLS.items():
+        drawn = with_formulas(with_blocks(markdown(inspect.cleandoc(cell.__doc__ or ""))))
+        assert "<math" in drawn, name
+        assert not re.search(r"<mi>(&|&amp;|\\\w+)</mi>|linebreak=", drawn), name
 
 
 def test_every_file_that_a_page_links_to_outside_of_docs_is_copied() -> None:
