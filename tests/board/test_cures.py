@@ -125,6 +125,30 @@ def test_each_suggested_remedy_is_tried_beside_none_one_trial_at_a_time(tmp_path
     assert sorted(titles) == ["clip-norm", "forget-bias:value=3.0", "untreated"]
 
 
+def test_all_forks_begin_at_one_checkpoint_also_of_a_run_that_saves_meanwhile(
+    tmp_path: Path,
+) -> None:
+    record = sick(tmp_path / "run.db", "forget-bias", "clip-norm")
+    saved = tmp_path / "checkpoint.safetensors"
+    saved.write_text("first")
+    script = tmp_path / "saving.py"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\n"
+        "options = dict(a[2:].split('=', 1) for a in sys.argv[2:])\n"
+        "with open('begun.txt', 'a') as file:\n"
+        "    file.write(Path(options['start']).read_text() + ' ')\n"
+        "Path(sys.argv[1]).with_name('checkpoint.safetensors').write_text('later')\n"
+    )
+    script.write_text(script.read_text().replace("'begun.txt'", repr(str(tmp_path / "begun.txt"))))
+    cures = Cures([sys.executable, str(script)])
+    cures.start("a", record)
+    until(lambda: not cures.plain()["busy"])
+    assert (tmp_path / "begun.txt").read_text().split() == ["first"] * 3
+    assert saved.read_text() == "later"
+    own = Cures([sys.executable, str(script), "--trainer=mine.py:train"])
+    assert own._start(record, tmp_path) == []
+
+
 def test_a_trial_keeps_its_budget_and_can_be_cancelled(tmp_path: Path) -> None:
     record = sick(tmp_path / "run.db", "forget-bias")
     slow = Cures(command(tmp_path, 600), seconds=2)

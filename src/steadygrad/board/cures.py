@@ -6,6 +6,7 @@ from the record. At most one such trial is under way at a time.
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 from steadygrad.record import RecordError, read
-from steadygrad.record.places import RUN
+from steadygrad.record.places import CHECKPOINT, RUN
 
 UNTREATED = "untreated"
 FOLDER = "cures"
@@ -73,8 +74,8 @@ class Cures:
     """Runs forks in processes of their own.
 
     Args:
-        command: Begins a fork; the record, the remedy and the folder are appended, as
-            ``steadygrad fork`` takes them.
+        command: Begins a fork; the record, the remedy, the folder and the checkpoint are appended,
+            as ``steadygrad fork`` takes them.
         seconds: Time that one trial may take in all.
     """
 
@@ -138,7 +139,15 @@ class Cures:
     def _try(self, record: Path) -> None:
         end = time.monotonic() + self._seconds
         count = len(self._attempts)
+        kept = tempfile.TemporaryDirectory(prefix="steadygrad-")
         try:
+            try:
+                start = self._start(record, Path(kept.name))
+            except OSError as error:
+                for number in range(count):
+                    why = f"its checkpoint could not be copied: {error.strerror}"
+                    self._set(number, "failed", why)
+                return
             for number in range(count):
                 if self._stop.is_set():
                     self._set(number, "cancelled", "cancelled")
@@ -146,22 +155,35 @@ class Cures:
                 share = max(0.0, end - time.monotonic()) / (count - number)
                 self._set(number, "running", "")
                 try:
-                    self._set(number, *self._fork(record, self._attempts[number], share))
+                    self._set(number, *self._fork(record, self._attempts[number], start, share))
                 except OSError as error:
                     self._set(number, "failed", f"it could not be started: {error.strerror}")
         finally:
+            kept.cleanup()
             self._is_busy = False
             self.version += 1
+
+    def _start(self, record: Path, folder: Path) -> list[str]:
+        """What tells the forks where to begin: a copy, as a run that trains saves again meanwhile.
+
+        A trainer of the reader's own starts from its own checkpoint.
+        """
+        saved = record.parent / CHECKPOINT
+        if not saved.exists() or any(part.startswith("--trainer") for part in self._command):
+            return []
+        return [f"--start={shutil.copyfile(saved, folder / CHECKPOINT)}"]
 
     def _set(self, number: int, state: State, text: str) -> None:
         self._attempts[number] = replace(self._attempts[number], state=state, text=text)
         self.version += 1
 
-    def _fork(self, record: Path, attempt: Attempt, seconds: float) -> tuple[State, str]:
+    def _fork(
+        self, record: Path, attempt: Attempt, start: Sequence[str], seconds: float
+    ) -> tuple[State, str]:
         """Run one fork to its end, the end of its time, or a cancellation."""
         with tempfile.TemporaryFile() as said:
             process = subprocess.Popen(
-                [*self._command, str(record), *attempt.command],
+                [*self._command, str(record), *attempt.command, *start],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=said,

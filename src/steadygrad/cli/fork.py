@@ -19,6 +19,7 @@ def fork(
     remedy: str | None = None,
     steps: int | None = None,
     data: Path | None = None,
+    start: Path | None = None,
     trainer: str | None = None,
     json: bool = False,
 ) -> int:
@@ -36,6 +37,8 @@ def fork(
             given.
         steps: Training steps; a tenth of the run's, at least 100, if not given.
         data: The data of the run, if it is not where it was.
+        start: A copy of an earlier checkpoint of the run; several forks of a run that is training
+            begin at one place so. Its last one if not given.
         trainer: For a training of your own: module:function or file.py:function. It is called as
             function(remedy, record) with a steadygrad.remedies.Remedy or None, and a
             steadygrad.record.Record for its watch; it starts from its own checkpoint.
@@ -45,7 +48,7 @@ def fork(
         folder = run if run.is_dir() else run.parent
         out = folder / "cures" / re.sub(r"[^\w.=-]+", "-", remedy or "untreated")[:80]
     if trainer is not None:
-        for name, value in (("--steps", steps), ("--data", data)):
+        for name, value in (("--steps", steps), ("--data", data), ("--start", start)):
             if value is not None:
                 raise InputError(f"{name}: is of a run of steadygrad train, not of --trainer")
         record = _own(trainer, out, remedy)
@@ -58,7 +61,7 @@ def fork(
     from steadygrad.train.run import ignore
 
     tell = ignore if json else Lines(Console()).tell
-    outcome = fork_of(run, out, remedy, steps=steps, data=data, tell=tell)
+    outcome = fork_of(run, out, remedy, steps=steps, data=data, start=start, tell=tell)
     if json:
         print(json_format.dumps(plain(asdict(outcome)), indent=2, allow_nan=False))
     else:

@@ -7,6 +7,8 @@ from steadygrad.record.ownership import kind_of
 
 RUN = "run.db"
 """The record in the folder of a training."""
+CHECKPOINT = "checkpoint.safetensors"
+"""The state of a training, in its folder, to resume or fork it."""
 PAIR = ("before.db", "after.db")
 """The records in the folder of a demo."""
 GRID = "results.db"

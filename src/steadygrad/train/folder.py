@@ -9,7 +9,7 @@ from steadygrad.errors import InputError
 from steadygrad.plain import shown
 from steadygrad.record import EmptyRecordError, read
 from steadygrad.record.ownership import kind_of, refuse_foreign
-from steadygrad.record.places import RUN
+from steadygrad.record.places import CHECKPOINT, RUN
 from steadygrad.train import checkpoint
 from steadygrad.train.checkpoint import Checkpoint
 from steadygrad.train.checkpoint_facts import Facts, facts_of
@@ -32,7 +32,7 @@ class Folder:
     @property
     def checkpoint(self) -> Path:
         """The state of the run, to resume it."""
-        return self.path / "checkpoint.safetensors"
+        return self.path / CHECKPOINT
 
     @property
     def weights(self) -> Path:

@@ -23,6 +23,7 @@ def fork(
     *,
     steps: int | None = None,
     data: Path | None = None,
+    start: Path | None = None,
     tell: Listener = ignore,
 ) -> Outcome:
     """Train on from the last checkpoint of a run, in a folder of its own; the run is only read.
@@ -37,6 +38,7 @@ def fork(
         remedy: With its options, as `steadygrad.remedies.parse` reads it; None goes on untreated.
         steps: Training steps; a tenth of the run's, at least 100, if not given.
         data: Where the data of the run lies now, if it has moved.
+        start: A copy of an earlier checkpoint of the run, to begin there; the last if not given.
         tell: Is called with each event.
 
     Raises:
@@ -50,14 +52,15 @@ def fork(
         raise InputError(
             f"{run}: holds no {folder.record.name}; give the folder of a run of steadygrad train"
         )
-    if not folder.checkpoint.exists():
-        raise InputError(f"{folder.checkpoint}: no such file; the run has saved nothing yet")
+    start = folder.checkpoint if start is None else start
+    if not start.exists():
+        raise InputError(f"{start}: no such file; the run has saved nothing yet")
     if out.resolve() == folder.path.resolve():
         raise InputError(f"{out}: is the folder of the run itself; give another for the fork")
     with read(folder.record) as record:
         whole = config_of(record.config, folder.record)
-    saved = checkpoint.read(folder.checkpoint)
-    facts = facts_of(saved.facts, str(folder.checkpoint))
+    saved = checkpoint.read(start)
+    facts = facts_of(saved.facts, str(start))
     file = data or whole.file
     if not file.exists():
         raise InputError(f"{file}: the run's data is not there; say where with --data")
