@@ -23,8 +23,8 @@ def with_formulas(text: str) -> str:
 
 
 def _display(formula: str) -> str:
-    # GitHub knows `aligned`; the converter only `align`, and would write each & as a letter.
-    formula = _one_line(formula).replace("{aligned}", "{align}")
+    # GitHub knows `aligned`; the converter only `align*`, and would write each & as a letter.
+    formula = _one_line(formula).replace("{aligned}", "{align*}")
     markup = convert(formula, display="block")
     return markup.replace("<math ", '<math tabindex="0" ', 1)
 
@@ -32,7 +32,7 @@ def _display(formula: str) -> str:
 def _within_text(formula: str) -> str:
     markup = convert(_one_line(formula))
     if len(html.unescape(TAG.sub("", markup))) <= NARROW:
-        return markup
+        return f"<span>{markup}</span>"  # Markdown ends a paragraph at a line that begins with math
     return f'<span class="formula" tabindex="0">{markup}</span>'
 
 
