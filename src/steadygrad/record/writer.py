@@ -11,7 +11,7 @@ from typing import Any, Self, SupportsIndex, final
 
 from numpy.typing import ArrayLike
 
-from steadygrad.record import codec, schema
+from steadygrad.record import codec, schema, thinning
 from steadygrad.record.errors import RecordError, explained
 from steadygrad.record.filesystem import is_network
 
@@ -28,7 +28,8 @@ class Record:
 
     Between two commits the writer holds SQLite's write lock, which makes it the only writer; the
     lock is released when the process ends. Readers are not blocked. After a kill the record is in
-    the state of the last commit.
+    the state of the last commit. Of a long training what lies far back is thinned out; see
+    `steadygrad.record.thinning`.
 
     Example:
         >>> import numpy as np, tempfile
@@ -273,6 +274,9 @@ class Record:
             raise RecordError(f"a step is a whole number from 0 on; got {step!r}") from error
         if at < 0:
             raise RecordError(f"a step is a whole number from 0 on; got {at}")
+        if thinning.is_due(self._last, at):
+            with explained(self.path):
+                thinning.thin(self._db, at)
         self._last = max(self._last, at)
         return at
 
