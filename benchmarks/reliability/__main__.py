@@ -25,6 +25,9 @@ def main() -> int:
     mutations = commands.add_parser("mutations", help="take each mend back, run its tests")
     mutations.add_argument("--only", nargs="*", type=int, default=[], help="defects by number")
     mutations.add_argument("--out", type=Path, help="write the table here")
+    endurance = commands.add_parser("endurance", help="watch a tiny model for very many steps")
+    endurance.add_argument("--count", type=int, default=2_000_000)
+    endurance.add_argument("--minutes", type=float, default=1e6, help="stop after this time")
     options = parser.parse_args()
     if options.command == "kills":
         from benchmarks.reliability import kills as module
@@ -43,6 +46,10 @@ def main() -> int:
         from benchmarks.reliability import mutations as module
 
         return module.main(options.only, options.out)
+    if options.command == "endurance":
+        from benchmarks.reliability import endurance as module
+
+        return module.main(options.count, 60 * options.minutes)
     raise AssertionError(options.command)
 
 

@@ -190,6 +190,8 @@ def _kill_many(
         _check_end(ended, told)
         compare(out, whole, told)
         tally.runs += 1
+        if tally.runs % 10 == 0:
+            print(f"  {setting.name}: {tally.kills} kills", flush=True)
     tally.seconds = time.monotonic() - began
 
 

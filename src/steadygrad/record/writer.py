@@ -115,6 +115,11 @@ class Record:
         rec.commit()
         return rec
 
+    @property
+    def last_step(self) -> int:
+        """The last step that anything was written for; -1 if there is none."""
+        return self._last
+
     def scalars(self, step: SupportsIndex, values: Mapping[str, Any]) -> None:
         """Write named numbers; an earlier value of the same name and step is replaced.
 

@@ -23,7 +23,16 @@ from steadygrad.train.checkpoint import Checkpoint, check_fits
 from steadygrad.train.checkpoint_facts import facts_of
 from steadygrad.train.config import TrainConfig
 from steadygrad.train.data import fingerprint, read_task
-from steadygrad.train.events import Ended, Event, Listener, Outcome, Read, Started, Understood
+from steadygrad.train.events import (
+    Ended,
+    Event,
+    Listener,
+    Outcome,
+    Read,
+    Remark,
+    Started,
+    Understood,
+)
 from steadygrad.train.folder import Folder, earlier_run
 from steadygrad.train.gradient import Gradient
 from steadygrad.train.interrupt import Interrupt
@@ -135,6 +144,7 @@ def _spread(
                 _describe(journal, config, loop, notes)
             else:
                 ranks.together(lambda: loop.restore(saved))
+                _tell_gap(loop, record)
                 journal.event(loop.progress.step, "resumed", "resumed after an interruption")
             tell(_started(config, task, model, loop, str(device)))
             try:
@@ -342,6 +352,20 @@ def _opened(folder: Folder, config: TrainConfig, saved: Checkpoint | None) -> Re
     facts = facts_of(saved.facts)
     record.truncate(facts.progress.step, facts.record)
     return record
+
+
+def _tell_gap(loop: Loop, record: Record | None) -> None:
+    """Say which steps the record of a resumed run lacks, as after its file was copied in part."""
+    step = loop.progress.step
+    if record is None or record.last_step >= step:
+        return
+    text = (
+        f"the record holds nothing of steps {record.last_step + 1} to {step}, which the checkpoint"
+        f" holds: was {record.path.name} copied without {record.path.name}-wal? The training goes"
+        " on; those steps are missing in its curves"
+    )
+    loop.record.event(step, "gap", text)
+    loop.tell(Remark("gap", step, text))
 
 
 def _describe(record: Journal, config: TrainConfig, loop: Loop, notes: Mapping[str, Any]) -> None:
