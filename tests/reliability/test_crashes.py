@@ -27,7 +27,9 @@ pytestmark = [
 ]
 OPTIONS = (
     *("--window", "6", "--horizon", "1", "--hidden", "4", "--lag", "none", "--budget", "0"),
-    *("--max-steps", "10", "--validate-every", "4", "--rollbacks", "1", "--threads", "1"),
+    *("--max-steps", "10", "--validate-every", "4", "--threads", "1"),
+    *("--cell", "elman:nonlinearity=relu", "--learning-rate", "30", "--clip", "0"),
+    *("--rollbacks", "3"),  # which it needs, so that the files of a rollback are hit, too
     *("--checkpoint-every-seconds", "1e-9", "--resume"),
 )
 

@@ -23,7 +23,7 @@ from steadygrad.remedies import REMEDIES
 from steadygrad.sealed import sealed
 from steadygrad.train import Outcome, TrainConfig, checkpoint, train
 from steadygrad.train.checkpoint import Checkpoint
-from steadygrad.train.events import Event, Stepped
+from steadygrad.train.events import Event, Remark, Stepped
 from steadygrad.train.gradient import Gradient
 from steadygrad.train.loop import Loop
 from steadygrad.train.progress import Progress
@@ -106,6 +106,48 @@ def test_rollbacks_of_a_resumed_run(
     resumed = stopped_and_resumed(replace(config, out=tmp_path / "parts"), stop)
     assert (resumed.status, resumed.rollbacks) == (whole.status, whole.rollbacks)
     assert_same(tmp_path / "parts", tmp_path / "whole")
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("is_written", [False, True])
+def test_a_kill_in_a_rollback(
+    is_written: bool, wave: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Between what a rollback removes from the record and the checkpoint that is back there.
+    speed_up(monkeypatch, 20, 1e4)
+    config = quick(wave, tmp_path / "whole", rollbacks=3, checkpoint_every_seconds=1e-9)
+    train(config)
+    config, plain = replace(config, out=tmp_path / "parts"), checkpoint.write
+
+    def killed(path: Path, saved: Checkpoint) -> None:
+        if path.name != "checkpoint.safetensors" or not saved.facts["rescues"]:
+            return plain(path, saved)
+        if is_written:
+            plain(path, saved)
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(checkpoint, "write", killed)
+        train(config)
+    step = checkpoint.read(tmp_path / "parts" / "checkpoint.safetensors").facts["progress"]["step"]
+    with read(tmp_path / "parts" / "run.db") as run:
+        assert run.last_step() >= step  # nothing is missing that the checkpoint holds
+    told: list[str] = []
+    train(
+        replace(config, resume=True),
+        lambda event: told.append(event.kind) if isinstance(event, Remark) else None,
+    )
+    assert "gap" not in told
+    assert_same(tmp_path / "parts", tmp_path / "whole")
+    with read(tmp_path / "parts" / "run.db") as a, read(tmp_path / "whole" / "run.db") as b:
+        kinds = [[(e["kind"], e["step"]) for e in r.events()] for r in (a, b)]
+        # When a finding is resolved, a watch judges by the time that it may take.
+        kinds = [[k for k in each if k[0] not in ("resumed", "resolved")] for each in kinds]
+        assert kinds[0] == kinds[1]
+        assert a.notes["rollbacks"] == b.notes["rollbacks"]
 
 
 SOME = ("auto-clip", "flossing:before=2,bout=2", "rollback", "skip-spike:warmup=3")

@@ -400,15 +400,25 @@ class Loop:
         return True
 
     def _tell_rescue(self, rescue: Rescue, seen: Watch) -> None:
-        """Record the rollback, and remove the records after the good state."""
+        """Record the rollback, and remove the records after the good state.
+
+        They are removed only when the checkpoint is back there, too: after a kill in between, the
+        record would lack steps that the old checkpoint holds.
+        """
         findings = [finding.to_record() for finding in seen.findings]
         seen.rewind(rescue.back_to)
-        self.record.truncate(rescue.back_to)
         data = rescue.plain() | {"findings": findings}
         self.record.event(rescue.back_to, "rollback", rescue.text, **data)
-        self.record.note("rollbacks", [r.plain() for r in self.rescues])
         self.tell(Remark("rollback", rescue.back_to, rescue.text))
         self.save()
+        self.record.truncate(rescue.back_to)
+        self.note_rescues()
+        self.record.commit()
+
+    def note_rescues(self) -> None:
+        """Note the rollbacks, if there were any; also when a run is resumed, see `_tell_rescue`."""
+        if self.rescues:
+            self.record.note("rollbacks", [r.plain() for r in self.rescues])
 
     def _treat_again(self) -> None:
         """Apply the remedies of the rollbacks, in addition to the run's own."""

@@ -145,6 +145,7 @@ def _spread(
             else:
                 ranks.together(lambda: loop.restore(saved))
                 _tell_gap(loop, record)
+                loop.note_rescues()
                 journal.event(loop.progress.step, "resumed", "resumed after an interruption")
             tell(_started(config, task, model, loop, str(device)))
             try:
