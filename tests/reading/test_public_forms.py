@@ -20,16 +20,22 @@ ROWS_OF: list[Row] = list(zip(HOURS, DAYS, VALUES.tolist(), strict=True))
 START = datetime(2020, 1, 1)
 
 
+def local(hour: datetime, day: datetime) -> dict[str, str]:
+    return {
+        "taiwan": f"{day.year - 1911}/{day:%m/%d}",
+        "era": era(day),
+        "ampm": "a" if hour.hour < 12 else "p",
+        "greek": "πμ" if hour.hour < 12 else "μμ",
+    }
+
+
 def era(day: datetime) -> str:
     return f"令和{day.year - 2018}年{day.month}月{day.day}日"
 
 
 def body(form: str) -> str:
     return "".join(
-        form.format(
-            t=t, d=d, v=v, w=v * 3, i=i + 1, taiwan=f"{d.year - 1911}/{d:%m/%d}", era=era(d)
-        )
-        + "\n"
+        form.format(t=t, d=d, v=v, w=v * 3, i=i + 1, **local(t, d)) + "\n"
         for i, (t, d, v) in enumerate(ROWS_OF)
     )
 
@@ -108,6 +114,12 @@ READ = {
     "French": (".csv", "t;v\n", "{t:%d/%m/%Y à %Hh%M};{v}", "", "v", START),
     "Taiwan": (".csv", "日期,v\n", "{taiwan},{v}", "", "v", START),
     "Japan": (".csv", "日付,v\n", "{era},{v}", "", "v", START),
+    "a browser": (".csv", "t,v\n", '"{t:%m/%d/%Y, %I:%M:%S}\u202f{t:%p}",{v}', "", "v", START),
+    "Spanish": (".csv", "t,v\n", "{t:%d/%m/%Y %I:%M:%S} {ampm}.\xa0m.,{v}", "", "v", START),
+    "Greek": (".csv", "t,v\n", "{t:%d/%m/%Y %I:%M:%S} {greek},{v}", "", "v", START),
+    "Bulgarian": (".csv", "t,v\n", "{d:%d.%m.%Y} г.,{v}", "", "v", START),  # noqa: RUF001
+    "Finnish": (".csv", "t;v\n", "{t:%d.%m.%Y} klo {t:%H.%M};{v}", "", "v", START),
+    "Excel's equals": (".csv", "t,v\n", '="{d:%Y-%m-%d}",="{v}"', "", "v", START),
     "durations": (".csv", "Date,Duration,v\n", "{d:%Y-%m-%d},00:{t:%d:%M},{v}", "", "v", START),
 }
 
@@ -213,6 +225,28 @@ def test_headers_decide_between_chinese_and_japanese(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(("年月日,値\n" + body("{d:%Y/%m/%d},{v}")).encode("cp932"))
     assert list(read(path).numbers) == ["値"]
+
+
+def test_a_sheet_with_a_title_and_times_apart(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    head = [["Report"], [], ["Day", "Clock", "v"]]
+    for row in [*head, *([t.date(), t.time(), v] for t, v in zip(HOURS, VALUES, strict=True))]:
+        book.active.append([float(c) if isinstance(c, np.float64) else c for c in row])
+    book.save(tmp_path / "a.xlsx")
+    table = read(tmp_path / "a.xlsx")
+    np.testing.assert_array_equal(table.numbers["v"], VALUES)
+    assert (hours(table) == 1).all()
+
+
+def test_days_and_months_that_a_spreadsheet_exchanged_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    days = stamps(200, timedelta(days=1), datetime(2019, 11, 25))
+    form = {True: "{d:%m/%d/%Y},{i}.5\n", False: "{d:%d/%m/%Y},{i}.5\n"}
+    rows = "".join(form[d.day <= 12].format(d=d, i=i) for i, d in enumerate(days))
+    path.write_text("Date,v\n" + rows)
+    with pytest.raises(InputError, match="in some cells the day stands first"):
+        read(path)
 
 
 def test_another_zone_is_told(tmp_path: Path) -> None:

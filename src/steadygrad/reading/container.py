@@ -160,6 +160,8 @@ def _open_zip(raw: IO[bytes], path: Path) -> tuple[IO[bytes], IO[bytes], str]:
             raw.seek(0)
             return raw, raw, path.with_suffix(".xlsx").name
         names = [n for n in names if not n.startswith("__MACOSX/")]
+        if "mimetype" in names and "content.xml" in names:
+            raise InputError(f"{path}: is an OpenDocument file; save the table as CSV or .xlsx")
         if len(names) != 1:
             told = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
             raise InputError(

@@ -183,6 +183,9 @@ def rewrite(cell: str) -> str:
     """Bring a date into a form that strptime knows: month names, quarters, marks of East Asia."""
     text = AT.sub(" ", ERA.sub(_gregorian, cell.strip()))
     if not text.isascii():
+        text = text.translate(BLANKS)
+        text = re.sub(r"\bπ\.?μ\.?$", "AM", re.sub(r"\bμ\.?μ\.?$", "PM", text))
+        text = re.sub(r"(?<=\d) ?г(?:\.|ода?|$)", "", text)  # noqa: RUF001 (of the year)
         text = re.sub(r"\s*[年년]\s*|\s*[月월]\s*", "-", text)
         text = re.sub(r"[日일]", " ", text)
         text = re.sub(r"\s*[時时시]\s*|\s*[分분]\s*", ":", text)
@@ -222,7 +225,8 @@ ERAS = {"R": 2018, "令和": 2018, "H": 1988, "平成": 1988, "S": 1925, "昭和
 ERA = re.compile(rf"^({'|'.join(ERAS)})(\d{{1,2}}|元)(?=(?:[-./]\d{{1,2}}){{2}}$|年)")
 TAIWAN = re.compile(r"^1[0-2]\d(?=([-/.])\d{1,2}\1\d{1,2}(?!\d))")
 # The word between a day and its time.
-AT = re.compile(r"(?<=[\d.]),? (?:à|a las|às|at|um|kl\.?|om|alle|ore) (?=\d)")
+AT = re.compile(r"(?<=[\d.]),? (?:à|a las|às|at|um|kl\.?|klo|om|alle|ore) (?=\d)")
+BLANKS = str.maketrans("\xa0\u202f\u2009", "   ")  # browsers put them before AM and PM
 # A date behind the time of day; and as ctime and the Unix command date write them.
 TIME_FIRST = re.compile(r"(\d{1,2}:\d\d(?::\d\d)?),? +(\d{1,4}([-./])\d{1,2}\3\d{1,4})")
 # From when to when: a row is of its beginning.
@@ -237,10 +241,13 @@ QUARTERS = (
 )
 WEEKS = (
     re.compile(r"(?P<y>\d{4})[-/ ]?(?:W|KW)(?P<w>\d\d?)(?:-(?P<d>[1-7]))?", re.I),
-    re.compile(r"(?:W|KW|week|wk) ?(?P<w>\d\d?)[-/ ](?P<y>\d{4})", re.I),
+    re.compile(r"(?:W|KW|week|wk) ?(?P<w>\d\d?)[-/, ]{1,2}(?P<y>\d{4})", re.I),
     re.compile(r"(?P<y>\d{4})[-/ ]+(?:week|wk|KW) ?(?P<w>\d\d?)", re.I),
 )
-HALVES = re.compile(r"(\d{4})-?[HhSs]([12])")
+HALVES = (
+    re.compile(r"(?P<y>\d{4})[- ]?[HhSs](?P<h>[12])"),
+    re.compile(r"[HhSs](?P<h>[12])[-/ ]?(?P<y>\d{4})"),
+)
 EUROSTAT_MONTH = re.compile(r"(\d{4})-?M(\d\d?)")
 
 
@@ -256,8 +263,9 @@ def _period(text: str) -> str | None:
         if found := form.fullmatch(text):
             day = found.groupdict().get("d") or "1"
             return f"{found['y']}-W{int(found['w']):02d}-{day}"
-    if found := HALVES.fullmatch(text):
-        return f"{found[1]}-{6 * int(found[2]) - 5:02d}"
+    for form in HALVES:
+        if found := form.fullmatch(text):
+            return f"{found['y']}-{6 * int(found['h']) - 5:02d}"
     if found := EUROSTAT_MONTH.fullmatch(text):
         return f"{found[1]}-{int(found[2]):02d}"
     return None
@@ -486,6 +494,7 @@ def choose_formats(cells: Cells, column: str, where: str) -> tuple[str, ...] | N
         )
     _refuse_quarters(best[0][1], best[0][0], column, where)
     _refuse_calendars(best[0][1], best[0][0], column, where)
+    _refuse_exchanged(best[0][1], best[0][0], column, where)
     return best[0][0]
 
 
@@ -513,6 +522,28 @@ def _refuse_calendars(dates: np.ndarray, forms: tuple[str, ...], column: str, wh
             f"{where}: column {column!r}: the years {first} to {last} look like those of the {name}"
             f" calendar; write the dates in the Gregorian one, or pass --date-format '{forms[0]}'"
             " if they are"
+        )
+
+
+def _refuse_exchanged(dates: np.ndarray, forms: tuple[str, ...], column: str, where: str) -> None:
+    """Refuse days and months that a spreadsheet has exchanged where it took one for the other."""
+    known = dates[~np.isnat(dates)]
+    days = known.astype("datetime64[D]")
+    months = days.astype("datetime64[M]")
+    day = (days - months).astype(int) + 1
+    month = months.astype(int) % 12 + 1
+    if _order(forms[0]) not in ("dmY", "mdY") or _is_ordered(known) or (day > 12).all():
+        return
+    # The other way round, wherever that is a date.
+    first = months - (month - 1).astype("timedelta64[M]")
+    other = (first + (day - 1).astype("timedelta64[M]")).astype("datetime64[D]")
+    turned = np.where(day <= 12, other + (month - 1).astype("timedelta64[D]"), days)
+    if _is_even(turned + (known - days)) and _is_ordered(turned):
+        at = int(np.flatnonzero(np.diff(days) != np.diff(turned))[0])
+        raise InputError(
+            f"{where}: column {column!r}: in some cells the day stands first and in others the"
+            f" month (around {days[at]} and {turned[at + 1]}), as where a spreadsheet took one for"
+            " the other; write all dates alike"
         )
 
 

@@ -55,7 +55,7 @@ ALIKE = str.maketrans(
 SCALES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "bn": 1e9, "t": 1e12}
 SCALES |= dict.fromkeys("万萬만", 1e4) | dict.fromkeys("亿億억", 1e8)
 CODES = (
-    "USD|EUR|GBP|JPY|CHF|CNY|INR|KRW|RUB|PLN|SEK|NOK|DKK|CZK|HUF|BRL|MXN|CAD|AUD|NZD|TRY|ZAR"
+    "Rp\\.?|RM|Rs\\.?|NT\\$|USD|EUR|GBP|JPY|CHF|CNY|INR|KRW|RUB|PLN|SEK|NOK|DKK|CZK|HUF|BRL|MXN|CAD|AUD|NZD|TRY|ZAR"
     "|Fr\\.|kr\\.?|zł|Kč|Ft|руб\\.?|元|円|원"  # noqa: RUF001
 )
 CURRENCY = rf"(?:(?:US|R|A|C|HK|NZ)?[$€£¥₩₹₽₺₿₴฿₫₪]|{CODES})"

@@ -36,6 +36,7 @@ from steadygrad.reading.numbers import MISSING
 from steadygrad.reading.options import Reading
 from steadygrad.reading.spec import TableSpec
 
+MIDNIGHT = "T00:00:00"
 STAMP = "%Y-%m-%dT%H:%M:%S.%f"  # how `_stamps` writes dates
 MOST_IN_MEMORY = 2 * 2**30  # of formats that are read as a whole
 ENGINES = {"xlsx": "openpyxl", "xls": "xlrd", "parquet": "pyarrow", "feather": "pyarrow"}
@@ -300,6 +301,8 @@ def _cleaned(block: Block) -> Iterator[list[str] | np.ndarray]:
             yield cells
             continue
         text = "\x1e".join(cells)
+        if '="' in text:  # so that a spreadsheet does not change them
+            cells = [c[2:-1] if c.startswith('="') and c.endswith('"') else c for c in cells]
         if "\n" in text or "\r" in text or SEPARATOR in text:
             yield [clean(c) for c in cells]
         else:
@@ -380,7 +383,9 @@ def _by_pandas(path: Path, file: IO[bytes], kind: str, size: int) -> Raw:
     found = raw_of_frame(frame, str(path))
     found.format = kind
     if kind in ("xlsx", "xls"):
-        found.lines += 1  # below the header
+        found.lines += 1 + frame.attrs.get("above", 0)  # below the header
+        if above := frame.attrs.get("above"):
+            found.notes.append(f"{above} rows above the table: not used")
     return found
 
 
@@ -433,7 +438,8 @@ def raw_of_frame(frame: Any, path: str, index_name: str | None = None) -> Raw:
 
 
 def _first_sheet(pandas: Any, file: IO[bytes], path: Path) -> Any:
-    sheets = pandas.read_excel(file, sheet_name=None, dtype=object)
+    sheets = pandas.read_excel(file, sheet_name=None, dtype=object, header=None)
+    sheets = {name: _below_header(pandas, sheet) for name, sheet in sheets.items()}
     filled = [(name, frame) for name, frame in sheets.items() if len(frame) > 0]
     if not filled:
         raise InputError(f"{path}: holds no rows")
@@ -446,6 +452,21 @@ def _first_sheet(pandas: Any, file: IO[bytes], path: Path) -> Any:
     return frame.iloc[held[0] : held[-1] + 1] if len(held) else frame
 
 
+def _below_header(pandas: Any, sheet: Any) -> Any:
+    """Take the names of a sheet's columns from the first row that is full enough to be a header.
+
+    What stands above it is a title or a remark.
+    """
+    filled = sheet.notna().sum(axis=1).to_numpy()
+    if not filled.any():
+        return sheet
+    at = int(np.flatnonzero(filled > np.median(filled[filled > 0]) / 2)[0])
+    frame = sheet.iloc[at + 1 :].reset_index(drop=True)
+    frame.columns = ["" if pandas.isna(name) else name for name in sheet.iloc[at]]
+    frame.attrs["above"] = at
+    return frame
+
+
 def _from_frame(pandas: Any, name: str, column: Any) -> ColumnCells:
     cells = ColumnCells(name)
     kinds = pandas.api.types
@@ -456,7 +477,10 @@ def _from_frame(pandas: Any, name: str, column: Any) -> ColumnCells:
     elif kinds.is_datetime64_any_dtype(column):
         cells.add(_stamps(column))
     else:
-        cells.add([clean(_cell(pandas, v)) for v in column])
+        texts = [clean(_cell(pandas, v)) for v in column]
+        if all(text.endswith(MIDNIGHT) for text in texts if text):  # days; a time may stand beside
+            texts = [text.removesuffix(MIDNIGHT) for text in texts]
+        cells.add(texts)
     return cells
 
 

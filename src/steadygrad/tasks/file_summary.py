@@ -102,6 +102,8 @@ def _dropped(column: ColumnSpec) -> str:
     hint = ""
     if at and "asked" not in column.why:
         hint = "; if that is wrong: --decimal, --date-format or --missing say how it is written"
+        if column.why.startswith("holds dates"):
+            hint = f"; --date {column.name!r} takes them"
     return f"{column.name}: {column.why}{at}{hint}"
 
 
