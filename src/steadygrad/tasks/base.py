@@ -118,6 +118,8 @@ class Margin:
         size = f"{share} {'lower' if self.gain >= 0 else 'higher'} than"
         if self.gain < -1:  # nobody reads 23,000 % higher
             size = f"{1 - self.gain:,.1f} times"
+        if share == "0.0 %":
+            size = "within 0.1 % of"
         return (
             f"the model's {self.figure} is {size} that of the best simple answer"
             f" ({self.rival}): {noise}"
