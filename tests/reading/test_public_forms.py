@@ -253,3 +253,11 @@ def test_another_zone_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("t,v\n" + body("{t:%Y-%m-%d %H:%M} +0200,{v}"))
     assert "2020-01-01 00:00 +0200 is 2019-12-31 22:00 UTC" in told(read(path))
+
+
+def test_blanks_of_print_do_not_split_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    rows = "".join(f"{t:%Y-%m-%dT%H:%M} 1\u202f{i + 100},5\n" for i, t in enumerate(HOURS))
+    path.write_text("t v\n" + rows, encoding="utf-8")
+    assert is_table(path)
+    np.testing.assert_array_equal(read(path).numbers["v"], np.arange(ROWS) + 1100.5)

@@ -22,6 +22,7 @@ MAX_LINE = 2**20
 CHUNK = 50_000  # rows
 SAMPLE = 100  # lines that the delimiter is chosen by
 COMMENTS = frozenset("#%")  # a line that begins with one is no row, unless it is the header
+BLANKS = re.compile(r"[ \t\r\n\f\v]+")
 WIDE = re.compile(r"\S(?:\t| {2,})\S")  # the gap between columns of print
 FOOTER = 20  # lines below the table that may be of another width
 HAS_DAY = re.compile(r"\d{4}[-/.]\d\d[-/.]\d\d")
@@ -121,13 +122,18 @@ def find_delimiter(sample: Sequence[str]) -> str:
 def split_rows(lines: Sequence[str] | Iterator[str], delimiter: str) -> Iterator[list[str]]:
     """Split lines at a delimiter, quotes respected; a blank is any white space."""
     if delimiter == " ":
-        return (line.split() for line in lines)
+        return map(_words, lines)
     return csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+
+
+def _words(line: str) -> list[str]:
+    """Split at blanks and tabs; those of print stand inside numbers."""
+    return BLANKS.split(bare) if (bare := line.strip()) else []
 
 
 def _all_blank_split(sample: Sequence[str]) -> bool:
     """Whether lines split by blanks are a table and not prose: numbers in every line but one."""
-    rows = [line.split() for line in sample]
+    rows = list(map(_words, sample))
     counts = [sum(map(_is_readable, row)) / max(1, len(row)) for row in rows[1:] or rows]
     return min(counts, default=0.0) >= 0.5
 
@@ -439,7 +445,7 @@ def numbered(lines: Iterator[str], delimiter: str, first: int) -> Iterator[tuple
     """Split lines into cells; each row with the number of its last line, counted from ``first``."""
     if delimiter == " ":
         for number, line in enumerate(lines, first):
-            yield number, line.split()
+            yield number, _words(line)
         return
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
     for row in reader:

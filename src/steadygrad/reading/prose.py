@@ -120,7 +120,7 @@ def _decoded(head: bytes, path: Path) -> str:
     except UnicodeDecodeError:
         with contextlib.suppress(InputError):
             return head.decode(encoding.guess(head, path)[0], "replace")
-    return head.decode("utf-8", "replace")
+    return head.decode("utf-8", "ignore")  # of a sign that nothing reads, the numbers are left
 
 
 def _looks_split(lines: list[str]) -> bool:
