@@ -257,7 +257,7 @@ def test_another_zone_is_told(tmp_path: Path) -> None:
 
 def test_blanks_of_print_do_not_split_a_row(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    rows = "".join(f"{t:%Y-%m-%dT%H:%M} 1\u202f{i + 100},5\n" for i, t in enumerate(HOURS))
-    path.write_text("t v\n" + rows, encoding="utf-8")
+    rows = "".join(f"{t:%Y-%m-%dT%H:%M} 1\u202f{i + 100}.5\n" for i, t in enumerate(HOURS))
+    path.write_text("when v\n" + rows, encoding="utf-8")
     assert is_table(path)
     np.testing.assert_array_equal(read(path).numbers["v"], np.arange(ROWS) + 1100.5)
