@@ -93,7 +93,7 @@ def find_delimiter(sample: Sequence[str]) -> str:
     Args:
         sample: The header and lines below it, none blank.
     """
-    best, best_score = ",", (0.0, 0.0, 0)
+    best, best_score, best_readable = ",", (0.0, 0.0, 0), 0.0
     # A comma stands in numbers, too: of those that split alike, it comes last.
     for delimiter in ("\t", ";", "|", ",", " "):
         try:
@@ -108,14 +108,15 @@ def find_delimiter(sample: Sequence[str]) -> str:
             continue
         even = widths.count(width) / len(rows)
         # Blanks stand in cells, too: they split only what nothing else does.
-        if delimiter == " " and (best_score[1] > 0.9 or even < 1 or not _all_blank_split(sample)):
+        is_split = best_score[1] > 0.9 and best_readable > 0.3
+        if delimiter == " " and (is_split or even < 1 or not _all_blank_split(sample)):
             continue
         body = [cell for row in rows[1:] for cell in row if len(row) == width]
         readable = sum(map(_is_readable, body)) / max(1, len(body))
         # With one row and its header alone, any mark would split evenly.
         score = (round(even, 1) * (0.5 + readable / 2), even, width)
         if score > best_score:
-            best, best_score = delimiter, score
+            best, best_score, best_readable = delimiter, score, readable
     return best
 
 
