@@ -14,7 +14,7 @@ from steadygrad.flow.replay import OutputGradient
 from steadygrad.nn import Looped
 from steadygrad.scan import Layout, Tap
 
-SEEN, REPLAYED, LEFT_OVER = 1.0, 0.95, 0.5  # how sure that makes of the place
+SEEN, REPLAYED, LEFT_OVER, UNKNOWN = 1.0, 0.95, 0.5, 0.2  # how sure that makes of the place
 
 
 def locate(
@@ -23,6 +23,7 @@ def locate(
     gradients: Sequence[OutputGradient],
     step: int,
     rows: int | None,
+    is_whole: bool = True,
 ) -> Finding:
     """Find the first non-finite value of a training step, in the order in which it was computed.
 
@@ -35,6 +36,7 @@ def locate(
         gradients: What arrived at their results.
         step: Training step.
         rows: Sequences to replay at most.
+        is_whole: Whether these are the calls of this step; if not, nothing is said of the layers.
     """
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
@@ -56,6 +58,16 @@ def locate(
             return found
     bad = [n for n, p in model.named_parameters() if p.grad is not None and not _fine(p.grad)]
     where = bad[0] if bad else "the loss"
+    if not is_whole:
+        return _finding(
+            step,
+            where,
+            f"The gradient of {where} is not finite. What broke first is not known: the step could "
+            "not be run again with the same results.",
+            tensor=f"{where}.grad",
+            sure=UNKNOWN,
+            parameters_hit=bad[:16],
+        )
     return _finding(
         step,
         where,

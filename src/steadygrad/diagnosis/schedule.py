@@ -26,6 +26,7 @@ class Turns:
         self._every = every
         self._demanded = False
         self._later = 0
+        self._taken_at = step
 
     @property
     def begun(self) -> int:
@@ -39,6 +40,7 @@ class Turns:
     def rewind(self, step: int) -> None:
         """Go on from an earlier step."""
         self._begun, self._next = min(self._begun, step), step + 1
+        self._taken_at = min(self._taken_at, step)
 
     def demand(self, step: int) -> bool:
         """Ask for a measurement at the next step, though it be early: something hangs on it.
@@ -53,9 +55,13 @@ class Turns:
         self._demanded, self._later = True, 2 * (step - self._begun) + self._begun
         return True
 
-    def taken(self) -> None:
-        """A measurement was taken."""
-        self._demanded = False
+    def taken(self, step: int) -> None:
+        """A measurement was taken at this step."""
+        self._demanded, self._taken_at = False, step
+
+    def since_look(self, step: int) -> int:
+        """Steps since the last measurement, or since the first step."""
+        return step - self._taken_at
 
     def is_due(self, step: int) -> bool:
         """Whether to measure at this step."""

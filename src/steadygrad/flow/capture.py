@@ -267,6 +267,18 @@ class Capture:
         self.layers = dict(self.find(model))
         self.__enter__()
 
+    @property
+    def is_on(self) -> bool:
+        """Whether calls are caught."""
+        return bool(self._handles)
+
+    def turn(self, is_on: bool) -> None:
+        """Catch the next calls, or take the hooks off until they are wanted again."""
+        if is_on and not self._handles:
+            self.__enter__()
+        elif not is_on and self._handles:
+            self.close()
+
     def clear(self) -> None:
         """Forget the calls so far."""
         self.calls.clear()

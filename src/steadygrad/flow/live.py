@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -57,17 +57,17 @@ class LiveCapture(Capture):
         self._went_back = False
         self._earlier: list[Part] = []
         self._marks: dict[int, tuple[Tensor, int]] = {}
+
+    def __enter__(self) -> Self:
+        super().__enter__()
         self._mark_layers()
+        return self
 
     def _mark_layers(self) -> None:
         for layer in self.layers.values():
             parameter = _watched(layer)
             if parameter is not None:
                 self._handles.append(parameter.register_post_accumulate_grad_hook(self._mark))
-
-    def reopen(self, model: nn.Module) -> None:
-        super().reopen(model)
-        self._mark_layers()
 
     @property
     def is_linking(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]

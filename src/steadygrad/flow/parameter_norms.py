@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
+from torch.utils.hooks import RemovableHandle
 
 from steadygrad.flow.after_backward import after_backward
 from steadygrad.flow.quantity import Quantity, declare
@@ -129,30 +130,40 @@ class NormBeforeClip:
     """The global gradient norm as the backward pass left it, before any clipping.
 
     Hooks on the parameters ask for a look at the end of the pass, where gradients that are reduced
-    over processes are complete, too. Switched on for the steps that are sampled; off, it costs one
-    attribute look-up per parameter.
+    over processes are complete, too. They are there for the steps that are sampled alone: at every
+    step, a call for each parameter would be what a short step pays most for.
 
     Args:
         parameters: The parameters of the optimiser.
 
     Attributes:
-        is_on: Whether the next steps are sampled.
         seconds: Time that was spent on this; the reader resets it to zero.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
-        self.is_on = False
         self.seconds = 0.0
         self._is_asked = False
         self._norm: Tensor | None = None
         self._parameters = [p for p in parameters if p.requires_grad]
         self._gradient_norm = GradientNorm(self._parameters)
-        self._handles = [
-            p.register_post_accumulate_grad_hook(self._complete) for p in self._parameters
-        ]
+        self._handles: list[RemovableHandle] = []
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the next steps are sampled."""
+        return bool(self._handles)
+
+    def turn(self, is_on: bool) -> None:
+        """Sample the next steps, or do not."""
+        if is_on and not self._handles:
+            self._handles = [
+                p.register_post_accumulate_grad_hook(self._complete) for p in self._parameters
+            ]
+        elif not is_on and self._handles:
+            self.close()
 
     def _complete(self, parameter: Tensor) -> None:
-        if self.is_on and not self._is_asked:
+        if not self._is_asked:
             self._is_asked = True
             after_backward(self._note)
 
@@ -172,3 +183,4 @@ class NormBeforeClip:
         """Take the hooks off."""
         for handle in self._handles:
             handle.remove()
+        self._handles = []

@@ -56,19 +56,47 @@ class Handovers:
 
     _last: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     _jumps: dict[str, int] = field(default_factory=dict)
+    _told: dict[str, Handover | None] = field(default_factory=dict)
+    _paused: set[str] = field(default_factory=set)
+
+    @property
+    def is_any(self) -> bool:
+        """Whether a state was ever handed in."""
+        return bool(self._last) or bool(self._paused)
+
+    def pause(self) -> None:
+        """Miss the steps that follow: after them, what was told last stands for one call."""
+        self._paused |= self._last.keys()
+        self._last.clear()
 
     def see(self, call: Call) -> Handover | None:
         """Look at the next call of a layer; None where no state is handed on, or nothing is told.
 
         Inputs that jump everywhere (symbols, noise) tell nothing.
         """
+        is_next = call.name not in self._paused
+        self._told[call.name] = self._see(call) if is_next else self._resume(call)
+        return self._told[call.name]
+
+    def _resume(self, call: Call) -> Handover | None:
+        """Take the first call after a pause, which only the next one can be compared with."""
+        self._paused.discard(call.name)
+        x = call.over_time()
+        if x is not None and call.last:
+            self._keep(call, x)
+        return self._told.get(call.name) if call.state else None
+
+    def _keep(self, call: Call, x: Tensor) -> None:
+        self._last[call.name] = (x[-1].detach().clone(), call.last[0].detach().clone())
+
+    def _see(self, call: Call) -> Handover | None:
         if not call.state and call.name not in self._last:
             return None  # nothing is ever handed on
         x = call.over_time()
         if x is None or not call.last:
             return None
         before = self._last.get(call.name)
-        self._last[call.name] = (x[-1].detach().clone(), call.last[0].detach().clone())
+        self._keep(call, x)
         if before is None or not call.state or not _same(call.state[0], before[1]):
             self._jumps[call.name] = 0
             return None

@@ -142,6 +142,13 @@ STATE: Mapping[type, Declared] = {
             "_next_update": "one more early measurement in a resumed run",
             "_wires": "counted anew from the first step on; what it finds is in _seen",
             "_weights": OF_A_STEP,
+            "_rest": "begins anew: every hook is on in the first steps of a resumed run",
+            "_is_light": OF_A_STEP,
+            "_light_seconds": OF_A_STEP,
+            "_light_steps": OF_A_STEP,
+            "_is_waking": OF_A_STEP,
+            "_wakes_at": OF_A_STEP,
+            "_wakes_after": OF_A_STEP,
             "_gradient_norm": OPTIONS,
             "_is_between_looks": OPTIONS,
             "_is_closed": "a closed watch is not saved",
@@ -200,7 +207,7 @@ STATE: Mapping[type, Declared] = {
     Clipping: Declared(
         saved={"norms": "watch/norms", "_were_clipped": "watch/clipped"},
         derived=dict.fromkeys(
-            ("_model", "_optimizer", "_seen", "_scaling", "_capture", "before"), OPTIONS
+            ("_model", "_optimizer", "_seen", "_scaling", "_begun", "before"), OPTIONS
         )
         | {"treatments": "bounds alone, which remember nothing", "_clipped": OF_A_STEP},
     ),
@@ -220,6 +227,7 @@ STATE: Mapping[type, Declared] = {
             "_every": OPTIONS,
             "_next": "the next step",
             "_later": "asked for anew where a finding hangs on an old look",
+            "_taken_at": "the next look of a resumed run comes at once",
             "_demanded": "asked for anew where a finding hangs on an old look",
         },
     ),

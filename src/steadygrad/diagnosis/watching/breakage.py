@@ -37,15 +37,23 @@ class Breakage:
         seen.scalars({"grad_norm": float(norm)})
         if seen.broken:
             return False
-        self._capture.fill()
-        calls, gradients = self._capture.calls, self._capture.gradients
-        found = locate(self._model, calls, gradients, seen.step, seen.options.rows)
+        found = self._located()
         found, step = first_broken(self._ranks, found, self.box)
         seen.broken = self._saved(seen.prescriber.prescribe(found), step)
         seen.settle()
         seen.sinks.finding(seen.step, seen.broken.to_record())
         seen.sinks.event(seen.step, "nonfinite", seen.broken.text)
         return True
+
+    def _located(self) -> Finding:
+        """The first bad place, among the calls that were kept, or those of the step run again."""
+        capture, seen = self._capture, self._seen
+        is_known = True
+        if capture.layers and not capture.is_on:
+            is_known = self.box.run_again(capture)
+        capture.fill()
+        calls, gradients = capture.calls, capture.gradients
+        return locate(self._model, calls, gradients, seen.step, seen.options.rows, is_known)
 
     def _saved(self, finding: Finding, step: bytes | str) -> Finding:
         """Save the step beside the record, and say in the evidence where, or why not."""

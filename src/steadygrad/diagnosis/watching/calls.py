@@ -43,6 +43,15 @@ class Calls:
         self._handovers = Handovers()
         self.findings: dict[str, list[Finding]] = {}
 
+    @property
+    def hands_on(self) -> bool:
+        """Whether a state was ever handed from one batch to the next."""
+        return self._handovers.is_any
+
+    def pause(self) -> None:
+        """Miss the steps that follow; the findings stand."""
+        self._handovers.pause()
+
     def see(self, capture: Capture, step: int) -> None:
         """Take the calls of a step."""
         calls = capture.calls

@@ -1,14 +1,13 @@
 """The gradient's norm before and after it is clipped, by the watch or by the training loop."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
 from steadygrad.diagnosis.scaled import Scaling
 from steadygrad.diagnosis.watching.state import Seen
-from steadygrad.flow.live import LiveCapture
 from steadygrad.flow.parameter_norms import NormBeforeClip
 from steadygrad.remedies import ClipNorm, Remedy, Treatment
 
@@ -18,6 +17,14 @@ NORMS = 10_000  # kept for an advice on clipping
 
 class Clipping:
     """Clips for the training, and compares what backward has left with what the optimiser gets.
+
+    Args:
+        model: As the training calls it.
+        optimizer: What steps it.
+        seen: Where what is seen goes.
+        scaling: The gradient scaler, if there is one.
+        begun: Tells how many steps were begun, those included that a scaler then skipped.
+        before: Takes the norm that a backward pass leaves.
 
     Attributes:
         norms: Before clipping, of the last sampled steps.
@@ -31,15 +38,15 @@ class Clipping:
         optimizer: torch.optim.Optimizer,
         seen: Seen,
         scaling: Scaling,
-        capture: LiveCapture,
+        begun: Callable[[], object],
         before: NormBeforeClip,
     ) -> None:
         self._model, self._optimizer, self._seen = model, optimizer, seen
-        self._scaling, self._capture, self.before = scaling, capture, before
+        self._scaling, self._begun, self.before = scaling, begun, before
         self.norms: deque[float] = deque(maxlen=NORMS)
         self.treatments: dict[Remedy, Treatment] = {}
         self._were_clipped: deque[bool] = deque(maxlen=100)
-        self._clipped: tuple[int, Tensor] | None = None
+        self._clipped: tuple[object, Tensor] | None = None
 
     @property
     def is_asked(self) -> bool:
@@ -63,8 +70,9 @@ class Clipping:
             treatment()
         # The first clip of a step saw what backward had left; of a step that was skipped, nobody
         # asks any more.
-        if self._clipped is None or self._clipped[0] != self._capture.begun:
-            self._clipped = self._capture.begun, norm
+        begun = self._begun()
+        if self._clipped is None or self._clipped[0] != begun:
+            self._clipped = begun, norm
         return norm
 
     def follow(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -96,7 +104,7 @@ class Clipping:
         noted = self.before.take()
         noted = None if noted is None else noted / self._scaling.scale
         clipped = self._clipped
-        is_of_this_step = clipped is not None and clipped[0] == self._capture.begun
+        is_of_this_step = clipped is not None and clipped[0] == self._begun()
         before = clipped[1] if clipped is not None and is_of_this_step else noted
         before = after if before is None else before
         self._seen.history.before.append(float(before))

@@ -41,6 +41,11 @@ class KeptGradients:
         if self._parameter is not None:
             self._handle = self._parameter.register_hook(self._see)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it is known that steps begin without gradients; nothing is looked at then."""
+        return self._handle is None
+
     def close(self) -> None:
         """Take the hook off."""
         if self._handle is not None:
@@ -92,6 +97,10 @@ class Answered:
     def wants(self, step: int) -> bool:
         """Whether the answers of this step belong to the sample."""
         return step % self._stride == 0
+
+    def until(self, step: int) -> int:
+        """Steps from this one to the next that belongs to the sample."""
+        return self._stride - step % self._stride
 
     def keep(self, step: int, kept: Kept) -> None:
         """Take a step, if its outputs are few enough to be kept."""
@@ -191,6 +200,14 @@ class LossWatch:
         self._value = self._root = None
         self.output.clear()
         self.output.is_on = is_next_looked_at or (is_told and self._answered.wants(told + 1))
+
+    def until_sample(self, told: int) -> int | None:
+        """Losses until the next one of which it is kept how it was answered; None if none are told.
+
+        Args:
+            told: Losses so far.
+        """
+        return self._answered.until(told) if told else None
 
     def close(self) -> None:
         """Take the hooks off."""

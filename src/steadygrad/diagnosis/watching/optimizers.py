@@ -46,17 +46,15 @@ class ReadyGradients:
     (L-BFGS); the first evaluation is the one at the weights that the step began with.
 
     Args:
-        before: Called in any case when ``step`` begins.
         ready: Called once per step, when the gradients are there.
     """
 
-    def __init__(self, before: Callable[[], None], ready: Callable[[], None]) -> None:
-        self._before, self._ready = before, ready
+    def __init__(self, ready: Callable[[], None]) -> None:
+        self._ready = ready
 
     def __call__(
         self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        self._before()
         # args[0] is the optimiser itself: torch hands on the bound call.
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is None:

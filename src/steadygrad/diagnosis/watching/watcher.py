@@ -33,10 +33,12 @@ from steadygrad.diagnosis.watching.notebook import NotebookOutput
 from steadygrad.diagnosis.watching.optimizers import ReadyGradients, innermost
 from steadygrad.diagnosis.watching.options import Options
 from steadygrad.diagnosis.watching.probes import Probes
+from steadygrad.diagnosis.watching.rest import Rest
 from steadygrad.diagnosis.watching.saved import SERIES, SavedFinding, WatchFacts, packed, unpacked
 from steadygrad.diagnosis.watching.state import Seen
-from steadygrad.diagnosis.watching.wires import Wires
+from steadygrad.diagnosis.watching.wires import AGAIN, Wires
 from steadygrad.faults import NOT_JUDGED, Finding, LossFacts, Unjudged
+from steadygrad.faults.leaking import LEAKS
 from steadygrad.faults.no_zero_grad import ROW
 from steadygrad.flow.capture import is_deep
 from steadygrad.flow.live import LiveCapture
@@ -103,16 +105,20 @@ class Watch:
         self._probes = Probes(self._capture.layers if self._is_probed else {}, self._seen)
         self._scaling = Scaling(optimizer, scaler)
         before_clip = NormBeforeClip(self._parameters)
-        self._clipping = Clipping(
-            model, optimizer, self._seen, self._scaling, self._capture, before_clip
-        )
         self._breakage = Breakage(model, self._seen, self._capture, ranks)
+        self._clipping = Clipping(
+            model, optimizer, self._seen, self._scaling, self._begun, before_clip
+        )
         self._calls = Calls(options.start_step, options.thresholds)
         self._loss = LossWatch(unwrapped(model), self._parameters)
         self._wires = Wires(unwrapped(model), optimizer, self._capture)
         self._loss.keep_graph(self._wires.wants_graph)
         self._look = Look(self._seen, self._capture, ranks, self._wires, self._depth, self._marks)
         self._weights: list[Tensor] | None = None
+        self._rest = self._new_rest()
+        self._is_light = self._is_waking = False
+        self._light_seconds, self._light_steps = 0.0, 0
+        self._wakes_at, self._wakes_after = 0.0, 0
         self._next_judgement = self.step + FIRST_JUDGEMENT
         self._next_update = self.step
         self._facts = LossFacts(self._seen.history)
@@ -123,12 +129,12 @@ class Watch:
         self._owns_record = False
         self._check = ClipCheck(optimizer).__enter__() if options.check_clips else None
         self._handles = [
-            optimizer.register_step_pre_hook(ReadyGradients(self._begin_step, self._judge_step)),
+            optimizer.register_step_pre_hook(ReadyGradients(self._judge_step)),
             optimizer.register_step_post_hook(self._after_step),
         ]
         self._trace()
         self.budget.start()
-        self._sample_next(self._turns.is_asked(self.step + 1))
+        self._sample_next(self._turns.is_asked(self.step + 1), may_rest=False)
 
     @property
     def is_closed(self) -> bool:
@@ -245,6 +251,9 @@ class Watch:
         self._probes.close()
         self._probes = Probes(self._capture.layers if self._is_probed else {}, self._seen)
         self._clipping.follow(self._parameters)
+        self._rest = self._new_rest()
+        self._wake()
+        self._breakage.box.turn(is_light=False)
         self._trace()
 
     def _trace(self) -> None:
@@ -275,6 +284,9 @@ class Watch:
         self._calls.forget()
         self._loss.forget()
         self._weights = None
+        self._wake()
+        self._capture.turn(True)
+        self._breakage.box.turn(is_light=False)
         self._end_step()
         self._seen.settle()
 
@@ -485,32 +497,102 @@ class Watch:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _sample_next(self, is_asked: bool) -> None:
+    def _new_rest(self) -> Rest:
+        capture, box = self._capture, self._breakage.box
+        return Rest(unwrapped(self.model), capture, box, self._parameters)
+
+    def _begun(self) -> object:
+        """Tells one training step from the next, also where a scaler skips one."""
+        return self._capture.begun, 0 if self._capture.is_on else self._breakage.box.begun
+
+    def _sample_next(self, is_asked: bool, may_rest: bool) -> None:
         """Decide, before a step begins, what is measured at it."""
         is_on = self.budget.allows("sample")
-        self._clipping.before.is_on = is_on
+        self._clipping.before.turn(is_on)
         self._capture.is_keeping = is_asked
         self._marks.is_looking = self._capture.is_keeping
         if self._depth is not None:
             self._depth.is_on = self._capture.is_keeping
         self._probes.turn(is_on)
+        # A state that is handed on is compared over several borders of batches in a row.
+        is_followed = self._calls.hands_on and self._turns.since_look(self.step) <= LEAKS
+        is_caught = is_asked or is_followed or not may_rest
+        if self._capture.is_on and not is_caught:
+            self._calls.pause()
+        self._capture.turn(is_caught)
+        is_more = self._loss.output.is_on or self._update_is_due(self.step + 1)
+        self._is_light = not (is_caught or is_on or is_more)
+        self._breakage.box.turn(self._is_light)
+        if self._is_light:
+            self._plan_rest()
 
-    def _begin_step(self) -> None:
-        self._clipping.look_for_scaler()
+    def _plan_rest(self) -> None:
+        """Set when the next step comes at which something is measured: by the clock or by steps."""
+        budget, step = self.budget, self.step
+        kinds = [LOOK, "sample", "update"]
+        steps = self._next_update - 1
+        if self._next_judgement > step + 1:
+            steps = min(steps, self._next_judgement - 1)
+        else:  # as soon as the budget allows it
+            kinds.append("judge")
+        told = self._loss.until_sample(self._seen.history.kept[1])
+        if told is not None:
+            steps = min(steps, step + told - 1)
+        self._wakes_at = time.perf_counter() + min(map(budget.wait, kinds))
+        self._wakes_after = steps
+
+    def _may_rest(self) -> bool:
+        may_rest = self._rest.may_follow()
+        return (
+            may_rest
+            and self._is_between_looks
+            and self._scaling.scaler is None
+            and self._loss.gradients.is_over
+            and self._wires.steps > AGAIN
+            and not self._marks.is_used
+        )
+
+    def _rests(self) -> bool:
+        """Take a step at rest: as little as can be, as every step pays for it."""
+        began = time.perf_counter()
+        self._seen.step = step = self._seen.step + 1
+        self._light_steps += 1
+        if not self._rest.sentinel.is_fine():
+            return False
+        is_one = self._breakage.box.end_light()
+        now = time.perf_counter()
+        self._light_seconds += now - began
+        self._is_waking = now >= self._wakes_at or step >= self._wakes_after or not is_one
+        return True
+
+    def _wake(self) -> None:
+        """End a rest: count what it has cost, and its steps."""
+        # Twice: what leads to the hooks, and the one on the model, are not in the time taken here.
+        self.budget.add("step", 2 * self._light_seconds)
+        self._wires.rested(self._light_steps)
+        self._light_seconds, self._light_steps = 0.0, 0
+        self._is_light = self._is_waking = False
 
     def _judge_step(self) -> None:
-        if self._scaling.skips:
-            return
-        self._seen.step += 1
+        if self._is_light:
+            if self._rests():
+                return
+            self._wake()
+        else:
+            self._clipping.look_for_scaler()
+            if self._scaling.skips:
+                return
+            self._seen.step += 1
+        wants_graph = self._wires.wants_graph
+        self._wires.see()
         began = time.perf_counter()
         norm, left = self._gradient_norm(), self._scaling.left
         norm = norm if left == 1 else norm / left
         finite = math.isfinite(float(norm))
         if self._depth is None:
             self._calls.see(self._capture, self.step)
-        if self._wires.wants_graph:
+        if wants_graph:
             self._wires.look_at(self._loss.root)
-        self._wires.see()
         self._loss.gradients.end_step()
         self._loss.sample(self._seen.history, self._scaling)
         spent = time.perf_counter() - began
@@ -542,7 +624,7 @@ class Watch:
                 self._write_notes()
         is_look = finite and self._has_calls() and self._turns.is_due(self.step)
         if is_look:
-            self._turns.taken()
+            self._turns.taken(self.step)
             is_small = self.ranks.is_alone and self.budget.is_tight
             with self.budget.spend(LOOK):
                 scale = self._scaling.scale
@@ -552,17 +634,17 @@ class Watch:
                 self._write_notes()
         elif self._is_between_looks and self.step >= self._next_judgement:
             self._judge_again()
-        if is_look or (finite and self._is_between_looks and self._update_is_due()):
+        if is_look or (finite and self._is_between_looks and self._update_is_due(self.step)):
             self._next_update = self.step + max(1, (self.step - self._turns.begun) // 4)
             self._weights = [p.detach().clone() for p in self._parameters]
 
-    def _update_is_due(self) -> bool:
-        """Whether to measure the size of this step: a few of every stretch of the training.
+    def _update_is_due(self, step: int) -> bool:
+        """Whether to measure the size of a step: a few of every stretch of the training.
 
         However short the training and tight the budget: a rate that decays is seen by the sizes of
         late steps, and their number grows with the logarithm of the steps alone.
         """
-        return self.step >= self._next_update or self.budget.allows("update")
+        return step >= self._next_update or self.budget.allows("update")
 
     def _catch_up(self) -> None:
         """Judge the measurements by the losses told since, before they are read."""
@@ -603,6 +685,10 @@ class Watch:
         return bool(self._capture.calls) and self._capture.can_be_measured
 
     def _after_step(self, *_: Any) -> None:
+        if self._is_light:
+            if not self._is_waking:
+                return
+            self._wake()
         if self._weights is not None:
             with self.budget.spend("update"):
                 ratio = update_ratio(
@@ -610,11 +696,12 @@ class Watch:
                 )
                 self._weights = None
                 self._see_update(ratio)
+        may_rest = self._may_rest()
         is_asked = self._end_step()
         self._seen.sinks.commit_if_due()
         if self._output is not None and self._output.is_due:
             self._draw(self._output)
-        self._sample_next(is_asked)
+        self._sample_next(is_asked, may_rest)
 
     def _see_update(self, ratio: float) -> None:
         seen, thresholds = self._seen, self.thresholds

@@ -91,6 +91,12 @@ class Wires:
             seen = (capture.graded.keys() | capture.ungraded.keys()) - capture.reached
             self._steps.update(seen)
 
+    def rested(self, steps: int) -> None:
+        """Take steps of which the calls were not watched."""
+        self._all += steps
+        for name in self._steps.keys() - self._capture.reached:
+            self._steps[name] += steps
+
     def wirings(self) -> list[Wiring]:
         """How each layer hangs together with the training so far."""
         capture = self._capture
