@@ -58,9 +58,12 @@ class Exploding(Fault):
         """A gradient that has just come to explode, and not far, may be a moment of learning.
 
         A network that stores a value passes through such states. While the loss falls they do no
-        harm, however long they last.
+        harm, however long they last; but for a loss that falls from where the blow-up itself put
+        it, and is still far above that of a constant answer.
         """
         history = moment.history
+        if history.is_absurd():
+            return False
         if history.has_learned():
             return True
         near = finding.evidence["log10_ratio"] < FAR * math.log10(moment.limits.exploding)

@@ -65,8 +65,8 @@ class Growing(Fault):
             )
 
     def waits(self, finding: Finding, moment: Moment) -> bool:
-        """While the loss falls a state that grows does no harm."""
-        return moment.history.falls()
+        """While the loss falls a state that grows does no harm, unless the loss is absurd."""
+        return moment.history.falls() and not moment.history.is_absurd()
 
 
 def _steps_read(case: LayerCase) -> int:

@@ -17,6 +17,7 @@ LONG = 100  # steps over which a loss that stands says something
 MOST = 0.75  # of the planned steps: some networks leave their plateau late
 FEW = 5  # losses that make a start
 NOISE = 3.0  # times the first loss from which a later one is no accident of its batch
+ABSURD = 100.0  # times what a constant scores: no such loss is one of a model that works
 KEPT = 0.5  # share of the best gain that a loss that falls has kept
 GOOD_STEP = 0.03
 """Size of a step relative to the weights that networks at their start bear well."""
@@ -34,6 +35,7 @@ class History:
         optimizer: Name of the optimiser's class.
         grows: Whether the gradient grows in the backward pass, if that was measured.
         planned: Steps of the whole training, if that is known.
+        constant: What the best constant answer scored when it was last known; squared errors alone.
     """
 
     before: MutableSequence[float] = field(default_factory=list)
@@ -43,6 +45,7 @@ class History:
     optimizer: str | None = None
     grows: bool | None = None
     planned: int | None = None
+    constant: float | None = None
     _stride: int = 1
     _told: int = 0
 
@@ -110,6 +113,16 @@ class History:
             return False
         first, last = float(values[0]), float(np.median(values[-(len(values) // 4) :]))
         return last < (to * first if first > 0 else first)
+
+    def is_absurd(self) -> bool:
+        """Whether the loss is far above what a constant answer scores, if that is known.
+
+        From there it may fall for long, and the model be worth nothing yet.
+        """
+        values = finite(self.loss)
+        if self.constant is None or len(values) == 0:
+            return False
+        return float(np.median(values[-(len(values) // 4 or 1) :])) > ABSURD * self.constant
 
     def has_diverged(self) -> bool:
         """Whether the loss ends far above where it began, after a blow-up."""

@@ -15,7 +15,7 @@ FAR = 10.0  # times the threshold, from which it is told before the losses say s
 
 @final
 class TargetScale(Fault):
-    """The size of the targets, told from the gradient of a squared error at the output."""
+    """The size of the targets, told from the gradient of an error at the output."""
 
     name: ClassVar[str] = "target-scale"
     severity: ClassVar[int] = 22
@@ -28,7 +28,8 @@ class TargetScale(Fault):
     measured: ClassVar[str] = (
         "The targets of a squared error follow from its value and its gradient at the output. "
         "Their size is compared with that of the outputs, and their distance with how far the loss "
-        "has fallen. Other losses are not judged."
+        "has fallen. Of absolute errors, and of Huber's, the least size that they leave is taken. "
+        "Other losses are not judged."
     )
     colour: ClassVar[str] = "#3f8f8f"
     advice: ClassVar[tuple[str, ...]] = (
@@ -46,7 +47,7 @@ class TargetScale(Fault):
 
     def in_loss(self, facts: LossFacts, limits: Thresholds) -> Iterable[Finding]:
         answers, loss = facts.answers, facts.history.loss
-        if answers is None or answers.loss != "squared":
+        if answers is None or answers.loss not in ("squared", "distance"):
             return
         over = answers.target_size / max(answers.output_size, 1.0)
         is_known = len(loss) >= ENOUGH

@@ -57,8 +57,9 @@ class Answers:
             where it takes raw scores.
         rows: Answers in the batch.
         output_size: Root mean square of the outputs.
-        target_size: The same of the targets; of classes 1, of distances nan.
-        gap: The same of outputs less targets; of classes and distances nan.
+        target_size: The same of the targets; of classes 1, of distances the least that it can be.
+        gap: The same of outputs less targets; of distances the least that it can be; of classes
+            nan.
         output_spread: Standard deviation over the rows, in the mean of all outputs; of classes, of
             their probabilities.
         target_spread: The same of the targets; of distances nan.
@@ -165,10 +166,18 @@ def _distances(o: Tensor, g: Tensor, loss: float, head: str) -> Answers | None:
             return None
         squares = float(near) + (left + int(far.sum()) / 2) ** 2 / int(far.sum())
     rows = read.reshape(len(o), -1).any(1)
-    nan = math.nan
+    nan, gap, own = math.nan, math.sqrt(float(squares) / count), _size(o[rows])
     tally = tally_of_distances(float(squares), o, read)
     return Answers(
-        "distance", len(o[rows]), _size(o[rows]), nan, nan, _spread(o[rows]), nan, head, tally
+        "distance",
+        len(o[rows]),
+        own,
+        max(gap - own, 0.0),
+        gap,
+        _spread(o[rows]),
+        nan,
+        head,
+        tally,
     )
 
 

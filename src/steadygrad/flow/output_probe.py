@@ -1,5 +1,7 @@
 """The last output of a model, and the gradient of the loss at it."""
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -37,6 +39,9 @@ class Kept:
 class OutputProbe:
     """Keeps the last output of a model, and the gradient of the loss at it.
 
+    A container of layers, such as `torch.nn.ModuleList`, is never called itself: of its layers, the
+    one that is called last is taken for the model.
+
     Args:
         model: The model; what it returns is looked through for its first tensor with a gradient.
 
@@ -49,7 +54,7 @@ class OutputProbe:
     def __init__(self, model: nn.Module) -> None:
         self.is_on, self.keeps_graph = True, False
         self.clear()
-        self._handle = model.register_forward_hook(Hook(self._see))
+        self._handles = [m.register_forward_hook(Hook(self._see)) for m in _called(model)]
 
     def clear(self) -> None:
         """Forget the output."""
@@ -57,11 +62,18 @@ class OutputProbe:
         self.node: Any = None
         self._gradient: Tensor | None = None
         self._head = ""
-        self._count = 0
+        self._last: nn.Module | None = None
+        self._counts: Counter[nn.Module] = Counter()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was put out since `clear`."""
+        return self._output is None
 
     def close_hook(self) -> None:
         """Take the hook off; what was seen stays."""
-        self._handle.remove()
+        for handle in self._handles:
+            handle.remove()
 
     def close(self) -> None:
         """Take the hook off and forget the output."""
@@ -83,7 +95,9 @@ class OutputProbe:
 
     def kept(self, loss: float, scale: float = 1.0) -> "Kept | None":
         """The same, to be told later; None if the model was not called exactly once."""
-        if self._output is None or self._gradient is None or self._count != 1:
+        if self._output is None or self._gradient is None or self._last is None:
+            return None
+        if self._counts[self._last] != 1:
             return None
         return Kept(self._output, self._gradient, loss, scale, self._head)
 
@@ -93,16 +107,27 @@ class OutputProbe:
         output = _first_tensor(result)
         if output is None:
             return
-        self._count += 1
-        self._output, self._gradient = output.detach(), None
+        self._last = module
+        self._counts[module] += 1
+        self._output, self._gradient = kept, _ = output.detach(), None
         self._head = head_of(output)
         if self.keeps_graph:
             self.node = output.grad_fn
 
         def keep(gradient: Tensor) -> None:
-            self._gradient = gradient.detach()
+            if self._output is kept:  # not of a layer that was called before the last
+                self._gradient = gradient.detach()
 
         output.register_hook(keep)
+
+
+def _called(module: nn.Module) -> Iterator[nn.Module]:
+    """The module, or what of it can be called."""
+    if type(module).forward is not nn.Module.forward:
+        yield module
+        return
+    for child in module.children():
+        yield from _called(child)
 
 
 def _first_tensor(result: Any) -> Tensor | None:

@@ -202,7 +202,11 @@ STATE: Mapping[type, Declared] = {
             "_stride": "watch.stride",
             "_told": "watch.told",
         },
-        derived={"optimizer": OPTIONS, "planned": OPTIONS},
+        derived={
+            "optimizer": OPTIONS,
+            "planned": OPTIONS,
+            "constant": "known again at the next look",
+        },
     ),
     Clipping: Declared(
         saved={"norms": "watch/norms", "_were_clipped": "watch/clipped"},

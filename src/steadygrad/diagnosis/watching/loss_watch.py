@@ -1,6 +1,8 @@
 """What a training's loss is computed from, and whether its gradients begin at zero."""
 
+import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -143,6 +145,9 @@ class LossWatch:
         self.output = OutputProbe(model)
         self.gradients = KeptGradients(parameters)
         self._value: float | None = None
+        self._untold: Kept | None = None  # of the step before, if its loss was not told in time
+        self._late: Kept | None = None
+        self._is_late = False
         self._slips: Slips | None = None
         self._root: Any = None
         self._answered = Answered()
@@ -161,16 +166,29 @@ class LossWatch:
         is_wanted = self.output.is_on or self.output.keeps_graph
         if is_wanted and isinstance(loss, Tensor):
             self._root = loss.grad_fn
-        self._value = float(loss.detach() if isinstance(loss, Tensor) else loss)
-        return self._value
+        value = float(loss.detach() if isinstance(loss, Tensor) else loss)
+        if not self.output.is_empty:
+            self._is_late = False
+        elif self._untold is not None:
+            self._is_late = True
+        if not self._is_late:
+            self._value = value
+        elif self._untold is not None:
+            # Told after `optimizer.step()`: it is no loss of the outputs that come next.
+            self._late, self._untold = replace(self._untold, loss=value), None
+        return value
 
     def sample(self, history: History, scaling: Scaling) -> None:
         """Keep how this step was answered, if it is its turn."""
         told = history.kept[1]
         if self._value is not None and self.output.is_on and self._answered.wants(told):
             kept = self.output.kept(self._value, scaling.scale)
-            if kept is not None:
-                self._answered.keep(told, kept)
+        elif self._late is not None and self._answered.wants(told):
+            kept = self._late
+        else:
+            kept = None
+        if kept is not None:
+            self._answered.keep(told, kept)
 
     def facts(self, history: History, scale: float) -> LossFacts:
         """What is known of the loss of this step, whose gradients were multiplied by ``scale``."""
@@ -178,6 +196,10 @@ class LossWatch:
             self._slips = slips_in(self._root)
         value = self._value
         answers = None if value is None else self.output.answers(value, scale)
+        if value is None and self._late is not None:
+            answers = self._late.answers()
+        if answers is not None and answers.loss == "squared":
+            history.constant = answers.target_spread**2
         kept, cleared = self.gradients.row, self.gradients.cleared
         return LossFacts(history, answers, self._slips, kept, cleared, self.skill(history))
 
@@ -196,8 +218,10 @@ class LossWatch:
             is_next_looked_at: Whether it may.
             told: Losses so far.
         """
-        is_told = self._value is not None  # who does not tell one loss tells none
-        self._value = self._root = None
+        # Who does not tell one loss tells none.
+        is_told = self._value is not None or self._is_late
+        self._untold = self.output.kept(math.nan) if self._value is None else None
+        self._value = self._root = self._late = None
         self.output.clear()
         self.output.is_on = is_next_looked_at or (is_told and self._answered.wants(told + 1))
 
