@@ -1,5 +1,7 @@
 """A loss that falls from an absurd height is no sign of health; nor is one told a little late."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,9 +9,11 @@ from torch.nn import functional
 
 import steadygrad as sg
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+
 
 def _train(
-    layer: nn.Module, loss: object, scale: float, shift: float, steps: int, is_late: bool
+    layer: nn.Module, loss: Loss, scale: float, shift: float, steps: int, is_late: bool
 ) -> sg.Watch:
     torch.manual_seed(0)
     head = nn.Linear(16, 1)
@@ -20,7 +24,7 @@ def _train(
         x = torch.rand(16, 30, 2)
         y = x[..., 0].mean(1, keepdim=True) * scale + shift
         optimizer.zero_grad()
-        value: Tensor = loss(head(layer(x)[0][:, -1]), y)  # pyright: ignore[reportCallIssue]
+        value = loss(head(layer(x)[0][:, -1]), y)
         value.backward()
         if not is_late:
             w.loss(value)
@@ -47,7 +51,7 @@ def test_a_blow_up_that_comes_down_is_still_one(is_late: bool) -> None:
 @pytest.mark.parametrize(
     "loss", [functional.mse_loss, functional.l1_loss, functional.smooth_l1_loss]
 )
-def test_targets_far_beyond_the_outputs_are_named(loss: object, is_late: bool) -> None:
+def test_targets_far_beyond_the_outputs_are_named(loss: Loss, is_late: bool) -> None:
     w = _train(nn.LSTM(2, 16, batch_first=True), loss, 1e5, 3e5, 40, is_late)
     assert w.verdict == "target-scale"
     w.close()
