@@ -141,6 +141,7 @@ STATE: Mapping[type, Declared] = {
             "_next_judgement": "goes by the budget, which is of this process",
             "_next_update": "one more early measurement in a resumed run",
             "_wires": "counted anew from the first step on; what it finds is in _seen",
+            "_output": "a notebook's, of this process",
             "_weights": OF_A_STEP,
             "_rest": "begins anew: every hook is on in the first steps of a resumed run",
             "_is_light": OF_A_STEP,
