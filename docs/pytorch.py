@@ -1,15 +1,20 @@
 """The page of what torch can do to a layer: ``python -m docs.pytorch`` tries it and writes it."""
 
+import copy
+import pickle
 import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call, grad, hessian, jacrev, jvp, vjp, vmap
+from torch.nn.utils import prune
+from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 import steadygrad as sg
@@ -33,9 +38,11 @@ direction; it runs the compiled kernel, and its numbers of time steps and rows s
 program of `torch.export` in a new process, import `steadygrad.scan` first. A cell of your own goes
 along if its class stands at the top of a module that can be imported.
 
-- `torch.compile`: one graph, with `resets`, `burn_in` and a `loop_clip` in it. The graph breaks at
-  the layer (`fullgraph=True` says so) if that has `truncate`, `checkpoint` or a watch on it, or the
-  call has `lengths` or a `PackedSequence`: pieces and rows whose number only values tell.
+- `torch.compile`: one graph, with `resets`, `lengths` (a tensor), `burn_in`, `truncate`,
+  `checkpoint` and a `loop_clip` in it. The pieces of `truncate` and `checkpoint` stand in the graph
+  one by one, so another number of time steps compiles anew; else steps and rows stay free. The
+  graph breaks at the layer (`fullgraph=True` says so) if a watch is on it, or the call has a
+  `PackedSequence`, whose number of rows only its values tell: give `lengths=` instead.
 - Functional transforms, batches of gradients, fake tensors and traces do not report to a watch: a
   backward pass under them is not seen, and counts as not measured.
 - `torch.func.vmap` over inputs folds into the batch. Over weights, and for gradients of weights by
@@ -43,6 +50,9 @@ along if its class stands at the top of a module that can be imported.
 - Forward-mode derivatives and derivatives of derivatives run the steps in torch's own operations.
 - Under `autocast` output and state have its dtype, as those of `nn.LSTM`; inside, everything is
   computed in the dtype of the weights.
+- `torch.fx.symbolic_trace` takes the layers for leaves, as it does torch's.
+- `torch.jit.script` reads the source of a layer, and what runs here is made from a cell: put
+  `layer.to_torch()` in its place, or use `torch.jit.trace`, which takes the layer as it is.
 - `torch.ao.quantization` converts torch's own classes alone and the layer says so; see
   `steadygrad.nn.quantise_`, or put `layer.to_torch()` in its place.
 
@@ -241,6 +251,69 @@ def _quantised(layer: Layer) -> str:
     return "int8"
 
 
+class _Unpacking(nn.Module):
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        output, _ = self.layer(x)
+        return output
+
+
+def _fx(layer: Layer) -> float:
+    traced = torch.fx.symbolic_trace(_Unpacking(layer))
+    assert [n.op for n in traced.graph.nodes][1] == "call_module"
+    return float((traced(_x()) - layer(_x())[0]).abs().max())
+
+
+def _script(layer: Layer) -> float:
+    model = _Unpacking(layer)
+    return float((torch.jit.script(model)(_x()) - model(_x())).abs().max())
+
+
+def _recomputed(layer: Layer) -> float:
+    def run(x: Tensor) -> Tensor:
+        output = checkpoint(lambda v: layer(v)[0], x, use_reentrant=False)
+        assert isinstance(output, Tensor)
+        return output
+
+    weight = torch.ones(STEPS, ROWS, UNITS, dtype=torch.float64)
+    plain = _by_input(layer, lambda v: layer(v)[0], weight)
+    return float((_by_input(layer, run, weight) - plain).abs().max())
+
+
+def _hooks(layer: Layer) -> str:
+    said: list[str] = []
+    layer.register_forward_pre_hook(lambda *_: said.append("before"))
+    layer.register_forward_hook(lambda *_: said.append("after"))
+    layer.register_full_backward_pre_hook(lambda _, grads: said.append(f"{len(grads)} in"))
+    layer.register_full_backward_hook(lambda _, out, grads: said.append(f"{len(out)} out"))
+    layer(_x().requires_grad_())[0].sum().backward()
+    return ", ".join(said)
+
+
+def _weight_norm(layer: Layer) -> float:
+    plain = layer(_x())[0]
+    torch.nn.utils.parametrizations.weight_norm(layer, "weight_hh_l0")
+    output = layer(_x())[0]
+    output.sum().backward()
+    assert all(p.grad is not None for p in layer.parameters())
+    return float((output - plain).abs().max())
+
+
+def _pruned(layer: Layer) -> float:
+    prune.l1_unstructured(layer, "weight_hh_l0", 0.5)
+    output = layer(_x())[0]
+    prune.remove(layer, "weight_hh_l0")
+    return float((layer(_x())[0] - output).abs().max())
+
+
+def _copies(layer: Layer) -> float:
+    made = (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)))
+    return max(float((m(_x())[0] - layer(_x())[0]).abs().max()) for m in made)
+
+
 TRIED: dict[str, Callable[[Layer], float | str]] = {
     "`torch.func.grad`": _grad,
     "gradients by sample (`vmap` of `grad`)": _per_sample,
@@ -258,6 +331,13 @@ TRIED: dict[str, Callable[[Layer], float | str]] = {
     "`torch.export`, free steps and rows": _export,
     "ONNX (`sg.deploy.export`)": _onnx,
     "`torch.jit.trace`, other sizes": _jit,
+    "`torch.jit.script`": _script,
+    "`torch.fx.symbolic_trace`": _fx,
+    "`torch.utils.checkpoint`": _recomputed,
+    "hooks": _hooks,
+    "`parametrizations.weight_norm`": _weight_norm,
+    "`prune.l1_unstructured`": _pruned,
+    "`deepcopy`, `pickle`": _copies,
     "autocast, bfloat16": _autocast,
     "output changed in place": _in_place,
     "`quantize_dynamic`": _quantised,
@@ -274,7 +354,8 @@ def tried(what: str, kind: type[nn.Module]) -> str:
             found = TRIED[what](layer.double() if "compile" not in what else layer)
         except Exception as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            return f"refused: {lines[0][:110]}".replace("|", "/")
+            said = shorten(lines[0].replace("|", "/"), 150, placeholder=" ...")
+            return f"refused: {said}"
     return found if isinstance(found, str) else f"{found:.0e}"
 
 

@@ -256,3 +256,34 @@ def test_the_warning_about_dropout_points_at_the_caller() -> None:
             warnings.simplefilter("always")
             make()
         assert [w.filename for w in caught] == [__file__]
+
+
+class Head(nn.Module):
+    """A layer within a model, which unpacks what it gives."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        output, _ = self.layer(x)
+        return output.relu()
+
+
+def test_a_symbolic_trace_takes_every_layer_for_a_leaf() -> None:
+    for layer in (sg.LSTM(4, 6), sg.Recurrent("lem", 4, 6), sg.nn.GLA(4, 6)):
+        model, x = Head(layer), torch.randn(5, 3, 4)
+        traced = torch.fx.symbolic_trace(model)
+        assert [n.target for n in traced.graph.nodes if n.op == "call_module"] == ["layer"]
+        assert torch.equal(traced(x), model(x))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_script_is_refused_with_the_way_out() -> None:
+    for layer in (sg.GRU(4, 6), sg.Recurrent("lem", 4, 6), sg.nn.GLA(4, 6)):
+        model = Head(layer)
+        way = "to_torch" if isinstance(layer, sg.GRU) else "no source that it could read; use"
+        with pytest.raises(TypeError, match=way):
+            torch.jit.script(model)
+        assert model.layer is layer
+    assert isinstance(torch.jit.script(Head(sg.GRU(4, 6).to_torch())), torch.jit.ScriptModule)

@@ -8,8 +8,10 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn import functional as F
 
+from steadygrad.nn.leaf import as_leaf, refuse_script
 from steadygrad.nn.padded_rows import PaddedRows
 from steadygrad.nn.step_gradient import Looped
 from steadygrad.scan import MatrixSteps
@@ -127,6 +129,9 @@ class MatrixMemory(Looped):
         """``(B, N, T, ·)`` as ``(B, T, N·)``."""
         return value.transpose(1, 2).flatten(2)
 
+    def __prepare_scriptable__(self) -> nn.Module:
+        refuse_script(self)
+
     def forward(
         self, input: Any, state: Tensor | None = None, lengths: Any = None, resets: Any = None
     ) -> tuple[Any, Tensor]:
@@ -135,6 +140,8 @@ class MatrixMemory(Looped):
         Raises:
             ValueError: A shape is not what the class says, or there is no time step.
         """
+        if isinstance(input, Proxy):
+            return as_leaf(self, input, state=state, lengths=lengths, resets=resets)
         rows = PaddedRows.of(self, input, lengths, resets)
         x = rows.x
         terms = self.steps(x)

@@ -10,6 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch._compile import _disable_dynamo
+from torch.fx import Proxy
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
@@ -26,6 +27,7 @@ from steadygrad.nn.checks import (
     refuse_unknown,
 )
 from steadygrad.nn.graph_segments import scan_graph_in_segments
+from steadygrad.nn.leaf import as_leaf, refuse_script
 from steadygrad.nn.prepared import PreparedCalls
 from steadygrad.nn.segments import Cuts, scan_in_segments
 from steadygrad.scan import (
@@ -455,6 +457,8 @@ class Recurrent(nn.Module):
         return self._run(input, hx, lengths, resets)
 
     def _run(self, input: Any, hx: Any, lengths: Any = None, resets: Any = None) -> tuple[Any, Any]:
+        if isinstance(input, Proxy):
+            return as_leaf(self, input, hx=hx, lengths=lengths, resets=resets)
         arranged = self._arranged(input, hx, lengths)
         if resets is not None:
             arranged.resets = check_resets(self, resets, input)
@@ -634,6 +638,9 @@ class Recurrent(nn.Module):
     def _tap_of(self, layer: int, reverse: bool) -> Callable[[Tap], None] | None:
         on_tap = self.on_tap
         return None if on_tap is None else partial(on_tap, layer, reverse)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        refuse_script(self)
 
     def flatten_parameters(self) -> None:
         """Do nothing: the weights need not be one block. Here because torch's layers have it."""
