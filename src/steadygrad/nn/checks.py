@@ -102,9 +102,8 @@ def check_lengths(layer: object, lengths: Any, batch: int, steps: int) -> Tensor
     if torch.compiler.is_compiling():  # a graph has no values
         if not torch.compiler.is_exporting():
             fits = ((found >= 1) & (found <= steps)).all()
-            torch._assert_async(
-                fits, f"{name}: lengths have to be from 1 to the steps of the input"
-            )
+            told = f"{name}: lengths have to be from 1 to the steps of the input"
+            torch.ops.aten._assert_async.msg(fits, told)
         return found.long()
     if batch and not 1 <= int(found.min()) <= int(found.max()) <= steps:
         raise ValueError(
