@@ -1,5 +1,6 @@
 """Real frameworks, where installed: the verdict is right, the clip is seen, a page is drawn."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,37 @@ def test_accelerate_takes_the_plain_watch(healthy: bool) -> None:
             optimizer.zero_grad()
     assert watch.step == 2
     check(watch, healthy)
+
+
+def test_opacus(healthy: bool) -> None:
+    opacus = pytest.importorskip("opacus")
+    from steadygrad.integrations.opacus import OutputOnly
+
+    layer = sg.RNN(1, 16, batch_first=True)
+    layer.load_state_dict(Reader(healthy).rnn.state_dict())
+    twin, x = copy.deepcopy(layer), data()[0][:3]
+    single = opacus.GradSampleModule(OutputOnly(copy.deepcopy(layer)), loss_reduction="sum")
+    single(x).sin().sum().backward()
+    for name, parameter in single._module.layer.named_parameters():
+        for row, found in enumerate(parameter.grad_sample):
+            loss = twin(x[row : row + 1])[0].sin().sum()
+            (own,) = torch.autograd.grad(loss, twin.get_parameter(name))
+            torch.testing.assert_close(found, own, rtol=1e-4, atol=1e-5)
+
+    model = Reader(healthy)
+    model.rnn, model.forward = OutputOnly(layer), lambda x: model.head(model.rnn(x)[:, -1])  # type: ignore[method-assign]
+    optimizer = torch.optim.SGD(model.parameters(), 1e-4)
+    private, optimizer, batches = opacus.PrivacyEngine().make_private(
+        module=model, optimizer=optimizer, data_loader=loader(), noise_multiplier=1.0,
+        max_grad_norm=CLIP, poisson_sampling=False,
+    )  # fmt: skip
+    watch = sg.watch(private, optimizer, lag=LAG, every=1)
+    for x, y in batches:
+        optimizer.zero_grad()
+        nn.functional.binary_cross_entropy_with_logits(private(x), y).backward()
+        optimizer.step()
+    assert watch.verdict == expected(healthy), watch
+    assert watch.latest["clipped_share"] == 1.0
 
 
 def test_skorch(healthy: bool, tmp_path: Path) -> None:
