@@ -27,7 +27,7 @@ test-portable: $(READY)
 
 # The frameworks get an environment of their own: they pin what they like.
 FRAMEWORKS := lightning skorch pytorch-ignite transformers accelerate stable-baselines3 sb3-contrib \
-  keras tensorboard wandb mlflow-skinny opacus
+  keras tensorboard wandb mlflow-skinny trackio opacus
 test-frameworks:
 	$(PYTHON) -m venv $(VENV)-frameworks
 	$(VENV)-frameworks/bin/python -m pip install --quiet --disable-pip-version-check \

@@ -1,6 +1,8 @@
 """Real frameworks, where installed: the verdict is right, the clip is seen, a page is drawn."""
 
 import copy
+import sqlite3
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +207,9 @@ def test_tensorboard(healthy: bool, tmp_path: Path) -> None:
     assert ("gradient/findings/text_summary" in events.Tags()["tensors"]) is not healthy
 
 
-def test_wandb_and_mlflow(healthy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loggers_of_experiments(
+    healthy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wandb, mlflow = pytest.importorskip("wandb"), pytest.importorskip("mlflow")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -215,14 +219,38 @@ def test_wandb_and_mlflow(healthy: bool, tmp_path: Path, monkeypatch: pytest.Mon
     model = Reader(healthy)
     optimizer = torch.optim.Adam(model.parameters(), 1e-4)
     with sg.watch(model, optimizer, lag=LAG, every=1, log=["wandb", "mlflow"]):
+        for step, (x, y) in enumerate(loader()):
+            optimizer.zero_grad()
+            nn.functional.binary_cross_entropy_with_logits(model(x), y).backward()
+            optimizer.step()
+            run.log({"mine": step}, step=step)  # dropped, if ours were ahead
+        (found,) = mlflow.search_runs(output_format="list")
+    assert np.isfinite(run.summary["gradient/grad_norm"])
+    assert run.summary["gradient/step"] == 4 and run.summary["mine"] == 3
+    run.finish()
+    assert found.data.metrics["gradient/grad_norm"] > 0
+    assert [p.name for p in tmp_path.glob("mlruns/**/rnn/*.png")] == ["h.png"]
+    assert any(tmp_path.glob("wandb/**/media/images/gradient/rnn/*.png"))
+
+
+def test_trackio(healthy: bool) -> None:
+    trackio = pytest.importorskip("trackio")
+    project = f"steadygrad-{uuid.uuid4()}"
+    trackio.init(project=project, embed=False)
+    model = Reader(healthy)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-4)
+    with sg.watch(model, optimizer, lag=LAG, every=1, log="trackio"):
         for x, y in loader():
             optimizer.zero_grad()
             nn.functional.binary_cross_entropy_with_logits(model(x), y).backward()
             optimizer.step()
-        (found,) = mlflow.search_runs(output_format="list")
-    assert np.isfinite(run.summary["gradient/grad_norm"])
-    run.finish()
-    assert found.data.metrics["gradient/grad_norm"] > 0
+    trackio.finish()
+    (path,) = Path(trackio.utils.TRACKIO_DIR).glob(f"{project}*.db")
+    with sqlite3.connect(path) as data_base:
+        logged = "".join(str(row) for row in data_base.execute("select metrics from metrics"))
+    path.unlink()
+    assert "gradient/grad_norm" in logged and "gradient/rnn/h" in logged
+    assert ("vanishing in rnn" in logged) is not healthy
 
 
 def test_stable_baselines3(healthy: bool, tmp_path: Path) -> None:

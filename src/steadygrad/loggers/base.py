@@ -42,10 +42,15 @@ class Logger:
 
 
 class Maps:
-    """Collects the rows ``log10_grad`` of each layer and state into one picture."""
+    """Collects the rows ``log10_grad`` of each layer and state into one picture.
+
+    Attributes:
+        latest: The picture of each.
+    """
 
     def __init__(self) -> None:
         self._rows: dict[str, deque[NDArray[np.float64]]] = {}
+        self.latest: dict[str, NDArray[np.uint8]] = {}
 
     def add(
         self, quantity: str, layer: str, values: ArrayLike, state: str
@@ -67,7 +72,47 @@ class Maps:
         for i, each in enumerate(rows):
             # Align sequences of different lengths at their ends, so that lags line up.
             picture[i, width - len(each) :] = _shade(each)
+        self.latest[name] = picture
         return name, picture
+
+
+class RowLogger(Logger):
+    """For services that count the calls of their ``log``: one call for each training step.
+
+    A row is sent when the next one begins, and at the end. A call for each number would run far
+    ahead of the steps that you count, and a service that takes rows in order alone would then drop
+    yours.
+    """
+
+    def __init__(self) -> None:
+        self._step = 0
+        self._row: dict[str, Any] = {}
+
+    def scalars(self, step: int, values: Mapping[str, Any]) -> None:
+        self._put(step, {name: float(value) for name, value in values.items()})
+
+    def finding(self, step: int, finding: Mapping[str, Any]) -> None:
+        text = f"{finding.get('fault')} in {finding.get('layer')}: {finding.get('text')}"
+        before = self._row.get(f"{PREFIX}/finding") if step == self._step else None
+        self._put(step, {"finding": text if before is None else f"{before}\n{text}"})
+
+    def close(self) -> None:
+        self._flush()
+
+    def _put(self, step: int, values: Mapping[str, Any]) -> None:
+        if step != self._step:
+            self._flush()
+        self._step = step
+        self._row |= {f"{PREFIX}/{name}": value for name, value in values.items()}
+
+    def _flush(self) -> None:
+        if self._row:
+            self._send({f"{PREFIX}/step": self._step} | self._row)
+            self._row = {}
+
+    def _send(self, row: dict[str, Any]) -> None:
+        """Log one row."""
+        raise NotImplementedError
 
 
 def _shade(row: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -1,15 +1,21 @@
-"""MLflow: metrics, the verdict as a tag, findings as a text artifact."""
+"""MLflow: metrics, the verdict as a tag, findings and the gradient by time step as artifacts."""
 
 import importlib
+import importlib.util
 from collections.abc import Mapping
 from typing import Any, final
 
-from steadygrad.loggers.base import PREFIX, Logger
+from numpy.typing import ArrayLike
+
+from steadygrad.loggers.base import PREFIX, Logger, Maps
 
 
 @final
 class MLflowLogger(Logger):
     """Logs to the active run of MLflow, which is started if there is none.
+
+    The images are written when the watch ends, ``gradient/LAYER/STATE.png``; this needs Pillow,
+    which ``mlflow-skinny`` does not bring.
 
     Args:
         run_id: Id of the run to write to; the active one if not given.
@@ -23,10 +29,16 @@ class MLflowLogger(Logger):
             run_id = (mlflow.active_run() or mlflow.start_run()).info.run_id
         self._run_id = run_id
         self._findings: list[str] = []
+        self._maps = Maps()
 
     def scalars(self, step: int, values: Mapping[str, Any]) -> None:
         metrics = {f"{PREFIX}/{name}": float(value) for name, value in values.items()}
         self._mlflow.log_metrics(metrics, step=step, run_id=self._run_id)
+
+    def row(
+        self, step: int, quantity: str, layer: str, values: ArrayLike, *, state: str = "h"
+    ) -> None:
+        self._maps.add(quantity, layer, values, state)
 
     def finding(self, step: int, finding: Mapping[str, Any]) -> None:
         fault, layer = finding.get("fault"), finding.get("layer")
@@ -40,5 +52,9 @@ class MLflowLogger(Logger):
             client.set_tag(self._run_id, f"{PREFIX}.verdict", value)
 
     def close(self) -> None:
+        if importlib.util.find_spec("PIL") is not None:
+            client = self._mlflow.MlflowClient()
+            for name, picture in self._maps.latest.items():
+                client.log_image(self._run_id, picture, f"{name}.png")
         if self._is_ours:
             self._mlflow.end_run()

@@ -1,27 +1,32 @@
-"""trackio: scalars, and findings as text."""
+"""trackio: scalars, the gradient by time step as an image, and findings as text."""
 
 import importlib
-from collections.abc import Mapping
 from typing import Any, final
 
-from steadygrad.loggers.base import PREFIX, Logger
+from numpy.typing import ArrayLike
+
+from steadygrad.loggers.base import PREFIX, Maps, RowLogger
 
 
 @final
-class TrackioLogger(Logger):
-    """Logs to the project started by ``trackio.init``."""
+class TrackioLogger(RowLogger):
+    """Logs to the project started by ``trackio.init``; the images when the watch ends."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._trackio: Any = importlib.import_module("trackio")
+        self._maps = Maps()
 
-    def scalars(self, step: int, values: Mapping[str, Any]) -> None:
-        self._log(step, {name: float(value) for name, value in values.items()})
+    def row(
+        self, step: int, quantity: str, layer: str, values: ArrayLike, *, state: str = "h"
+    ) -> None:
+        self._maps.add(quantity, layer, values, state)
 
-    def finding(self, step: int, finding: Mapping[str, Any]) -> None:
-        text = f"{finding.get('fault')} in {finding.get('layer')}: {finding.get('text')}"
-        self._log(step, {"finding": text})
+    def close(self) -> None:
+        for name, picture in self._maps.latest.items():
+            image = self._trackio.Image(picture)
+            self._put(self._step, {name.removeprefix(f"{PREFIX}/"): image})
+        super().close()
 
-    def _log(self, step: int, values: dict[str, Any]) -> None:
-        self._trackio.log(
-            {f"{PREFIX}/step": step} | {f"{PREFIX}/{k}": v for k, v in values.items()}
-        )
+    def _send(self, row: dict[str, Any]) -> None:
+        self._trackio.log(row)
