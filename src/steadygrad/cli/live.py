@@ -40,8 +40,8 @@ def live(
 
     if read_only and trainer is not None:
         raise InputError("--read-only leaves the button out that --trainer is for: give one")
-    places = list(runs) or [Path("runs")]
-    for place in places:
+    places = list(runs) or [Path("runs")]  # the default may be made later, by the first training
+    for place in runs:
         if not place.exists():
             raise InputError(f"live: {place}: no such file or folder; name a record or a folder")
     board = Board(places, port, cure=None if read_only else fork_command(trainer))

@@ -158,7 +158,12 @@ def _of_lag(flows: Mapping[str, TimeFlow], lag: Lag, ill: set[str]) -> Iterator[
     steps = steps_of(lag)
     if steps is None:
         if isinstance(lag, LagEstimate):
-            why = f"no lag was given, and the estimate names none to hold a network to ({lag.text})"
+            why = (
+                f"no lag was given, and {lag.text}, but no stretch of them brings enough for a "
+                "network to need it"
+                if lag.lag
+                else f"no lag was given, and {lag.text}"
+            )
         else:
             why = "no lag was given"
         yield Unjudged("Vanishing", why, "pass lag=N, the number of steps back that the task needs")
