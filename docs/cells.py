@@ -21,7 +21,8 @@ INTRODUCTION = """\
 <!-- test: setup
 import numpy as np
 rows = np.sin(np.arange(300) / 3) + np.sin(np.arange(300) / 4.7)
-open("data.csv", "w").write("units\\n" + "\\n".join(f"{v:.5f}" for v in rows) + "\\n")
+with open("data.csv", "w") as file:
+    file.write("units\\n" + "\\n".join(f"{v:.5f}" for v in rows) + "\\n")
 -->
 
 Every recurrence of Steadygrad: what it computes, what happens to the gradient in the backward

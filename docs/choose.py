@@ -76,7 +76,8 @@ benchmarks.papers.flossing`, [rows](../benchmarks/papers/flossing/result.json).
 <!-- test: setup
 import numpy as np
 rows = np.sin(np.arange(300) / 3) + np.sin(np.arange(300) / 4.7)
-open("sales.csv", "w").write("units\\n" + "\\n".join(f"{v:.5f}" for v in rows) + "\\n")
+with open("sales.csv", "w") as file:
+    file.write("units\\n" + "\\n".join(f"{v:.5f}" for v in rows) + "\\n")
 -->
 
 ```python
