@@ -205,6 +205,7 @@ def test_the_records_hold_the_story(story: Story) -> None:
     assert winner.name in page and "56 steps" in page
 
 
+@pytest.mark.slow
 def test_the_test_images_have_no_part_in_the_choice(
     task: Pixels, story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,7 +42,7 @@ class TestC(BackendSuite):
     name = "c"
     cells: ClassVar[list[Cell]] = [*ANY, CELLS["mingru"](), Normed()]
     more: ClassVar[list[Cell]] = [
-        CELLS[name]() for name in ("lstm-peephole", "lstm-layer-norm", "rg-lru")
+        CELLS[name]() for name in ("lstm-peephole", "elman-layer-norm", "rg-lru")
     ]
     """Held to `eager` in values, gradients and errors alone: their kernels are slow to build."""
 

@@ -402,8 +402,9 @@ def test_a_cell_that_no_other_process_can_make_is_not_exported() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Converting a tensor to a Python boolean")
-def test_a_trace_of_jit_takes_other_sizes() -> None:
-    layer = sg.LSTM(3, 4).eval()
+@pytest.mark.parametrize("options", [{}, {"checkpoint": True}, {"burn_in": 2}], ids=str)
+def test_a_trace_of_jit_takes_other_sizes(options: dict[str, Any]) -> None:
+    layer = sg.LSTM(3, 4, **options)
     traced: Any = torch.jit.trace(layer, (torch.randn(5, 2, 3),))
     other = torch.randn(7, 3, 3)
     torch.testing.assert_close(traced(other)[0], layer(other)[0])

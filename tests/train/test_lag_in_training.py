@@ -172,7 +172,7 @@ def prepared(told: list[str]) -> Callable[[object], None]:
         pytest.param(25, {"lag": 20}, [20], "the lag given is 20", marks=pytest.mark.slow),
         (25, {"lag": "none", "max_steps": 20}, [None], None),
         # Of noise the last value tells how it will change, and nothing before that does.
-        (None, {}, (0, None), None),
+        pytest.param(None, {}, (0, None), None, marks=pytest.mark.slow),
     ],
     ids=["given", "none", "noise"],
 )
@@ -210,6 +210,7 @@ def test_a_run_with_an_estimate_is_looked_at_and_reported(
     assert "the lag given is 20" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_forks_of_a_repair_do_not_estimate_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -608,9 +608,12 @@ class Recurrent(nn.Module):
         """The same as one operator of a graph that torch makes, every size free."""
         text = with_options(self._cell_text, self._clip_text, self.backend)
         start = None if begins is None else self.initial_state(layer, reverse)
-        sizes, steps = arranged.open_sizes, arranged.steps
-        if not torch.is_grad_enabled():
+        sizes = arranged.open_sizes
+        is_cut = self.truncate is not None or self.checkpoint or self.burn_in
+        # torch.jit.trace traces once more without gradients, and wants the same graph.
+        if not is_cut or not (torch.is_grad_enabled() or torch.jit.is_tracing()):
             return scan_in_graph(text, x, weights, state, reverse, sizes, begins, start)
+        steps = arranged.steps
         cuts = Cuts(self.truncate, self.checkpoint, self.burn_in)
         is_free = type(steps) is not int  # a number of pieces cannot be
         if self.truncate is not None and is_free and self.training:
