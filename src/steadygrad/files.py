@@ -6,6 +6,7 @@ somebody else is not followed.
 """
 
 import errno
+import fnmatch
 import os
 import re
 import secrets
@@ -80,13 +81,15 @@ def sync_folder(folder: Path) -> None:
 
 
 def sweep(folder: Path, names: Iterable[str]) -> None:
-    """Remove temporary files of killed writers of ``names`` in ``folder``.
+    """Remove temporary files of killed writers of ``names`` in ``folder``; ``*`` stands for any.
 
     Only safe while no one else is writing these files.
     """
-    wanted = set(names)
+    wanted = list(names)
     pattern = re.compile(rf"\.(.+)\.[0-9a-f]{{{2 * _TOKEN}}}{re.escape(ENDING)}")
     for path in folder.iterdir():
         found = pattern.fullmatch(path.name)
-        if found and found[1] in wanted and not path.is_symlink():
+        if path.is_symlink() or not found:
+            continue
+        if any(fnmatch.fnmatchcase(found[1], name) for name in wanted):
             path.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from steadygrad.record import Record
 from steadygrad.record.ownership import kind_of
 from steadygrad.train import TrainConfig, train
 from steadygrad.train.events import Event, Stepped
+from steadygrad.train.folder import Folder
 
 
 def test_no_temporary_name_can_be_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,12 +80,22 @@ def test_the_umask_decides_who_may_read(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_killed_writers_are_swept(tmp_path: Path) -> None:
-    ours = tmp_path / f".a.{'0f' * 8}.tmp"
+    ours = [tmp_path / f".{n}.{'0f' * 8}.tmp" for n in ("a", "step-2.safetensors")]
     others = [tmp_path / n for n in (f".b.{'0f' * 8}.tmp", ".a.tmp", f"a.{'0f' * 8}.tmp", "a")]
-    for path in (ours, *others):
+    for path in (*ours, *others):
         path.write_text("x")
-    files.sweep(tmp_path, ["a"])
-    assert not ours.exists() and all(path.exists() for path in others)
+    files.sweep(tmp_path, ["a", "step-*.safetensors"])
+    assert not any(path.exists() for path in ours) and all(path.exists() for path in others)
+
+
+def test_a_run_sweeps_what_was_left_of_each_of_its_files(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    names = ["nonfinite-12.safetensors", "before-rollback-3.safetensors", folder.weights.name]
+    left = [tmp_path / f".{name}.{'0f' * 8}.tmp" for name in names]
+    for path in left:
+        path.write_text("x")
+    folder.sweep()
+    assert not any(path.exists() for path in left)
 
 
 @pytest.fixture

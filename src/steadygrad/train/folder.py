@@ -67,8 +67,7 @@ class Folder:
     def sweep(self) -> None:
         """Remove partial files of a killed writer; the record's lock must be held."""
         names = [self.checkpoint.name, self.weights.name, self.report.name]
-        names += [f"before-rollback-{n}.safetensors" for n in range(1, 100)]
-        files.sweep(self.path, names)
+        files.sweep(self.path, [*names, *NUMBERED])
 
     def make(self) -> None:
         """Create the folder and check that it is writable.
