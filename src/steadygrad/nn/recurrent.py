@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch._C import _is_tracing
 from torch._compile import _disable_dynamo
 from torch.fx import Proxy
 from torch.nn import functional as F
@@ -611,7 +612,7 @@ class Recurrent(nn.Module):
         sizes = arranged.open_sizes
         is_cut = self.truncate is not None or self.checkpoint or self.burn_in
         # torch.jit.trace traces once more without gradients, and wants the same graph.
-        if not is_cut or not (torch.is_grad_enabled() or torch.jit.is_tracing()):
+        if not is_cut or not (torch.is_grad_enabled() or _is_tracing()):
             return scan_in_graph(text, x, weights, state, reverse, sizes, begins, start)
         steps = arranged.steps
         cuts = Cuts(self.truncate, self.checkpoint, self.burn_in)
