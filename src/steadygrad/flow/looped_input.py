@@ -38,8 +38,7 @@ class Segments:
         begins[:, 0] = True
         row, start = begins.nonzero().unbind(1)
         stop = torch.cat([start[1:], start.new_zeros(1)])
-        is_last = torch.cat([row[1:] != row[:-1], row.new_ones(1, dtype=torch.bool)])
-        stop = torch.where(is_last, runs.sum(1)[row], stop)
+        stop = torch.where(_is_last_of(row), runs.sum(1)[row], stop)
         return cls(call, row, start, stop - start)
 
     @cached_property
@@ -50,7 +49,7 @@ class Segments:
     @cached_property
     def is_last(self) -> Tensor:
         """``(S,)``: whether a segment is the last of its row."""
-        return torch.cat([self.row[1:] != self.row[:-1], self.row.new_ones(1, dtype=torch.bool)])
+        return _is_last_of(self.row)
 
     @cached_property
     def step_of(self) -> Tensor:
@@ -200,6 +199,11 @@ def _segments(call: Call) -> Segments | None:
     if rows.is_batched and rows.runs is None and rows.begins is None:
         return None
     return Segments.of(rows)
+
+
+def _is_last_of(row: Tensor) -> Tensor:
+    """Which of segments, given the row of each in order, are the last of their rows."""
+    return torch.cat([row[1:] != row[:-1], row.new_ones(1, dtype=torch.bool)])
 
 
 def _over(rows: Tensor, value: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ class _Layer(Protocol):
 
 @dataclass(frozen=True)
 class PaddedRows:
-    """One call's input as ``(B, T, I)``, and the way back.
+    """One call's input as ``(B, T, I)``, and its outputs in the layout of the call.
 
     Attributes:
         x: ``(B, T, I)``, rows in the caller's order; zero beyond the end of a row.

@@ -40,7 +40,7 @@ _KEPT = {
 
 
 def is_due(before: int, step: int) -> bool:
-    """Whether to thin out on the way from one step to the next."""
+    """Whether a record that goes from step ``before`` to ``step`` is to be thinned out."""
     return step // RECENT > max(before, 0) // RECENT
 
 

@@ -116,7 +116,7 @@ class Margin:
             noise = f"within noise (t = {self.t:.1f} over {self.blocks} stretches of the test part)"
         share = f"{abs(self.gain):.1%}".replace("%", " %")
         size = f"{share} {'lower' if self.gain >= 0 else 'higher'} than"
-        if self.gain < -1:  # nobody reads 23,000 % higher
+        if self.gain < -1:  # 231 times is easier to read than 23,000 % higher
             size = f"{1 - self.gain:,.1f} times"
         if share == "0.0 %":
             size = "within 0.1 % of"
