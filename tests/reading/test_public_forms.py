@@ -1,6 +1,7 @@
 """Forms of public files in their smallest: weather, power, finance, medicine, programs' prints."""
 
 import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -261,3 +262,39 @@ def test_blanks_of_print_do_not_split_a_row(tmp_path: Path) -> None:
     path.write_text("when v\n" + rows, encoding="utf-8")
     assert is_table(path)
     np.testing.assert_array_equal(read(path).numbers["v"], np.arange(ROWS) + 1100.5)
+
+
+def lines_in(folder: Path, lines: Sequence[str]) -> Path:
+    path = folder / "a.csv"
+    path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("mark", ["NA", "#N/A", "-", "#DIV/0!", "#NV"])
+def test_a_missing_value_is_no_header(mark: str, tmp_path: Path) -> None:
+    """A file without a header whose first value lacks: no column of that name, no header again."""
+    values = [mark if i % 4 == 0 else f"{v:.2f}" for i, v in enumerate(VALUES)]
+    with pytest.raises(InputError, match=r"a missing value.*--header none"):
+        read(lines_in(tmp_path, values))
+    table = read(lines_in(tmp_path, values), header="none")
+    (column,) = table.missing.values()
+    assert column.tolist() == [i % 4 == 0 for i in range(ROWS)]
+
+
+def test_a_column_of_sodium_is_no_missing_value(tmp_path: Path) -> None:
+    table = read(lines_in(tmp_path, ["Na", *(f"{v:.2f}" for v in VALUES)]))
+    np.testing.assert_allclose(table.numbers["Na"], VALUES, atol=5e-3)
+
+
+def test_what_a_spreadsheet_writes_for_a_failed_formula_is_no_comment(tmp_path: Path) -> None:
+    values = ["#N/A" if i % 5 == 3 else f"{v:.2f}" for i, v in enumerate(VALUES)]
+    table = read(lines_in(tmp_path, ["load", *values]))
+    assert table.missing["load"].tolist() == [i % 5 == 3 for i in range(ROWS)]
+
+
+def test_a_title_of_as_many_words_as_columns(tmp_path: Path) -> None:
+    """Its line is apart from the table: the names stand below the empty line."""
+    rows = [f"{v:.2f},{'east' if i % 2 else 'west'}" for i, v in enumerate(VALUES)]
+    title = ["Data Source,World Indicators", "", "load,side"]
+    table = read(lines_in(tmp_path, [*title, *rows]))
+    assert list(table.numbers) == ["load"] and list(table.categories) == ["side"]

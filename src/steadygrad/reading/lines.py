@@ -395,7 +395,11 @@ def lines_above(top: Sequence[str], delimiter: str, *, has_header: bool) -> int:
                 return header
             # A line that is too short, and then data: a header that lacks a name, and no title.
             is_short_header = has_header and not are_comments and all(map(_is_readable, cells))
-            if has_header and end < len(top) and _is_header_below(row, rows):
+            if (
+                has_header
+                and end < len(top)
+                and (_is_header_below(row, rows) or _is_apart(row, rows, top[end]))
+            ):
                 are_comments, start = False, end
                 continue
             return 0 if is_short_header else start
@@ -416,6 +420,17 @@ def _is_header_below(row: Sequence[str], rows: Sequence[tuple[int, list[str]]]) 
     return named and not _is_readable(below[days[0]])
 
 
+def _is_apart(row: Sequence[str], rows: Sequence[tuple[int, list[str]]], below: str) -> bool:
+    """Whether words stand above an empty line, and the names and the data below it."""
+    if below.strip(" ,;\t|\r\n"):
+        return False
+    at = next(i for i, (_, other) in enumerate(rows) if other is row)
+    full = [other for _, other in rows[at + 1 : at + 4] if any(map(str.strip, other))]
+    names, data = ([*full, [], []])[:2]
+    are_words = not any(map(_is_readable, row)) and not any(map(_is_readable, names))
+    return are_words and len(names) == len(data) == len(row) and any(map(_is_readable, data))
+
+
 def skip_row(lines: Iterator[str], delimiter: str) -> int:
     """Pass over one row; return how many lines it took."""
     if delimiter == " ":
@@ -429,12 +444,17 @@ def skip_row(lines: Iterator[str], delimiter: str) -> int:
 def without_mark(line: str) -> str:
     """Return a header that is written as a comment without the mark in front of it."""
     bare = line.lstrip()
-    return bare[1:].lstrip(" ") if bare[:1] in COMMENTS else line
+    if bare[:1] in COMMENTS and bare.strip().lower() not in MISSING:
+        return bare[1:].lstrip(" ")
+    return line
 
 
 def _is_comment(row: Sequence[str]) -> bool:
     """Whether a row is a comment or a border."""
-    return row[0].lstrip()[:1] in COMMENTS or (len(row) == 1 and bool(BORDER.fullmatch(row[0])))
+    first = row[0].strip()
+    if first[:1] in COMMENTS:
+        return first.lower() not in MISSING  # #N/A
+    return len(row) == 1 and bool(BORDER.fullmatch(row[0]))
 
 
 def _is_mark(row: Sequence[str]) -> bool:

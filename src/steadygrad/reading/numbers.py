@@ -31,10 +31,16 @@ MISSING = frozenset(
             "-nan",
             "#na",
         ),
-        *("null", "(null)", "none", "nil", "nat", "missing", "\\n", "#value!", "#div/0!", "#ref!"),
+        *("null", "(null)", "none", "nil", "nat", "missing", "\\n"),
+        # What spreadsheets write where a formula fails, in English, German, French and Spanish.
+        *("#value!", "#div/0!", "#ref!", "#num!", "#name?", "#null!", "#nv", "#n/v"),
+        *("#wert!", "#zahl!", "#bezug!", "#valeur!", "#nombre!", "#nom?", "#nul!"),
+        *("#\u00a1valor!", "#\u00a1div/0!", "#\u00a1ref!", "#\u00a1num!", "#\u00bfnombre?"),
         *(".", "..", "...", ":"),
     }
 )
+# Of these, what may be the name of a column: sodium.
+NAMES_TOO = frozenset({"", "na", "null", "none", "nil", "missing", ".", ":"})
 INFINITE = frozenset({"inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"})
 PLAIN = re.compile(r"[^0-9.+\-eE\n]")  # what a cell of a plain number cannot hold
 # Of the cells of a plain number, those that only a decimal point explains, and those that only

@@ -32,7 +32,7 @@ from steadygrad.reading.lines import (
     text_lines,
     without_mark,
 )
-from steadygrad.reading.numbers import MISSING
+from steadygrad.reading.numbers import MISSING, NAMES_TOO
 from steadygrad.reading.options import Reading
 from steadygrad.reading.spec import TableSpec
 
@@ -235,11 +235,13 @@ def _stream(
     stream = itertools.chain(top, lines)
     sample = [line for line in top if line.strip()]
     header = list(next(split_rows(sample, delimiter)))
-    body = [r for r in split_rows(sample[1:], delimiter) if r != header and any(map(str.strip, r))]
+    below = list(split_rows(sample[1:], delimiter))
+    body = [r for r in below if r != header and any(map(str.strip, r))]
     if has_header and _counts_rows(body, len(header) + 1):  # as R writes the names of rows
         header.insert(0, "")
     skipped = Skipped()
     if has_header:
+        _refuse_missing(header, header in below, path, first)
         names, nameless = _header(header, body, path, first)
         first += skip_row(stream, delimiter)
     else:
@@ -307,6 +309,18 @@ def _cleaned(block: Block) -> Iterator[list[str] | np.ndarray]:
             yield [clean(c) for c in cells]
         else:
             yield cells
+
+
+def _refuse_missing(cells: Sequence[str], is_repeated: bool, path: Path, line: int) -> None:
+    """Refuse a header of nothing but missing values, as the first row of a file without one."""
+    names = [name.strip() for name in cells if name.strip()]
+    if not names or not all(name.lower() in MISSING for name in names):
+        return
+    if is_repeated or any(name.lower() not in NAMES_TOO for name in names):
+        raise InputError(
+            f"{path}: line {line} holds {names[0]}, a missing value, where a column's name is"
+            " expected; add a header line, or pass --header none"
+        )
 
 
 def _header(
