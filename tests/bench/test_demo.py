@@ -228,6 +228,7 @@ def test_the_test_images_have_no_part_in_the_choice(
     assert page != story.report.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_where_nothing_beats_nothing_the_model_stays(
     task: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

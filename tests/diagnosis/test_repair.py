@@ -208,6 +208,7 @@ def wave(tmp_path: Path) -> Path:
 OPTIONS = ["--hidden", "8", "--threads", "1", "--validate-every", "20", "--max-steps", "40"]
 
 
+@pytest.mark.slow
 def test_train_with_repair(wave: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = wave.parent / "out"
     # Stuck at its start: the bias of the forget gate is far below zero.

@@ -44,7 +44,8 @@ class TestC(BackendSuite):
     more: ClassVar[list[Cell]] = [
         CELLS[name]() for name in ("lstm-peephole", "elman-layer-norm", "rg-lru")
     ]
-    """Held to `eager` in values, gradients and errors alone: their kernels are slow to build."""
+    """Held to `eager` in values, gradients and errors alone: their kernels are slow to build, so by
+    `make test-slow` alone."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "cell" in metafunc.fixturenames:
@@ -52,7 +53,8 @@ class TestC(BackendSuite):
                 "test_values_and_gradients_in_float64",
                 "test_errors_in_float32_are_those_of_eager",
             )
-            metafunc.parametrize("cell", self.cells + self.more * held, ids=repr)
+            more = [pytest.param(c, marks=pytest.mark.slow) for c in self.more if held]
+            metafunc.parametrize("cell", [*self.cells, *more], ids=repr)
 
 
 @needs_compiler

@@ -184,7 +184,11 @@ def test_mackey_glass_solves_its_equation() -> None:
 
 @needs_data
 @pytest.mark.parametrize(
-    "spec", ["series-classes:problem=ItalyPowerDemand", "system-id:system=tanks"]
+    "spec",
+    [
+        "series-classes:problem=ItalyPowerDemand",
+        pytest.param("system-id:system=tanks", marks=pytest.mark.slow),
+    ],
 )
 def test_a_trial_runs_on_data(spec: str) -> None:
     result = run_trial(

@@ -185,6 +185,7 @@ def test_a_training_estimates_its_lag(
     assert_estimated(outcome, told, lags, text)
 
 
+@pytest.mark.slow
 def test_a_run_with_an_estimate_is_looked_at_and_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
