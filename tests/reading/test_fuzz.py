@@ -74,7 +74,7 @@ def misread(written: Written, table: Table, names: dict[str, str]) -> str:
         values, missing = table.numbers[names[name]], table.missing[names[name]]
         if len(values) != len(truth) and len(written.cells) == 1 and "without any value" in told:
             return ""  # empty lines at the ends are no gaps
-        if written.path.suffix == ".xlsx" and len(written.cells) == 1:
+        if written.path.suffix == ".xlsx" and not written.texts and written.stamps is None:
             is_empty = np.isnan(truth[len(values) :]).all()
             truth = truth[: len(values)] if is_empty else truth  # a sheet ends with a filled cell
         if len(values) != len(truth):

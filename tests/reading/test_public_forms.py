@@ -298,3 +298,53 @@ def test_a_title_of_as_many_words_as_columns(tmp_path: Path) -> None:
     title = ["Data Source,World Indicators", "", "load,side"]
     table = read(lines_in(tmp_path, [*title, *rows]))
     assert list(table.numbers) == ["load"] and list(table.categories) == ["side"]
+
+
+def test_units_above_days_in_digits_and_times_in_text(tmp_path: Path) -> None:
+    """The form of the times is not that of the units above them, or no row has a date."""
+    rows = [f"{t:%Y%m%d};{t:%I:%M%p};{v:.2f}" for t, v in zip(HOURS, VALUES, strict=True)]
+    table = read(lines_in(tmp_path, ["date;time;load", ";[h];kWh", *rows]))
+    assert table.dates is not None and table.dates.tolist() == HOURS
+    rows[7] = rows[7].replace(f"{HOURS[7]:%I:%M%p}", "sometime")
+    with pytest.raises(InputError, match="'sometime'"):
+        read(lines_in(tmp_path, ["date;time;load", *rows]))
+
+
+def test_the_point_of_a_time_is_no_decimal_mark(tmp_path: Path) -> None:
+    load = [f"{v:.2f}1".replace(".", ",") for v in VALUES]
+    rows = [f'{t:%Y-%m-%d},{t:%H.%M},"{v}"' for t, v in zip(HOURS, load, strict=True)]
+    path = lines_in(tmp_path, ["day,hour,load", *rows])
+    with pytest.raises(InputError, match=r"no\s+cell tells which"):
+        read(path)
+    assert read(path, decimal=",").numbers["load"][0] == pytest.approx(VALUES[0] + 0.001)
+
+
+def test_units_and_decimal_commas_are_a_table_whatever_the_ending(tmp_path: Path) -> None:
+    rows = [f"{v:.2f} °C;{'a b' if i % 3 else 'north'}" for i, v in enumerate(VALUES)]
+    rows[4:6] = ["null;north", "null;a b"]
+    path = lines_in(tmp_path, ["load;side", *(row.replace(".", ",") for row in rows)])
+    assert is_table(path.rename(path.with_suffix(".dat")))
+    np.testing.assert_allclose(read(path.with_suffix(".dat")).numbers["load"][:4], VALUES[:4])
+
+
+@pytest.mark.parametrize("code", ["1e+20", "9.96921e+36", "-1e+34", "3.40282e+38"])
+def test_what_a_climate_file_is_filled_with_needs_no_second_time(code: str, tmp_path: Path) -> None:
+    values = [code if i == 9 else f"{v:.2f}" for i, v in enumerate(VALUES)]
+    table = read(lines_in(tmp_path, ["load", *values]))
+    assert table.missing["load"].tolist() == [i == 9 for i in range(ROWS)]
+
+
+def test_one_number_with_a_decimal_comma_or_two(tmp_path: Path) -> None:
+    path = lines_in(tmp_path, [f"{v:.4f}".replace(".", ",") for v in VALUES / 200])
+    with pytest.raises(InputError, match="decimal comma, or two numbers"):
+        read(path, header="none")
+    (found,) = read(path, header="none", delimiter=";").numbers.values()
+    np.testing.assert_allclose(found, VALUES / 200, atol=5e-5)
+    assert len(read(path, header="none", delimiter=",").numbers) == 2
+
+
+@pytest.mark.parametrize("row", ["2 484 267,4 kWh", "89-Nov;None;K-1"])
+def test_a_row_that_is_written_as_those_below_names_nothing(row: str, tmp_path: Path) -> None:
+    rows = [row.replace("4", str(i % 9)).replace("89", f"{60 + i % 30}") for i in range(ROWS)]
+    with pytest.raises(InputError, match="--header none"):
+        read(lines_in(tmp_path, [row, *rows]))

@@ -9,6 +9,7 @@ from steadygrad.reading.numbers import PLAIN, Evidence
 
 SEPARATOR = "\x1f"  # "unit separator": no cell of a text holds it
 SAMPLE = 2000
+TIMES = re.compile(r"(?:(?:[01]\d|2[0-4])\.[0-5]\d(?:\n|$))+")  # 00.30, one in each line
 
 
 class ColumnCells:
@@ -18,16 +19,19 @@ class ColumnCells:
         name: Of the column.
         points_are_decimal: Whether a point may be read as a decimal point before the whole column
             has been seen, if the chunk proves it; not where the reader has said otherwise.
+        is_clock: Whether its name speaks of the time of day: the point of 00.30 is none then.
     """
 
-    def __init__(self, name: str, *, points_are_decimal: bool = True) -> None:
+    def __init__(
+        self, name: str, *, points_are_decimal: bool = True, is_clock: bool = False
+    ) -> None:
         self.name = name
         self.evidence = Evidence.nothing()
         self.rows = 0
         self.first = ""  # its first cell that is not empty
         self.chunks: list[np.ndarray | bytes] = []
         self.sizes: list[int] = []
-        self._points = points_are_decimal
+        self._points, self._is_clock = points_are_decimal, is_clock
 
     def add(self, cells: list[str]) -> None:
         """Take in the next cells."""
@@ -35,6 +39,8 @@ class ColumnCells:
         self.sizes.append(len(cells))
         self.first = self.first or next((c.strip() for c in cells if c and not c.isspace()), "")
         joined = "\n".join(cells)
+        if self._is_clock and not self.chunks and TIMES.fullmatch(joined):
+            self._points = False
         if PLAIN.search(joined) is None:
             try:
                 full = [c or "nan" for c in cells] if "" in cells else cells

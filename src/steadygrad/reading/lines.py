@@ -14,7 +14,7 @@ import numpy as np
 
 from steadygrad.errors import InputError
 from steadygrad.reading.dates import looks_like_date
-from steadygrad.reading.numbers import INFINITE, MISSING, Evidence, split_number
+from steadygrad.reading.numbers import INFINITE, MISSING, Evidence, measure_of, split_number
 
 NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "blanks"}
 WORDS = {"tab": "\t", "blank": " ", "\\t": "\t", "": " "}
@@ -109,10 +109,11 @@ def find_delimiter(sample: Sequence[str]) -> str:
         even = widths.count(width) / len(rows)
         # Blanks stand in cells, too: they split only what nothing else does.
         is_split = best_score[1] > 0.9 and best_readable > 0.3
+        is_split &= best_score[1] == 1 or even < 1 or width <= best_score[2]
         if delimiter == " " and (is_split or even < 1 or not _all_blank_split(sample)):
             continue
         body = [cell for row in rows[1:] for cell in row if len(row) == width]
-        readable = sum(map(_is_readable, body)) / max(1, len(body))
+        readable = sum(_is_readable(c) or bool(measure_of([c])) for c in body) / max(1, len(body))
         # With one row and its header alone, any mark would split evenly.
         score = (round(even, 1) * (0.5 + readable / 2), even, width)
         if score > best_score:
@@ -427,8 +428,9 @@ def _is_apart(row: Sequence[str], rows: Sequence[tuple[int, list[str]]], below: 
     at = next(i for i, (_, other) in enumerate(rows) if other is row)
     full = [other for _, other in rows[at + 1 : at + 4] if any(map(str.strip, other))]
     names, data = ([*full, [], []])[:2]
-    are_words = not any(map(_is_readable, row)) and not any(map(_is_readable, names))
-    return are_words and len(names) == len(data) == len(row) and any(map(_is_readable, data))
+    if any(map(_is_readable, row)) or not len(names) == len(data) == len(row):
+        return False
+    return sum(map(_is_readable, names)) < sum(map(_is_readable, data))
 
 
 def skip_row(lines: Iterator[str], delimiter: str) -> int:

@@ -141,7 +141,8 @@ def _looks_split(lines: list[str]) -> bool:
     lacking = [row for row in body if not any(map(_is_value, row))]
     without = sum(any(c.strip().lower() in MISSING for c in row) for row in lacking)
     # A row may lack its numbers, but not most.
-    return with_numbers >= 0.3 * len(body) and with_numbers + without >= 0.9 * len(body)
+    is_even = with_numbers >= 0.3 * len(body) and with_numbers + without >= 0.9 * len(body)
+    return is_even or _is_one_column(lines)
 
 
 def _is_amount(cell: str) -> bool:

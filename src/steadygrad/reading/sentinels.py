@@ -10,9 +10,13 @@ CODES = frozenset(
         *(-999999.0, -32768.0, 99.0, 99.9, 99.99, 999.0, 999.9, 999.99, 9999.0, 9999.9, 99999.0),
         *(999999.0, 9999999.0, 32767.0, -8888.0, -7777.0, -6999.0, 1e20, 1e30, -1e20, -1e30, 1e36),
         *(-888.0, -777.0, 6999.0),
+        # What netCDF, GrADS and others fill with, in full and as it is printed.
+        *(9.969209968386869e36, 9.96921e36, 9.999e20, 1e35, -1e34, 3.4028235e38, -3.4028235e38),
+        *(3.4028234663852886e38, -3.4028234663852886e38, 3.40282e38, -3.40282e38),
     }
 )
 FAR = 0.25  # of the range of all other values
+HUGE = 1e20  # with which files of climate and weather are filled
 VERY_FAR = 3.0  # ranges, for a code that comes less often than `LEAST`
 LEAST = 3  # rows, in one column of the file at least
 
@@ -24,7 +28,7 @@ def find_sentinels(
 
     A code is known as one, lies outside of all other values by a quarter of their range, and comes
     at least three times. In the other columns of a file that uses it, once is enough; and so it is
-    for -99 and below where it lies three ranges below all others.
+    for -99 and below where it lies three ranges below all others, and for 1e20 and beyond.
 
     Returns:
         By column the code, how often it comes, and the lowest and highest of the other values; and
@@ -35,6 +39,7 @@ def find_sentinels(
     for name, values in numbers.items():
         for code, count, low, high in _outliers(values):
             is_alone = code <= -99 and low - code > VERY_FAR * (high - low)
+            is_alone |= abs(code) >= HUGE and max(abs(low), abs(high)) < HUGE / 1e3
             if code in CODES and (count >= LEAST or is_alone):
                 found[name] = (code, count, low, high)
                 break

@@ -13,14 +13,10 @@ import numpy as np
 
 from steadygrad.errors import InputError
 from steadygrad.reading.cells import ColumnCells
-from steadygrad.reading.dates import (
-    PARTS,
-    clock_format,
-    formats_of,
-    is_date_name,
-    looks_like_date,
-    month_numbers,
-)
+from steadygrad.reading.date_names import is_date_name
+from steadygrad.reading.date_parts import PARTS
+from steadygrad.reading.date_words import month_numbers
+from steadygrad.reading.dates import clock_format, formats_of, looks_like_date
 from steadygrad.reading.numbers import split_number
 from steadygrad.reading.sources import Raw
 

@@ -13,6 +13,7 @@ from steadygrad.errors import InputError
 from steadygrad.reading import attributes, encoding
 from steadygrad.reading.cells import SEPARATOR, ColumnCells, clean
 from steadygrad.reading.container import HEAD, UNREADABLE, check_path, format_of, open_file
+from steadygrad.reading.date_names import is_clock_name
 from steadygrad.reading.dates import looks_like_date, need_pandas
 from steadygrad.reading.json_tables import frame_of_json
 from steadygrad.reading.lines import (
@@ -217,6 +218,12 @@ def _stream(
                 f" {len(cell.split())} numbers; pass --delimiter , for the first, --delimiter blank"
                 " for the second"
             )
+        if delimiter == "," and _are_decimals(list(split_rows(sample, delimiter))):
+            cell = sample[0].strip()
+            raise InputError(
+                f"{path}: {cell!r} is one number with a decimal comma, or two numbers; pass"
+                " --delimiter ';' for the first, --delimiter , for the second"
+            )
     has_header = spec.has_header if spec else reading.header == "auto"
     above = lines_above(top, delimiter, has_header=has_header)
     if above:
@@ -249,7 +256,7 @@ def _stream(
     if delimiter == " ":
         notes.append("columns are split by blanks")
     points = spec is not None or reading.marks[0] in (None, ".")
-    columns = [ColumnCells(n, points_are_decimal=points) for n in names]
+    columns = [ColumnCells(n, points_are_decimal=points, is_clock=is_clock_name(n)) for n in names]
     rows: list[np.ndarray] = []
     marks = header if has_header else [""] * len(header)
 
@@ -311,6 +318,25 @@ def _cleaned(block: Block) -> Iterator[list[str] | np.ndarray]:
             yield cells
 
 
+def _are_decimals(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether pairs of whole numbers read like decimal commas: -745,6456 and 234,0135.
+
+    The second ones have all the same number of digits, in some with zeros in front.
+    """
+    if any(len(row) != 2 for row in rows) or len(rows) < 2:
+        return False
+    ends = [row[1] for row in rows]
+    are_whole = all(re.fullmatch(r"[+-]?\d+", row[0].strip()) for row in rows)
+    are_whole = are_whole and all(end.isdigit() and end.isascii() for end in ends)
+    size = len(ends[0])
+    return (
+        are_whole
+        and size > 1
+        and all(len(e) == size for e in ends)
+        and any(e[0] == "0" for e in ends)
+    )
+
+
 def _refuse_missing(cells: Sequence[str], is_repeated: bool, path: Path, line: int) -> None:
     """Refuse a header of nothing but missing values, as the first row of a file without one."""
     names = [name.strip() for name in cells if name.strip()]
@@ -331,13 +357,13 @@ def _header(
     data = [name for name in names if is_number(name) or looks_like_date(name)]
     # A column may be called 2020. But where no cell of the line can only be a name, it is data.
     seen = [{row[i].strip() for row in body if i < len(row)} for i in range(len(names))]
-    if data and all(
-        name in data or name.lower() in MISSING or _is_like(name, below)
-        for name, below in zip(names, seen, strict=True)
-    ):
+    like = [_is_like(name, below) for name, below in zip(names, seen, strict=True)]
+    is_row = all(n in data or n.lower() in MISSING or i for n, i in zip(names, like, strict=True))
+    if is_row and (data or any(like)):
+        told = f"the number {data[0]}" if data else f"{names[like.index(True)]}, as the rows below,"
         raise InputError(
-            f"{path}: line {line} holds the number {data[0]} where a column's"
-            " name is expected; add a header line, or pass --header none"
+            f"{path}: line {line} holds {told} where a column's name is expected; add a header"
+            " line, or pass --header none"
         )
     nameless: set[str] = set()
     for i, name in enumerate(names):

@@ -9,7 +9,7 @@ import torch
 
 from steadygrad.errors import InputError, did_you_mean
 from steadygrad.reading import Reading, Table, TableSpec, read_table
-from steadygrad.reading.dates import is_date_name
+from steadygrad.reading.date_names import is_date_name
 from steadygrad.reading.lines import Progress
 from steadygrad.reading.options import ALL, listed
 from steadygrad.tasks.calendar import calendar_inputs, calendar_periods, calendar_values
