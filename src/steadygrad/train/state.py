@@ -164,6 +164,7 @@ STATE: Mapping[type, Declared] = {
             "was_measured": "watch.measured",
             "gaps": "watch.gaps",
             "weight_norm": "watch.weight_norm",
+            "layers": "watch.layers",
             "standing": "watch.standing",
             "withheld": "watch.withheld",
             "register": PART,

@@ -59,6 +59,7 @@ class WatchFacts:
         withheld: What is not to be judged yet.
         weight_norm: Norm of the weights when the training began.
         standing: That the loss stands where a constant answer would, if it does.
+        layers: What is noted of each layer, as of the last measurement.
     """
 
     measured: bool = False
@@ -77,6 +78,7 @@ class WatchFacts:
     withheld: tuple[Unjudged, ...] = ()
     weight_norm: float | None = None
     standing: Unjudged | None = None
+    layers: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         if min(self.looks, self.begun, self.told) < 0 or self.stride < 1:

@@ -33,6 +33,7 @@ class Seen:
         step: Training steps so far.
         flow: Per layer the last exact measurement.
         depth: Of a model without recurrence, what reached its layers last.
+        layers: What is noted of each layer, as of the last measurement.
         latest: Last numbers.
         broken: The first step that was not finite.
         register: The other findings.
@@ -59,6 +60,7 @@ class Seen:
         self.sinks = Sinks(record, loggers)
         self.flow: dict[str, TimeFlow] = {}
         self.depth: DepthCurve | None = None
+        self.layers: list[dict[str, Any]] = []
         self.latest: dict[str, Any] = {"verdict": NOT_JUDGED}
         self.broken: Finding | None = None
         self.prescriber = Prescriber(model, options.names)
@@ -134,6 +136,7 @@ class Seen:
     def rewind(self, step: int) -> None:
         """Forget what was found after an earlier step."""
         self.step, self.broken, self.was_measured = step, None, False
+        self.flow, self.depth = {}, None  # of weights that are no more
         self.withheld, self.gaps, self.aged, self.standing = [], list(UNSEEN), [], None
         self.register.forget()
         self.history.forget()
@@ -154,7 +157,9 @@ class Seen:
             "thresholds": vars(self.options.thresholds),
             "watch_share_of_time": round(share, 4),
         }
-        if self.flow:  # a run that was resumed keeps what was noted before
-            notes["layers"] = [describe(flow) for flow in self.flow.values()]
+        if self.flow:
+            self.layers = [describe(flow) for flow in self.flow.values()]
+        if self.layers:  # kept in the checkpoint: what the record holds may be lost
+            notes["layers"] = self.layers
         for name, value in notes.items():
             self.sinks.note(name, value)

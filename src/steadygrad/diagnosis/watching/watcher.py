@@ -311,6 +311,7 @@ class Watch:
             tuple(seen.withheld),
             seen.weight_norm,
             seen.standing,
+            tuple(seen.layers),
         )
         series = (history.before, history.after, history.update, history.loss)
         series = (*series, self._clipping.norms, self._clipping.were_clipped)
@@ -329,6 +330,7 @@ class Watch:
         seen.weight_norm = facts.weight_norm or seen.weight_norm
         seen.gaps, seen.withheld = list(facts.gaps), list(facts.withheld)
         seen.standing = facts.standing
+        seen.layers = [dict(layer) for layer in facts.layers]
         seen.register.restore(facts.found, facts.raised, facts.looks)
         self._calls.restore(((s.name, s.finding) for s in facts.of_calls), facts.called)
         self._turns.resume(facts.begun)
