@@ -5,13 +5,19 @@ temporary file has an unpredictable name and is created exclusively, so that a l
 somebody else is not followed.
 """
 
+import contextlib
 import errno
 import fnmatch
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # not a POSIX system
+    fcntl = None
 
 ENDING = ".tmp"
 _TOKEN = 8  # random bytes in a name
@@ -38,17 +44,18 @@ def replace(
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
     flags |= getattr(os, "O_BINARY", 0)
     handle = os.open(beside, flags, mode)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if check is not None:
-            check(beside)
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    with _claimed(handle):
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            if check is not None:
+                check(beside)
+            beside.replace(path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
     sync_folder(path.parent)
 
 
@@ -83,7 +90,7 @@ def sync_folder(folder: Path) -> None:
 def sweep(folder: Path, names: Iterable[str]) -> None:
     """Remove temporary files of killed writers of ``names`` in ``folder``; ``*`` stands for any.
 
-    Only safe while no one else is writing these files.
+    What somebody is writing at this moment stays, where the system has locks.
     """
     wanted = list(names)
     pattern = re.compile(rf"\.(.+)\.[0-9a-f]{{{2 * _TOKEN}}}{re.escape(ENDING)}")
@@ -91,5 +98,38 @@ def sweep(folder: Path, names: Iterable[str]) -> None:
         found = pattern.fullmatch(path.name)
         if path.is_symlink() or not found:
             continue
-        if any(fnmatch.fnmatchcase(found[1], name) for name in wanted):
+        if any(fnmatch.fnmatchcase(found[1], name) for name in wanted) and not _is_claimed(path):
             path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _claimed(handle: int) -> Iterator[None]:
+    """Hold a lock on a file while it is written and moved; a killed writer's is gone with it."""
+    if fcntl is None:
+        yield
+        return
+    own = os.dup(handle)  # shares the lock, and outlives the closing of the file
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(own)
+
+
+def _is_claimed(path: Path) -> bool:
+    if fcntl is None:
+        return False
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return False

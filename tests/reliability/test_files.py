@@ -88,6 +88,15 @@ def test_leftovers_of_killed_writers_are_swept(tmp_path: Path) -> None:
     assert not any(path.exists() for path in ours) and all(path.exists() for path in others)
 
 
+def test_what_is_being_written_is_not_swept(tmp_path: Path) -> None:
+    def checked(beside: Path) -> None:
+        files.sweep(tmp_path, ["a"])
+        assert beside.exists()
+
+    files.replace(tmp_path / "a", b"content", check=checked)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 def test_a_run_sweeps_what_was_left_of_each_of_its_files(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     names = ["nonfinite-12.safetensors", "before-rollback-3.safetensors", folder.weights.name]

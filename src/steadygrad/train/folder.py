@@ -65,7 +65,7 @@ class Folder:
                 path.unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Remove partial files of a killed writer; the record's lock must be held."""
+        """Remove partial files of a killed writer."""
         names = [self.checkpoint.name, self.weights.name, self.report.name]
         files.sweep(self.path, [*names, *NUMBERED])
 

@@ -266,6 +266,7 @@ def _keep_model(loop: Loop, end: End) -> None:
 
 def _ended(folder: Folder, saved: Checkpoint, task: Task) -> Outcome:
     """The outcome of a completed run, as it was returned then."""
+    folder.sweep()  # the writer of its report may have been killed
     facts = facts_of(saved.facts, str(folder.checkpoint))
     try:
         ended = fit(Ended, facts.outcome, "outcome")
