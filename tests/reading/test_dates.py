@@ -240,3 +240,13 @@ def test_a_count_of_the_rows_is_no_time_of_day(tmp_path: Path) -> None:
     table = read(save(tmp_path / "a.csv", columns))
     assert table.dates is not None
     np.testing.assert_array_equal(table.dates, np.array(moments, "datetime64[us]"))
+
+
+def test_shuffled_hours_of_two_days_tell_day_from_month(tmp_path: Path) -> None:
+    """Row after row goes from one day to the other: large steps, and yet no even ones."""
+    times = stamps(40, timedelta(hours=1), datetime(1994, 9, 1))
+    order = [i // 2 + 20 * (i % 2) for i in range(40)]
+    cells = written([times[i] for i in order], "%d/%m/%Y %H:%M")
+    path = save(tmp_path / "a.csv", {"date": cells, "y": [f"{i}.5" for i in order]})
+    table = read(path)
+    assert table.dates is not None and table.dates.tolist() == times

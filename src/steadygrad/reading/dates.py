@@ -390,8 +390,11 @@ def _order(form: str) -> str:
 def _most_regular(
     candidates: list[tuple[tuple[str, ...], np.ndarray]],
 ) -> list[tuple[tuple[str, ...], np.ndarray]]:
-    """Keep what the distances between the rows tell apart: even ones, or at least one direction."""
-    for test in (is_even, _is_ordered):
+    """Keep what the distances between the rows tell apart: even ones, or at least one direction.
+
+    Else even ones between the dates that there are: of rows that were shuffled.
+    """
+    for test in (is_even, _is_ordered, lambda dates: is_even(np.unique(dates))):
         passed = [c for c in candidates if test(c[1][~np.isnat(c[1])])]
         if len(passed) == 1:
             return passed
@@ -401,8 +404,9 @@ def _most_regular(
 
 
 def is_even(dates: np.ndarray, most: float = 1.2) -> bool:
-    """Whether the longest step between dates is at most ``most`` times the median one."""
-    steps = np.abs(np.diff(dates).astype(np.float64))
+    """Whether the dates go one way, in steps of at most ``most`` times the median one."""
+    steps = np.diff(dates).astype(np.float64)
+    steps = -steps if len(steps) and steps[0] < 0 else steps
     return len(steps) > 2 and steps.min() > 0 and float(steps.max() / np.median(steps)) <= most
 
 

@@ -20,6 +20,7 @@ LOG = 0.9  # of the lines are alike but for their numbers: no prose is
 TABLE_ENDINGS = frozenset({".csv", ".tsv", ".tab", ".psv"})
 BINARY_ENDINGS = frozenset({".xlsx", ".xls", ".parquet", ".feather", ".arff", ".tsf"})
 MOST_ABOVE = 3  # lines of text above a column of numbers
+EVEN = 20  # lines of two cells each, as no prose has
 LINES = 40  # that are looked at
 
 
@@ -134,15 +135,16 @@ def _looks_split(lines: list[str]) -> bool:
     width = max(set(widths), key=widths.count)
     if width < 2 or widths.count(width) < 0.9 * len(rows):
         return _is_one_column(lines)
-    if width > 2 and delimiter in "\t;|" and widths.count(width) == len(rows):
+    is_even = delimiter in "\t;|" and widths.count(width) == len(rows)
+    if is_even and (width > 2 or len(rows) >= EVEN):
         return True  # no prose is so even
     body = [row for row in rows[1:] if len(row) == width]
     with_numbers = sum(any(map(_is_value, row)) for row in body)
     lacking = [row for row in body if not any(map(_is_value, row))]
     without = sum(any(c.strip().lower() in MISSING for c in row) for row in lacking)
     # A row may lack its numbers, but not most.
-    is_even = with_numbers >= 0.3 * len(body) and with_numbers + without >= 0.9 * len(body)
-    return is_even or _is_one_column(lines)
+    has_numbers = with_numbers >= 0.3 * len(body) and with_numbers + without >= 0.9 * len(body)
+    return has_numbers or _is_one_column(lines)
 
 
 def _is_amount(cell: str) -> bool:
