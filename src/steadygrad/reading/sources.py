@@ -385,13 +385,16 @@ def _counts_rows(body: Sequence[Sequence[str]], width: int) -> bool:
 
 
 def _is_like(name: str, below: set[str]) -> bool:
-    """Whether a cell is written as those below it are, digit for digit: it is no name then."""
+    """Whether a cell is written as those below it are: it is no name then."""
     if name in below:
         return True
-    shape = re.sub(r"\d", "9", re.sub(r"[^\W\d]+", "a", name))
-    return "9" in shape and any(
-        shape == re.sub(r"\d", "9", re.sub(r"[^\W\d]+", "a", cell)) for cell in below
-    )
+    shape = _shape(name)
+    return "9" in shape and any(shape == _shape(cell) for cell in below)
+
+
+def _shape(cell: str) -> str:
+    """A cell without its words and numbers: 5,33 °C is like 11,20 °C."""
+    return re.sub(r"\d+", "9", re.sub(r"[^\W\d]+", "a", cell))
 
 
 def _by_pandas(path: Path, file: IO[bytes], kind: str, size: int) -> Raw:
