@@ -348,3 +348,32 @@ def test_a_row_that_is_written_as_those_below_names_nothing(row: str, tmp_path: 
     rows = [row.replace("4", str(i % 9)).replace("89", f"{60 + i % 30}") for i in range(ROWS)]
     with pytest.raises(InputError, match="--header none"):
         read(lines_in(tmp_path, [row, *rows]))
+
+
+def test_names_of_several_levels_as_pandas_writes_them(tmp_path: Path) -> None:
+    """What yfinance downloads: the kind of price, the ticker, and the name of the index."""
+    rows = [f"{d:%Y-%m-%d},{v},{v + 1}" for d, v in zip(DAYS, VALUES, strict=True)]
+    one = ["Price,Close,High", "Ticker,AAPL,AAPL", "Date,,"]
+    table = read(lines_in(tmp_path, [*one, *rows]))
+    assert list(table.numbers) == ["Close", "High"]
+    assert table.dates is not None and table.dates.astype("datetime64[s]").tolist() == DAYS
+    two = ["Ticker,AAPL,MSFT", "Price,Close,Close", "Date,,"]
+    table = read(lines_in(tmp_path, [*two, *rows]))
+    assert list(table.numbers) == ["AAPL", "MSFT"]
+    np.testing.assert_array_equal(table.numbers["MSFT"], VALUES + 1)
+
+
+def test_a_value_and_its_flag_in_one_cell_are_no_decimal_comma(tmp_path: Path) -> None:
+    """What NOAA writes: +0123,1 is 12.3 degrees of quality 1."""
+    rows = [f'"{t:%Y-%m-%dT%H:%M}","{v * 10:+05.0f},1"' for t, v in zip(HOURS, VALUES, strict=True)]
+    path = lines_in(tmp_path, ['"DATE","TMP"', *rows])
+    with pytest.raises(InputError, match="a value and what is told of it"):
+        read(path)
+    assert read(path, decimal=",").numbers["TMP"][0] == pytest.approx(round(VALUES[0] * 10) + 0.1)
+
+
+def test_milliseconds_since_1970_without_a_name(tmp_path: Path) -> None:
+    rows = [f"{(t - datetime(1970, 1, 1)) // timedelta(milliseconds=1)},{v}" for t, v in
+            zip(HOURS, VALUES, strict=True)]  # fmt: skip
+    table = read(lines_in(tmp_path, rows), header="none")
+    assert table.dates is not None and table.dates.tolist() == HOURS

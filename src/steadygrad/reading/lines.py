@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import io
 import itertools
 import operator
 import re
@@ -441,6 +442,35 @@ def skip_row(lines: Iterator[str], delimiter: str) -> int:
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
     next(reader)
     return reader.line_num
+
+
+def joined_levels(top: Sequence[str], delimiter: str) -> tuple[int, str]:
+    """Join the names of several levels, as pandas writes them, to one line.
+
+    Their last line names the index alone: ``Date,,``. Of a level that is the same for all columns,
+    such as the only ticker, nothing is kept.
+
+    Returns:
+        How many lines the names take, and one in their place; 0 if they are not of that form.
+    """
+    if delimiter == " ":
+        return 0, ""
+    rows = list(csv.reader(iter(top), delimiter=delimiter))
+    for last in range(1, len(rows) - 1):
+        row, *above = rows[last], *rows[:last]
+        if any(len(other) != len(row) or len(row) < 2 for other in (*above, rows[last + 1])):
+            return 0, ""
+        if row[0].strip() and not any(map(str.strip, row[1:])):
+            if any(map(_is_readable, (row[0], *above[0][1:]))) or not _is_readable(
+                rows[last + 1][0]
+            ):
+                return 0, ""
+            told = [level for level in above if len(set(level[1:])) > 1] or above[:1]
+            names = [" ".join(filter(None, map(str.strip, n))) for n in zip(*told, strict=True)]
+            out = io.StringIO()
+            csv.writer(out, delimiter=delimiter, lineterminator="\n").writerow([row[0], *names[1:]])
+            return last + 1, out.getvalue()
+    return 0, ""
 
 
 def without_mark(line: str) -> str:

@@ -1,9 +1,11 @@
 """Columns of numbers: which they are, how their numbers are written, their values."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 
+from steadygrad.errors import InputError
 from steadygrad.reading.cells import TIMES, ColumnCells
 from steadygrad.reading.date_names import is_clock_name, is_date_name
 from steadygrad.reading.draft import MAX_CATEGORIES, Draft, is_missing, missing_marks
@@ -18,6 +20,7 @@ from steadygrad.reading.numbers import (
 from steadygrad.reading.rows import Rows
 from steadygrad.reading.spec import ColumnSpec
 
+PADDED = re.compile(r"[+-]?0\d+,\d+")
 TEXT_SHARE = 0.5  # a column with more text than this was never meant to be numbers
 FEW = 2  # texts in a column of numbers are mistakes; more of them may be codes
 
@@ -126,6 +129,7 @@ def _decide_styles(draft: Draft) -> None:
         evidence = draft.raw.columns[name].evidence
         style = decide(evidence, name, draft.where, marks, file)
         draft.styles[name] = style
+        _refuse_parts(draft, name, style)
         if style.text:
             other = (
                 ""
@@ -137,6 +141,19 @@ def _decide_styles(draft: Draft) -> None:
                 )
             )
             draft.notes.append(f"column {name!r}: {style.text}{other}")
+
+
+def _refuse_parts(draft: Draft, name: str, style: NumberStyle) -> None:
+    """Ask about +0123,1 where commas part the cells: a value and a flag, and no decimal comma."""
+    if draft.raw.delimiter != "," or style.decimal != "," or draft.reading.marks[0] is not None:
+        return
+    cell = next(filter(PADDED.fullmatch, draft.raw.columns[name].sample()), None)
+    if cell is not None:
+        raise InputError(
+            f"{draft.where}: column {name!r}: {cell!r} is a number with a decimal comma, or"
+            " a value and what is told of it, such as its quality; pass --decimal , for the"
+            f" first, for the second split the column, or leave it out by --drop '{name}'"
+        )
 
 
 def _converted(

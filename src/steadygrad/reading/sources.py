@@ -27,6 +27,7 @@ from steadygrad.reading.lines import (
     blocks,
     find_delimiter,
     is_number,
+    joined_levels,
     lines_above,
     skip_row,
     split_rows,
@@ -39,6 +40,7 @@ from steadygrad.reading.spec import TableSpec
 
 MIDNIGHT = "T00:00:00"
 STAMP = "%Y-%m-%dT%H:%M:%S.%f"  # how `_stamps` writes dates
+LEVELS = 6  # lines that may name the columns together, and one below them
 MOST_IN_MEMORY = 2 * 2**30  # of formats that are read as a whole
 ENGINES = {"xlsx": "openpyxl", "xls": "xlrd", "parquet": "pyarrow", "feather": "pyarrow"}
 
@@ -239,6 +241,11 @@ def _stream(
         notes.append(f"the table begins at line {first}")
     if has_header:
         top[0] = without_mark(top[0])
+        levels, joined = joined_levels(top[:LEVELS], delimiter)
+        if levels:
+            notes.append(f"names from {levels} lines of names above the rows")
+            first += levels - 1
+            top[:levels] = [joined]
     stream = itertools.chain(top, lines)
     sample = [line for line in top if line.strip()]
     header = list(next(split_rows(sample, delimiter)))
