@@ -5,8 +5,10 @@
 For each cell a layer is exported with its states as inputs and outputs. The file then runs in ONNX
 Runtime, on one thread, at a number of time steps and of rows that it was not exported with:
 
-- ``error``: the largest difference from the layer, over the whole sequence and the last states;
+- ``error``: the largest difference from the layer, over the whole sequence and the last states,
+  relative to the largest value where that is above one, as the export checks it;
 - ``streamed``: the same of the sequence in three pieces, the state handed on;
+- ``exact``: that of ONNX Runtime, and that of the layer, each from the layer run in float64;
 - ``time``: CPU time of ONNX Runtime over ours, the median of pairs of calls, with quartiles.
 
 What a cell's export refuses is printed with the reason.
@@ -26,6 +28,7 @@ from torch import Tensor
 
 import steadygrad as sg
 from steadygrad.cells import CELLS
+from steadygrad.deploy.explicit import largest_error
 from steadygrad.errors import InputError
 
 STEPS, ROWS, INPUTS = 48, 8, 16
@@ -41,6 +44,8 @@ class Found:
         nodes: What the file is made of.
         error: Of the whole sequence.
         streamed: Of the sequence in pieces.
+        runtime: Of ONNX Runtime, from the layer in float64.
+        layer: Of the layer in float32, from itself in float64.
         time: ``ratio``, ``low`` and ``high`` of ONNX Runtime's time over ours.
         refused: Why there is no file, or empty.
     """
@@ -49,6 +54,8 @@ class Found:
     nodes: dict[str, int] = field(default_factory=dict)
     error: float = 0.0
     streamed: float = 0.0
+    runtime: float = 0.0
+    layer: float = 0.0
     time: dict[str, float] = field(default_factory=dict)
     refused: str = ""
 
@@ -103,11 +110,18 @@ def found(cell: str, size: int, folder: Path) -> Found:
         streamed = [torch.cat(pieces), *states]
         given = dict(zip(names, (v.numpy() for v in (x, *start)), strict=True))
         ratio = _ratio(lambda: session.run(None, given), lambda: layer(x, hx))
-    return Found(cell, dict(done.nodes), _apart(whole, expected), _apart(streamed, expected), ratio)
-
-
-def _apart(outputs: list[Tensor], expected: list[Tensor]) -> float:
-    return max(float((a - b).abs().max()) for a, b in zip(outputs, expected, strict=True))
+        wide = [value.double() for value in start]
+        output, last = layer.double()(x.double(), tuple(wide) if len(wide) > 1 else wide[0])
+        exact = [output, *(last if isinstance(last, tuple) else (last,))]
+    return Found(
+        cell,
+        dict(done.nodes),
+        largest_error(whole, expected),
+        largest_error(streamed, expected),
+        largest_error(whole, exact),
+        largest_error(expected, exact),
+        ratio,
+    )
 
 
 def main() -> None:
@@ -129,7 +143,8 @@ def main() -> None:
                 continue
             print(
                 f"{cell:24s} {'+'.join(one.nodes):12s} error {one.error:.0e}  streamed "
-                f"{one.streamed:.0e}  time {one.time['ratio']:6.2f} "
+                f"{one.streamed:.0e}  exact {one.runtime:.0e} and {one.layer:.0e}  "
+                f"time {one.time['ratio']:6.2f} "
                 f"({one.time['low']:.2f} to {one.time['high']:.2f})",
                 flush=True,
             )

@@ -1,14 +1,17 @@
 """Exported files compute what the model computes, in another run time, at other sizes."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import steadygrad as sg
 from steadygrad.deploy import export, onnx_lowering
+from steadygrad.deploy.onnx_functions import decompositions
 from steadygrad.errors import InputError
 
 # torch's own functions call those that it has deprecated.
@@ -76,6 +79,7 @@ def test_a_model_with_states_runs_piece_by_piece(tmp_path: Path) -> None:
         (lambda: sg.LSTM(3, 4, proj_size=2), {"Scan": 1}),
         (lambda: sg.Recurrent("lstm-peephole", 3, 4, bidirectional=True), {"Scan": 2}),
         (lambda: sg.Recurrent("lstm-layer-norm", 3, 4), {"Scan": 1}),
+        (lambda: sg.Recurrent("rg-lru", 3, 4), {"Scan": 1}),
         (lambda: reset(sg.LSTM(3, 4, bidirectional=True)), {"Scan": 2}),
         (lambda: reset(sg.Recurrent("gru", 3, 4, learn_initial_state=True)), {"Scan": 1}),
     ),
@@ -98,6 +102,25 @@ def test_layers_with_lengths_and_states(tmp_path: Path, layer: Any, nodes: dict[
     given = [x, lengths, *([] if resets is None else [resets]), *states]
     for a, b in zip(run(done.path, *given), (output, *parts), strict=True):
         close(a, b)
+
+
+class Small(nn.Module):
+    """Functions whose small results a sum with one would round away."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return torch.expm1(x), torch.log1p(x), F.logsigmoid(x)
+
+
+@pytest.mark.filterwarnings("ignore:`isinstance:FutureWarning")  # in torch itself
+def test_small_results_of_functions_keep_their_digits() -> None:
+    """The decompositions themselves; ONNX Runtime's tanh, exp and log are as exact as torch's."""
+    x = torch.logspace(-10, 1.7, 2001)
+    x = torch.cat([x, -x, torch.tensor([0.0, math.inf, -math.inf, math.nan, -1.0, 1e30])])
+    program = torch.export.export(Small(), (x,)).run_decompositions(decompositions())
+    left = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+    assert not left & {f"aten.{n}.default" for n in ("expm1", "log1p", "log_sigmoid")}
+    for found, exact in zip(program.module()(x), Small()(x.double()), strict=True):
+        torch.testing.assert_close(found, exact.float(), rtol=1e-6, atol=0, equal_nan=True)
 
 
 def test_torchs_own_format(tmp_path: Path) -> None:

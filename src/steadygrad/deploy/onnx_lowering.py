@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from steadygrad.cells import GRU, LSTM, Cell, Elman
+from steadygrad.deploy.onnx_functions import decompositions
 from steadygrad.scan import is_codes
 from steadygrad.scan.operators.schema import names_of, read
 from steadygrad.scan.projection import project
@@ -35,7 +36,7 @@ def table(opset: int) -> dict[Any, Any]:
         # Which of two rows of one length comes first changes no result, for both are put back.
         return torch.ops.aten.sort.default(value, dim, descending)
 
-    return {
+    return decompositions() | {
         torch.ops.steadygrad.scan.default: lowered,
         torch.ops.aten.sort.stable: sorted_by,  # the exporter does not know it
     }

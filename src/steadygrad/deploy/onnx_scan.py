@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from steadygrad.cells import Cell, Named
+from steadygrad.deploy.onnx_functions import decompositions
 from steadygrad.deploy.onnx_lowering import DOMAIN, NODE
 from steadygrad.scan.backends.tape import products
 from steadygrad.scan.ir.products import by_gate
@@ -130,6 +131,7 @@ def _body(step: _Step, node: ir.Node, opset: int) -> ir.Graph:
     program = torch.export.export(
         step.eval(), (*example, *weights), dynamic_shapes={"given": tuple(shared)}
     )
+    program = program.run_decompositions(decompositions())
     made = torch.onnx.export(program, opset_version=opset, verbose=False, optimize=True)
     assert made is not None
     graph = made.model.graph

@@ -48,6 +48,12 @@ def is_autocast(x: Tensor) -> bool:
     return not x.is_meta and torch.is_autocast_enabled(x.device.type)
 
 
+def _is_cast(layer: Recurrent, x: Tensor) -> bool:
+    """Whether autocast brings ``x`` to the weights' dtype: all floating point but double."""
+    kinds = x.dtype, layer.weight_ih_l0.dtype
+    return is_autocast(x) and x.is_floating_point() and torch.float64 not in kinds
+
+
 def check_options(
     input_size: int,
     hidden_size: int,
@@ -152,11 +158,17 @@ def _same(one: Tensor | None, other: Tensor | None) -> bool:
 
 
 def check_input(layer: Recurrent, x: Tensor, dims: int) -> None:
-    """Refuse an input of the wrong dtype, rank or width."""
+    """Refuse an input of the wrong dtype, rank or width, or one that is no plain block."""
     dtype = layer.weight_ih_l0.dtype
+    if x.layout is not torch.strided:
+        way = "pad it and give lengths=, or pack it" if x.is_nested else "use input.to_dense()"
+        raise ValueError(
+            f"{type(layer).__name__}: expected an input of torch.strided, got one of {x.layout}; "
+            f"{way}"
+        )
     if is_codes(x) and x.dim() == dims - 1:
         return check_codes(layer, x)
-    if x.dtype != dtype and not is_autocast(x):
+    if x.dtype != dtype and not _is_cast(layer, x):
         raise ValueError(
             f"RNN input dtype ({x.dtype}) does not match weight dtype ({dtype}). "
             f"Convert input: input.to({dtype}), or convert model: model.to({x.dtype})"
@@ -187,7 +199,7 @@ def check_state(layer: Recurrent, state: State, batch: int) -> None:
                 f"Expected {what} size {(rows, batch, width)}, got {list(value.shape)}"
             )
         dtype = layer.weight_ih_l0.dtype
-        if value.dtype != dtype and not is_autocast(value):
+        if value.dtype != dtype and not _is_cast(layer, value):
             what = f"the initial state {names[index]!r}"
             raise RuntimeError(
                 f"{type(layer).__name__}: expected {what} in the {dtype} of the weights, got "

@@ -103,7 +103,8 @@ class Recurrent(nn.Module):
         is not read where the first step resets.
         Output ``(T, B, D*P)`` and the last state, with ``D`` directions and
         ``P = proj_size or hidden_size``. Under autocast both have its dtype, as those of torch's
-        layers; inside, everything is computed in the dtype of the weights.
+        layers; inside, everything is computed in the dtype of the weights. Double stays double, and
+        needs input, state and weights alike.
 
     Attributes:
         loop_clip: A `steadygrad.scan.LoopClip` that bounds the gradient inside backpropagation
@@ -531,12 +532,12 @@ class Recurrent(nn.Module):
             # Sixteen bits lose a gradient that is carried over many steps: full precision inside.
             with torch.autocast(kind, enabled=False):
                 dtype = next(self.parameters()).dtype
-                x = x if is_codes(x) else x.to(dtype)
-                starts = [tuple(s.to(dtype) for s in start) for start in starts]
-                output, state = self._layers(x, starts, arranged)
-            if dtype != torch.float32:  # autocast leaves double alone
+                given = x if is_codes(x) else x.to(dtype)
+                full = [tuple(s.to(dtype) for s in start) for start in starts]
+                output, state = self._layers(given, full, arranged)
+            if dtype == torch.float64:  # autocast leaves double alone
                 return output, state
-            dtype = torch.get_autocast_dtype(kind)
+            dtype = self._autocast_dtype(torch.get_autocast_dtype(kind), starts[0][0])
             return output.to(dtype), tuple(s.to(dtype) for s in state)
         if x.is_meta or not (arranged.is_traced or arranged.batch):
             return self._without_values(x, starts)
@@ -562,6 +563,10 @@ class Recurrent(nn.Module):
         if is_shared and arranged.places is None and x.requires_grad:
             x = x.clone()
         return x, tuple(torch.stack(states) for states in zip(*last, strict=True))
+
+    def _autocast_dtype(self, lower: torch.dtype, start: Tensor) -> torch.dtype:
+        """Of output and state under autocast to ``lower``, if the state begins as ``start``."""
+        return lower
 
     def _now(
         self,

@@ -347,7 +347,9 @@ class GRU(_DropIn):
         Input ``(T, B, I)``, with ``batch_first`` ``(B, T, I)``, unbatched ``(T, I)``, or a
         `PackedSequence`; ``hx`` ``(L*D, B, H)``, zeros if not given. Output ``(T, B, D*H)`` and the
         last state ``(L*D, B, H)``, with ``D`` directions. See `steadygrad.Recurrent` for codes of
-        symbols, ``lengths``, ``resets`` and autocast.
+        symbols, ``lengths``, ``resets`` and autocast, under which output and state are as torch's
+        here: on a CPU in the dtype of the state before the first step (of the input, if none is
+        given) where that is wider than autocast's.
     """
 
     @refuse_unknown
@@ -387,6 +389,10 @@ class GRU(_DropIn):
             burn_in=burn_in,
         )
         self.mode = "GRU"
+
+    def _autocast_dtype(self, lower: torch.dtype, start: Tensor) -> torch.dtype:
+        # Torch's GRU on a CPU adds to the state in the wider dtype of the two; that of cuDNN not.
+        return torch.promote_types(lower, start.dtype) if start.is_cpu else lower
 
     @overload
     def forward(
