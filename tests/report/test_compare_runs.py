@@ -75,6 +75,12 @@ def test_rounding_is_no_difference(tmp_path: Path, factor: float, parts: bool) -
     assert (of(tmp_path, loss={5: factor / 6}).first is not None) == parts
 
 
+def test_values_are_told_apart_however_near_they_are(tmp_path: Path) -> None:
+    found = of(tmp_path, loss={5: 1.0001 / 6}, grad={("lstm.l0", 7, 0): -4.99})
+    assert "loss (0.16667 and 0.16668)" in str(found)
+    assert "time step 0 (10^-5 and 10^-4.988)" in str(found)
+
+
 def test_nan_equals_nan_and_nothing_else(tmp_path: Path) -> None:
     for name, value in (("a", math.nan), ("b", math.nan), ("c", math.inf), ("d", 1.0)):
         record(tmp_path / f"{name}.db", loss={4: value})

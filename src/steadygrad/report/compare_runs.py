@@ -296,8 +296,19 @@ def _text(part: Parting) -> str:
     place += f", time step {part.time_step:,}" if part.time_step is not None else ""
     is_log = part.quantity.startswith("log10")
     name = "share of dead units" if part.gate else part.quantity.removeprefix("log10_")
-    values = " and ".join(reading(v, is_log) for v in (part.first, part.second))
-    return f"{name.replace('_', ' ')}{place} ({values})"
+    return f"{name.replace('_', ' ')}{place} ({' and '.join(_values(part, is_log))})"
+
+
+def _values(part: Parting, is_log: bool) -> tuple[str, str]:
+    """The two values, with as many digits as it takes to tell them apart."""
+    one, other = (reading(v, is_log) for v in (part.first, part.second))
+    if one != other:
+        return one, other
+    for digits in range(4, 18):
+        texts = [f"{'10^' * is_log}{v:.{digits}g}" for v in (part.first, part.second)]
+        if texts[0] != texts[1]:
+            return texts[0], texts[1]
+    return one, other
 
 
 _HEAD = ("Quantity", "Training step", "Layer", "Gate", "Time step", "First", "Second")
@@ -313,8 +324,7 @@ def _row(part: Parting) -> list[str]:
         layer,
         part.gate or "\u2013",
         "\u2013" if part.time_step is None else figures.plain(part.time_step),
-        reading(part.first, is_log),
-        reading(part.second, is_log),
+        *_values(part, is_log),
     ]
 
 
