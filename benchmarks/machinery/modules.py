@@ -232,7 +232,7 @@ def _laid_otherwise(layer: Layer) -> float:
         (x.permute(2, 1, 0).contiguous().permute(2, 1, 0), x),
         (wide[..., ::2], x),
         (x[:1].expand(STEPS, -1, -1), x[:1].repeat(STEPS, 1, 1)),
-        (torch._C._VariableFunctions._neg_view(-x), x),
+        (torch.complex(x, -x).conj().imag, x),
         (nn.Parameter(x), x),
         (torch.view_as_real(torch.complex(x[..., ::2], x[..., 1::2])).flatten(2), x),
     ]
