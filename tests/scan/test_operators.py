@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.func import functional_call, grad, hessian, jacrev, jvp, vmap
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.flop_counter import FlopCounterMode
 
 import steadygrad as sg
@@ -399,6 +400,38 @@ def test_a_cell_that_no_other_process_can_make_is_not_exported() -> None:
     assert model(x)[0].shape == (5, 3, 2)
     with pytest.raises(Exception, match="has to stand at the top of a module"):
         exported(model, x)
+
+
+class Packing(torch.nn.Module):
+    """Packs its rows, with flags, and begins at a state of each row's own."""
+
+    def __init__(self, layer: torch.nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor, lengths: Tensor, flags: Tensor) -> tuple[Tensor, ...]:
+        packed, resets = (
+            pack_padded_sequence(v, lengths, batch_first=True, enforce_sorted=False)
+            for v in (x, flags)
+        )
+        start = x.new_zeros(2, 1, 4) + x[:, 0, 0, None]
+        output, last = self.layer(packed, start, resets=resets)
+        return *pad_packed_sequence(output, batch_first=True), last
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_a_trace_of_jit_takes_packed_rows_of_other_lengths() -> None:
+    model = Packing(sg.GRU(3, 4, bidirectional=True, batch_first=True)).eval()
+
+    def given(lengths: list[int]) -> tuple[Tensor, ...]:
+        shape = len(lengths), max(lengths)
+        return torch.randn(*shape, 3), torch.tensor(lengths), torch.rand(shape) < 0.3
+
+    traced: Any = torch.jit.trace(model, given([2, 5, 3]), check_trace=False)
+    for lengths in ([2, 5, 3], [5, 4, 1], [7, 1, 3, 2]):  # the second has as many rows in all
+        inputs = given(lengths)
+        for found, expected in zip(traced(*inputs), model(*inputs), strict=True):
+            torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.filterwarnings("ignore:Converting a tensor to a Python boolean")

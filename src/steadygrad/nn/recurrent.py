@@ -31,6 +31,7 @@ from steadygrad.nn.graph_segments import scan_graph_in_segments
 from steadygrad.nn.leaf import as_leaf, refuse_script
 from steadygrad.nn.prepared import PreparedCalls
 from steadygrad.nn.segments import Cuts, scan_in_segments
+from steadygrad.nn.traced_packed import run_padded
 from steadygrad.scan import (
     Layout,
     LoopClip,
@@ -461,6 +462,8 @@ class Recurrent(nn.Module):
     def _run(self, input: Any, hx: Any, lengths: Any = None, resets: Any = None) -> tuple[Any, Any]:
         if isinstance(input, Proxy):
             return as_leaf(self, input, hx=hx, lengths=lengths, resets=resets)
+        if lengths is None and isinstance(input, PackedSequence) and _is_tracing():
+            return run_padded(self._run, input, hx, resets, self.batch_first)
         arranged = self._arranged(input, hx, lengths)
         if resets is not None:
             arranged.resets = check_resets(self, resets, input)
