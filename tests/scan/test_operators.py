@@ -434,6 +434,17 @@ def test_a_trace_of_jit_takes_packed_rows_of_other_lengths() -> None:
             torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_a_trace_of_a_loop_over_steps_takes_no_others_in_silence() -> None:
+    for layer in (sg.nn.DeltaNet(3, 4), sg.nn.GLA(3, 4), sg.nn.Dilated("gru", 3, 4)):
+        traced: Any = torch.jit.trace(layer, (torch.randn(5, 2, 3),), check_trace=False)
+        x = torch.randn(5, 2, 3)
+        torch.testing.assert_close(traced(x)[0], layer(x)[0])
+        for steps, rows in ((9, 2), (3, 2), (2, 5), (5, 3)):
+            with pytest.raises(RuntimeError, match="Sizes of tensors must match"):
+                traced(torch.randn(steps, rows, 3))
+
+
 @pytest.mark.filterwarnings("ignore:Converting a tensor to a Python boolean")
 @pytest.mark.parametrize("options", [{}, {"checkpoint": True}, {"burn_in": 2}], ids=str)
 def test_a_trace_of_jit_takes_other_sizes(options: dict[str, Any]) -> None:

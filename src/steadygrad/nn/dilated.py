@@ -5,9 +5,11 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch._C import _is_tracing
 from torch.nn.utils.rnn import PackedSequence
 
 from steadygrad.cells import Cell, State
+from steadygrad.nn.jit_traces import with_held_sizes
 from steadygrad.nn.recurrent import Recurrent
 
 
@@ -71,6 +73,8 @@ class Dilated(nn.Module):
             raise ValueError(f"Dilated: expected input (T, B, I), got {tuple(x.shape)}")
         if state is not None and len(state) != len(self.layers):
             raise ValueError(f"Dilated: expected {len(self.layers)} states, got {len(state)}")
+        if _is_tracing():
+            x = with_held_sizes(x)
         last: list[State] = []
         for index, dilation in enumerate(self.dilations):
             layer = self.layers[index]
@@ -84,7 +88,7 @@ def _interleaved(
     layer: Recurrent, x: Tensor, state: State | None, dilation: int
 ) -> tuple[Tensor, State]:
     """Run one layer over ``x (T, B, I)``, its state ``(d, B, ·)`` per state of the cell."""
-    steps, batch = x.shape[:2]
+    steps, batch = (int(size) for size in x.shape[:2])  # of a graph, too, they are fixed
     if state is None:
         shape = (dilation, batch, layer.hidden_size)
         state = tuple(x.new_zeros(shape) for _ in layer.cell.states)

@@ -28,10 +28,10 @@ from steadygrad.nn.checks import (
     refuse_unknown,
 )
 from steadygrad.nn.graph_segments import scan_graph_in_segments
+from steadygrad.nn.jit_traces import run_padded
 from steadygrad.nn.leaf import as_leaf, refuse_script
 from steadygrad.nn.prepared import PreparedCalls
 from steadygrad.nn.segments import Cuts, scan_in_segments
-from steadygrad.nn.traced_packed import run_padded
 from steadygrad.scan import (
     Layout,
     LoopClip,

@@ -1,8 +1,9 @@
-"""Packed sequences while torch.jit.trace writes a graph: rows of any lengths, not those traced."""
+"""What torch.jit.trace writes into a graph: lengths stay free, and sizes that cannot are held."""
 
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
@@ -46,3 +47,14 @@ def _selected(state: Any, order: Tensor | None) -> Any:
     if isinstance(state, Tensor):
         return state.index_select(1, order)
     return tuple(part.index_select(1, order) for part in state)
+
+
+def with_held_sizes(x: Tensor) -> Tensor:
+    """``x (·, ·, I)``, and in the graph a check that its first axes have the sizes they have now.
+
+    A loop over time steps is written into the graph step by step: run on more steps, it would leave
+    them out without an error.
+    """
+    sizes = (int(size) for size in x.shape[:2])  # torch warns here that they become constants
+    # All but the last axis of what is joined have to be the same.
+    return torch.cat([x, x.new_zeros(*sizes, 0)], -1)
