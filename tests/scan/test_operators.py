@@ -402,6 +402,19 @@ def test_a_cell_that_no_other_process_can_make_is_not_exported() -> None:
         exported(model, x)
 
 
+@pytest.mark.parametrize(
+    "options", [{"checkpoint": True}, {"truncate": 2}, {"burn_in": 2}], ids=str
+)
+def test_one_graph_without_gradients_of_a_layer_that_cuts_its_steps(
+    options: dict[str, Any],
+) -> None:
+    layer, x = sg.LSTM(3, 4, **options), torch.randn(6, 2, 3)
+    torch._dynamo.reset()
+    compiled: Any = torch.compile(layer, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x)[0], layer(x)[0])
+
+
 class Packing(torch.nn.Module):
     """Packs its rows, with flags, and begins at a state of each row's own."""
 

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch._C import _is_tracing
 from torch.fx import Proxy
 from torch.nn import functional as F
 
@@ -145,7 +144,7 @@ class MatrixMemory(Looped):
         if isinstance(input, Proxy):
             return as_leaf(self, input, state=state, lengths=lengths, resets=resets)
         rows = PaddedRows.of(self, input, lengths, resets)
-        x = with_held_sizes(rows.x) if _is_tracing() else rows.x
+        x = with_held_sizes(rows.x) if torch.jit.is_tracing() else rows.x
         terms = self.steps(x)
         with torch.autocast(x.device.type, enabled=False):
             steps, before = self._begun(rows, terms, state)
