@@ -9,6 +9,7 @@ a copy with nothing replaced, and must pass.
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -323,7 +324,9 @@ def _row(copy: Path, mutant: Mutant) -> str:
     path.write_text(text.replace(mutant.old, mutant.new))
     code, failing, seconds = _run(copy, mutant.tests)
     path.write_text(text)
-    told = "noticed    " if code == 1 else f"NOT NOTICED (exit code {code}) "
+    if code < 0:  # what the test does to a fork, such as SIGHUP, has reached this one
+        failing = failing or f"the test itself was ended by {signal.Signals(-code).name}"
+    told = "noticed    " if code == 1 or code < 0 else f"NOT NOTICED (exit code {code}) "
     return f"{told}{mutant.number:2}  {mutant.defect:58} {failing} ({seconds:.0f} s)"
 
 
@@ -365,6 +368,7 @@ def _tested(copy: Path, tests: Sequence[str], to: int) -> int:
     parts = [str(copy / "src"), str(copy)]
     os.environ["PYTHONPATH"] = os.pathsep.join(parts)
     os.environ["HOME"] = str(copy)
+    os.environ["CC"] = "cc"  # one word: tests would set several, and be skipped without a compiler
     sys.path[:0] = parts
     for name in [n for n in sys.modules if n.partition(".")[0] in ("benchmarks", "tests")]:
         del sys.modules[name]
