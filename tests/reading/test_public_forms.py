@@ -327,8 +327,10 @@ def test_units_and_decimal_commas_are_a_table_whatever_the_ending(tmp_path: Path
     np.testing.assert_allclose(read(path.with_suffix(".dat")).numbers["load"][:4], VALUES[:4])
 
 
-@pytest.mark.parametrize("code", ["1e+20", "9.96921e+36", "-1e+34", "3.40282e+38"])
-def test_what_a_climate_file_is_filled_with_needs_no_second_time(code: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", ["1e+20", "9.96921e+36", "-1e+34", "3.40282e+38", "-999"])
+def test_what_files_are_filled_with_needs_no_second_time_far_outside(
+    code: str, tmp_path: Path
+) -> None:
     values = [code if i == 9 else f"{v:.2f}" for i, v in enumerate(VALUES)]
     table = read(lines_in(tmp_path, ["load", *values]))
     assert table.missing["load"].tolist() == [i == 9 for i in range(ROWS)]

@@ -114,7 +114,7 @@ def find_delimiter(sample: Sequence[str]) -> str:
         if delimiter == " " and (is_split or even < 1 or not _all_blank_split(sample)):
             continue
         body = [cell for row in rows[1:] for cell in row if len(row) == width]
-        readable = sum(_is_readable(c) or bool(measure_of([c])) for c in body) / max(1, len(body))
+        readable = sum(map(_is_amount, body)) / max(1, len(body))
         # With one row and its header alone, any mark would split evenly.
         score = (round(even, 1) * (0.5 + readable / 2), even, width)
         if score > best_score:
@@ -147,6 +147,11 @@ def _is_readable(cell: str) -> bool:
     if key in MISSING or key in INFINITE or split_number(cell) is not None:
         return True
     return looks_like_date(cell)
+
+
+def _is_amount(cell: str) -> bool:
+    """Whether a cell is readable, a unit behind its number taken off."""
+    return _is_readable(cell) or bool(measure_of([cell]))
 
 
 def is_number(cell: str) -> bool:
@@ -431,7 +436,7 @@ def _is_apart(row: Sequence[str], rows: Sequence[tuple[int, list[str]]], below: 
     names, data = ([*full, [], []])[:2]
     if any(map(_is_readable, row)) or not len(names) == len(data) == len(row):
         return False
-    return sum(map(_is_readable, names)) < sum(map(_is_readable, data))
+    return sum(map(_is_amount, names)) < sum(map(_is_amount, data))
 
 
 def skip_row(lines: Iterator[str], delimiter: str) -> int:

@@ -28,7 +28,8 @@ def find_sentinels(
 
     A code is known as one, lies outside of all other values by a quarter of their range, and comes
     at least three times. In the other columns of a file that uses it, once is enough; and so it is
-    for -99 and below where it lies three ranges below all others, and for 1e20 and beyond.
+    for -99 and below where it lies three ranges below all others and for 1e20 and beyond; twice
+    for 999 and above where it lies fifteen ranges above them.
 
     Returns:
         By column the code, how often it comes, and the lowest and highest of the other values; and
@@ -39,6 +40,7 @@ def find_sentinels(
     for name, values in numbers.items():
         for code, count, low, high in _outliers(values):
             is_alone = code <= -99 and low - code > VERY_FAR * (high - low)
+            is_alone |= count > 1 and code >= 999 and code - high > 5 * VERY_FAR * (high - low)
             is_alone |= abs(code) >= HUGE and max(abs(low), abs(high)) < HUGE / 1e3
             if code in CODES and (count >= LEAST or is_alone):
                 found[name] = (code, count, low, high)
