@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from steadygrad.bench.paper_table import HEAD, LEGEND, Paper, cells, find, has_scaled, remarks
+from steadygrad.bench.paper_table import LEGEND, Paper, find, has_scaled, remarks, sheet
 
 PAGE = Path(__file__).with_suffix(".md")
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "papers"
@@ -23,13 +23,14 @@ others keep a table: [leaderboard](leaderboard.md).
 
 def section(paper: Paper) -> str:
     """One paper: its rows, and what is to be said of them."""
-    lines = [f"## {paper.title}", "", _row(HEAD), "|---|---|---|" + "--:|" * (len(HEAD) - 3)]
-    lines += [_row(cells(row)) for row in paper.rows]
+    found = sheet(paper)
+    rule = "|" + "---|" * found.texts + "--:|" * (len(found.head) - found.texts)
+    lines = [f"## {paper.title}", "", _row(found.head), rule, *map(_row, found.lines)]
     lines += ["", *(f"- {_code(text)}" for text in remarks(paper))]
     return "\n".join(lines)
 
 
-def _row(texts: "tuple[str, ...] | list[str]") -> str:
+def _row(texts: tuple[str, ...]) -> str:
     return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
 
 

@@ -15,6 +15,7 @@ A paper's folder holds four files:
         budget = "at most {cap} updates"
         scaled = true                 # smaller or shorter than what was published
         note = "..."                  # stands under the paper's rows
+        layout = "wide"               # figures side by side, none published; else "long"
 
         [model]                       # settings, as you like
         units = 50
@@ -32,6 +33,9 @@ A paper's folder holds four files:
         published = 21_000            # a number or a text such as "< 0.01"; absent: none is known
         source = "section 4.1.1"      # where it is printed
         why = "..."                   # how far ours is, and why
+
+        [[rows]]                      # those of all entries that have none of their own
+        quantity = "updates"
 
         [full.paper]                  # over the above, key by key, for --full
         budget = "at most {cap} updates"

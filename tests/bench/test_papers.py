@@ -12,7 +12,7 @@ from benchmarks.papers.harness.ledger import Ledger
 from rich.console import Console  # noqa: TID251
 
 from docs import leaderboard, papers
-from steadygrad.bench.paper_table import MARK, as_csv, as_text, cells, find, to_json
+from steadygrad.bench.paper_table import MARK, Paper, as_csv, as_text, cells, find, sheet, to_json
 from steadygrad.cli.app import run
 from steadygrad.cli.bench_papers import _print
 from steadygrad.errors import InputError
@@ -180,6 +180,29 @@ def test_a_scaled_row_is_marked_in_the_text(folder: Path) -> None:
     assert len(as_csv(found).splitlines()) == 4
 
 
+def test_a_wide_table_sets_the_figures_of_a_method_side_by_side(folder: Path) -> None:
+    every = CONFIG.partition("[full.each]")[0].partition("[[runs]]")[0]
+    every = every.replace("scaled = true", 'scaled = true\nlayout = "wide"')
+    one = '[[rows]]\nquantity = "loss"\n[[rows]]\nquantity = "solved"\nstatistic = "mean"\n'
+    runs = '[[runs]]\nsteps = 10\nmethod = "a"\n[[runs]]\nsteps = 20\nmethod = "b"\n'
+    path = folder / "config.toml"
+    path.write_text(every + one + runs)
+    found = rows.result(config.read(folder), measure(folder, Trainer()))
+    told = sheet(found)
+    expected = ("setting", "method", "loss", "lowest", "highest", "solved", "seeds", "minutes")
+    assert told.head == expected and told.scaled == (True, True)
+    assert told.lines[0] == (f"T = 10 {MARK}", "a", "1", "0", "2", "0.667", "3", "1.0")
+    assert len(as_csv([found]).splitlines()) == 5  # all rows, with their own spreads
+    text = as_text([found, Paper("x", "Long", "", found.rows)])  # each with its own columns
+    assert "solved, mean" not in text and text.count("setting") == 2
+    path.write_text(every + one.replace('"loss"', '"loss"\npublished = 1') + runs)
+    with pytest.raises(InputError, match="no room for published"):
+        rows.result(config.read(folder), Ledger(config.read(folder)))
+    path.write_text((every + one + runs).replace('"wide"', '"tall"'))
+    with pytest.raises(InputError, match="layout 'tall': expected"):
+        rows.result(config.read(folder), Ledger(config.read(folder)))
+
+
 @pytest.mark.parametrize("name", FOLDERS)
 def test_committed_rows_are_those_of_the_committed_runs(name: str) -> None:
     for full in (False, True):
@@ -244,8 +267,10 @@ def test_bench_papers_prints_every_row(capsys: pytest.CaptureFixture[str], tmp_p
     tex = (tmp_path / "out" / "papers.tex").read_text(encoding="utf-8")
     html = (tmp_path / "out" / "papers.html").read_text(encoding="utf-8")
     assert len(csv.splitlines()) == len(numbers) + 1
-    assert tex.count(r"\\") == len(numbers) + 1 and tex.count(r"\dag{}") == text.count(f" {MARK}")
-    assert html.count("<tr>") == len(numbers) + len(told)
+    lines = sum(len(sheet(paper).lines) for paper in find(PAPERS))
+    assert tex.count(r"\\") == lines + tex.count(r"\toprule")
+    assert tex.count(r"\dag{}") == text.count(f" {MARK}")
+    assert html.count("<tr>") == lines + len(told)
 
 
 @pytest.mark.parametrize(

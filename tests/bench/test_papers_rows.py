@@ -52,6 +52,10 @@ def test_a_trial_hands_over_its_figures() -> None:
     settings = {"length": 20, "trial": {"task": "adding:length={length}", **options}}
     found = trial.attempt(settings, 0)
     assert found["updates"] == 3 and not found["solved"] and found["log10_gradient"] < 0
-    assert math.isfinite(found["squared error"])
+    assert math.isfinite(found["squared error"]) and found["validation"] > 0
+    for name in ("log10_gradient", "horizon", "exponent"):
+        assert math.isfinite(found[name]) and math.isfinite(found[f"{name}_trained"])
+        assert found[name] != found[f"{name}_trained"] or name == "horizon"
+    assert found["microseconds_per_step"] > 0
     with pytest.raises(RuntimeError, match="no such cell"):
         trial.attempt(settings | {"trial": settings["trial"] | {"cell": "x"}}, 0)

@@ -72,7 +72,8 @@ def read(folder: Path, full: bool = False) -> Config:
     if full:
         if over is None:
             raise InputError("--full: what is run without it is what was published")
-        for row in (row for run in given["runs"] for row in run.get("rows", ())):
+        everyones = given.get("rows", [])
+        for row in [*everyones, *(row for run in given["runs"] for row in run.get("rows", ()))]:
             row.pop("why", None)  # of the other budget
             row.pop("scaled", None)
         each = over.pop("each", {})
@@ -83,13 +84,14 @@ def read(folder: Path, full: bool = False) -> Config:
     missing += [] if given.get("runs") else ["[[runs]]"]
     if missing:
         raise InputError(f"config.toml: [paper] has no {', '.join(missing)}; see benchmarks.papers")
-    paper, runs = given.pop("paper"), given.pop("runs")
-    return Config(folder, paper, tuple(_run(given, run, paper["seeds"]) for run in runs), full)
+    paper, runs, rows = given.pop("paper"), given.pop("runs"), given.pop("rows", ())
+    every = {"seeds": paper["seeds"], "rows": rows}
+    return Config(folder, paper, tuple(_run(given, every | run) for run in runs), full)
 
 
-def _run(common: Settings, entry: Settings, seeds: int) -> Run:
+def _run(common: Settings, entry: Settings) -> Run:
     own = {k: v for k, v in entry.items() if k not in ("rows", "seeds")}
-    return Run(_merged(common, own), own, entry.get("seeds", seeds), tuple(entry.get("rows", ())))
+    return Run(_merged(common, own), own, entry["seeds"], tuple(entry["rows"]))
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Settings:

@@ -2,18 +2,22 @@
 
 import math
 import statistics
-from typing import Any
+from typing import Any, get_args
 
 from benchmarks.papers.harness.config import Config, Run, Settings
 from benchmarks.papers.harness.ledger import Figures, Ledger
-from steadygrad.bench.paper_table import Paper, PaperRow
+from steadygrad.bench.paper_table import Layout, Paper, PaperRow
 from steadygrad.errors import InputError
 
 STATISTICS = ("median", "mean", "count")
 
 
 def result(config: Config, ledger: Ledger) -> Paper:
-    """Every row of every run that has been done."""
+    """Every row of every run that has been done.
+
+    Raises:
+        InputError: The configuration asks for what is not there.
+    """
     paper = config.paper
     found = [
         _row(config, run, paper | row, ledger.of(run))
@@ -21,7 +25,12 @@ def result(config: Config, ledger: Ledger) -> Paper:
         for row in run.rows
         if ledger.of(run)
     ]
-    return Paper(config.folder.name, paper["title"], paper.get("note", ""), tuple(found))
+    layout = paper.get("layout", "long")
+    if layout not in get_args(Layout):
+        raise InputError(f"config.toml: layout {layout!r}: expected one of {get_args(Layout)}")
+    if layout == "wide" and any(row.published is not None for row in found):
+        raise InputError("config.toml: the wide layout has no room for published numbers")
+    return Paper(config.folder.name, paper["title"], paper.get("note", ""), tuple(found), layout)
 
 
 def _row(config: Config, run: Run, row: Settings, done: list[Figures]) -> PaperRow:

@@ -8,10 +8,11 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from steadygrad.report.markup import el, table
 from steadygrad.report.page import document
@@ -21,6 +22,9 @@ MARK = "\u2020"
 LEGEND = (
     f"{MARK} scaled: ours was smaller or shorter than the published run, so not directly comparable"
 )
+
+
+Layout = Literal["long", "wide"]
 
 
 @dataclass(frozen=True)
@@ -61,17 +65,83 @@ class PaperRow:
 
 @dataclass(frozen=True)
 class Paper:
-    """The rows of one folder."""
+    """The rows of one folder.
+
+    Attributes:
+        name: The folder.
+        title, note: What stands over and under the rows.
+        rows: Its numbers.
+        layout: ``"long"``, a line for each row, or ``"wide"``: a line for each method in each
+            setting, its figures side by side.
+    """
 
     name: str
     title: str
     note: str
     rows: tuple[PaperRow, ...]
+    layout: Layout = "long"
 
 
 HEAD = (
     "setting", "method", "figure", "ours", "lowest", "highest", "published", "seeds", "minutes",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A paper's table as texts.
+
+    Attributes:
+        head: The names of the columns; the first ``texts`` of them hold texts, the others numbers.
+        lines: As many cells each.
+        scaled: Of each line, whether it is scaled.
+        texts: How many columns hold texts.
+    """
+
+    head: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+    scaled: tuple[bool, ...]
+    texts: int
+
+
+def sheet(paper: Paper) -> Sheet:
+    """Lay a paper's rows out.
+
+    In the wide layout a scaled line has its mark behind the setting; lowest and highest are those
+    of the first figure.
+    """
+    if paper.layout == "long":
+        lines = tuple(tuple(cells(row)) for row in paper.rows)
+        return Sheet(HEAD, lines, tuple(row.scaled for row in paper.rows), 3)
+    units = tuple(dict.fromkeys(row.unit for row in paper.rows))
+    groups: dict[tuple[str, str], dict[str, PaperRow]] = {}
+    for row in paper.rows:
+        groups.setdefault((row.setting, row.method), {})[row.unit] = row
+    head = ("setting", "method", units[0], "lowest", "highest", *units[1:], "seeds", "minutes")
+    lines = tuple(_wide(group, units) for group in groups.values())
+    marks = tuple(any(row.scaled for row in group.values()) for group in groups.values())
+    return Sheet(head, lines, marks, 2)
+
+
+def _wide(group: Mapping[str, PaperRow], units: Sequence[str]) -> tuple[str, ...]:
+    any_row = next(iter(group.values()))
+    first = group.get(units[0])
+    spread = (first.ours, first.low, first.high) if first is not None else (None,) * 3
+    others = [group[unit].ours if unit in group else None for unit in units[1:]]
+    return (
+        any_row.setting + f" {MARK}" * any_row.scaled,
+        any_row.method,
+        *map(_short, (*spread, *others)),
+        str(any_row.seeds),
+        f"{any_row.seconds / 60:.1f}",
+    )
+
+
+def _short(value: float | None) -> str:
+    """Three digits: many numbers stand side by side."""
+    if value is None or not math.isfinite(value) or value == round(value):
+        return _number(value)
+    return f"{value:.3g}" if abs(value) < 1e3 else f"{value:,.0f}"
 
 
 def cells(row: PaperRow) -> list[str]:
@@ -114,7 +184,13 @@ def _read(path: Path) -> list[Paper]:
     names = [field.name for field in fields(PaperRow)]
     try:
         return [
-            Paper(p["name"], p["title"], p["note"], tuple(_row(r, names) for r in p["rows"]))
+            Paper(
+                p["name"],
+                p["title"],
+                p["note"],
+                tuple(_row(r, names) for r in p["rows"]),
+                p["layout"],
+            )
             for p in json.loads(path.read_text(encoding="utf-8"))["papers"]
         ]
     except (ValueError, KeyError, TypeError) as error:
@@ -144,12 +220,16 @@ def to_json(papers: Iterable[Paper]) -> str:
 
 def as_text(papers: Sequence[Paper]) -> str:
     """Format all rows, paper by paper, followed by the remarks on each."""
-    rows = [cells(row) for paper in papers for row in paper.rows]
-    wide = [max(len(r[i]) for r in [HEAD, *rows]) for i in range(len(HEAD))]
+    sheets = [sheet(paper) for paper in papers]
+    widths: dict[tuple[str, ...], list[int]] = {}  # those of tables with the same columns
+    for found in sheets:
+        sizes = [max(map(len, column)) for column in zip(found.head, *found.lines, strict=True)]
+        before = widths.get(found.head, sizes)
+        widths[found.head] = [max(pair) for pair in zip(before, sizes, strict=True)]
     lines: list[str] = []
-    for paper in papers:
-        lines += ["", paper.title, _line(HEAD, wide)]
-        lines += [_line(cells(row), wide) for row in paper.rows]
+    for paper, found in zip(papers, sheets, strict=True):
+        lines += ["", paper.title]
+        lines += [_line(t, widths[found.head], found.texts) for t in (found.head, *found.lines)]
         lines += [f"  {text}" for text in remarks(paper)]
     if has_scaled(papers):
         lines += ["", LEGEND]
@@ -171,9 +251,9 @@ def remarks(paper: Paper) -> list[str]:
     return [text for text in found if text]
 
 
-def _line(texts: Sequence[str], wide: Sequence[int]) -> str:
+def _line(texts: Sequence[str], wide: Sequence[int], left: int) -> str:
     parts = [
-        text.ljust(size) if i < 3 else text.rjust(size)
+        text.ljust(size) if i < left else text.rjust(size)
         for i, (text, size) in enumerate(zip(texts, wide, strict=True))
     ]
     return "  ".join(parts).rstrip()
@@ -191,14 +271,23 @@ def as_csv(papers: Iterable[Paper]) -> str:
 
 
 def as_latex(papers: Iterable[Paper]) -> str:
-    """A ``longtable`` for a paper, with booktabs; scaled rows keep their mark."""
+    """A ``longtable`` for each run of papers with the same columns; scaled rows are marked."""
+    sheets = [sheet(paper) for paper in papers]
+    grouped = groupby(sheets, key=lambda found: (found.head, found.texts))
+    return "\n".join(
+        _longtable(head, [line for found in group for line in found.lines], texts)
+        for (head, texts), group in grouped
+    )
+
+
+def _longtable(head: Sequence[str], lines: Iterable[Sequence[str]], left: int) -> str:
+    """With booktabs."""
     special = str.maketrans({c: "\\" + c for c in "&%$#_{}"} | {MARK: r"\dag{}"})
-    lines = [HEAD, *(cells(row) for paper in papers for row in paper.rows)]
-    texts = [" & ".join(c.translate(special) for c in line) for line in lines]
+    texts = [" & ".join(c.translate(special) for c in line) for line in (head, *lines)]
     body = " \\\\\n".join(texts[1:])
     return (
-        f"\\begin{{longtable}}{{lll{'r' * (len(HEAD) - 3)}}}\n\\toprule {texts[0]} \\\\ \\midrule\n"
-        f"{body} \\\\ \\bottomrule\n\\end{{longtable}}\n"
+        f"\\begin{{longtable}}{{{'l' * left}{'r' * (len(head) - left)}}}\n"
+        f"\\toprule {texts[0]} \\\\ \\midrule\n{body} \\\\ \\bottomrule\n\\end{{longtable}}\n"
     )
 
 
@@ -208,10 +297,10 @@ def as_html(papers: Sequence[Paper]) -> str:
         el(
             "section",
             el("h2", paper.title),
-            table(HEAD, map(cells, paper.rows), class_="stack"),
+            table(found.head, found.lines, class_="stack"),
             el("ul", *(el("li", text) for text in remarks(paper))),
         )
-        for paper in papers
+        for paper, found in ((paper, sheet(paper)) for paper in papers)
     ]
     header = el("header", el("p", "benchmarks/papers", class_="kicker"), el("h1", TITLE))
     legend = el("p", LEGEND) if has_scaled(papers) else ""

@@ -15,7 +15,9 @@ from torch import Tensor
 from steadygrad import _user_code, cells
 from steadygrad.diagnosis import diagnose
 from steadygrad.errors import InputError
-from steadygrad.nn import is_memory
+from steadygrad.flow import lyapunov_exponents
+from steadygrad.nn import Recurrent, is_memory
+from steadygrad.nn.memories import MemoryStack
 from steadygrad.remedies import Course, parse
 from steadygrad.spec import read_spec
 from steadygrad.tasks import TASKS, Batch, Benchmark, Split, Task
@@ -24,6 +26,7 @@ from steadygrad.train.image_model import ImageModel, is_image_cell
 from steadygrad.train.model import Carried, SequenceModel, carried_into
 
 Result = dict[str, Any]
+ROWS = 8  # sequences over which a Lyapunov exponent is averaged
 
 
 @dataclass(frozen=True)
@@ -105,10 +108,12 @@ def run_trial(trial: Trial) -> Result:
     Returns:
         ``status`` (``solved``, ``unsolved``, ``diverged`` or ``failed``), ``figures`` of the best
         weights on the test part, ``updates`` done, ``solved_at`` (the update, or None), ``curve``
-        (pairs of update and deciding figure on the validation part), ``gradient`` (at the start
-        and at the end: memory horizon in steps, and log10 of the gradient left at the required
-        lag), ``seconds`` by the clock, ``cpu_seconds`` of computing (less than by the clock on a
-        shared machine), ``parameters``, and ``text`` if it failed.
+        (pairs of update and deciding figure on the validation part), ``gradient`` (before the
+        first and after the last update: memory horizon in steps, log10 of the gradient left at the
+        required lag, and the leading Lyapunov exponent), ``microseconds_per_step`` (computing time
+        of a training step over the time steps of its batch), ``seconds`` by the clock,
+        ``cpu_seconds`` of computing (less than by the clock on a shared machine), ``parameters``,
+        and ``text`` if it failed.
     """
     began, computed = time.perf_counter(), time.process_time()
     # One thread: more would compete with the other runs of a grid, and their number changes the
@@ -173,6 +178,7 @@ def _run(trial: Trial) -> Result:
         "solved_at": run.best_at if status == "solved" else None,
         "curve": run.curve,
         "gradient": {"start": start, "end": end},
+        "microseconds_per_step": 1e6 * run.computing / run.time_steps,
         "parameters": sum(p.numel() for p in model.parameters()),
         "unit": task.deciding,
         "better": task.better[task.deciding],
@@ -195,6 +201,7 @@ class _Run:
         self.best = {n: t.clone() for n, t in model.state_dict().items()}
         self._rank = math.inf
         self.step = self.best_at = 0
+        self.time_steps, self.computing = 0, 0.0
         self._state: Carried | None = None
 
     def train(self) -> str:
@@ -214,6 +221,7 @@ class _Run:
         return "unsolved"
 
     def _update(self, batch: Batch) -> None:
+        began = time.process_time()
         outputs, self._state = self.model(batch.inputs, carried_into(batch, self._state))
         loss = self.task.loss(outputs, batch.targets)
         self.optimizer.zero_grad()
@@ -222,6 +230,9 @@ class _Run:
         if self.trial.clip:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.trial.clip)
         self.optimizer.step()
+        if self.step:  # the first may compile the cell
+            self.computing += time.process_time() - began
+            self.time_steps += len(batch.inputs)
 
     def _validate(self) -> bool:
         """Score the validation part and keep the best weights; whether the task is solved."""
@@ -273,4 +284,25 @@ def _gradient(task: Benchmark, model: Model) -> Result | None:
         "verdict": found.verdict,
         "horizon": min(known) if len(known) == len(horizons) else None,
         "log10_ratio": min(c.at(c.max_lag if lag is None else lag) for c in curves),
+        "exponent": _exponent(model, batch),
     }
+
+
+@torch.no_grad()
+def _exponent(model: SequenceModel, batch: Batch) -> float | None:
+    """The largest Lyapunov exponent of the recurrent layers, in nats per step.
+
+    None for layers without a step Jacobian in forward time alone (BiLSTM, CNN-LSTM).
+    """
+    inputs = batch.inputs[:, :ROWS]
+    x = model.embedding(inputs) if model.embedding is not None else inputs
+    layer, settling = model.recurrent, len(x) // 4
+    found: list[Tensor] = []
+    if isinstance(layer, Recurrent):
+        for index in range(layer.num_layers):
+            found.append(lyapunov_exponents(layer, x, k=1, discard=settling, index=index))
+    elif isinstance(layer, MemoryStack):
+        for memory in layer.layers:
+            found.append(lyapunov_exponents(memory, x, k=1, discard=settling))
+            x = memory(x)[0]
+    return max(map(float, found), default=None)

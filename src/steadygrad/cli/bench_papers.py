@@ -43,11 +43,12 @@ def _print(console: Console, papers: Sequence[Paper]) -> None:
         print(paper_table.as_text(papers))
         return
     for paper in papers:
-        table = Table(*paper_table.HEAD, title=Text(paper.title), title_justify="left", box=None)
-        for column in table.columns[3:]:
+        found = paper_table.sheet(paper)
+        table = Table(*found.head, title=Text(paper.title), title_justify="left", box=None)
+        for column in table.columns[found.texts :]:
             column.justify = "right"
-        for row in paper.rows:
-            table.add_row(*map(Text, paper_table.cells(row)), style="dim" if row.scaled else "")
+        for line, is_scaled in zip(found.lines, found.scaled, strict=True):
+            table.add_row(*map(Text, line), style="dim" if is_scaled else "")
         console.print(table)
         for text in paper_table.remarks(paper):
             console.print(Text(f"  {text}"), style="italic")
