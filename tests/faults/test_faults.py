@@ -101,6 +101,7 @@ def test_what_is_tuned_can_be_read_and_is_meant_for_the_fault(fault: Fault) -> N
         "time_steps": 40,
         "truncate": 10,
         "tensor": "rnn",
+        "state_change": 0.4,
     }
     for text in fault.tuned(Finding(fault.name, "rnn", "text", evidence=evidence)):
         assert fault.name in REMEDIES[parse(text).name].helps

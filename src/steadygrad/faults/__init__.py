@@ -15,6 +15,7 @@ from steadygrad.faults.call import CallFacts as CallFacts
 from steadygrad.faults.clip_loose import ClipLoose as ClipLoose
 from steadygrad.faults.clip_tight import ClipTight as ClipTight
 from steadygrad.faults.constant_prediction import ConstantPrediction as ConstantPrediction
+from steadygrad.faults.curse_of_memory import CurseOfMemory as CurseOfMemory
 from steadygrad.faults.dead import Dead as Dead
 from steadygrad.faults.depth import DepthCase as DepthCase
 from steadygrad.faults.detached import Detached as Detached

@@ -141,6 +141,10 @@ class Fault(ABC):
         """Whether a finding of this fault is held back for now."""
         return False
 
+    def hangs(self, history: History, limits: "Thresholds") -> bool:
+        """Whether one more look would decide whether this fault is there."""
+        return False
+
     def weighed(self, finding: Finding, moment: Moment) -> Finding:
         """Say how much a finding is worth at this moment of the training."""
         return finding

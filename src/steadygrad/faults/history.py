@@ -6,9 +6,13 @@ The rules read it from here; each wants enough numbers and concludes nothing wit
 import math
 from collections.abc import Iterable, MutableSequence, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from steadygrad.flow.state_change import StateChange
 
 ENOUGH = 20  # norms or losses from which a rule may speak
 ENOUGH_UPDATES = 5
@@ -36,6 +40,7 @@ class History:
         grows: Whether the gradient grows in the backward pass, if that was measured.
         planned: Steps of the whole training, if that is known.
         constant: What the best constant answer scored when it was last known; squared errors alone.
+        changes: What single steps of the recurrent parameters did to the states.
     """
 
     before: MutableSequence[float] = field(default_factory=list)
@@ -46,6 +51,7 @@ class History:
     grows: bool | None = None
     planned: int | None = None
     constant: float | None = None
+    changes: "MutableSequence[StateChange]" = field(default_factory=list)
     _stride: int = 1
     _told: int = 0
 
@@ -69,7 +75,7 @@ class History:
 
     def forget(self) -> None:
         """Begin anew: what comes belongs to another way of training."""
-        for kept in (self.before, self.after, self.update, self.loss):
+        for kept in (self.before, self.after, self.update, self.loss, self.changes):
             kept.clear()
         self._stride, self._told = 1, 0
 

@@ -45,6 +45,8 @@ from steadygrad.flow.replay import Replay as Replay
 from steadygrad.flow.replay import rows_of as rows_of
 from steadygrad.flow.skill import Skill as Skill
 from steadygrad.flow.skill import skill as skill
+from steadygrad.flow.state_change import StateChange as StateChange
+from steadygrad.flow.state_change import memory_sensitivity as memory_sensitivity
 from steadygrad.flow.state_growth import StateGrowth as StateGrowth
 from steadygrad.flow.state_growth import state_growth as state_growth
 from steadygrad.flow.state_handover import Handover as Handover

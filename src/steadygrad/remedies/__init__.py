@@ -39,6 +39,7 @@ from steadygrad.remedies.parse import ranked as ranked
 from steadygrad.remedies.patch import Names as Names
 from steadygrad.remedies.patch import Patch as Patch
 from steadygrad.remedies.recurrent_decay import RecurrentDecay as RecurrentDecay
+from steadygrad.remedies.recurrent_rate import RecurrentRate as RecurrentRate
 from steadygrad.remedies.rollback import Rollback as Rollback
 from steadygrad.remedies.rotation_init import RotationInit as RotationInit
 from steadygrad.remedies.skip import Skip as Skip

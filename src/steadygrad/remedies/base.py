@@ -81,8 +81,10 @@ class Remedy(ABC):
         """
         return None
 
-    def on_optimizer(self, optimizer: torch.optim.Optimizer) -> Iterable[RemovableHandle]:
-        """Attach to the optimiser when a training begins; return a function that detaches."""
+    def on_optimizer(
+        self, optimizer: torch.optim.Optimizer, model: nn.Module
+    ) -> Iterable[RemovableHandle]:
+        """Attach to the optimiser when a training begins; return what detaches."""
         return ()
 
     def remember(self, parameters: Parameters) -> Mapping[str, Tensor]:

@@ -49,7 +49,9 @@ class LearningRate(Remedy):
     def unsuitable(self, model: nn.Module) -> str | None:
         return no_trainable_parameter(model)
 
-    def on_optimizer(self, optimizer: torch.optim.Optimizer) -> Iterable[RemovableHandle]:
+    def on_optimizer(
+        self, optimizer: torch.optim.Optimizer, model: nn.Module
+    ) -> Iterable[RemovableHandle]:
         rates: list[Any] = []
 
         def scale(optimizer: torch.optim.Optimizer, *_: Any) -> None:

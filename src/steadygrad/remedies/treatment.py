@@ -54,7 +54,7 @@ class Treatment:
         self.parameters = Parameters(model, optimizer)
         self.optimizer, self.scaler = optimizer, scaler
         self.memory = dict(remedy.remember(self.parameters))
-        held = () if optimizer is None else remedy.on_optimizer(optimizer)
+        held = () if optimizer is None else remedy.on_optimizer(optimizer, model)
         self._handles = tuple(held)
         self.report: Mapping[str, Tensor] = {}
         self._counts = torch.zeros(1 + len(COUNTED), dtype=torch.long)

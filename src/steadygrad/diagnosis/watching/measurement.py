@@ -26,7 +26,7 @@ from steadygrad.diagnosis.trial import Batch
 from steadygrad.diagnosis.watching.saved import UNSEEN
 from steadygrad.diagnosis.watching.state import Seen
 from steadygrad.diagnosis.watching.wires import Wires
-from steadygrad.faults import CallFacts, Finding, LossFacts, Unjudged
+from steadygrad.faults import CallFacts, Finding, LossFacts, Unjudged, known
 from steadygrad.flow import Call, TimeFlow
 from steadygrad.flow.axes import axes, from_zero
 from steadygrad.flow.graph_uses import GraphUses
@@ -37,6 +37,7 @@ from steadygrad.flow.marked import Marks
 from steadygrad.flow.padding import padded_loss
 from steadygrad.flow.quantity import at_look
 from steadygrad.flow.replay import OutputGradient
+from steadygrad.flow.state_change import BeforeStep
 from steadygrad.flow.through_time import flows_of, grows
 from steadygrad.ranks import Ranks
 
@@ -75,6 +76,7 @@ class Look:
         self._measured: list[Finding] = []  # at the last look, of layers and calls
         self._shapes: dict[str, tuple[int, int]] = {}  # steps and sequences of each layer
         self._at = 0
+        self._before: BeforeStep | None = None
         self._exponents = None
         if options.exponents:
             self._exponents = LiveExponents(options.exponents, options.rows)
@@ -120,9 +122,27 @@ class Look:
             seen.flow, seen.register.found, seen.latest, seen.gaps, seen.withheld = told[:-1]
             seen.standing = told[-1]
 
+    @property
+    def follows_step(self) -> bool:
+        """Whether what this step does to the states is to be measured."""
+        return self._before is not None
+
+    def after_step(self) -> None:
+        """Measure what the step that was looked at did to the states, once it is done."""
+        before, self._before = self._before, None
+        if before is None:
+            return
+        each = before.after()
+        if each:
+            most = max(each, key=lambda c: c.change)
+            self._seen.history.changes.append(most)
+            self._seen.scalars(
+                {"state_change": most.change, "memory_sensitivity": most.sensitivity}
+            )
+
     def forget(self) -> None:
         """Forget the last look."""
-        self._measured, self._at, self._shapes = [], 0, {}
+        self._measured, self._at, self._shapes, self._before = [], 0, {}, None
 
     def judge_again(self, of_loss: LossFacts, is_read: bool = False) -> bool:
         """Judge by how the training has gone on since the last look, without a new one.
@@ -153,7 +173,8 @@ class Look:
         seen.aged = list(_aged(self._at, moved)) if moved > GONE else []
         self._see_standing(of_loss)
         seen.settle()
-        return (bool(stale) and not is_fresh) or moved > MOVED
+        is_wanted = any(fault.hangs(seen.history, limits) for fault in known().values())
+        return (bool(stale) and not is_fresh) or moved > MOVED or is_wanted
 
     def judge_wiring(self) -> None:
         """Judge what needs no gradient: which layers are called, reached, and moved."""
@@ -237,6 +258,9 @@ class Look:
         self._see_standing(of_loss)
         if flows:
             self._note(calls)
+        # A training that has learned is not held back by what its steps do to the states.
+        if flows and self._ranks.is_alone and not seen.history.has_learned():
+            self._before = BeforeStep(calls, gradients)
         seen.settle()
 
     def _judge_depth(self, live: LiveDepth, of_loss: LossFacts) -> None:

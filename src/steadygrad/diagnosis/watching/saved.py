@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from steadygrad.faults import Finding, Unjudged
+from steadygrad.flow import StateChange
 
 UNSEEN = (
     Unjudged(
@@ -60,6 +61,7 @@ class WatchFacts:
         weight_norm: Norm of the weights when the training began.
         standing: That the loss stands where a constant answer would, if it does.
         layers: What is noted of each layer, as of the last measurement.
+        changes: What single steps of the recurrent parameters did to the states.
     """
 
     measured: bool = False
@@ -79,6 +81,7 @@ class WatchFacts:
     weight_norm: float | None = None
     standing: Unjudged | None = None
     layers: tuple[Mapping[str, Any], ...] = ()
+    changes: tuple[StateChange, ...] = ()
 
     def __post_init__(self) -> None:
         if min(self.looks, self.begun, self.told) < 0 or self.stride < 1:

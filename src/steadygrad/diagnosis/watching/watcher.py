@@ -312,6 +312,7 @@ class Watch:
             seen.weight_norm,
             seen.standing,
             tuple(seen.layers),
+            tuple(history.changes),
         )
         series = (history.before, history.after, history.update, history.loss)
         series = (*series, self._clipping.norms, self._clipping.were_clipped)
@@ -336,6 +337,7 @@ class Watch:
         self._turns.resume(facts.begun)
         history.grows = facts.grows
         history.restore(facts.stride, facts.told)
+        history.changes.extend(facts.changes)
         kept = (history.before, history.after, history.update, history.loss)
         for mine, values in zip((*kept, self._clipping.norms), series, strict=False):
             mine.extend(values)
@@ -698,6 +700,9 @@ class Watch:
                 )
                 self._weights = None
                 self._see_update(ratio)
+        if self._look.follows_step:
+            with self.budget.spend("states"):
+                self._look.after_step()
         may_rest = self._may_rest()
         is_asked = self._end_step()
         self._seen.sinks.commit_if_due()
