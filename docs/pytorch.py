@@ -69,7 +69,8 @@ every other cell becomes a Scan whose body is made from the cell's equations. `s
 the state an input and an output, for streams; `lengths=True` takes rows of several lengths;
 `resets=True` takes where segments of the rows begin, and makes every cell a Scan, as ONNX's own
 operators cannot do that. The file is run in ONNX Runtime at two sizes before it is put in its
-place, and refused above an error of 1e-5. ONNX needs `pip install steadygrad[onnx]`.
+place, and refused above an error of 1e-5, relative to the largest value where that is above one.
+ONNX needs `pip install steadygrad[onnx]`.
 """
 
 
