@@ -5,6 +5,7 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.jit._trace import is_tracing
 from torch.nn.utils.rnn import PackedSequence
 
 from steadygrad.cells import Cell, State
@@ -72,7 +73,7 @@ class Dilated(nn.Module):
             raise ValueError(f"Dilated: expected input (T, B, I), got {tuple(x.shape)}")
         if state is not None and len(state) != len(self.layers):
             raise ValueError(f"Dilated: expected {len(self.layers)} states, got {len(state)}")
-        if torch.jit.is_tracing():
+        if is_tracing():
             x = with_held_sizes(x)
         last: list[State] = []
         for index, dilation in enumerate(self.dilations):

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
+from torch.jit._trace import is_tracing
 from torch.nn import functional as F
 
 from steadygrad.nn.jit_traces import with_held_sizes
@@ -144,7 +145,7 @@ class MatrixMemory(Looped):
         if isinstance(input, Proxy):
             return as_leaf(self, input, state=state, lengths=lengths, resets=resets)
         rows = PaddedRows.of(self, input, lengths, resets)
-        x = with_held_sizes(rows.x) if torch.jit.is_tracing() else rows.x
+        x = with_held_sizes(rows.x) if is_tracing() else rows.x
         terms = self.steps(x)
         with torch.autocast(x.device.type, enabled=False):
             steps, before = self._begun(rows, terms, state)

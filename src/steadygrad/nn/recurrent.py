@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch._compile import _disable_dynamo
 from torch.fx import Proxy
+from torch.jit._trace import is_tracing
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
@@ -461,7 +462,7 @@ class Recurrent(nn.Module):
     def _run(self, input: Any, hx: Any, lengths: Any = None, resets: Any = None) -> tuple[Any, Any]:
         if isinstance(input, Proxy):
             return as_leaf(self, input, hx=hx, lengths=lengths, resets=resets)
-        if lengths is None and isinstance(input, PackedSequence) and torch.jit.is_tracing():
+        if lengths is None and isinstance(input, PackedSequence) and is_tracing():
             return run_padded(self._run, input, hx, resets, self.batch_first)
         arranged = self._arranged(input, hx, lengths)
         if resets is not None:
@@ -619,7 +620,7 @@ class Recurrent(nn.Module):
         sizes = arranged.open_sizes
         is_cut = self.truncate is not None or self.checkpoint or self.burn_in
         # torch.jit.trace traces once more without gradients, and wants the same graph.
-        if not is_cut or not (torch.is_grad_enabled() or torch.jit.is_tracing()):
+        if not is_cut or not (torch.is_grad_enabled() or is_tracing()):
             return scan_in_graph(text, x, weights, state, reverse, sizes, begins, start)
         steps = arranged.steps
         cuts = Cuts(self.truncate, self.checkpoint, self.burn_in)
