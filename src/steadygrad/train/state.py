@@ -201,6 +201,7 @@ STATE: Mapping[type, Declared] = {
             "update": "watch/update",
             "loss": "watch/loss",
             "grows": "watch.grows",
+            "changes": "watch.changes",
             "_stride": "watch.stride",
             "_told": "watch.told",
         },
