@@ -72,7 +72,7 @@ operators cannot do that. The file is run in ONNX Runtime at two sizes before it
 place, and refused above an error of 1e-5, relative to the largest value where that is above one.
 ONNX needs `pip install steadygrad[onnx]`.
 
-`python -m benchmarks.onnx_parity` exports each of the 43 cells with 64 units and runs the file at 48
+`python -m benchmarks.onnx_parity` exports each of the 43 cells, 64 units, and runs the file at 48
 steps x 8 rows, whole and in pieces: 40 are within 6e-6 of the layer. The three others are refused,
 as ONNX lacks what makes their weights: `exprnn`, `scornn`, `urnn`. ONNX Runtime and the layer are
 at most 1e-5 off a float64 run, whichever of the two. Figures: `benchmarks/results/onnx_parity.txt`.
