@@ -379,3 +379,11 @@ def test_milliseconds_since_1970_without_a_name(tmp_path: Path) -> None:
             zip(HOURS, VALUES, strict=True)]  # fmt: skip
     table = read(lines_in(tmp_path, rows), header="none")
     assert table.dates is not None and table.dates.tolist() == HOURS
+
+
+def test_one_object_a_line_is_read_under_either_ending(tmp_path: Path) -> None:
+    rows = [json.dumps({"time": f"{t}", "load": v}) for t, v in
+            zip(HOURS, VALUES.tolist(), strict=True)]  # fmt: skip
+    for ending in (".json", ".jsonl"):
+        path = lines_in(tmp_path, rows).rename(tmp_path / f"a{ending}")
+        np.testing.assert_array_equal(read(path).numbers["load"], VALUES)

@@ -210,7 +210,11 @@ def format_of(head: bytes, name: str, path: Path) -> str:
         if any(line.startswith(b"@attribute") for line in told):
             return "arff"
     if told and ending in (".jsonl", ".ndjson", ".json") and told[0][:1] in (b"{", b"["):
-        return "json" if told[0][:1] == b"[" or ending == ".json" else "jsonl"
+        # One object a line, whatever the ending: none goes on over the next line.
+        is_lines = len(told) > 1 and all(line.rstrip()[-1:] == b"}" for line in told[:2])
+        is_lines = is_lines and told[1][:1] == b"{"
+        whole = told[0][:1] == b"[" or (ending == ".json" and not is_lines)
+        return "json" if whole else "jsonl"
     if told and told[0].startswith(b"{") and told[0].endswith(b"}") and b'":' in told[0]:
         return "jsonl"
     return "text"
