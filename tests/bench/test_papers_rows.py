@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from benchmarks.papers.ctc_lines.pieces import joined, reprinted, words
 from benchmarks.papers.harness import trial
 from benchmarks.papers.lem.__main__ import flow, solved
 from benchmarks.papers.momentum.__main__ import Network, Problem, echo_state
@@ -59,3 +60,23 @@ def test_a_trial_hands_over_its_figures() -> None:
     assert found["microseconds_per_step"] > 0
     with pytest.raises(RuntimeError, match="no such cell"):
         trial.attempt(settings | {"trial": settings["trial"] | {"cell": "x"}}, 0)
+
+
+def test_a_line_is_cut_into_the_words_it_is_joined_from() -> None:
+    random, space = np.random.default_rng(0), 9
+    letter, gap = torch.ones(4, 16), torch.zeros(1, 16)
+    word = torch.cat([letter, gap, letter])
+    pieces = [(word * ink, torch.tensor([k, k + 1])) for k, ink in ((1, 0.5), (3, 0.7), (5, 1.0))]
+    image, codes = joined(pieces, space, random)
+    assert codes.tolist() == [1, 2, 9, 3, 4, 9, 5, 6]
+    margin = torch.zeros(7, 16)
+    cut = words((torch.cat([margin, image, margin]), codes), space)
+    for (found, text), (wanted, known) in zip(cut, pieces, strict=True):
+        assert torch.equal(found, wanted) and torch.equal(text, known)
+    assert [t.tolist() for _, t in words((word, torch.tensor([1, 2])), space)] == [[1, 2]]
+    assert words((torch.cat([word, gap, word]), torch.tensor([1, 9, 2])), space) == []  # which gap?
+    assert words((margin, codes), space) == []
+    for _ in range(20):
+        other, text = reprinted(pieces[2], random)
+        assert other.shape[1] == 16 and torch.equal(text, pieces[2][1])
+        assert 0 <= other.min() and other.max() <= 1 and other.mean() > 0.3

@@ -1,0 +1,1 @@
+"""Graves et al. 2006: printed lines read by connectionist temporal classification."""

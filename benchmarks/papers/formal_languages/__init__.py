@@ -1,0 +1,1 @@
+"""Delétang et al. 2023: regular and stack languages, trained short and scored long."""

@@ -1,0 +1,1 @@
+"""Gu and Dao 2023: selective copying."""
