@@ -15,8 +15,8 @@ def attempt(settings: Settings, seed: int) -> dict[str, Any]:
         The task's figures on the test part; ``validation``, the best on the validation part of the
         figure that decides; ``updates``, ``solved``, ``parameters``, ``microseconds_per_step``;
         and before the first update ``log10_gradient``, what is left of the gradient at the required
-        lag, ``horizon``, the steps back until 0.01 % is left, and ``exponent``, the leading Lyapunov
-        exponent in nats per step, and after the last update the same, their names ending in
+        lag, ``horizon``, the steps back until 0.01 % is left, and ``exponent``, the leading
+        Lyapunov exponent in nats per step; the same after the last update, their names ending in
         ``_trained``. NaN stands for what could not be measured.
 
     Raises:
