@@ -37,8 +37,9 @@ class OCRLines(Benchmark):
     at every column, and connectionist temporal classification sums over all alignments of the
     text. Decoded by the best label of each column, with repetitions and blanks dropped.
 
-    From so few lines as they are nothing learns to read; cut into words and joined anew they suffice
-    for 8 % wrong characters (``benchmarks.papers.ctc_lines``). No measure of recognition at large.
+    From so few lines as they are nothing learns to read; cut into words and joined anew they
+    suffice for 8 % wrong characters (``benchmarks.papers.ctc_lines``). No measure of recognition
+    at large.
 
     Args:
         height: Pixels of a line, from 8.
