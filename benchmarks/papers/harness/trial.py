@@ -38,7 +38,7 @@ def attempt(settings: Settings, seed: int) -> dict[str, Any]:
             "updates": found["updates"],
             "solved": found["status"] == "solved",
             "parameters": found["parameters"],
-            "microseconds_per_step": found["microseconds_per_step"],
+            "microseconds_per_step": _or_nan(found["microseconds_per_step"]),
         }
         | _flow(found["gradient"]["start"], "")
         | _flow(found["gradient"]["end"], "_trained")
@@ -49,4 +49,8 @@ def _flow(measured: Mapping[str, Any] | None, when: str) -> dict[str, float]:
     """The gradient's figures; NaN where there are none."""
     names = {"log10_gradient": "log10_ratio", "horizon": "horizon", "exponent": "exponent"}
     values = {name: (measured or {}).get(source) for name, source in names.items()}
-    return {f"{n}{when}": math.nan if v is None else float(v) for n, v in values.items()}
+    return {f"{n}{when}": _or_nan(v) for n, v in values.items()}
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else float(value)

@@ -178,7 +178,7 @@ def _run(trial: Trial) -> Result:
         "solved_at": run.best_at if status == "solved" else None,
         "curve": run.curve,
         "gradient": {"start": start, "end": end},
-        "microseconds_per_step": 1e6 * run.computing / run.time_steps,
+        "microseconds_per_step": run.microseconds_per_step,
         "parameters": sum(p.numel() for p in model.parameters()),
         "unit": task.deciding,
         "better": task.better[task.deciding],
@@ -203,6 +203,11 @@ class _Run:
         self.step = self.best_at = 0
         self.time_steps, self.computing = 0, 0.0
         self._state: Carried | None = None
+
+    @property
+    def microseconds_per_step(self) -> float | None:
+        """Of computing, for one time step of an update; None if there was no second update."""
+        return 1e6 * self.computing / self.time_steps if self.time_steps else None
 
     def train(self) -> str:
         """Train to the end; return the status."""
