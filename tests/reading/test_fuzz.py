@@ -72,9 +72,10 @@ def misread(written: Written, table: Table, names: dict[str, str]) -> str:
                 return f"number {name!r} became {column.role}, told: {is_told}"
             continue
         values, missing = table.numbers[names[name]], table.missing[names[name]]
-        if len(values) != len(truth) and len(written.cells) == 1 and "without any value" in told:
+        is_bare = not written.texts and written.stamps is None
+        if len(values) != len(truth) and is_bare and "without any value" in told:
             return ""  # empty lines at the ends are no gaps
-        if written.path.suffix == ".xlsx" and not written.texts and written.stamps is None:
+        if written.path.suffix == ".xlsx" and is_bare:
             is_empty = np.isnan(truth[len(values) :]).all()
             truth = truth[: len(values)] if is_empty else truth  # a sheet ends with a filled cell
         if len(values) != len(truth):

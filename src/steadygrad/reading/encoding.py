@@ -133,7 +133,9 @@ def _is_plausible(name: str, text: str) -> bool:
         hangul = [c for c in letters if HANGUL.match(c)]
         # What Korean is written with is in the national standard; Japanese read as Korean is not.
         common = sum(len(c.encode("euc_kr", "ignore")) == 2 for c in hangul)
-        return len(hangul) > 0.9 * len(letters) and common > 0.9 * len(hangul)
+        usual = len(hangul) + sum(c in COMMON for c in letters)  # a few words are written so
+        is_korean = len(hangul) > 0.7 * len(letters) and usual > 0.9 * len(letters)
+        return is_korean and common > 0.9 * len(hangul)
     if name in ("big5", "gb18030"):
         return not any(KANA.match(c) for c in letters)
     if name == "cp932":
