@@ -387,3 +387,11 @@ def test_one_object_a_line_is_read_under_either_ending(tmp_path: Path) -> None:
     for ending in (".json", ".jsonl"):
         path = lines_in(tmp_path, rows).rename(tmp_path / f"a{ending}")
         np.testing.assert_array_equal(read(path).numbers["load"], VALUES)
+
+
+@pytest.mark.parametrize("names", ["año,día", "mês,média", "jour,marché", "Größe,Wärme", "år,måned"])
+def test_few_words_with_one_accent_each_are_of_europe(names: str, tmp_path: Path) -> None:
+    rows = [f"{i},{v:.2f}" for i, v in enumerate(VALUES)]
+    path = tmp_path / "a.csv"
+    path.write_bytes("\n".join([names, *rows, ""]).encode("cp1252"))
+    assert names.partition(",")[2] in read(path).numbers

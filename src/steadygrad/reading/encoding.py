@@ -1,5 +1,6 @@
 """The encoding of a text: its mark, UTF-8, or a guess that is said."""
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ LEGACY = (
     *("cp949", "gb18030", "big5", "cp932", "euc_jp", "cp1252", "cp1250", "cp1251", "cp1253"),
     *("cp1254", "cp1257", "koi8_r", "mac_roman"),
 )
+WIDE = frozenset({"cp949", "gb18030", "big5", "cp932", "euc_jp"})  # of two bytes a letter
 MARKS = {
     b"\xef\xbb\xbf": "utf-8-sig",
     b"\xff\xfe\0\0": "utf-32",
@@ -71,6 +73,11 @@ def guess(data: bytes, path: Path) -> tuple[str, str]:
         alike = match.could_be_from_charset
         found["cp1252" if "cp1252" in alike else match.encoding] = str(match)
     plausible = {name: text for name, text in found.items() if _is_plausible(name, text)}
+    if plausible.keys() <= WIDE:  # of few words with one accent each the library knows no more
+        with contextlib.suppress(UnicodeDecodeError):
+            text = sample.decode("cp1252")
+            if _is_plausible("cp1252", text) and _score("cp1252", text)[0] == 1:
+                plausible["cp1252"] = text
     if not plausible:
         raise InputError(
             f"{path}: is not UTF-8, and no other encoding reads it well; give its --encoding"
