@@ -389,7 +389,7 @@ def test_one_object_a_line_is_read_under_either_ending(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read(path).numbers["load"], VALUES)
 
 
-@pytest.mark.parametrize("names", ["año,día", "mês,média", "jour,marché", "Größe,Wärme", "år,måned"])
+@pytest.mark.parametrize("names", ["año,día", "mês,média", "jour,marché", "Größe,Wärme"])
 def test_few_words_with_one_accent_each_are_of_europe(names: str, tmp_path: Path) -> None:
     rows = [f"{i},{v:.2f}" for i, v in enumerate(VALUES)]
     path = tmp_path / "a.csv"
