@@ -93,7 +93,7 @@ USUAL = frozenset("äöüßéèêëàâçîïôûùñóíáúãõåøæąćęł�
 # Letters in the headers of tables of East Asia, simplified and traditional.
 COMMON = frozenset(
     "年月日時时間间分秒値值価价格數数量気气温溫度湿濕風风速雨水降電电力流圧压高低最平均合計计名称稱地点點店"
-    "商品売卖上下前後后収收開开盤盘終终始金額额人口番号號種种類类比率変变動动曜週周期号别別単位"
+    "付商品売卖上下前後后収收開开盤盘終终始金額额人口番号號種种類类比率変变動动曜週周期号别別単位"
 )
 WORD = re.compile(r"[^\W\d_]+")
 
