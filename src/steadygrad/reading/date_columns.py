@@ -96,7 +96,8 @@ def _text_date(draft: Draft, rows: Rows, wanted: Sequence[str]) -> bool:
         spec = DateSpec((name,), "text", forms)
         if clock is not None:
             joined = _joined(cells, draft.texts[clock])
-            both = _with_clock(draft, forms, joined, draft.texts[clock].first, f"{name} {clock}")
+            form = _clock_form(draft.texts[clock])
+            both = _with_clock(draft, forms, joined, form, f"{name} {clock}")
             if both is not None:
                 spec = DateSpec((name, clock), "text", both)
         zoned = any(is_zoned(draft.texts[n].first) for n in spec.columns)
@@ -108,11 +109,10 @@ def _text_date(draft: Draft, rows: Rows, wanted: Sequence[str]) -> bool:
 
 
 def _with_clock(
-    draft: Draft, forms: tuple[str, ...], joined: ColumnCells, first: str, name: str
+    draft: Draft, forms: tuple[str, ...], joined: ColumnCells, clock: str, name: str
 ) -> tuple[str, ...] | None:
     """Return the forms of dates joined with their times; those of the dates may be asked for."""
-    clock = clock_format(first)
-    if draft.reading.date_format is not None and clock is not None:
+    if draft.reading.date_format is not None:
         return tuple(f"{form} {clock}" for form in forms)
     return choose_formats(joined.strings, name, draft.where)
 
@@ -130,6 +130,12 @@ def _text_clock(draft: Draft, date: str, wanted: Sequence[str]) -> str | None:
             if wanted or is_clock[name] or _repeats(draft, date):
                 return name
     return None
+
+
+def _clock_form(cells: ColumnCells) -> str:
+    """Return the commonest form of a column of times; its first cell may hold units."""
+    forms = filter(None, map(clock_format, cells.sample()))
+    return Counter(forms).most_common(1)[0][0]
 
 
 def _repeats(draft: Draft, name: str) -> bool:
@@ -172,10 +178,7 @@ def _number_date(draft: Draft, rows: Rows, wanted: Sequence[str]) -> bool:
     if spec.kind == "number":
         clock = _text_clock(draft, spec.columns[0], wanted)
         if clock is not None:
-            forms = filter(
-                None, map(clock_format, draft.texts[clock].sample())
-            )  # units stand first
-            form = Counter(forms).most_common(1)[0][0]
+            form = _clock_form(draft.texts[clock])
             joined = replace(spec, columns=(*spec.columns, clock), clock=form)
             _read_known_dates(draft, rows, joined)
         else:

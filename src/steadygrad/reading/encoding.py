@@ -135,7 +135,7 @@ def _is_plausible(name: str, text: str) -> bool:
     """
     letters = [c for c in text if ord(c) > 127 and LETTERS.match(c)]
     if not letters:
-        return name not in ("cp949", "gb18030", "big5", "cp932", "euc_jp")
+        return name not in WIDE
     if name == "cp949":
         hangul = [c for c in letters if HANGUL.match(c)]
         # What Korean is written with is in the national standard; Japanese read as Korean is not.

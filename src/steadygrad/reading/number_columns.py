@@ -28,7 +28,6 @@ FEW = 2  # texts in a column of numbers are mistakes; more of them may be codes
 def read_numbers(draft: Draft, rows: Rows) -> None:
     """Read every column that is one of numbers; what else there is goes to ``texts``."""
     extra = missing_marks(draft)
-    counts: dict[str, tuple[int, int]] = {}
     for name, cells in draft.raw.columns.items():
         known = draft.spec.column(name) if draft.spec else None
         if known is not None and known.role != "number" and not _is_date_of_digits(draft, name):
@@ -37,12 +36,9 @@ def read_numbers(draft: Draft, rows: Rows) -> None:
         if name == draft.reading.series or _is_clock(name, cells):
             draft.texts[name] = cells
             continue
-        if not cells.is_plain:
-            counted = _count(cells, extra)
-            if counted is None:
-                draft.texts[name] = cells
-                continue
-            counts[name] = counted
+        if not cells.is_plain and not _is_of_numbers(cells, extra):
+            draft.texts[name] = cells
+            continue
         draft.styles[name] = known.style if known is not None else NumberStyle()
     if draft.spec is None:
         _decide_styles(draft)
@@ -82,22 +78,21 @@ def _drop_empty(draft: Draft, name: str, cells: ColumnCells) -> None:
     draft.drop(name, "holds no number in any row", 0, cells.first)
 
 
-def _count(cells: ColumnCells, missing: frozenset[str]) -> tuple[int, int] | None:
-    """Gather the evidence of a column; None if it is not one of numbers."""
+def _is_of_numbers(cells: ColumnCells, missing: frozenset[str]) -> bool:
+    """Gather the evidence of a column; whether it is one of numbers."""
     sample = [c for c in cells.sample() if c.lower() not in missing]
     cells.evidence.measure = measure_of(sample)
     numbers, texts, _ = replace(Evidence.nothing(), measure=cells.evidence.measure).see(sample)
     if texts > TEXT_SHARE * (numbers + texts):
-        return None
+        return False
     total = texts = 0
     for _, chunk in cells.texts():
         told = [c for c in chunk if c.strip().lower() not in missing] if missing else chunk
         found, wrong, _ = cells.evidence.see(told)
         total, texts = total + found, texts + wrong
     plain = sum(len(c) for c in cells.chunks if isinstance(c, np.ndarray))
-    if texts > TEXT_SHARE * (total + texts + plain) or (texts > FEW and _is_coded(cells)):
-        return None
-    return total, texts
+    is_text = texts > TEXT_SHARE * (total + texts + plain)
+    return not is_text and not (texts > FEW and _is_coded(cells))
 
 
 def _is_coded(cells: ColumnCells) -> bool:
