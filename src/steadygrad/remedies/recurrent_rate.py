@@ -9,13 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from steadygrad.flow.state_change import INPUT_SIDE
 from steadygrad.nn import Recurrent
 from steadygrad.remedies.base import Remedy
 from steadygrad.remedies.demonstration import Demonstration, example, norm, seeded
 from steadygrad.remedies.recurrences import blocks_of
-
-SIDES = ("weight_ih", "bias_ih", "bias_hh", "weight_hr")
-"""Starts of the names of parameters that do not act through the state."""
 
 
 @final
@@ -115,6 +113,10 @@ def recurrent_parameters(model: nn.Module) -> Iterable[nn.Parameter]:
             continue
         for name, parameter in module.named_parameters():
             own = name.removeprefix("parametrizations.")
-            if not own.startswith(SIDES) and parameter.requires_grad and id(parameter) not in seen:
+            if (
+                not own.startswith(INPUT_SIDE)
+                and parameter.requires_grad
+                and id(parameter) not in seen
+            ):
                 seen.add(id(parameter))
                 yield parameter

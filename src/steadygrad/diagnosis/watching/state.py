@@ -72,7 +72,12 @@ class Seen:
         self.weight_norm = 0.0
         self.was_measured = False  # before an interruption, whose flow is not kept
         kept = [deque[float](maxlen=HISTORY) for _ in range(3)]
-        self.history = History(*kept, optimizer=type(optimizer).__name__, planned=options.steps)
+        self.history = History(
+            *kept,
+            optimizer=type(optimizer).__name__,
+            planned=options.steps,
+            changes=deque(maxlen=HISTORY),
+        )
 
     @property
     def findings(self) -> list[Finding]:
