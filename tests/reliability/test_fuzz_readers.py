@@ -80,3 +80,12 @@ def test_edges(
     shutil.copy(readers.folder / "wave.csv", tmp_path)
     Path("date_and_nan.csv").write_text("date,y\n2020-01-01,nan\n")
     clean(arguments, within=(2,))
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("table", 500_000), ("checkpoint, facts and tensors", 500_052), ("model file", 501_768)],
+)
+def test_what_a_long_count_once_found(name: str, number: int, readers: Readers) -> None:
+    (reader,) = (r for r in readers.all() if r.name == name)
+    reader.draw(random.Random(f"{name} {number}"))

@@ -132,18 +132,12 @@ class Rows:
             ):
                 left[row] = f"{text!r} in column {column!r} is not {expected}"
                 continue
-            if row < self._notes() < total and self._is_units(cells):
+            if self._is_note(row):
                 told = ", ".join(repr(c.strip()) for _, c, _ in cells[:3])
                 left[row] = f"units or notes below the header ({told})"
                 continue
             raise InputError(
-                self._message(
-                    min(
-                        r
-                        for r in self._bad
-                        if r <= row and not (r < self._notes() and self._is_units(self._bad[r]))
-                    )
-                )
+                self._message(min(r for r in self._bad if r <= row and not self._is_note(r)))
             )
         return left
 
@@ -166,6 +160,10 @@ class Rows:
         """Return how many rows at the beginning have bad cells, all of them; 0: too many."""
         count = next(r for r in range(len(self._bad) + 1) if r not in self._bad)
         return count if count <= ABOVE else 0
+
+    def _is_note(self, row: int) -> bool:
+        """Whether a row with bad cells is one of the units or notes below the header."""
+        return row < self._notes() < len(self.lines) and self._is_units(self._bad[row])
 
     def _is_units(self, cells: list[tuple[str, str, str]]) -> bool:
         """Whether a first row is one of units: every later row of these columns can be read."""

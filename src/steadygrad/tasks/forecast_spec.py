@@ -75,4 +75,7 @@ class ForecastSpec:
         for name in ("window", "horizon"):
             if getattr(found, name) < 1:
                 raise Misfit(f"data.{name}: expected at least 1, got {getattr(found, name)}")
+        for given in found.inputs:
+            if not given.column and given.source != "calendar":
+                raise Misfit(f"data.inputs: {given.name!r}, a {given.source}, is of no column")
         return found

@@ -107,11 +107,7 @@ class Loop:
         except (ValueError, TypeError, RuntimeError, KeyError, IndexError) as error:
             # The file is intact, but from another program or made by hand: torch raises all of
             # these.
-            said = " ".join(str(error).split())[:300]
-            raise InputError(
-                f"{self.folder.checkpoint}: cannot be restored ({said}); "
-                "start again with --overwrite"
-            ) from None
+            raise self._unfit(error) from None
         self._losses.restore(facts.losses)
         self._watched = facts.watch, saved.group("watch")
         self._good = good
@@ -140,11 +136,24 @@ class Loop:
         return "" if remedy is None else self.course.take(remedy)
 
     def watch(self, watch: Watch) -> None:
-        """Train under this watch, restoring its state from before an interruption."""
+        """Train under this watch, restoring its state from before an interruption.
+
+        Raises:
+            InputError: What the checkpoint holds of the watch does not fit.
+        """
         self._watch = watch
         if self._watched is not None:
-            watch.restore(*self._watched)
+            try:
+                watch.restore(*self._watched)
+            except ValueError as error:
+                raise self._unfit(error) from None
             self._watched = None
+
+    def _unfit(self, error: Exception) -> InputError:
+        said = " ".join(str(error).split())[:300]
+        return InputError(
+            f"{self.folder.checkpoint}: cannot be restored ({said}); start again with --overwrite"
+        )
 
     def _restore(self, saved: Checkpoint) -> None:
         """Restore the state of a checkpoint, or the last good state."""
