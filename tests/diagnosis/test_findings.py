@@ -50,6 +50,11 @@ def faults(history: History) -> set[str]:
         (History(update=[1e-7] * 6), set()),  # without the loss nothing is concluded
         (History(update=[1e-7] * 6, loss=list(np.linspace(2, 1, 30))), set()),
         (History(update=[1e-3] + [1e-7] * 6, loss=[2.0] * 30), set()),  # decayed at its end
+        # all steps together have moved next to nothing, and the loss stands
+        (History(update=[3e-5] * 9, loss=[2.0] * 300), {"lr-low"}),
+        (History(update=[3e-5] * 9, loss=[2.0] * 150), set()),  # too early to say
+        (History(update=[3e-5] * 9, loss=list(np.linspace(2, 1.5, 300))), set()),
+        (History(update=[1e-4] * 9, loss=[2.0] * 300), set()),  # far enough
         # a rate that decays before the loss has come down; not where the gradient fades as well
         (History([1.0] * 30, [1.0] * 30, update=DECAYED, loss=[2.0] * 120), {"lr-low"}),
         (History([1.0], [1.0], update=DECAYED, loss=[2.0] * 120), {"lr-low"}),
@@ -75,6 +80,10 @@ def faults(history: History) -> set[str]:
         # one step that replaces the weights is enough, unless it worked
         (History(update=[1.6]), {"lr-high"}),
         (History(update=[1.6, 0.01], loss=list(np.linspace(2, 0.2, 30))), set()),
+        # what is learned after a step larger than all the weights has to be most of it
+        (History(update=[5.0, 0.02], loss=list(np.linspace(2, 0.5, 30))), {"lr-high"}),
+        (History(update=[5.0, 0.02], loss=list(np.geomspace(2, 0.02, 30))), set()),
+        (History(update=[1.6, 0.02], loss=list(np.linspace(2, 1, 30))), {"lr-high"}),
         # too short a way for the steps that are planned, even if the loss creeps
         (History(update=[5e-5] * 6, loss=list(np.linspace(2, 1.5, 30)), planned=600), {"lr-low"}),
         (History(update=[5e-5] * 6, loss=list(np.linspace(2, 1.5, 30)), planned=60_000), set()),

@@ -108,6 +108,8 @@ class Fault(ABC):
     """The numbers that decide, by their name in `Thresholds`."""
     caused_by: ClassVar[tuple[str, ...]] = ()
     """Faults that bring this one about: beside one of them it is reported only if it came first."""
+    mended_by: ClassVar[tuple[str, ...]] = ()
+    """Faults whose remedies are tried before its own where both are found."""
     needs_lag: ClassVar[bool] = False
     """Whether it is one only at a lag that the task needs; an estimated lag is told then."""
     stands_alone: ClassVar[bool] = False

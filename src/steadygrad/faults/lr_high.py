@@ -9,17 +9,34 @@ from numpy.typing import NDArray
 
 from steadygrad.faults.base import Fault, Threshold
 from steadygrad.faults.finding import Finding, confidence
-from steadygrad.faults.history import ENOUGH, ENOUGH_UPDATES, GOOD_STEP, History, finite, rate
+from steadygrad.faults.history import (
+    ENOUGH,
+    ENOUGH_UPDATES,
+    GOOD_STEP,
+    History,
+    falls_to,
+    finite,
+    rate,
+)
 from steadygrad.faults.thresholds import Thresholds
+
+EXCUSED = ((2.0, 0.1), (1.0, 0.3))
+"""Sizes of a single step, and the share of its start that the loss must come down to with it."""
 
 
 def _replaces(update: NDArray[np.float64], history: History, limits: Thresholds) -> bool:
     """Whether steps replace the weights, and the loss is not where it would be without that.
 
     A loss that comes down from a blow-up falls, and is no better than that of the untrained net.
+    Nor is it enough that it falls somewhat where a single step was larger than all the weights:
+    whatever is learned then is learned by a network that nobody has made.
     """
-    if update.max() < limits.update_replaces:
+    largest = float(update.max())
+    if largest < limits.update_replaces:
         return False
+    wanted = [to for size, to in EXCUSED if largest >= size]
+    if wanted:
+        return not falls_to(history.loss, wanted[0])
     is_lasting = float(np.median(update[-10:])) >= limits.update_replaces
     return not history.beats_first(0.5 if is_lasting else 0.9)
 
@@ -40,7 +57,8 @@ class LearningRateHigh(Fault):
         "weights, or that is large where the loss ends far above its start. Weights that have "
         "grown count as they were when the training began. Where the loss is known it must not be "
         "falling: a loss that comes down from a blow-up does not, nor one that is no better than "
-        "the very first, while steps replace the weights."
+        "the very first, while steps replace the weights, nor one that is still far from solved "
+        "after a step that was larger than all the weights."
     )
     colour: ClassVar[str] = "#ab6a0e"
     advice: ClassVar[tuple[str, ...]] = (

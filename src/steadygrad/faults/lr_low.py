@@ -21,6 +21,7 @@ from steadygrad.faults.history import (
 )
 from steadygrad.faults.thresholds import Thresholds
 
+STILL = 0.02  # of the weights' norm: what all steps of a training that stands have moved them by
 FADED = 1e-3  # share of the greatest norm of the gradient below which it is gone
 
 
@@ -37,7 +38,8 @@ class LearningRateLow(Fault):
     look_at: ClassVar[str] = "relative step size, in `sg.watch` with `steps=` and `w.loss(loss)`"
     measured: ClassVar[str] = (
         "|step| / |weights| has been tiny from the first measurement on while the loss has hardly "
-        "moved; or all steps that are planned cannot move the weights far; or a schedule has made "
+        "moved; or all steps so far have moved the weights by 2 % at most while the loss stands; "
+        "or all steps that are planned cannot move the weights far; or a schedule has made "
         "most of them tiny before the loss has come down to a half. Without the loss "
         "nothing is concluded: a trained network takes small steps, too."
     )
@@ -67,22 +69,31 @@ class LearningRateLow(Fault):
         is_small = size < limits.update_low and not falls_to(history.loss, 0.95)
         # Along a plan that is known, a loss that creeps down does not make it arrive.
         is_short = travel < limits.travel_low and not falls_to(history.loss, 0.5)
-        if size > 0 and not (is_small or is_short):
+        told = len(history.loss) * history.kept[0]
+        moved = size * told
+        is_still = told >= 2 * LONG and moved < STILL and not falls_to(history.loss, 0.95)
+        if size > 0 and not (is_small or is_short or is_still):
             yield from self._decayed(update, history, limits)
-        if size <= 0 or not (is_small or is_short):
+        if size <= 0 or not (is_small or is_short or is_still):
             return
-        beyond = limits.travel_low / travel if is_short else limits.update_low / size
+        threshold, beyond = limits.update_low, limits.update_low / size
+        if is_short:
+            threshold, beyond = limits.travel_low, limits.travel_low / travel
+        elif not is_small:
+            threshold, beyond = STILL / told, STILL / moved
         text = f"No step has changed the weights by more than {size:.1e} of their norm"
         if is_short:
             text += f": all {history.planned} steps together move them by {travel:.1%} at most."
-        else:
+        elif is_small:
             text += ", and the loss has hardly moved."
+        else:
+            text += f": {told} steps have moved them by {moved:.1%} at most, and the loss stands."
         yield self.finding(
             "optimizer",
             text,
             evidence={
                 "update_ratio": size,
-                "threshold": limits.travel_low if is_short else limits.update_low,
+                "threshold": threshold,
                 "measurements": len(update),
                 **({"travel": travel, "steps": history.planned} if history.planned else {}),
             },

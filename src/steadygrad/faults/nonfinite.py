@@ -31,6 +31,7 @@ class Nonfinite(Fault):
         "give the watch a record (`record=`): it saves the step, and `steadygrad replay` runs it "
         "again and shows the same place",
     )
+    mended_by: ClassVar[tuple[str, ...]] = ("lr-high",)
     stands_alone: ClassVar[bool] = True
 
     def in_layer(self, case: LayerCase) -> Iterable[Finding]:
