@@ -84,8 +84,8 @@ BASES: dict[str, tuple[Callable[[], Training], int]] = {
     "recall lstm adam": (lambda: _recall("lstm", 21, 20, 5e-3), 20),
     "recall gru adam": (lambda: _recall("gru", 9, 8, 1e-2), 8),
     "recall rnn adam": (lambda: _recall("rnn", 13, 12, 2e-3), 12),
-    "trend lstm adamw": (lambda: Trend("lstm"), 24),
-    "trend gru adamw": (lambda: Trend("gru"), 24),
+    "trend lstm adamw": (lambda: Trend("lstm"), 23),
+    "trend gru adamw": (lambda: Trend("gru"), 23),
 }
 """Each base with the lag that its user tells."""
 

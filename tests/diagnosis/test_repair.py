@@ -17,6 +17,7 @@ import steadygrad as sg
 from steadygrad.cli import main
 from steadygrad.diagnosis import Finding
 from steadygrad.diagnosis.forks import Fork, Scored, choose, first_to_reach
+from steadygrad.diagnosis.repair import USUAL, plan_of, usual
 from steadygrad.record import Record, read
 from steadygrad.remedies import Course
 
@@ -54,6 +55,16 @@ def test_what_is_no_better_than_noise_is_not_kept() -> None:
         for run in range(100)
     )
     assert found > 85
+
+
+def test_a_spread_of_the_untreated_alone_hides_no_remedy() -> None:
+    """Trainings that go wrong end anywhere; each of those with the remedy ends better."""
+    ends = {0: 0.5, 1: 0.23, 2: 0.43, 3: 0.95}
+    found = choose(["a"], lambda n, s: 0.01 if n else ends[s], better="lower", seeds=3)
+    assert found.kept == "a" and found.least is not None and found.least < 0
+    assert "under each of 3" in found.why
+    near = choose(["a"], lambda n, s: 0.3 if n else ends[s], better="lower", seeds=3)
+    assert near.kept is None and near.why.endswith("within noise")
 
 
 def test_divergence_counts_as_it_should() -> None:
@@ -185,6 +196,25 @@ def test_a_healthy_network_is_left_alone() -> None:
     weights = [p.clone() for p in model.parameters()]
     assert found.apply(model).remedies == []
     torch.testing.assert_close(list(model.parameters()), weights, rtol=0, atol=0)
+
+
+def test_findings_are_treated_by_turns_and_causes_first() -> None:
+    def found(fault: str, *remedies: str) -> Finding:
+        return Finding(fault, "rnn", "", remedies=remedies)
+
+    rate = found("lr-high", "learning-rate:factor=0.1", "learning-rate:factor=0.03")
+    broken = found("nonfinite", "nonfinite", "rollback", "clip-norm")
+    twice = found("vanishing", "forget-bias", "orthogonal-init")
+    plan = plan_of([broken, rate], 4)
+    assert plan == (rate.remedies[0], "nonfinite", rate.remedies[1], "rollback")
+    assert plan_of([twice, broken], 3) == ("nonfinite", "forget-bias", "rollback")
+    assert plan_of([twice, twice], 9) == twice.remedies
+
+
+def test_what_has_no_name_gets_what_usually_helps() -> None:
+    assert usual((), 2) == USUAL[:2]
+    assert usual(["learning-rate:factor=0.02"], 9) == ("clip-norm", "orthogonal-init")
+    assert usual((), 9, lambda remedy: remedy.name == "clip-norm") == ("clip-norm",)
 
 
 def test_a_dry_run_trains_nothing() -> None:

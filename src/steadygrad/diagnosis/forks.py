@@ -2,8 +2,11 @@
 
 Every candidate, and nothing, is first tried once under one seed. The best few then meet nothing
 again under fresh seeds, in pairs. One is kept only if its gain over nothing, averaged over these
-pairs, exceeds what the spread of the pairs explains. What was chosen among several on the same
-numbers would look better than it is; so the first round only says who may enter the second.
+pairs, exceeds what the spread of the pairs explains; or if each of its trainings ended better than
+every training without it, which three against three do by chance one time in twenty. The second
+test knows no scale: a training that goes wrong ends anywhere, and that spread is no reason to
+doubt a remedy under which all end alike. What was chosen among several on the same numbers would
+look better than it is; so the first round only says who may enter the second.
 
 A candidate fails as a whole if a single one of its trainings under fresh seeds ends with a score
 that is not finite, or leaves the network no better than it was before: what only keeps a dead
@@ -13,7 +16,7 @@ training from stopping is no remedy.
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from statistics import fmean, stdev
 from typing import Any, Literal
@@ -111,7 +114,8 @@ class Choice:
         why: In one sentence.
         gain: Mean gain of it, or of the best that was not kept, over fresh seeds; None if no
             candidate got so far; infinite if every training without it failed.
-        least: What the gain is at least, at 95 %.
+        least: What the gain is at least, at 95 %, by the spread of the pairs; it may be below zero
+            for one that was kept because all its trainings ended better than any without it.
         forks: All trainings, in the order in which they ran.
     """
 
@@ -125,6 +129,11 @@ class Choice:
     def seconds(self) -> float:
         """What all of it cost."""
         return sum(fork.seconds for fork in self.forks)
+
+    def before(self, later: "Choice") -> "Choice":
+        """This choice, which kept nothing, and what was then chosen among others."""
+        told = later if later.kept is not None or self.gain is None else self
+        return replace(told, forks=(*self.forks, *later.forks))
 
 
 def choose(
@@ -170,14 +179,14 @@ def choose(
     fresh = range(first_seed + 1, first_seed + 1 + seeds)
     control = [runs.merit(None, seed, "fresh") for seed in fresh]
     has_failed = [fork.has_failed for fork in runs.done[-seeds:]]
-    gains = {
-        name: _gain([runs.merit(name, seed, "fresh") for seed in fresh], control, has_failed)
-        for name in ahead
-    }
-    best = max(ahead, key=lambda n: gains[n][1])
+    merits = {n: [runs.merit(n, seed, "fresh") for seed in fresh] for n in ahead}
+    gains = {name: _gain(merits[name], control, has_failed) for name in ahead}
+    apart = {name: min(merits[name]) > max(control) for name in ahead}
+    best = max(ahead, key=lambda n: (gains[n][1] > 0 or apart[n], *gains[n][::-1]))
     mean, least = gains[best]
-    kept = best if least > 0 else None
-    return Choice(kept, _why(best, mean, least, seeds), mean, least, tuple(runs.done))
+    kept = best if least > 0 or apart[best] else None
+    why = _why(best, mean, least, seeds, apart[best])
+    return Choice(kept, why, mean, least, tuple(runs.done))
 
 
 def _none_ahead(forks: Sequence[Fork]) -> str:
@@ -189,7 +198,7 @@ def _none_ahead(forks: Sequence[Fork]) -> str:
     return "no candidate beat the untreated run in the first round"
 
 
-def _why(best: str, mean: float, least: float, seeds: int) -> str:
+def _why(best: str, mean: float, least: float, seeds: int, is_apart: bool) -> str:
     if mean == -math.inf:
         return (
             f"{best} came closest, but failed under at least one of {seeds} fresh seeds: it ended "
@@ -203,6 +212,11 @@ def _why(best: str, mean: float, least: float, seeds: int) -> str:
     if least > 0:
         return (
             f"{best} is better by {mean:.4g}, at least {least:.4g} (95 %), over {seeds} fresh seeds"
+        )
+    if is_apart:
+        return (
+            f"{best} ended better under each of {seeds} fresh seeds than the untreated training "
+            f"under any, by {mean:.4g} in the mean"
         )
     return f"{best} came closest, by {mean:.4g} over {seeds} fresh seeds: within noise"
 

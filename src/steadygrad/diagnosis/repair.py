@@ -3,6 +3,8 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -28,7 +30,7 @@ from steadygrad.diagnosis.trainings import (
     needed_arguments,
 )
 from steadygrad.errors import check_count
-from steadygrad.faults import Finding, verdict, worst_first
+from steadygrad.faults import NOT_JUDGED, Finding, known, verdict, worst_first
 from steadygrad.record import Record
 from steadygrad.remedies import Attached, Course, Remedy, parse
 
@@ -110,9 +112,36 @@ class Repair:
 def plan_of(
     findings: Sequence[Finding], most: int, allows: Callable[[Remedy], bool] = lambda _: True
 ) -> tuple[str, ...]:
-    """The remedies of the findings, of the worst first, each once, at most so many."""
-    ranked = [spec for f in worst_first(list(findings)) for spec in f.remedies]
-    return tuple(spec for spec in dict.fromkeys(ranked) if allows(parse(spec)))[:most]
+    """The remedies of the findings by turns, the worst finding first, each once, at most so many.
+
+    By turns, because the worst finding is not always the cause: a gradient that is not finite and
+    steps that are far too long are found together, and only one of the two has the remedy.
+    """
+    faults, found = known(), {f.fault for f in findings}
+    first = {name for f in findings for name in faults[f.fault].mended_by if name in found}
+    order = sorted(worst_first(list(findings)), key=lambda f: f.fault not in first)
+    each = [[spec for spec in f.remedies if allows(parse(spec))] for f in order]
+    turns = (spec for turn in zip_longest(*each) for spec in turn if spec is not None)
+    return tuple(dict.fromkeys(turns))[:most]
+
+
+USUAL = (
+    "learning-rate:factor=0.1",
+    "learning-rate:factor=10",
+    "clip-norm",
+    "learning-rate:factor=0.01",
+    "orthogonal-init",
+)
+"""What helps most often where nothing was named, or nothing that was named helps."""
+
+
+def usual(
+    tried: Sequence[str], most: int, allows: Callable[[Remedy], bool] = lambda _: True
+) -> tuple[str, ...]:
+    """The usual remedies that were not tried, of no rate if rates were, at most so many."""
+    has_rates = any(spec.startswith("learning-rate") for spec in tried)
+    left = (s for s in USUAL if s not in tried and not (has_rates and s.startswith("learning-")))
+    return tuple(spec for spec in left if allows(parse(spec)))[:most]
 
 
 def repair(
@@ -135,8 +164,9 @@ def repair(
 ) -> Repair:
     """Find a remedy for a model, and prove it on the task.
 
-    If nothing is wrong with the model, nothing is tried. Else the remedies that suit the findings
-    are tried against nothing in short trainings of equal budget
+    If nothing is wrong with the model, nothing is tried. Else the remedies that suit the findings,
+    and if there are none or none helps the usual ones (other learning rates, a clip, orthogonal
+    weights), are tried against nothing in short trainings of equal budget
     (`steadygrad.diagnosis.forks.choose`): judged by the score at the end, under fresh seeds, and
     kept only if better beyond noise. A training that ends with a score that is not finite, or no
     better than the network was before it, has failed, whatever it was in between.
@@ -210,42 +240,68 @@ def repair(
     for text in remedies or ():
         parse(text)
     trainings = _trainings(model, train, loss_fn, lag, better, steps)
+
+    def suits(remedy: Remedy) -> bool:
+        return trainings.allows(remedy) and remedy.applicable(_shown(model))
+
     try:
         found = verdict(list(findings or ()))
         if findings is None:
             looked = trainings.look(seed, dry_run)
             found, findings = looked.verdict, looked.findings
         plan = tuple(remedies or plan_of(findings, most, trainings.allows))
-        choice = None
-        is_wanted = bool(findings) or remedies is not None
-        sign = better or trainings.better
-        if is_wanted and plan and not dry_run and target is not None:
-            choice = first_to_reach(
-                plan,
-                trainings.score,
-                target,
-                better=sign,
-                seeds=seeds,
-                first_seed=seed + 1,
-                tell=tell,
-            )
-        elif is_wanted and plan and not dry_run:
-            choice = choose(
-                plan, trainings.score, better=sign, seeds=seeds, first_seed=seed, tell=tell
-            )
+        # What was not judged is no health: without a name the usual suspects are tried.
+        if not plan and found == NOT_JUDGED:
+            plan = usual((), most, suits)
+        chooser = _chooser(trainings, better or trainings.better, target, seeds, seed, tell)
+        choice = None if dry_run or not plan else chooser(plan)
+        if choice is not None and choice.kept is None and remedies is None:
+            more = usual(plan, most, suits)
+            plan = (*plan, *more)
+            choice = choice if not more else choice.before(chooser(more))
     finally:
         trainings.close()
     kept = None if choice is None or choice.kept is None else parse(choice.kept)
     patch = ""
     if kept is not None:
         names = names_of(model if isinstance(model, nn.Module) else None)
-        with torch.random.fork_rng():
-            shown = model if isinstance(model, nn.Module) else model()
-        patch = kept.patch(shown, names).text(names)
+        patch = kept.patch(_shown(model), names).text(names)
     result = Repair(found, tuple(findings), plan, choice, patch)
     if record is not None:
         record.note("repair", result.to_record())
     return result
+
+
+def _shown(model: nn.Module | Callable[[], nn.Module]) -> nn.Module:
+    """A model to look at; the caller's random state stays as it is."""
+    if isinstance(model, nn.Module):
+        return model
+    with torch.random.fork_rng():
+        return model()
+
+
+def _chooser(
+    trainings: Trainings,
+    better: Better,
+    target: float | None,
+    seeds: int,
+    seed: int,
+    tell: Callable[[Fork], None],
+) -> Callable[[Sequence[str]], Choice]:
+    """Tries remedies: until one reaches the target if there is one, else against nothing."""
+    if target is None:
+        return partial(
+            choose, score=trainings.score, better=better, seeds=seeds, first_seed=seed, tell=tell
+        )
+    return partial(
+        first_to_reach,
+        score=trainings.score,
+        target=target,
+        better=better,
+        seeds=seeds,
+        first_seed=seed + 1,
+        tell=tell,
+    )
 
 
 def _trainings(

@@ -268,17 +268,18 @@ class LoopTrainings(Trainings):
                 "function that makes it instead"
             ) from None
 
-    def _call(self, model: nn.Module) -> float:
+    def _call(self, model: nn.Module, tell: Callable[[Any], None] = lambda result: None) -> float:
         result = self._train(model) if self._takes_model else self._train()
-        if isinstance(result, Tensor):
-            result = result.detach()
+        number = result.detach() if isinstance(result, Tensor) else result
         try:
-            return float(result)
+            value = float(number)
         except (TypeError, ValueError):
             raise InputError(
                 "repair: the function must return a number, the loss of its step or the score of "
                 f"its training, got {type(result).__name__}"
             ) from None
+        tell(result)  # with its graph, by which a watch knows what it is computed from
+        return value
 
     def _run(self, name: str | None, seed: int, is_watched: bool = False) -> Scored:
         with seeded(seed):
@@ -305,7 +306,7 @@ class LoopTrainings(Trainings):
 
         def begin(optimizer: torch.optim.Optimizer) -> None:
             every = max(1, self._steps // LOOKS) if self._is_step else 5
-            made.append(watch(model, optimizer, lag=self._lag, every=every, input_probe=False))
+            made.append(watch(model, optimizer, lag=self._lag, every=every))
 
         if optimizer is not None:
             begin(optimizer)
@@ -327,11 +328,12 @@ class LoopTrainings(Trainings):
         if not self._is_step:
             value = self._call(model)
             return Scored(value if steps.is_whole and is_finite(model) else math.nan)
-        values: list[float] = []
-        for _ in range(self._steps):
-            values.append(self._call(model))
+
+        def tell(loss: Any) -> None:
             for each in watches or ():
-                each.loss(values[-1])
+                each.loss(loss)
+
+        values = [self._call(model, tell) for _ in range(self._steps)]
         first, last = values[:FIRST], values[-max(FIRST, round(LAST * len(values))) :]
         ending = values[len(values) // 2 :]
         if not (steps.is_whole and is_finite(model) and all(map(math.isfinite, ending))):
