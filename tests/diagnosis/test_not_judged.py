@@ -176,6 +176,28 @@ def test_a_loss_that_stands_at_a_constant_answer_is_not_healthy(
         assert w.verdict in (NOT_JUDGED, "constant-prediction")
 
 
+@pytest.mark.parametrize("is_late", [pytest.param(False, marks=pytest.mark.slow), True])
+def test_what_was_learned_and_lost_is_seen_however_late_the_loss_is_told(is_late: bool) -> None:
+    """By then the sample of answers has thinned out: those of the later half have to be in it."""
+    torch.manual_seed(0)
+    model = Last(1)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    with sg.watch(model, optimizer, lag=4, every=20) as w:
+        for step in range(560):
+            x = torch.randn(6, 32, 3)
+            y = x[:, :, :1].sum(0) / 6**0.5
+            optimizer.zero_grad()
+            value = F.mse_loss(model(x), y if step < 280 else y[torch.randperm(32)])
+            value.backward()
+            if is_late:
+                optimizer.step()
+            w.loss(value)
+            if not is_late:
+                optimizer.step()
+    assert w.verdict == NOT_JUDGED
+    assert "constant answer" in w.unjudged[0].why
+
+
 def test_losses_that_are_told_to_one_look_say_whether_they_stand() -> None:
     torch.manual_seed(0)
     model, x, y = Last(1), torch.randn(6, 128, 3), torch.randn(128, 1)

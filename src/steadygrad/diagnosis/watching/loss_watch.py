@@ -147,6 +147,7 @@ class LossWatch:
         self._value: float | None = None
         self._untold: Kept | None = None  # of the step before, if its loss was not told in time
         self._late: Kept | None = None
+        self._late_number = 0  # of its loss
         self._is_late = False
         self._slips: Slips | None = None
         self._root: Any = None
@@ -161,8 +162,13 @@ class LossWatch:
         """Keep the graph of the next steps until each is over, or do so no more."""
         self.output.keeps_graph = is_asked
 
-    def tell(self, loss: float | Tensor) -> float:
-        """Take the loss of a step; return it as a number."""
+    def tell(self, loss: float | Tensor, number: int) -> float:
+        """Take the loss of a step; return it as a number.
+
+        Args:
+            loss: Of a batch.
+            number: Of losses, with this one.
+        """
         is_wanted = self.output.is_on or self.output.keeps_graph
         if is_wanted and isinstance(loss, Tensor):
             self._root = loss.grad_fn
@@ -176,19 +182,18 @@ class LossWatch:
         elif self._untold is not None:
             # Told after `optimizer.step()`: it is no loss of the outputs that come next.
             self._late, self._untold = replace(self._untold, loss=value), None
+            self._late_number = number
         return value
 
     def sample(self, history: History, scaling: Scaling) -> None:
         """Keep how this step was answered, if it is its turn."""
-        told = history.kept[1]
-        if self._value is not None and self.output.is_on and self._answered.wants(told):
+        number, late = history.kept[1], self._late_number
+        if self._value is not None and self.output.is_on and self._answered.wants(number):
             kept = self.output.kept(self._value, scaling.scale)
-        elif self._late is not None and self._answered.wants(told):
-            kept = self._late
-        else:
-            kept = None
-        if kept is not None:
-            self._answered.keep(told, kept)
+            if kept is not None:
+                self._answered.keep(number, kept)
+        elif self._late is not None and self._answered.wants(late):
+            self._answered.keep(late, self._late)
 
     def facts(self, history: History, scale: float) -> LossFacts:
         """What is known of the loss of this step, whose gradients were multiplied by ``scale``."""
@@ -223,7 +228,8 @@ class LossWatch:
         self._untold = self.output.kept(math.nan) if self._value is None else None
         self._value = self._root = self._late = None
         self.output.clear()
-        self.output.is_on = is_next_looked_at or (is_told and self._answered.wants(told + 1))
+        next_one = told + 1 + self._is_late
+        self.output.is_on = is_next_looked_at or (is_told and self._answered.wants(next_one))
 
     def until_sample(self, told: int) -> int | None:
         """Losses until the next one of which it is kept how it was answered; None if none are told.
@@ -231,7 +237,7 @@ class LossWatch:
         Args:
             told: Losses so far.
         """
-        return self._answered.until(told) if told else None
+        return self._answered.until(told + self._is_late) if told else None
 
     def close(self) -> None:
         """Take the hooks off."""

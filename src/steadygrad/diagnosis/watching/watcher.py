@@ -269,7 +269,8 @@ class Watch:
         and a vanished gradient that the task did not need after all. Without it the watch says
         less, or says it later.
         """
-        self._seen.history.see_loss(self._loss.tell(value))
+        history = self._seen.history
+        history.see_loss(self._loss.tell(value, history.kept[1] + 1))
 
     def rewind(self, step: int) -> None:
         """Forget what was found: the training has gone back to where it was after ``step``.
