@@ -258,9 +258,13 @@ def repaired(base: str, harm: str) -> Repaired | None:
         return unharmed
     training = made(base, harm, 0)
     began = time.process_time()
-    found = sg.repair(
-        training.model, lambda: training.step(lambda _: None), lag=BASES[base][1], steps=STEPS
-    )
+
+    def train_step() -> torch.Tensor:
+        told: list[torch.Tensor] = []
+        training.step(told.append)
+        return told[0]
+
+    found = sg.repair(training.model, train_step, lag=BASES[base][1], steps=STEPS)
     seconds = time.process_time() - began
     kept = None if found.choice is None else found.choice.kept
     first = found.plan[0] if found.plan else None

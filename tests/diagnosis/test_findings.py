@@ -55,6 +55,7 @@ def faults(history: History) -> set[str]:
         (History(update=[3e-5] * 9, loss=[2.0] * 150), set()),  # too early to say
         (History(update=[3e-5] * 9, loss=list(np.linspace(2, 1.5, 300))), set()),
         (History(update=[1e-4] * 9, loss=[2.0] * 300), set()),  # far enough
+        (History(update=[1e-4] + [2e-5] * 9, loss=[2.0] * 300), {"lr-low"}),  # as RMSprop begins
         # a rate that decays before the loss has come down; not where the gradient fades as well
         (History([1.0] * 30, [1.0] * 30, update=DECAYED, loss=[2.0] * 120), {"lr-low"}),
         (History([1.0], [1.0], update=DECAYED, loss=[2.0] * 120), {"lr-low"}),

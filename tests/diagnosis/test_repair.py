@@ -213,7 +213,7 @@ def test_findings_are_treated_by_turns_and_causes_first() -> None:
 
 def test_what_has_no_name_gets_what_usually_helps() -> None:
     assert usual((), 2) == USUAL[:2]
-    assert usual(["learning-rate:factor=0.02"], 9) == ("clip-norm", "orthogonal-init")
+    assert usual(["learning-rate:factor=0.02"], 9) == ("orthogonal-init", "clip-norm")
     assert usual((), 9, lambda remedy: remedy.name == "clip-norm") == ("clip-norm",)
 
 

@@ -128,9 +128,9 @@ def plan_of(
 USUAL = (
     "learning-rate:factor=0.1",
     "learning-rate:factor=10",
+    "orthogonal-init",
     "clip-norm",
     "learning-rate:factor=0.01",
-    "orthogonal-init",
 )
 """What helps most often where nothing was named, or nothing that was named helps."""
 

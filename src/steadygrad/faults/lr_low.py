@@ -70,7 +70,7 @@ class LearningRateLow(Fault):
         # Along a plan that is known, a loss that creeps down does not make it arrive.
         is_short = travel < limits.travel_low and not falls_to(history.loss, 0.5)
         told = len(history.loss) * history.kept[0]
-        moved = size * told
+        moved = float(np.mean(update)) * told  # early steps, measured more often, are no smaller
         is_still = told >= 2 * LONG and moved < STILL and not falls_to(history.loss, 0.95)
         if size > 0 and not (is_small or is_short or is_still):
             yield from self._decayed(update, history, limits)
