@@ -26,11 +26,13 @@ class ClipCall:
     Attributes:
         kind: ``"norm"``, ``"value"``, or the name of a remedy.
         parameters: Whose gradients.
+        bound: As it was given; None if it is no number.
         site: File, line and function that called.
     """
 
     kind: str
     parameters: tuple[Tensor, ...]
+    bound: float | None
     site: str
 
 
@@ -118,12 +120,16 @@ def _swap(functions: dict[_Function, _Function]) -> None:
 def _clip(function: _Function, kind: str) -> _Function:
     @functools.wraps(function)
     def clip(parameters: Any, *args: Any, **options: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return function(parameters, *args, **options)
         given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-        bound = args[0] if args else options.get("max_norm")
-        if bound == math.inf:  # that only measures
+        bound = args[0] if args else options.get("max_norm", options.get("clip_value"))
+        if isinstance(bound, float) and bound == math.inf:  # that only measures
             return function(given, *args, **options)
-        call = ClipCall(kind, tuple(given), call_site())
-        return _told(call, lambda: function(given, *args, **options))
+        known = float(bound) if isinstance(bound, int | float) else None
+        call = ClipCall(kind, tuple(given), known, call_site())
+        # A generator that is used up is handed on as it is: torch warns of it.
+        return _told(call, lambda: function(given or parameters, *args, **options))
 
     return clip
 
@@ -133,7 +139,7 @@ def _treat(method: _Function) -> _Function:
     def treat(self: Treatment) -> Any:
         if not self.remedy.is_clip:
             return method(self)
-        call = ClipCall(self.remedy.clips or "", tuple(self.parameters), call_site())
+        call = ClipCall(self.remedy.clips or "", tuple(self.parameters), None, call_site())
         return _told(call, lambda: method(self))
 
     return treat

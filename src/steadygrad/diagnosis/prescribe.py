@@ -41,7 +41,7 @@ class Prescriber:
         if standing is not None and standing.remedies == specs:
             patch = standing.patch
         else:
-            patch = finding.patch or self._patch(specs)
+            patch = finding.patch or fault.lines(finding, self.names) or self._patch(specs)
         return replace(
             finding,
             remedies=specs,
@@ -137,5 +137,6 @@ def told(finding: Finding) -> list[str]:
     if finding.advice:
         lines.append(f"  also: {'; '.join(finding.advice)}")
     if finding.patch:
-        lines += ["  to paste (or call apply()):", *(f"    {x}" for x in finding.patch.split("\n"))]
+        how = " (or call apply())" if finding.remedies else ""
+        lines += [f"  to paste{how}:", *(f"    {x}" for x in finding.patch.split("\n"))]
     return lines

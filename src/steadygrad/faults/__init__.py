@@ -13,6 +13,7 @@ from steadygrad.faults.base import verdict as verdict
 from steadygrad.faults.base import worst_first as worst_first
 from steadygrad.faults.call import CallFacts as CallFacts
 from steadygrad.faults.clip_loose import ClipLoose as ClipLoose
+from steadygrad.faults.clip_misplaced import ClipMisplaced as ClipMisplaced
 from steadygrad.faults.clip_tight import ClipTight as ClipTight
 from steadygrad.faults.constant_prediction import ConstantPrediction as ConstantPrediction
 from steadygrad.faults.curse_of_memory import CurseOfMemory as CurseOfMemory

@@ -4,7 +4,7 @@ from abc import ABC
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, final
 
 from steadygrad.faults.finding import Finding, Key
 from steadygrad.faults.history import History
@@ -70,6 +70,25 @@ class Moment:
     steps: int | None = None
 
 
+class SpokenNames(Protocol):
+    """What things are called in the reader's program."""
+
+    @property
+    def model(self) -> str:
+        """An expression for the model."""
+        ...
+
+    @property
+    def optimizer(self) -> str:
+        """An expression for its optimiser."""
+        ...
+
+    @property
+    def loss(self) -> str:
+        """An expression for the loss of a step."""
+        ...
+
+
 class Fault(ABC):
     """One kind of fault: what it means, how it is recognised, what helps, how it is drawn.
 
@@ -83,7 +102,8 @@ class Fault(ABC):
     - `in_loss`, from what a loss is computed from, and how it went;
     - `in_wiring`, from what holds a layer in a training: loss, graph, optimiser;
     - `waits`, to hold a finding back while the training may still mend itself;
-    - `tuned`, for remedies whose options follow from what was measured.
+    - `tuned`, for remedies whose options follow from what was measured;
+    - `lines`, for the lines to paste where no remedy writes them.
 
     The module must be importable without torch: a report has only the record.
     """
@@ -154,6 +174,10 @@ class Fault(ABC):
     def tuned(self, finding: Finding) -> tuple[str, ...]:
         """Remedies whose options follow from the evidence; they are tried before all others."""
         return ()
+
+    def lines(self, finding: Finding, names: SpokenNames) -> str:
+        """The lines to paste that mend the reader's program, where no remedy does."""
+        return ""
 
     def check(self, limits: "Thresholds") -> None:  # noqa: B027  # a hook
         """Refuse thresholds that contradict one another.

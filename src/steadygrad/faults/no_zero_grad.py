@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import ClassVar, final
 
-from steadygrad.faults.base import Fault
+from steadygrad.faults.base import Fault, SpokenNames
 from steadygrad.faults.finding import Finding
 from steadygrad.faults.loss_facts import LossFacts
 from steadygrad.faults.thresholds import Thresholds
@@ -39,4 +39,14 @@ class NoZeroGrad(Fault):
             "added to the gradients of the step before. They are never cleared.",
             evidence={"steps_in_a_row": facts.kept_gradients},
             confidence=1.0,
+        )
+
+    def lines(self, finding: Finding, names: SpokenNames) -> str:
+        """The call that is missing, where it belongs."""
+        return "\n".join(
+            (
+                f"{names.optimizer}.zero_grad()",
+                f"{names.loss}.backward()",
+                f"{names.optimizer}.step()",
+            )
         )

@@ -1,7 +1,7 @@
 """What a training's loss is computed from, and whether its gradients begin at zero."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from steadygrad.diagnosis.scaled import Scaling
+from steadygrad.diagnosis.watching.lost_clips import LostClips
 from steadygrad.faults import History
 from steadygrad.faults.loss_facts import LossFacts
 from steadygrad.flow.loss_graph import Slips, slips_in
@@ -134,16 +135,21 @@ class LossWatch:
 
     Args:
         model: Whose output the loss is of.
+        optimizer: What steps it.
         parameters: Of the optimiser.
 
     Attributes:
         output: The model's output, at the steps that may be looked at.
         gradients: What the backward passes began with.
+        clips: Whether the steps use what was clipped.
     """
 
-    def __init__(self, model: nn.Module, parameters: Iterable[Tensor]) -> None:
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]
+    ) -> None:
         self.output = OutputProbe(model)
         self.gradients = KeptGradients(parameters)
+        self.clips = LostClips(optimizer, parameters)
         self._value: float | None = None
         self._untold: Kept | None = None  # of the step before, if its loss was not told in time
         self._late: Kept | None = None
@@ -205,8 +211,19 @@ class LossWatch:
             answers = self._late.answers()
         if answers is not None and answers.loss == "squared":
             history.constant = answers.target_spread**2
+        return replace(
+            self.of_steps(history), answers=answers, slips=self._slips, skill=self.skill(history)
+        )
+
+    def of_steps(self, history: History) -> LossFacts:
+        """What the steps so far have shown of their gradients."""
         kept, cleared = self.gradients.row, self.gradients.cleared
-        return LossFacts(history, answers, self._slips, kept, cleared, self.skill(history))
+        return LossFacts(
+            history,
+            kept_gradients=kept,
+            cleared_gradients=cleared,
+            lost_clip=self.clips.fact,
+        )
 
     def skill(self, history: History) -> Skill | None:
         """How the model answered lately, beside a constant; None while the loss still falls."""
@@ -243,3 +260,4 @@ class LossWatch:
         """Take the hooks off."""
         self.output.close()
         self.gradients.close()
+        self.clips.close()

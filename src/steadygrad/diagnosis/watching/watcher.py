@@ -110,7 +110,7 @@ class Watch:
             model, optimizer, self._seen, self._scaling, self._begun, before_clip
         )
         self._calls = Calls(options.start_step, options.thresholds)
-        self._loss = LossWatch(unwrapped(model), self._parameters)
+        self._loss = LossWatch(unwrapped(model), optimizer, self._parameters)
         self._wires = Wires(unwrapped(model), optimizer, self._capture)
         self._loss.keep_graph(self._wires.wants_graph)
         self._look = Look(self._seen, self._capture, ranks, self._wires, self._depth, self._marks)
@@ -553,6 +553,7 @@ class Watch:
             and self._is_between_looks
             and self._scaling.scaler is None
             and self._loss.gradients.is_over
+            and self._loss.clips.is_settled
             and self._wires.steps > AGAIN
             and not self._marks.is_used
         )
@@ -615,12 +616,9 @@ class Watch:
             self.budget.add("sample", time.perf_counter() - began)
         self._clipping.before.seconds = 0.0
         gradients = self._loss.gradients
-        if gradients.row == ROW or gradients.cleared == ROW:
-            facts = LossFacts(
-                self._seen.history,
-                kept_gradients=gradients.row,
-                cleared_gradients=gradients.cleared,
-            )
+        is_lost = self._loss.clips.end_step(self._scaling.scale)
+        if is_lost or gradients.row == ROW or gradients.cleared == ROW:
+            self._facts = facts = self._loss.of_steps(self._seen.history)
             self._seen.add(judge_loss(facts, self.thresholds))
             self._seen.settle()
         if self._wires.is_due:
