@@ -34,6 +34,7 @@ class Run:
         losses: Mean of the first tenth of the losses, and of the last.
         seconds: Of the training, watched.
         share: Of that time, spent on watching, by the watch's own account.
+        confidences: Of the findings, in their order.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Run:
     losses: tuple[float, float]
     seconds: float
     share: float
+    confidences: tuple[float | None, ...] = ()
 
     @property
     def is_alarmed(self) -> bool:
@@ -88,6 +90,7 @@ def run(case: Case) -> Run:
         ends(losses),
         round(seconds, 2),
         round(w.budget.spent / w.budget.elapsed, 4),
+        tuple(f.confidence for f in w.findings),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from benchmarks.faults_wild.runs import HEALTHY, NOT_JUDGED, Run
 
@@ -67,9 +68,27 @@ def table(runs: Sequence[Run]) -> Iterator[str]:
     for name, text in ROWS.items():
         cells = [_cell(*getattr(s, name)) for s in scores]
         yield f"{text:44}" + "".join(f"{c:>22}" for c in cells)
+    yield "\nconfidence of the finding named first, both parts"
+    yield from reliability(runs)
     for part in parts:
         yield f"\n{part}: answers that were wrong, or none"
         yield from (_line(r) for r in runs if r.part == part and not is_right(r))
+
+
+BINS = (0.0, 0.5, 0.7, 0.9, 0.99, 1.01)
+"""Borders of the bins of confidence."""
+
+
+def reliability(runs: Sequence[Run]) -> Iterator[str]:
+    """Of the findings named first, by what they say of themselves: how many, and how many right."""
+    told = [r for r in runs if r.is_alarmed and r.confidences and r.confidences[0] is not None]
+    yield f"{'confidence':16}{'mean':>8}{'right':>12}"
+    for low, high in pairwise(BINS):
+        held = [r for r in told if low <= (r.confidences[0] or 0.0) < high]
+        if held:
+            mean = sum(r.confidences[0] or 0.0 for r in held) / len(held)
+            right = sum(r.kind == "fault" and r.verdict in r.right for r in held)
+            yield f"{f'{low:g} to {min(high, 1):g}':16}{mean:8.2f}{_cell(right, len(held)):>12}"
 
 
 def is_right(run: Run) -> bool:

@@ -261,12 +261,12 @@ class ClippedTooLate(Language):
         return told
 
 
-@case(AFTER_STEP, "lr-high", "exploding", "nonfinite", "saturated", lag=3)
+@case(AFTER_STEP, "clip-misplaced", "lr-high", "exploding", "nonfinite", "saturated", lag=3)
 def clip_after_the_step() -> Training:
     return ClippedTooLate(torch.optim.SGD, lr=40.0)
 
 
-@case(NOT_ANYTHING, kind="odd", lag=3)
+@case(NOT_ANYTHING, "clip-misplaced", lag=3)
 def clip_after_the_step_that_is_not_needed() -> Training:
     return ClippedTooLate(torch.optim.Adam, lr=3e-3)
 

@@ -1,13 +1,20 @@
-"""A loss that stands where a constant answer would: no verdict of health, whatever the gradient."""
+"""Losses that keep a training from being called healthy, whatever its gradient.
+
+One that stands where a constant answer would, and one under steps that are nearly too large.
+"""
 
 from collections.abc import Iterable, Mapping
 
-from steadygrad.faults import LossFacts, Unjudged
+import numpy as np
+
+from steadygrad.faults import History, LossFacts, Thresholds, Unjudged
+from steadygrad.faults.history import ENOUGH, ENOUGH_UPDATES, finite
 
 LEAST = 0.05
 """Skill from which a model makes use of its input: of a batch of some dozens, less is chance."""
 FEWEST = 64  # targets
 ABOVE = -0.2  # skill below which a constant is plainly better
+NEARLY = 0.5  # of a step that is too large, from which it cannot be called a good one either
 MOST_LAYERS = 3  # whose shapes are told
 
 
@@ -49,3 +56,23 @@ def _told(shapes: Mapping[str, tuple[int, int]]) -> str:
     )
     text = "; ".join(each)
     return f" ({text})" if text else ""
+
+
+def unsteady(history: History, limits: Thresholds) -> Unjudged | None:
+    """What is to be said of steps that are nearly too large, while the loss has not come far.
+
+    A loss may fall under such a rate, and rest far above where a smaller one would bring it:
+    neither can be told from the training alone.
+    """
+    update = finite(history.update)
+    if len(update) < ENOUGH_UPDATES or len(history.loss) < ENOUGH or history.has_learned():
+        return None
+    size = float(np.median(update[-10:]))
+    if size < NEARLY * limits.update_high:
+        return None
+    return Unjudged(
+        "What the learning rate holds back",
+        f"steps still change the weights by {size:.0%} of their norm, and the loss is not down to "
+        "a tenth of its start: it may rest where such steps keep it",
+        "train for a while at a third of the learning rate and compare the losses",
+    )

@@ -101,6 +101,7 @@ class Fault(ABC):
     - `in_call`, from how the data meets a layer;
     - `in_loss`, from what a loss is computed from, and how it went;
     - `in_wiring`, from what holds a layer in a training: loss, graph, optimiser;
+    - `undecided`, where it cannot be ruled out: then nothing is called healthy;
     - `waits`, to hold a finding back while the training may still mend itself;
     - `tuned`, for remedies whose options follow from what was measured;
     - `lines`, for the lines to paste where no remedy writes them.
@@ -166,6 +167,10 @@ class Fault(ABC):
     def hangs(self, history: History, limits: "Thresholds") -> bool:
         """Whether one more look would decide whether this fault is there."""
         return False
+
+    def undecided(self, history: History, limits: "Thresholds") -> Iterable[Unjudged]:
+        """Return what keeps this fault from being ruled out, as far as the training has gone."""
+        return ()
 
     def weighed(self, finding: Finding, moment: Moment) -> Finding:
         """Say how much a finding is worth at this moment of the training."""

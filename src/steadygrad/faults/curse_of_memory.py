@@ -1,20 +1,27 @@
 """Curse of memory: small steps of the recurrent weights change the states of a long memory."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 from typing import TYPE_CHECKING, ClassVar, final
 
 from steadygrad.faults.base import Fault, Threshold
 from steadygrad.faults.finding import Finding, confidence
-from steadygrad.faults.history import History
+from steadygrad.faults.history import History, finite
 from steadygrad.faults.thresholds import Thresholds
+from steadygrad.faults.unjudged import Unjudged
 
 if TYPE_CHECKING:
     from steadygrad.flow.state_change import StateChange
 
-ENOUGH_CHANGES = 2  # looks whose step was followed
-LATEST = 3  # of them that count, the least of them: one large step may be an accident
-LONG_MEMORY = 20.0  # sensitivity; that of a memory of some thirty steps, and of no layer without
+FOLLOWED = 3  # steps in a row that are followed after a look
+LATEST = 6  # of them that count: single steps differ by a factor of ten
+LONG_MEMORY = 20  # steps after which the gradient is still there, where this can happen
+SENSITIVE = 50.0  # that of a memory of some seventy steps; a gated layer stays below
+LEFT = -0.03
+"""log10 of the gradient left per step back, below which no sensitivity is so large: a unit that has
+it keeps ten times as much over the same steps."""
+LEARNED = 0.1  # of what a constant scores
 GOOD_CHANGE = 0.01  # of the states in one step, which trainings at their end bear well
 
 
@@ -34,10 +41,11 @@ class CurseOfMemory(Fault):
         "state change and memory sensitivity, in `sg.watch` with `w.loss(loss)`"
     )
     measured: ClassVar[str] = (
-        "After a step of the optimiser that was looked at, the layer is run again with its old "
-        "weights and with the new recurrent ones alone; the relative change of h is compared with "
-        "that of the weights. It is reported where the loss has come to rest above a tenth of its "
-        "start, the steps are small for the weights, and large for the states."
+        "Once the loss has come to rest, after a few steps of the optimiser in a row, the layer is "
+        "run again with its old weights and with the new recurrent ones alone; the relative change "
+        "of h is compared with that of the weights. It is reported where the loss rests above a "
+        "tenth of its start or of what a constant scores, and most of the steps are small for the "
+        "weights and large for the states."
     )
     colour: ClassVar[str] = "#96722f"
     advice: ClassVar[tuple[str, ...]] = (
@@ -56,13 +64,11 @@ class CurseOfMemory(Fault):
 
     def in_training(self, history: History, limits: Thresholds) -> Iterable[Finding]:
         latest = list(history.changes)[-LATEST:]
-        if len(latest) < ENOUGH_CHANGES or history.has_learned() or not history.is_at_rest():
+        if len(latest) < FOLLOWED or not _rests_high(history) or not _is_large(latest, limits):
             return
-        if not all(_is_large(c, limits) for c in latest):
-            return
-        least = min(latest, key=lambda c: c.change)
-        name, change, step = least.name, least.change, least.step
-        sensitivity = least.sensitivity
+        middle = sorted(latest, key=lambda c: c.change)[len(latest) // 2]
+        name, change, step = middle.name, middle.change, middle.step
+        sensitivity = middle.sensitivity
         yield self.finding(
             name,
             f"A step changes the recurrent weights of {name} by {step:.2%}, and by that the states "
@@ -78,14 +84,17 @@ class CurseOfMemory(Fault):
         )
 
     def hangs(self, history: History, limits: Thresholds) -> bool:
-        """Whether one more look would decide: the loss rests, and all that was seen is large."""
-        seen = history.changes
-        return (
-            0 < len(seen) < ENOUGH_CHANGES
-            and all(_is_large(c, limits) for c in seen)
-            and history.is_at_rest()
-            and not history.has_learned()
-        )
+        """Whether a look would decide: the loss rests, memory is long, no step was followed."""
+        return len(history.changes) < FOLLOWED and is_possible(history)
+
+    def undecided(self, history: History, limits: Thresholds) -> Iterable[Unjudged]:
+        if self.hangs(history, limits):
+            yield Unjudged(
+                f"{self.name}: what a step does to the states",
+                "the loss has come to rest above a tenth of its start, the memory is long, and no "
+                "step was followed since",
+                "let the training run on to the next look, or give a larger budget= or every=N",
+            )
 
     def tuned(self, finding: Finding) -> tuple[str, ...]:
         """Rates of the recurrent weights that bring the change of the states to a good size."""
@@ -93,10 +102,28 @@ class CurseOfMemory(Fault):
         return tuple(f"recurrent-rate:factor={factor * other:.2g}" for other in (1.0, 0.3))
 
 
-def _is_large(seen: "StateChange", limits: Thresholds) -> bool:
-    """Whether a step was small for the weights, and large for the states they make."""
+def is_possible(history: History) -> bool:
+    """Whether the loss rests where this fault would leave it, and memory is as long as it needs."""
+    return history.memory is not None and history.memory >= LEFT and _rests_high(history)
+
+
+def _rests_high(history: History) -> bool:
+    """Whether the loss rests above a tenth of its start, or of what a constant scores.
+
+    Memories as long as these begin with losses far above it.
+    """
+    if not history.is_at_rest():
+        return False
+    values = finite(history.loss)
+    last = float(median(values[-(len(values) // 4) :]))
+    is_far = history.constant is not None and last > LEARNED * history.constant
+    return is_far or not history.has_learned()
+
+
+def _is_large(seen: "Sequence[StateChange]", limits: Thresholds) -> bool:
+    """Whether most steps were small for the weights, and large for the states they make."""
     return (
-        seen.step < limits.update_high
-        and seen.change >= limits.state_change
-        and seen.sensitivity >= LONG_MEMORY
+        median(c.step for c in seen) < limits.update_high
+        and median(c.change for c in seen) >= limits.state_change
+        and median(c.sensitivity for c in seen) >= SENSITIVE
     )

@@ -40,6 +40,8 @@ class History:
         grows: Whether the gradient grows in the backward pass, if that was measured.
         planned: Steps of the whole training, if that is known.
         constant: What the best constant answer scored when it was last known; squared errors alone.
+        memory: log10 of the gradient left per step back at the last look, in the layer that keeps
+            most of it over twenty steps or more; None if there is none.
         changes: What single steps of the recurrent parameters did to the states.
     """
 
@@ -51,6 +53,7 @@ class History:
     grows: bool | None = None
     planned: int | None = None
     constant: float | None = None
+    memory: float | None = None
     changes: "MutableSequence[StateChange]" = field(default_factory=list)
     _stride: int = 1
     _told: int = 0

@@ -25,9 +25,9 @@ class Leaking(Fault):
     look_at: ClassVar[str] = "`sg.watch`, states and inputs at the boundary of two batches"
     measured: ClassVar[str] = (
         "Initial states are compared with the final states of the batch before, and first inputs "
-        "with last inputs: where inputs change smoothly inside a sequence and jump between batches "
-        "repeatedly, the batches do not belong together. Inputs that jump everywhere (symbols, "
-        "noise) are not judged."
+        "with last inputs: where inputs change smoothly inside a sequence and jump between "
+        "batches, in the mean over five borders or more, the batches do not belong together. "
+        "Inputs that jump everywhere (symbols, noise) are not judged."
     )
     colour: ClassVar[str] = "#188686"
     advice: ClassVar[tuple[str, ...]] = (
@@ -36,18 +36,18 @@ class Leaking(Fault):
 
     def in_call(self, facts: CallFacts, limits: Thresholds) -> Iterable[Finding]:
         border = facts.handover
-        if border is None or border.jumps_in_a_row < LEAKS:
+        if border is None or border.jumps < LEAKS:
             return
         yield self.finding(
             facts.name,
             f"{facts.name} starts each batch from the state of the one before, but the inputs do "
-            f"not continue: for {border.jumps_in_a_row} batches in a row they jump as far as from "
+            f"not continue: over {border.jumps} batches they jump, in the mean, as far as from "
             "one sequence to another.",
             evidence={
-                "batches_in_a_row": border.jumps_in_a_row,
+                "batches": border.jumps,
                 "step_inside_a_sequence": border.inside,
                 "jump_between_batches": border.between,
                 "distance_of_sequences": border.apart,
             },
-            confidence=min(0.95, 1 - 0.5**border.jumps_in_a_row),
+            confidence=min(0.95, 1 - 0.5**border.jumps),
         )

@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Mapping
 from typing import ClassVar, final
 
+import numpy as np
+
 from steadygrad.faults.base import Fault, Threshold
 from steadygrad.faults.finding import Finding
-from steadygrad.faults.history import History
-from steadygrad.faults.spikes import SPIKE, spikes
+from steadygrad.faults.history import History, finite
+from steadygrad.faults.spikes import SPIKE, jumps, spikes
 from steadygrad.faults.thresholds import Thresholds
 
 
@@ -24,7 +26,9 @@ class Likelihood(Fault):
     look_at: ClassVar[str] = "norms of `sg.watch` beside the gradient by lag"
     measured: ClassVar[str] = (
         "Gradient norms jump far beyond their median and their neighbours, while the gradient does "
-        "not grow with the lag; where `w.loss` is called, one of the losses is below zero."
+        "not grow with the lag; where `w.loss` is called, one of the losses is below zero. Or, of "
+        "losses that are mostly below zero, one or two in a hundred undo half of what the training "
+        "has gained, for a step."
     )
     colour: ClassVar[str] = "#7d7d16"
     advice: ClassVar[tuple[str, ...]] = (
@@ -43,6 +47,7 @@ class Likelihood(Fault):
             return
         found = spikes(history.norm_pairs()[:, 0], limits)
         if found is None:
+            yield from self._in_losses(history)
             return
         yield self.finding(
             "loss",
@@ -50,5 +55,27 @@ class Likelihood(Fault):
             "times its median, and it does not grow in the backward pass through time: it comes "
             "from the loss itself.",
             evidence=found.evidence,
+            confidence=found.confidence,
+        )
+
+    def _in_losses(self, history: History) -> Iterable[Finding]:
+        """Of a training whose norms were seen at few of its steps, while every loss was told."""
+        losses = finite(history.loss)
+        if len(losses) == 0 or float(np.median(losses[len(losses) // 4 :])) >= 0:
+            return
+        found = jumps(losses)
+        if found is None:
+            return
+        yield self.finding(
+            "loss",
+            f"{found.count} of {found.steps} losses jump up to {found.largest:.0f} times as far "
+            "from their neighbours as usual, and undo half of what was gained: the likelihood "
+            "divides by a scale that has become tiny.",
+            evidence={
+                "jumps": found.count,
+                "losses": found.steps,
+                "largest_over_usual": found.largest,
+                "threshold": found.threshold,
+            },
             confidence=found.confidence,
         )

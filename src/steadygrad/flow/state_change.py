@@ -19,7 +19,7 @@ References:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -136,53 +136,71 @@ class BeforeStep:
     Args:
         calls: Of this training step, as they were caught.
         grads: What the loss sent to their results.
+        least: Steps that a call must have: what is shorter holds no long memory.
     """
 
-    def __init__(self, calls: Sequence[Call], grads: Sequence[OutputGradient]) -> None:
-        self._legs: list[tuple[LayerView, Key, str, Trajectory]] = []
+    def __init__(
+        self, calls: Sequence[Call], grads: Sequence[OutputGradient], least: int = 2
+    ) -> None:
+        self._legs: list[_Leg] = []
         seen: set[int] = set()
         for call, grad in zip(calls, grads, strict=True):
             if len(seen) >= MOST_CALLS:
                 break
             if call.is_viewed and id(call.layer) not in seen and is_reached(grad):
                 seen.add(id(call.layer))
-                self._legs += _legs(call, grad)
+                self._legs += _legs(call, grad, max(2, least))
 
     @torch.no_grad()
     def after(self) -> list[StateChange]:
-        """What the step did, once the weights have changed; of each layer that can be told."""
+        """What the step did, once the weights have changed; of each layer that can be told.
+
+        Called again after the next step, it tells what that one did, on the same inputs.
+        """
         found: list[StateChange] = []
-        for view, (index, reverse), name, path in self._legs:
-            now = view.weights(index, reverse, None, torch.float64)
-            mixed, step = _moved(path.weights, now)
-            before = _hidden(path, path.weights)
+        for leg in self._legs:
+            old, now = leg.path.weights, leg.view.weights(*leg.key, None, torch.float64)
+            mixed, step = _moved(old, now)
+            before = _hidden(leg.path, old) if leg.hidden is None else leg.hidden
             size = float(before.norm())
-            change = float((_hidden(path, mixed) - before).norm())
             if size > 0 and step > 0:
-                found.append(StateChange(name, change / size, step))
+                change = float((_hidden(leg.path, mixed) - before).norm())
+                found.append(StateChange(leg.name, change / size, step))
+            leg.path, leg.hidden = replace(leg.path, weights=_copied(now)), None
         return found
 
 
+@dataclass
+class _Leg:
+    """One layer and direction of a call, with weights and, if they are known, its states."""
+
+    view: LayerView
+    key: Key
+    name: str
+    path: Trajectory
+    hidden: Tensor | None
+
+
 @torch.no_grad()
-def _legs(call: Call, grad: OutputGradient) -> list[tuple[LayerView, Key, str, Trajectory]]:
-    """Each layer and direction of one call, with its weights as they are now."""
+def _legs(call: Call, grad: OutputGradient, least: int) -> list[_Leg]:
+    """Each layer and direction of one call of so many steps."""
     rows = rows_of(call, grad, ROWS)
-    if rows.begins or rows.noise is not None or len(rows.batch_sizes) < 2:
+    if rows.begins or rows.noise is not None or len(rows.batch_sizes) < least:
         return []
     view = call.view
 
     def step(
         key: Key, x: Tensor, weights: Weights, state: tuple[Tensor, ...], layout: Layout
-    ) -> tuple[Tensor, Trajectory]:
-        names, tensors = zip(*weights.flat(), strict=True)
-        kept = Weights.from_flat(names, [t.detach().clone() for t in tensors])
+    ) -> tuple[Tensor, tuple[Trajectory, Tensor]]:
+        kept = _copied(weights)
         path = Trajectory(view.cell, layout, x, kept, state)
-        return _hidden(path, kept), path
+        hidden = _hidden(path, kept)
+        return hidden, (path, hidden)
 
     _, found = view.run(rows, step, torch.float64)
     return [
-        (view, key, view.name(key, call.name), path)
-        for key, path in found.items()
+        _Leg(view, key, view.name(key, call.name), path, hidden)
+        for key, (path, hidden) in found.items()
         if _has_any(path)
     ]
 
@@ -193,6 +211,11 @@ def _has_any(path: Trajectory) -> bool:
 
 def _hidden(path: Trajectory, weights: Weights) -> Tensor:
     return scan(ScanCall(path.cell, path.rows, weights, path.state, path.layout))[0]
+
+
+def _copied(weights: Weights) -> Weights:
+    names, tensors = zip(*weights.flat(), strict=True)
+    return Weights.from_flat(names, [t.detach().clone() for t in tensors])
 
 
 def _scaled(weights: Weights, by: float) -> Weights:

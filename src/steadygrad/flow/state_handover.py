@@ -1,10 +1,14 @@
 """State handover: do the sequences go on where a state is handed from one batch to the next?
 
 Compared are median distances of inputs: of neighbours inside a sequence, of the last input of one
-batch and the first of the next, and of different sequences at one time.
+batch and the first of the next, and of different sequences at one time. Of few sequences the
+distances over one border are chance: it is their mean over several borders that tells.
 """
 
+import math
+from collections import deque
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import final
 
 import torch
@@ -24,7 +28,8 @@ QUANTITIES: tuple[Quantity, ...] = (
 )
 
 SMOOTH = 0.5  # of the distance of two sequences: steps inside must be smaller to tell anything
-JUMP = 0.8  # of it: from there on the border is one between different sequences
+BORDERS = 20  # of a layer that are remembered, the latest
+JUMP = 0.5  # of the way from the distance inside a sequence to it: from there on a border jumps
 
 
 @final
@@ -33,13 +38,13 @@ class Handover:
     """What a state that was handed on meets.
 
     Attributes:
-        jumps_in_a_row: Borders up to this one over which the inputs jumped; 0 if not this one.
-        inside: Median distance of neighbours in a sequence.
+        jumps: Borders up to this one over which the inputs jumped, in the mean; 0 if they did not.
+        inside: Median distance of neighbours in a sequence, in the mean over the borders.
         between: Median distance over the border.
         apart: Median distance of different sequences.
     """
 
-    jumps_in_a_row: int
+    jumps: int
     inside: float
     between: float
     apart: float
@@ -55,7 +60,7 @@ class Handovers:
     """
 
     _last: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    _jumps: dict[str, int] = field(default_factory=dict)
+    _borders: dict[str, deque[tuple[float, float, float]]] = field(default_factory=dict)
     _told: dict[str, Handover | None] = field(default_factory=dict)
     _paused: set[str] = field(default_factory=set)
 
@@ -98,13 +103,16 @@ class Handovers:
         before = self._last.get(call.name)
         self._keep(call, x)
         if before is None or not call.state or not _same(call.state[0], before[1]):
-            self._jumps[call.name] = 0
             return None
-        inside, between, apart = _distances(x, before[0])
+        borders = self._borders.setdefault(call.name, deque(maxlen=BORDERS))
+        each = _distances(x, before[0])
+        if not math.isfinite(each[0]):
+            return None
+        borders.append(each)
+        inside, between, apart = map(fmean, zip(*borders, strict=True))
         if not inside < SMOOTH * apart:
             return None
-        jumps = self._jumps.get(call.name, 0) + 1 if between > JUMP * apart else 0
-        self._jumps[call.name] = jumps
+        jumps = len(borders) if between > inside + JUMP * (apart - inside) else 0
         return Handover(jumps, inside, between, apart)
 
 

@@ -52,8 +52,13 @@ class Calls:
         """Miss the steps that follow; the findings stand."""
         self._handovers.pause()
 
-    def see(self, capture: Capture, step: int) -> None:
-        """Take the calls of a step."""
+    def told(self) -> list[Finding]:
+        """The findings of all layers."""
+        return [f for each in self.findings.values() for f in each]
+
+    def see(self, capture: Capture, step: int) -> bool:
+        """Take the calls of a step; whether there is a finding where there was none."""
+        before = bool(self.told())
         calls = capture.calls
         self._has_seen = self._has_seen or bool(capture.graded or capture.transformed)
         if not self._has_seen and step - self._start == UNSEEN:
@@ -71,3 +76,4 @@ class Calls:
                 continue
             facts = CallFacts(call.name, handover=handover)
             self.findings[call.name] = judge_call(facts, self._thresholds)
+        return not before and bool(self.told())

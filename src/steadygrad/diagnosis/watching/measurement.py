@@ -1,6 +1,7 @@
 """A look at one step: the exact gradient at every time step, and what is wrong with it."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from steadygrad.diagnosis.causes import causes
@@ -23,10 +24,12 @@ from steadygrad.diagnosis.recording import write_flow
 from steadygrad.diagnosis.shared import collected, on_host
 from steadygrad.diagnosis.standing import standing
 from steadygrad.diagnosis.trial import Batch
+from steadygrad.diagnosis.watching.calls import Calls
 from steadygrad.diagnosis.watching.saved import UNSEEN
 from steadygrad.diagnosis.watching.state import Seen
 from steadygrad.diagnosis.watching.wires import Wires
 from steadygrad.faults import CallFacts, Finding, LossFacts, Unjudged, known
+from steadygrad.faults.curse_of_memory import FOLLOWED, LONG_MEMORY, is_possible
 from steadygrad.flow import Call, TimeFlow
 from steadygrad.flow.axes import axes, from_zero
 from steadygrad.flow.graph_uses import GraphUses
@@ -59,6 +62,8 @@ class Look:
         ranks: The processes that train together.
         wires: How the layers hang together with the training.
         depth: Of a model without recurrence, what came back to its layers.
+        marks: What the training marks.
+        calls: What the steps since the last look have shown of calls.
     """
 
     def __init__(
@@ -69,14 +74,16 @@ class Look:
         wires: Wires,
         depth: LiveDepth | None,
         marks: Marks,
+        calls: Calls,
     ) -> None:
         self._seen, self._capture, self._ranks = seen, capture, ranks
-        self._wires, self._depth, self._marks = wires, depth, marks
+        self._wires, self._depth, self._marks, self._calls = wires, depth, marks, calls
         options = seen.options
         self._measured: list[Finding] = []  # at the last look, of layers and calls
         self._shapes: dict[str, tuple[int, int]] = {}  # steps and sequences of each layer
         self._at = 0
         self._before: BeforeStep | None = None
+        self._follows = 0  # steps that are still to be followed
         self._exponents = None
         if options.exponents:
             self._exponents = LiveExponents(options.exponents, options.rows)
@@ -129,10 +136,12 @@ class Look:
 
     def after_step(self) -> None:
         """Measure what the step that was looked at did to the states, once it is done."""
-        before, self._before = self._before, None
-        if before is None:
+        if self._before is None:
             return
-        each = before.after()
+        each = self._before.after()
+        self._follows -= 1
+        if not self._follows:
+            self._before = None
         if each:
             most = max(each, key=lambda c: c.change)
             self._seen.history.changes.append(most)
@@ -159,9 +168,10 @@ class Look:
         """
         seen, limits = self._seen, self._seen.options.thresholds
         before = seen.register.found
-        both = once([*self._measured, *self._of_training(of_loss)])
-        reported = causes(both, before, seen.history, limits, seen.register.passing, seen.step)
         measured = {f.key for f in self._measured}
+        since = [f for f in self._calls.told() if f.key not in measured]
+        both = once([*self._measured, *since, *self._of_training(of_loss)])
+        reported = causes(both, before, seen.history, limits, seen.register.passing, seen.step)
         stale = {f.key for f in reported.findings if f.key in measured and f.key not in before}
         is_fresh = seen.step - self._at <= max(FRESH, seen.step // 10)
         if stale and not is_fresh and not is_read:
@@ -237,6 +247,7 @@ class Look:
         for flow in flows.values():
             write_flow(seen.sinks, seen.step, flow)
         if flows:
+            seen.history.memory = _memory(flows.values())
             seen.history.grows = any(grows(f) for f in flows.values())
         lag, thresholds = options.lag, options.thresholds
         found = judge_flows(flows, lag, thresholds, seen.history.optimizer)
@@ -258,9 +269,9 @@ class Look:
         self._see_standing(of_loss)
         if flows:
             self._note(calls)
-        # A training that has learned is not held back by what its steps do to the states.
-        if flows and self._ranks.is_alone and not seen.history.has_learned():
-            self._before = BeforeStep(calls, gradients)
+        if flows and self._ranks.is_alone and is_possible(seen.history):
+            self._before = BeforeStep(calls, gradients, LONG_MEMORY)
+            self._follows = FOLLOWED
         seen.settle()
 
     def _judge_depth(self, live: LiveDepth, of_loss: LossFacts) -> None:
@@ -278,6 +289,7 @@ class Look:
         seen.settle()
 
     def _see_standing(self, of_loss: LossFacts) -> None:
+        self._seen.see_undecided()
         if not of_loss.history.is_at_rest():
             self._seen.standing = None
         elif of_loss.skill is not None:  # of what is not known, what was known before stands
@@ -292,6 +304,16 @@ class Look:
                 numbers |= {f"lyapunov_{i + 1}": float(v) for i, v in enumerate(top)}
         if numbers:
             self._seen.scalars(numbers)
+
+
+def _memory(flows: Iterable[TimeFlow]) -> float | None:
+    """log10 of the gradient left per step back, in the layer that keeps most over many steps."""
+    each = [
+        f.left.kept(steps) / steps
+        for f in flows
+        if f.time_steps > LONG_MEMORY and (steps := min(LONG_MEMORY, f.left.max_lag)) > 0
+    ]
+    return max((v for v in each if not math.isnan(v)), default=None)
 
 
 def _older(finding: Finding, step: int) -> Finding:

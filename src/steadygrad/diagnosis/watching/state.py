@@ -12,11 +12,12 @@ from steadygrad.diagnosis.causes import causes
 from steadygrad.diagnosis.lag import to_record
 from steadygrad.diagnosis.prescribe import Prescriber
 from steadygrad.diagnosis.recording import describe
+from steadygrad.diagnosis.standing import unsteady
 from steadygrad.diagnosis.trial import Batch
 from steadygrad.diagnosis.watching.options import Options
 from steadygrad.diagnosis.watching.saved import UNSEEN
 from steadygrad.diagnosis.watching.sinks import Sinks
-from steadygrad.faults import NOT_JUDGED, Finding, History, Unjudged, verdict, worst_first
+from steadygrad.faults import NOT_JUDGED, Finding, History, Unjudged, known, verdict, worst_first
 from steadygrad.flow.quantity import to_record as quantities_noted
 from steadygrad.flow.through_depth import DepthCurve
 from steadygrad.flow.through_time import TimeFlow
@@ -43,6 +44,7 @@ class Seen:
         withheld: What findings that were held back at the last look leave open.
         gaps: What was not measured of what a verdict needs, as of the last look.
         aged: What the last look no longer says, as the weights have moved since.
+        undecided: Faults that the training so far does not rule out.
         standing: That the loss stands where a constant answer would, if it does.
         record: The user's, if one was given.
         sinks: What all of it is written to.
@@ -68,6 +70,7 @@ class Seen:
         self.withheld: list[Unjudged] = []
         self.gaps: list[Unjudged] = list(UNSEEN)
         self.aged: list[Unjudged] = []
+        self.undecided: list[Unjudged] = []
         self.standing: Unjudged | None = None
         self.weight_norm = 0.0
         self.was_measured = False  # before an interruption, whose flow is not kept
@@ -93,7 +96,7 @@ class Seen:
     @property
     def unjudged(self) -> list[Unjudged]:
         """What was not measured of what a verdict needs, or is not judged yet."""
-        told = [*self.gaps, *self.withheld, *self.aged]
+        told = [*self.gaps, *self.withheld, *self.aged, *self.undecided]
         # A fault explains why the loss stands.
         return told if self.standing is None or self.findings else [*told, self.standing]
 
@@ -134,6 +137,13 @@ class Seen:
         kept = [register.found.get(f.key, f) for f in reported.findings]
         register.update(kept, self.step)
 
+    def see_undecided(self) -> None:
+        """Take up which faults cannot be ruled out as of now."""
+        history, limits = self.history, self.options.thresholds
+        each = [u for fault in known().values() for u in fault.undecided(history, limits)]
+        restless = unsteady(history, limits)
+        self.undecided = each if restless is None else [*each, restless]
+
     def settle(self) -> None:
         """Let the latest verdict be what follows from the findings."""
         self.latest["verdict"] = self.verdict
@@ -143,6 +153,7 @@ class Seen:
         self.step, self.broken, self.was_measured = step, None, False
         self.flow, self.depth = {}, None  # of weights that are no more
         self.withheld, self.gaps, self.aged, self.standing = [], list(UNSEEN), [], None
+        self.undecided = []
         self.register.forget()
         self.history.forget()
 

@@ -113,7 +113,9 @@ class Watch:
         self._loss = LossWatch(unwrapped(model), optimizer, self._parameters)
         self._wires = Wires(unwrapped(model), optimizer, self._capture)
         self._loss.keep_graph(self._wires.wants_graph)
-        self._look = Look(self._seen, self._capture, ranks, self._wires, self._depth, self._marks)
+        self._look = Look(
+            self._seen, self._capture, ranks, self._wires, self._depth, self._marks, self._calls
+        )
         self._weights: list[Tensor] | None = None
         self._rest = self._new_rest()
         self._is_light = self._is_waking = False
@@ -343,6 +345,7 @@ class Watch:
         for mine, values in zip((*kept, self._clipping.norms), series, strict=False):
             mine.extend(values)
         self._clipping.were_clipped.extend(map(bool, series[-1]))
+        seen.see_undecided()
         seen.settle()
 
     def close(self) -> None:
@@ -554,6 +557,7 @@ class Watch:
             and self._scaling.scaler is None
             and self._loss.gradients.is_over
             and self._loss.clips.is_settled
+            and not self._look.follows_step
             and self._wires.steps > AGAIN
             and not self._marks.is_used
         )
@@ -595,8 +599,10 @@ class Watch:
         norm, left = self._gradient_norm(), self._scaling.left
         norm = norm if left == 1 else norm / left
         finite = math.isfinite(float(norm))
-        if self._depth is None:
-            self._calls.see(self._capture, self.step)
+        is_new = self._depth is None and self._calls.see(self._capture, self.step)
+        if is_new and self._is_between_looks:
+            self._seen.add(self._calls.told())
+            self._seen.settle()
         if wants_graph:
             self._wires.look_at(self._loss.root)
         self._loss.gradients.end_step()
