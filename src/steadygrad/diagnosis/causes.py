@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from steadygrad.diagnosis.lag import is_estimated
 from steadygrad.faults import Finding, History, Key, Moment, Thresholds, Unjudged, known
+from steadygrad.faults.history import ENOUGH
 
 
 class Reported(NamedTuple):
@@ -36,8 +37,8 @@ def causes(
     - Each fault may hold its finding back for now (`Fault.waits`), or say what it is worth now
       (`Fault.weighed`).
 
-    What is held back of a fault that concerns a lag is not judged yet: the gradient does not
-    survive, and whether the task needs it is open. It is no health.
+    What is held back of a fault that concerns a lag, or at the first steps, is not judged yet: the
+    gradient does not survive, or explodes, and whether that matters is open. It is no health.
 
     Args:
         found: At this look.
@@ -67,7 +68,12 @@ def causes(
 def withheld(found: Sequence[Finding], history: History, held: Container[int]) -> list[Unjudged]:
     """What findings that are held back, by identity, leave open."""
     faults = known()
-    return [_open(f, history) for f in found if id(f) in held and faults[f.fault].needs_lag]
+    is_early = len(history.loss) < ENOUGH  # nothing can be told from so few of them
+    return [
+        _open(f, history)
+        for f in found
+        if id(f) in held and (faults[f.fault].needs_lag or is_early)
+    ]
 
 
 def _open(finding: Finding, history: History) -> Unjudged:

@@ -18,6 +18,7 @@ FOLLOWED = 3  # steps in a row that are followed after a look
 LATEST = 6  # of them that count: single steps differ by a factor of ten
 LONG_MEMORY = 20  # steps after which the gradient is still there, where this can happen
 SENSITIVE = 50.0  # that of a memory of some seventy steps; a gated layer stays below
+SHORT_MEMORY = 15.0  # sensitivity below which a layer is not one of these
 LEFT = -0.03
 """log10 of the gradient left per step back, below which no sensitivity is so large: a unit that has
 it keeps ten times as much over the same steps."""
@@ -41,7 +42,7 @@ class CurseOfMemory(Fault):
         "state change and memory sensitivity, in `sg.watch` with `w.loss(loss)`"
     )
     measured: ClassVar[str] = (
-        "Once the loss has come to rest, after a few steps of the optimiser in a row, the layer is "
+        "Where memory is long, after a few steps of the optimiser in a row, the layer is "
         "run again with its old weights and with the new recurrent ones alone; the relative change "
         "of h is compared with that of the weights. It is reported where the loss rests above a "
         "tenth of its start or of what a constant scores, and most of the steps are small for the "
@@ -64,7 +65,9 @@ class CurseOfMemory(Fault):
 
     def in_training(self, history: History, limits: Thresholds) -> Iterable[Finding]:
         latest = list(history.changes)[-LATEST:]
-        if len(latest) < FOLLOWED or not _rests_high(history) or not _is_large(latest, limits):
+        if len(latest) < LATEST or not _is_large(latest, limits):
+            return
+        if _has_learned(history) or not history.is_at_rest():
             return
         middle = sorted(latest, key=lambda c: c.change)[len(latest) // 2]
         name, change, step = middle.name, middle.change, middle.step
@@ -84,15 +87,22 @@ class CurseOfMemory(Fault):
         )
 
     def hangs(self, history: History, limits: Thresholds) -> bool:
-        """Whether a look would decide: the loss rests, memory is long, no step was followed."""
-        return len(history.changes) < FOLLOWED and is_possible(history)
+        """Whether a look would decide: the loss rests, and the states were seen to be sensitive.
+
+        Steps of two looks are wanted; a layer that is not sensitive is ruled out at the first.
+        """
+        seen = history.changes
+        is_open = not seen or (
+            len(seen) < LATEST and median(c.sensitivity for c in seen) >= SHORT_MEMORY
+        )
+        return is_open and is_possible(history) and history.is_at_rest()
 
     def undecided(self, history: History, limits: Thresholds) -> Iterable[Unjudged]:
         if self.hangs(history, limits):
             yield Unjudged(
                 f"{self.name}: what a step does to the states",
-                "the loss has come to rest above a tenth of its start, the memory is long, and no "
-                "step was followed since",
+                "the loss has come to rest above a tenth of its start, the memory is long, and too "
+                "few steps were followed",
                 "let the training run on to the next look, or give a larger budget= or every=N",
             )
 
@@ -103,21 +113,24 @@ class CurseOfMemory(Fault):
 
 
 def is_possible(history: History) -> bool:
-    """Whether the loss rests where this fault would leave it, and memory is as long as it needs."""
-    return history.memory is not None and history.memory >= LEFT and _rests_high(history)
+    """Whether memory is as long as this fault needs, in a training that may still come to it."""
+    return (
+        history.memory is not None
+        and history.memory >= LEFT
+        and len(history.loss) > 0
+        and not _has_learned(history)
+    )
 
 
-def _rests_high(history: History) -> bool:
-    """Whether the loss rests above a tenth of its start, or of what a constant scores.
+def _has_learned(history: History) -> bool:
+    """Whether the loss is down to a tenth of what a constant scores, or else of its start.
 
-    Memories as long as these begin with losses far above it.
+    Memories as long as these begin with losses far above that.
     """
-    if not history.is_at_rest():
-        return False
     values = finite(history.loss)
-    last = float(median(values[-(len(values) // 4) :]))
-    is_far = history.constant is not None and last > LEARNED * history.constant
-    return is_far or not history.has_learned()
+    if history.constant is None or len(values) == 0:
+        return history.has_learned()
+    return float(median(values[-(len(values) // 4 or 1) :])) <= LEARNED * history.constant
 
 
 def _is_large(seen: "Sequence[StateChange]", limits: Thresholds) -> bool:

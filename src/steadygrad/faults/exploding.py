@@ -6,6 +6,7 @@ from typing import ClassVar, final
 
 from steadygrad.faults.base import Fault, Moment, Threshold
 from steadygrad.faults.finding import Finding, confidence
+from steadygrad.faults.history import ENOUGH
 from steadygrad.faults.layer import LayerCase, times
 from steadygrad.faults.thresholds import Thresholds
 
@@ -50,7 +51,12 @@ class Exploding(Fault):
             f"{times(ratio)} times as large.",
             lag=at,
             evidence=case.travel
-            | {"log10_ratio": ratio, "lag_measured": at, "threshold": case.limits.exploding},
+            | {
+                "log10_ratio": ratio,
+                "log10_without_leaps": ratio - case.leaps,
+                "lag_measured": at,
+                "threshold": case.limits.exploding,
+            },
             confidence=confidence(ratio - math.log10(case.limits.exploding), case.is_exact),
         )
 
@@ -64,11 +70,23 @@ class Exploding(Fault):
         history = moment.history
         if history.is_absurd():
             return False
-        if history.has_learned():
+        if history.has_learned() or self._is_of_the_start(finding, moment):
             return True
         near = finding.evidence["log10_ratio"] < FAR * math.log10(moment.limits.exploding)
         is_new = bool(history.loss) and finding.key in moment.passing
         return near and (is_new or history.falls())
+
+    @staticmethod
+    def _is_of_the_start(finding: Finding, moment: Moment) -> bool:
+        """Whether it is of the first steps of a training, and of single time steps alone.
+
+        A normalisation divides by next to nothing where state and input are zero, until the first
+        steps have moved its biases.
+        """
+        rest = finding.evidence.get("log10_without_leaps")
+        if rest is None or rest >= math.log10(moment.limits.exploding):
+            return False
+        return 0 < max(len(moment.history.before), len(moment.history.loss)) < ENOUGH
 
     def check(self, limits: Thresholds) -> None:
         if not limits.vanishing < 1 < limits.exploding:

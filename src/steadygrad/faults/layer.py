@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from steadygrad.flow.by_lag import LagCurve
     from steadygrad.flow.through_time import TimeFlow
 
+LEAP = 2.0  # decades in one step: no recurrent matrix does that
 KEPT_FOR = 10  # times the lag: a gate that keeps its state for longer than that writes nothing
 
 
@@ -83,6 +84,15 @@ class LayerCase:
         ratio = curve.log10_ratio
         at = int(np.argmax(ratio))
         return at, float(ratio[at] - max(ratio[0], 0.0))
+
+    @property
+    def leaps(self) -> float:
+        """log10 of what single steps add to the peak, each a hundredfold or more."""
+        if self.peak is None:
+            return 0.0
+        curve = self.flow.by_lag if self.flow.from_top is None else self.flow.from_top
+        growth = np.diff(curve.log10_ratio[: self.peak[0] + 1])
+        return float(growth[growth >= LEAP].sum())
 
     @property
     def explodes(self) -> bool:
