@@ -23,6 +23,7 @@ def test_every_remedy_stands_in_the_committed_table() -> None:
     assert names == {"nothing", *REMEDIES}, "run steadygrad bench remedies again"
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_table_and_its_json(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -138,6 +138,7 @@ def scores(story: Story) -> list[tuple[str, int, float]]:
     return [(f.candidate, f.seed, f.score) for f in story.choice.forks]
 
 
+@pytest.mark.slow
 def test_the_verdict_chooses_the_remedies(story: Story) -> None:
     assert story.before.verdict == "vanishing"
     assert story.before.horizon is not None and story.before.horizon < story.lag == 56

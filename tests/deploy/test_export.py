@@ -49,6 +49,7 @@ def close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_model_with_states_runs_piece_by_piece(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     model = Model()

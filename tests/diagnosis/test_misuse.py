@@ -200,6 +200,7 @@ def trained(model: nn.Module, rate: float, count: int) -> list[str]:
         return [f.fault for f in watch.findings]
 
 
+@pytest.mark.slow
 def test_a_constant_prediction_is_named_only_when_the_loss_has_stood() -> None:
     for end, expected in ((lambda z: 0 * z + z.mean(), ["constant-prediction"]), (lambda z: z, [])):
         torch.manual_seed(0)

@@ -162,6 +162,7 @@ def loss(model: nn.Module) -> Tensor:
     return F.binary_cross_entropy_with_logits(model(x), y)
 
 
+@pytest.mark.slow
 def test_a_dying_network_is_repaired_and_a_new_one_treated(tmp_path: Path) -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()

@@ -307,6 +307,7 @@ def test_half_of_the_budget_is_for_the_looks_however_much_the_steps_take() -> No
     assert blind.wait("replay") == np.inf
 
 
+@pytest.mark.slow
 def test_the_inputs_are_probed_at_every_fiftieth_step_and_only_for_a_record(tmp_path: Path) -> None:
     with Record.create(tmp_path / "run.db", config={}) as record:
         watch, _ = train(Reader(), 101, record=record)
@@ -405,9 +406,8 @@ def test_a_training_that_calls_something_else_is_told(tmp_path: Path) -> None:
         assert watch.verdict == "not judged"
 
 
-@pytest.mark.parametrize(
-    "kind", ["LSTM", *(pytest.param(k, marks=pytest.mark.slow) for k in ("GRU", "RNN"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 def test_a_watch_that_measures_again_and_again_keeps_no_more(kind: str) -> None:
     """A circle through autograd's nodes is never collected: a look must not leave one."""
     torch.manual_seed(0)

@@ -355,7 +355,7 @@ def by_segment(layer: Any, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize(
     ("kind", "how"),
     [(kind, how) for kind in MEMBERS for how in ("chunked", "recurrent", "packed")]
-    + [(RWKV7, "compiled"), (M2RNN, "compiled")],
+    + [pytest.param(k, "compiled", marks=pytest.mark.slow) for k in (RWKV7, M2RNN)],
 )
 def test_rows_of_any_length_and_of_many_segments(kind: Any, how: str) -> None:
     layer = made(kind, form="recurrent" if how == "recurrent" else "chunked")

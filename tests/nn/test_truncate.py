@@ -239,10 +239,9 @@ def tensors() -> list[Tensor]:
     return [v for v in gc.get_objects() if type(v) in (Tensor, torch.nn.Parameter)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(
-    "kind", ["lstm", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("elman", "gru"))]
-)
+@pytest.mark.parametrize("kind", ["lstm", "elman", "gru"])
 def test_a_checkpointed_scan_keeps_a_fifth_at_most(kind: str, backend: str) -> None:
     (whole, _), (few, rows) = (kept(checkpoint, backend, kind) for checkpoint in (False, True))
     assert few > 0 and whole > LONG * 2 * 8 * 4  # both were really counted

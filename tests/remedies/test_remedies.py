@@ -25,6 +25,7 @@ T, B, I, H = 7, 3, 4, 5  # all different, so that no axis can pass for another
 FAULTS = set(steadygrad.diagnosis.FAULTS)
 FAMILIES: dict[str, Any] = {"torch": nn, "ours": sg}
 KINDS = ("RNN", "LSTM", "GRU")
+HEAVY = ("soft-orthogonal", "gradient-penalty", "flossing")  # seconds for what others show in less
 # What is left to treat after these is nothing, and they say so.
 ONCE = ("gated", "layer-norm", "orthogonal", "spectral-bound", "spectral-margin")
 # Some combinations here leave no scale at which the mean singular value is one.
@@ -205,7 +206,13 @@ def test_every_option_has_another_value(remedy: type[Remedy]) -> None:
         remedy(**options)
 
 
-@pytest.mark.parametrize("remedy", REMEDIES.values(), ids=list(REMEDIES))
+def but_heavy(values: Mapping[str, Any]) -> list[Any]:
+    """Each value by its name; those that take seconds are for the slow tests."""
+    slow = pytest.mark.slow
+    return [pytest.param(v, id=n, marks=slow if n in HEAVY else ()) for n, v in values.items()]
+
+
+@pytest.mark.parametrize("remedy", but_heavy(REMEDIES))
 def test_the_claim_holds_where_it_is_demonstrated(remedy: type[Remedy]) -> None:
     before = torch.get_rng_state()
     shown = remedy.for_short_training().demonstrate()
@@ -782,7 +789,7 @@ def gated_passes_the_gradient_without_the_matrix(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("name", CLAIMS)
+@pytest.mark.parametrize("name", but_heavy({name: name for name in CLAIMS}))
 def test_claim(name: str, family: str) -> None:
     CLAIMS[name](family)
 

@@ -467,6 +467,7 @@ def test_notes_of_any_shape_are_taken(tmp_path: Path) -> None:
         Page(report.html([run, run, run]))
 
 
+@pytest.mark.slow
 def test_a_long_record_stays_below_a_megabyte(tmp_path: Path) -> None:
     noise = np.random.default_rng(0)
     with Record.create(tmp_path / "r.db", config={}) as rec:

@@ -21,7 +21,9 @@ def test_small_buffers_are_plain() -> None:
     assert pool.empty((3, 4), torch.empty(0)).shape == (3, 4)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)]
+)
 def test_a_buffer_is_used_again_once_nobody_holds_it(dtype: torch.dtype) -> None:
     first = pool.empty(LARGE, torch.empty(0, dtype=dtype))
     assert first.dtype == dtype

@@ -40,7 +40,7 @@ def columns(path: Path) -> dict[str, np.ndarray]:
 
 
 @needs_data
-@pytest.mark.parametrize("name", ["tanks", "silverbox"])
+@pytest.mark.parametrize("name", ["tanks", pytest.param("silverbox", marks=pytest.mark.slow)])
 def test_the_parts_are_those_of_the_benchmarks_own_package(name: str, tmp_path: Path) -> None:
     package = pytest.importorskip("nonlinear_benchmarks")
     save = pytest.importorskip("scipy.io").savemat

@@ -91,6 +91,7 @@ def test_an_estimate_waits_until_the_loss_rests(lag: Lag, losses: Any, verdict: 
     assert sg.diagnose(*dying(), lag=lag, losses=losses).verdict == verdict
 
 
+@pytest.mark.slow
 def test_a_watch_that_is_told_the_losses_waits_too() -> None:
     model, loss_fn = dying(0.1)  # 1e-30 at the lag: with a given lag there is no waiting
     for lag, losses, verdict in (

@@ -147,6 +147,7 @@ def test_a_healthy_run_is_left_alone(wave: Path, healthy: Outcome, tmp_path: Pat
     assert_same_weights(plain.weights, healthy.weights)
 
 
+@pytest.mark.slow
 def test_a_rescued_run_is_resumed_and_undone(
     wave: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

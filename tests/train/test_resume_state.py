@@ -112,7 +112,7 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("is_written", [False, True])
+@pytest.mark.parametrize("is_written", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_kill_in_a_rollback(
     is_written: bool, wave: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,7 +119,11 @@ class StopAt:
 
 @pytest.mark.parametrize(
     ("file", "number"),
-    [("forecast", signal.SIGINT), ("forecast", signal.SIGTERM), ("text", signal.SIGINT)],
+    [
+        ("forecast", signal.SIGINT),
+        ("forecast", signal.SIGTERM),
+        pytest.param("text", signal.SIGINT, marks=pytest.mark.slow),
+    ],
     indirect=["file"],
 )
 def test_a_signal_stops_between_steps_and_resuming_changes_nothing(
