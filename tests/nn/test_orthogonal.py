@@ -188,7 +188,9 @@ def test_moving_the_base_changes_no_value_and_no_later_form() -> None:
     assert defect(blocks(layer)) < 1e-5
 
 
-@pytest.mark.parametrize("margin", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize(
+    "margin", [0.1, *(pytest.param(m, marks=pytest.mark.slow) for m in (0.0, 0.5))]
+)
 @pytest.mark.parametrize("index", ALL)
 def test_singular_values_stay_within_the_margin(index: int, margin: float) -> None:
     layer = spectral_margin_(layers()[index], margin)

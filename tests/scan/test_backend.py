@@ -297,8 +297,17 @@ def test_cells_are_printed_alike_in_every_process() -> None:
     assert there == " ".join(here) + "\n"
 
 
+BROKE = ("exprnn", "scornn")  # whose derivatives at NaN were once other ones
+
+
 @pytest.mark.usefixtures("any_backend")
-@pytest.mark.parametrize("cell", sorted(CELLS))
+@pytest.mark.parametrize(
+    "cell",
+    [
+        pytest.param(n, marks=() if i % 3 == 0 or n in BROKE else pytest.mark.slow)
+        for i, n in enumerate(sorted(CELLS))
+    ],
+)
 def test_a_nan_in_the_input_reaches_the_same_gradients(cell: str) -> None:
     # Also where a derivative is that of a sign or a maximum, which torch has 0 at a NaN.
     layer = Recurrent(cell, 3, 8)
