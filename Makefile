@@ -54,6 +54,7 @@ docs: $(READY)
 	$(BIN)/python -m docs.leaderboard
 	$(BIN)/python -m docs.pytorch
 	$(BIN)/python -m docs.quantities
+	$(BIN)/python -m docs.dependencies
 	$(BIN)/python -m docs.remedies
 	$(BIN)/python -m docs.architecture
 
