@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import steadygrad as sg
-from steadygrad.diagnosis.standing import unsteady
+from steadygrad.diagnosis.causes import causes
+from steadygrad.diagnosis.standing import unmoved, unsteady
 from steadygrad.faults import FAULTS, History, Thresholds
 from steadygrad.faults.history import of_losses
 
@@ -56,6 +57,30 @@ def test_large_steps_leave_it_open_what_the_loss_could_be(
     history = of_losses(last + (2 - last) * math.exp(-i / 20) for i in range(200))
     history.update = [step] * count
     assert (unsteady(history, LIMITS) is not None) == is_open
+
+
+@pytest.mark.parametrize(("last", "is_open"), [(1.0, True), (0.97, True), (0.8, False)])
+def test_a_loss_that_never_moved_is_no_health_where_only_its_numbers_are_told(
+    last: float, is_open: bool
+) -> None:
+    noise = torch.Generator().manual_seed(0)
+    course = torch.linspace(1, last, 200) + 0.01 * torch.randn(200, generator=noise)
+    assert (unmoved(of_losses(course.tolist())) is not None) == is_open
+
+
+@pytest.mark.parametrize(
+    ("leap", "count", "waits"), [(7.9, 1, True), (7.9, 30, False), (1, 1, False)]
+)
+def test_an_explosion_by_leaps_is_open_for_the_first_steps_alone(
+    leap: float, count: int, waits: bool
+) -> None:
+    history = of_losses([1.0] * count)
+    history.before = [1.0] * count
+    evidence = {"log10_ratio": 8.0, "log10_without_leaps": 8.0 - leap}
+    finding = FAULTS["exploding"].finding("rnn", "It grows.", evidence=evidence)
+    reported = causes([finding], {}, history, LIMITS)
+    assert bool(reported.findings) != waits
+    assert bool(reported.unjudged) == waits  # held back, and no health
 
 
 def waves(start: Tensor, steps: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Losses that keep a training from being called healthy, whatever its gradient.
 
-One that stands where a constant answer would, and one under steps that are nearly too large.
+One that stands where a constant answer would, or where it began, and one under steps that are
+nearly too large.
 """
 
 from collections.abc import Iterable, Mapping
@@ -8,13 +9,14 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from steadygrad.faults import History, LossFacts, Thresholds, Unjudged
-from steadygrad.faults.history import ENOUGH, ENOUGH_UPDATES, finite
+from steadygrad.faults.history import ENOUGH, ENOUGH_UPDATES, falls_to, finite, start_of
 
 LEAST = 0.05
 """Skill from which a model makes use of its input: of a batch of some dozens, less is chance."""
 FEWEST = 64  # targets
 ABOVE = -0.2  # skill below which a constant is plainly better
 NEARLY = 0.5  # of a step that is too large, from which it cannot be called a good one either
+MOVED = 0.95  # of its start, below which a loss has moved
 MOST_LAYERS = 3  # whose shapes are told
 
 
@@ -47,6 +49,20 @@ def standing(facts: LossFacts, shapes: Mapping[str, tuple[int, int]]) -> Unjudge
         f"{_told(shapes)}"
     )
     return Unjudged("What the training learns", why, how)
+
+
+def unmoved(history: History) -> Unjudged | None:
+    """What is to be said of a loss at rest where it began, if all that is known are numbers."""
+    values = finite(history.loss)
+    if len(values) < ENOUGH or start_of(values) <= 0 or falls_to(history.loss, MOVED):
+        return None
+    return Unjudged(
+        "What the training learns",
+        f"the gradient arrives, yet the loss stands where it began ({start_of(values):.4g}), and "
+        "from numbers alone it is not known what a constant answer scores",
+        "give w.loss the loss itself, not loss.item(), before optimizer.step(); and train on one "
+        "small batch alone, whose loss has to go to zero",
+    )
 
 
 def _told(shapes: Mapping[str, tuple[int, int]]) -> str:

@@ -22,7 +22,7 @@ from steadygrad.diagnosis.judge import (
 from steadygrad.diagnosis.lag import judge_flows, steps_of
 from steadygrad.diagnosis.recording import write_flow
 from steadygrad.diagnosis.shared import collected, on_host
-from steadygrad.diagnosis.standing import standing
+from steadygrad.diagnosis.standing import standing, unmoved
 from steadygrad.diagnosis.trial import Batch
 from steadygrad.diagnosis.watching.calls import Calls
 from steadygrad.diagnosis.watching.saved import UNSEEN
@@ -294,6 +294,8 @@ class Look:
             self._seen.standing = None
         elif of_loss.skill is not None:  # of what is not known, what was known before stands
             self._seen.standing = standing(of_loss, self._shapes)
+        elif of_loss.is_number:
+            self._seen.standing = unmoved(of_loss.history)
 
     def _note(self, calls: Sequence[Call]) -> None:
         numbers = at_look(self._seen.flow)
