@@ -1,10 +1,13 @@
 """Prepared calls: everything made once per shape, and never a bit off, whatever changed."""
 
 import copy
+import gc
 import pickle
 import threading
+import weakref
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from typing import Any
 
 import pytest
@@ -398,3 +401,58 @@ def test_what_a_graph_of_a_prepared_call_is_good_for() -> None:
     cut = parts(layer(x))[0]
     layer.truncate = None
     assert torch.equal(cut, parts(layer(x))[0])
+
+
+def test_a_prepared_backward_pass_takes_whatever_arrives() -> None:
+    """Nothing at h, a single number repeated, a sign bit, many at once, other threads; any cell."""
+    negative: Any = torch._neg_view  # type: ignore[attr-defined]  # pyright: ignore
+    shapes = [(1, 1, I), (1, 3, I), (5, 2, I), (4, I)]
+    threads = torch.get_num_threads()
+    for cell, shape in product(("lstm-peephole", "gru", "elman", "lstm"), shapes):
+        layer: Any = sg.Recurrent(cell, I, H)
+        x = torch.randn(shape, requires_grad=True)
+        for _ in range(3):
+            layer(x)
+        assert is_ready(layer)
+
+        def compared(use: Callable[[list[Tensor]], Any], layer: Any = layer, x: Any = x) -> None:
+            wanted = use(parts(layer._run(x, None)))
+            found = use(parts(layer(x)))
+            assert all(map(torch.equal, found, wanted)) and len(found) == len(wanted)
+
+        inputs = [x, *layer.parameters()]
+        grad = torch.randn_like(layer(x)[0])
+        several = torch.randn(3, *grad.shape)
+        ways: list[Callable[[list[Tensor]], Any]] = [
+            lambda p, i=inputs: torch.autograd.grad(p[-1].sum(), i),
+            lambda p, i=inputs: torch.autograd.grad(p[0].sum() + p[1].sum(), i),
+            lambda p, i=inputs, g=grad: torch.autograd.grad(p[0], i, negative(g)),
+            lambda p, i=inputs, g=grad: torch.autograd.grad(
+                p[0], i, g.transpose(-1, -2).contiguous().transpose(-1, -2)
+            ),
+            lambda p, i=inputs, g=several: torch.autograd.grad(p[0], i, g, is_grads_batched=True),
+            lambda p, i=inputs, g=grad: torch.autograd.grad(p[0], i, g, create_graph=True),
+        ]
+        for use in ways:
+            compared(use)
+
+        def elsewhere(p: list[Tensor], i: Any = inputs, g: Any = grad) -> Any:
+            torch.set_num_threads(3 - threads if threads < 3 else 1)
+            try:
+                return torch.autograd.grad(p[0], i, g)
+            finally:
+                torch.set_num_threads(threads)
+
+        compared(elsewhere)
+
+
+def test_a_prepared_call_keeps_no_weight_alive() -> None:
+    layer: Any = sg.LSTM(I, H)
+    for _ in range(3):
+        layer(torch.randn(3, 2, I))[0].sum().backward()
+    assert is_ready(layer)
+    old = weakref.ref(layer.weight_hh_l0)
+    layer.weight_hh_l0 = nn.Parameter(torch.randn_like(layer.weight_hh_l0))
+    layer(torch.randn(3, 2, I))
+    gc.collect()
+    assert old() is None

@@ -17,10 +17,9 @@ from torch.nn import functional as F
 
 from steadygrad.cells import Cell
 from steadygrad.scan import (
-    Backend,
-    Frame,
     Layout,
     Prepared,
+    PreparedRun,
     ScanCall,
     choose,
     is_plain,
@@ -45,15 +44,13 @@ class _Scan:
 
     Attributes:
         prepared: What runs it.
-        backend: What prepared it, and runs the backward pass.
-        frame: All of a call but its tensors, without a clip and an observer.
+        recorded: The same as autograd has it, without a clip and an observer.
         weights: Name and shape of each weight, in the order of `ScanCall.split`.
         constants: The same of the cell's constants.
     """
 
     prepared: Prepared
-    backend: Backend
-    frame: Frame
+    recorded: PreparedRun
     weights: tuple[tuple[str, torch.Size], ...]
     constants: tuple[tuple[str, torch.Size], ...]
 
@@ -202,38 +199,27 @@ def _recorded(
     """A call that a backward pass may follow."""
     directions = layer.num_directions
     last: list[list[Tensor]] = []
-    x = x.view(-1, x.shape[-1])
+    alone = len(shape.scans) == 1
     for first in range(0, len(shape.scans), directions):
         if first and layer.dropout:
             x = F.dropout(x, layer.dropout, layer.training)
         outputs = []
         for k in range(first, first + directions):
-            one = shape.scans[k]
-            frame = one.frame
+            run = shape.scans[k].recorded
             if layer.on_tap is not None or layer.loop_clip is not None:
                 tap = layer.on_tap and partial(layer.on_tap, k // directions, k > first)
-                frame = replace(frame, clip=layer.loop_clip, on_tap=tap)
+                frame = replace(run.frame, clip=layer.loop_clip, on_tap=tap)
+                run = replace(run, frame=frame)
             own = starts
-            if shape.zeros[0] is not starts:
+            if not alone and shape.zeros[0] is not starts:
                 own = [s[k] for s in starts]
-                own = own if own[0].dim() == 2 else [s.unsqueeze(0) for s in own]
-            hidden, *final = scan_prepared(one.prepared, one.backend, frame, (x, *weights[k], *own))
+            hidden, *final = scan_prepared(run, (x, *weights[k], *own))
             outputs.append(hidden)
             last.append(final)
         x = outputs[0] if directions == 1 else torch.cat(outputs, -1)
-    if directions == 1:  # the backward pass reads h; what the caller gets is its own
-        x = x.clone()
-    output = x.view(*shape.hidden[:-1], x.shape[-1])
-    output = output.transpose(0, 1) if shape.transposed else output
-    states: tuple[Tensor, ...]
-    if len(last) == 1:
-        states = tuple(s.view(size) for s, (size, _) in zip(last[0], shape.states, strict=True))
-    else:
-        states = tuple(
-            torch.stack(parts).view(size)
-            for parts, (size, _) in zip(zip(*last, strict=True), shape.states, strict=True)
-        )
-    return output, states[0] if len(states) == 1 else states
+    output = x.transpose(0, 1) if shape.transposed else x
+    states = last[0] if alone else [torch.stack(parts) for parts in zip(*last, strict=True)]
+    return output, tuple(states) if len(states) > 1 else states[0]
 
 
 def _tensors(layer: "Recurrent", one: _Scan, dtype: torch.dtype) -> list[Tensor] | None:
@@ -292,6 +278,9 @@ def _prepare(layer: "Recurrent", input: Tensor) -> _Shape | None:
     steps, batch = sizes[::-1] if transposed else sizes
     width, size = layer.output_size, layer.hidden_size
     count = layer.num_layers * layer.num_directions
+    widths = [width] + [size] * (len(cell.states) - 1)
+    shapes = [(count, batch, w) if batched else (count, w) for w in widths]
+    hidden = (steps, batch, width) if batched else (steps, width)
     scans = []
     for number, reverse in product(range(layer.num_layers), (False, True)[: layer.num_directions]):
         weights = layer.weights(number, reverse)
@@ -315,16 +304,17 @@ def _prepare(layer: "Recurrent", input: Tensor) -> _Shape | None:
                 continue
             named.append(((next(units) if name == "unit" else name) + suffix, value.shape))
         frame, _ = call.split()
-        scans.append(_Scan(prepared, backend, frame, tuple(named), tuple(constants)))
-    widths = [width] + [size] * (len(cell.states) - 1)
-    shapes = [(count, batch, w) if batched else (count, w) for w in widths]
+        ends = shapes if count == 1 else [s[1:] for s in shapes]
+        is_last = number == layer.num_layers - 1 and layer.num_directions == 1
+        run = PreparedRun(prepared, backend, frame, hidden, tuple(ends), is_last)
+        scans.append(_Scan(prepared, run, tuple(named), tuple(constants)))
     leads = [batch * w * input.element_size() for w in widths]
     with torch.inference_mode(False):
         zeros = [torch.zeros(batch, w, dtype=input.dtype) for w in widths]
     return _Shape(
         cell,
         tuple(scans),
-        (steps, batch, width) if batched else (steps, width),
+        hidden,
         tuple(zip(shapes, leads, strict=True)),
         (zeros, [z.data_ptr() for z in zeros]),
         transposed,

@@ -16,6 +16,7 @@ from steadygrad.scan.backends.recurrence import linear_recurrence as linear_recu
 from steadygrad.scan.call import Frame as Frame
 from steadygrad.scan.call import ScanCall as ScanCall
 from steadygrad.scan.clips import LoopClip as LoopClip
+from steadygrad.scan.function import PreparedRun as PreparedRun
 from steadygrad.scan.function import scan_prepared as scan_prepared
 from steadygrad.scan.ir.trace import trace as trace
 from steadygrad.scan.layout import Layout as Layout

@@ -108,13 +108,41 @@ class Stepper(Protocol):
 
 
 class Prepared(Protocol):
-    """A forward pass of one layer in one direction, for one set of shapes."""
+    """One layer in one direction, for one set of shapes; several threads may run it at once.
 
-    def forward(self, tensors: Sequence[Tensor]) -> ForwardPass:
-        """Run a call and keep what a backward pass needs; several threads may at the same time.
+    Attributes:
+        saved_names: Names of what `forward` saves, ``hidden`` among them, as in `Saved`.
+        note: As `Saved.note`.
+    """
+
+    saved_names: tuple[str, ...]
+    note: object
+
+    def forward(
+        self, tensors: Sequence[Tensor], shape: tuple[int, ...], ends: Sequence[tuple[int, ...]]
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Run a call and keep what a backward pass needs.
 
         Args:
-            tensors: As of `ScanCall.split`, contiguous.
+            tensors: As of `ScanCall.split`, contiguous; of the input and the states only the
+                number of values matters, not the shape.
+            shape: Of h after every step; as many values as ``(N, P)``.
+            ends: Of each last state; as many values as ``(B, ·)``.
+
+        Returns:
+            h and the last states; and what is saved.
+        """
+        ...
+
+    def backward(
+        self, kept: Sequence[Tensor], grads: Sequence[Tensor | None], needed: Sequence[bool]
+    ) -> tuple[Tensor | None, ...] | None:
+        """Gradients of the tensors of `forward`; None if `Backend.backward` has to be asked.
+
+        Args:
+            kept: The tensors, and behind them what was saved.
+            grads: What arrives at h and at the last states.
+            needed: Which of the tensors need a gradient.
         """
         ...
 
