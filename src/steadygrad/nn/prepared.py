@@ -173,7 +173,7 @@ def _unrecorded(
 ) -> Any:
     """A call that no backward pass follows: all scans write their last states to one place."""
     starts = shape.zeros[1] if given is None else [value.data_ptr() for value in given]
-    finals = [x.new_empty(s) for s, _ in shape.states]
+    finals = [x.new_empty(*s) for s, _ in shape.states]
     ends = [f.data_ptr() for f in finals]
     directions = layer.num_directions
     for first in range(0, len(shape.scans), directions):

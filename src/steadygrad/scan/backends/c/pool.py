@@ -23,6 +23,7 @@ PAGE = 1 << 21  # a huge page
 KEPT = 1 << 30  # bytes that wait for the next who asks, at most
 SLACK = 1.25  # a waiting block may be larger than what is asked for by so much
 
+_HAS_BLOCKS = hasattr(mmap, "MAP_PRIVATE")
 _idle: list[mmap.mmap] = []
 
 
@@ -30,8 +31,8 @@ def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
     """Uninitialised memory of the dtype of ``like``; whatever holds it keeps it."""
     count = math.prod(shape)
     size = count * like.element_size()
-    if size < LEAST or not hasattr(mmap, "MAP_PRIVATE"):
-        return like.new_empty(shape)
+    if size < LEAST or not _HAS_BLOCKS:
+        return like.new_empty(*shape)  # read in half the time that a tuple takes
     block = _take(size)
     view = memoryview(block)  # which lives as long as any tensor on this memory, saved ones too
     loan = _Loan(view, _end)
@@ -59,6 +60,7 @@ class _Scratch(threading.local):
     """What the kernels of one thread work in; the next call finds it in the cache."""
 
     memory = torch.empty(0, dtype=torch.float32, device="cpu")
+    address = size = 0  # of it: asking a tensor takes as long as a small kernel's arithmetic
 
 
 _scratch = _Scratch()
@@ -66,10 +68,12 @@ _scratch = _Scratch()
 
 def scratch(size: int) -> int:
     """Address of so many bytes, this thread's until it asks again."""
-    if size > 4 * len(_scratch.memory):
-        _scratch.memory = _Scratch.memory  # what is too small is given back first
-        _scratch.memory = empty((-(-size // 4),), _Scratch.memory)
-    return _scratch.memory.data_ptr()
+    own = _scratch
+    if size > own.size:
+        own.size, own.memory = 0, _Scratch.memory  # what is too small is given back first
+        memory = empty((-(-size // 4),), _Scratch.memory)
+        own.memory, own.address, own.size = memory, memory.data_ptr(), 4 * len(memory)
+    return own.address
 
 
 def _take(size: int) -> mmap.mmap:
