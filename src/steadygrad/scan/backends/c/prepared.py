@@ -76,7 +76,7 @@ class PreparedCall:
         """Run a call and keep what its backward pass needs; see `Prepared`."""
         x = tensors[0]
         hidden = pool.empty(shape, x)
-        final = [x.new_empty(size) for size in ends]
+        final = [x.new_empty(*size) for size in ends]
         addresses = [t.data_ptr() for t in tensors]
         addresses.append(hidden.data_ptr())
         addresses += [t.data_ptr() for t in final]
@@ -200,7 +200,7 @@ class PreparedGradient:
         for n, (need, places) in enumerate(zip(needed, self._outputs, strict=True)):
             if need and places:
                 like = alive[n]
-                value = like.new_empty(like.shape) if n else pool.empty(tuple(like.shape), like)
+                value = torch.empty_like(like) if n else pool.empty(like.shape, like)
                 found[n] = value
                 address = value.data_ptr()
                 for place, offset in places:
