@@ -12,8 +12,14 @@ from steadygrad.scan.backends.c.openmp import openmp
 from steadygrad.scan.backends.forks import note_threads
 from steadygrad.scan.layout import Layout
 
-SMALL = 1 << 20
-"""Multiplications of a call from which a second thread is worth waking."""
+SMALL = 1 << 22
+"""Multiplications of a call from which a second thread is worth waking: about 0.15 ms of one.
+
+Half of that is all there is to gain. Where the other core is free, waking takes some 0.02 ms; where
+it is not, whoever waits for it waits for the system to give it a turn, milliseconds.
+"""
+OFTEN = 2
+"""How many times `SMALL` where threads would have to meet at every step."""
 MEETING = 1 << 15
 """Multiplications of a step's recurrent products from which threads gain by meeting twice."""
 LARGE = 1 << 18
@@ -56,9 +62,11 @@ def split(layout: Layout, inputs: int, size: int, gates: int) -> Split:
     """
     threads = torch.get_num_threads() if openmp() else 1
     steps, batch = len(layout.batch_sizes), layout.batch
-    if steps * batch * size * gates * (size + inputs) <= SMALL:
+    work = steps * batch * size * gates * (size + inputs)
+    if work <= SMALL:
         threads = 1
     together = steps > 1 and 1 < threads <= cores() and _columns(threads, batch, gates * size**2)
+    together = together and work > OFTEN * SMALL
     threads = threads if together else max(1, min(threads, batch))
     if threads > 1:
         note_threads()
