@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 THREADS = int(sys.argv[2]) if len(sys.argv) > 2 else 1
@@ -42,11 +43,7 @@ def _layers(module: Any, mode: str, cell: str, shape: Shape) -> Callable[[], obj
 
         return train
 
-    @torch.no_grad()
-    def run() -> None:
-        layer(x)
-
-    return run
+    return lambda: layer(x)
 
 
 def ours(mode: str, cell: str, shape: Shape) -> Callable[[], object]:
@@ -165,28 +162,36 @@ def jax(mode: str, cell: str, shape: Shape) -> Callable[[], object] | None:
 SIDES = {f.__name__: f for f in (ours, torch, onnxruntime, openvino, jax)}
 
 
+def _around(side: str, mode: str) -> AbstractContextManager[object]:
+    """Where calls are made: without gradient set once, as a loop that serves a model has it."""
+    if mode == "train" or side not in ("ours", "torch"):
+        return nullcontext()
+    import torch
+
+    return torch.no_grad()
+
+
 def main() -> None:
     make = SIDES[sys.argv[1]]
     made: dict[tuple[str, ...], Callable[[], object] | None] = {}
     for line in sys.stdin:
         mode, cell, *numbers = line.split()
         steps, batch, inputs, hidden, repeat = map(int, numbers)
-        key = tuple(line.split()[:-1])
+        key, warm = tuple(line.split()[:-1]), 1
         if key not in made:
             made[key] = make(mode, cell, (steps, batch, inputs, hidden))
-            for _ in range(5):
-                run = made[key]
-                if run is not None:
-                    run()
+            warm = 5
         run = made[key]
         if run is None:
             print("none", flush=True)
             continue
-        run()
-        wall, began = time.perf_counter(), time.process_time()
-        for _ in range(repeat):
-            run()
-        spent, passed = time.process_time() - began, time.perf_counter() - wall
+        with _around(sys.argv[1], mode):
+            for _ in range(warm):
+                run()
+            wall, began = time.perf_counter(), time.process_time()
+            for _ in range(repeat):
+                run()
+            spent, passed = time.process_time() - began, time.perf_counter() - wall
         print(1e6 * spent / repeat, 1e6 * passed / repeat, flush=True)
 
 
