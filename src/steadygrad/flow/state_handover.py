@@ -29,7 +29,6 @@ QUANTITIES: tuple[Quantity, ...] = (
 
 SMOOTH = 0.5  # of the distance of two sequences: steps inside must be smaller to tell anything
 BORDERS = 10  # of a layer that are remembered: a fault that is mended is gone after as many
-BORDERS = 8  # of a layer that are remembered, the latest
 JUMP = 0.5  # of the way from the distance inside a sequence to it: from there on a border jumps
 
 
