@@ -59,8 +59,15 @@ def test_large_steps_leave_it_open_what_the_loss_could_be(
     assert (unsteady(history, LIMITS) is not None) == is_open
 
 
+@pytest.mark.parametrize(("decay", "is_open"), [(0.3, True), (0.9, False)])
+def test_a_schedule_that_has_starved_the_steps_leaves_it_open(decay: float, is_open: bool) -> None:
+    history = of_losses(0.5 + math.exp(-i / 20) + 0.02 * math.sin(7 * i) for i in range(400))
+    history.update = [1e-2 * decay**i for i in range(26)]
+    assert (unsteady(history, LIMITS) is not None) == is_open
+
+
 @pytest.mark.parametrize(("last", "is_open"), [(1.0, True), (0.97, True), (0.8, False)])
-def test_a_loss_that_never_moved_is_no_health_where_only_its_numbers_are_told(
+def test_a_loss_that_never_moved_is_no_health_where_its_targets_are_unknown(
     last: float, is_open: bool
 ) -> None:
     noise = torch.Generator().manual_seed(0)

@@ -52,16 +52,16 @@ def standing(facts: LossFacts, shapes: Mapping[str, tuple[int, int]]) -> Unjudge
 
 
 def unmoved(history: History) -> Unjudged | None:
-    """What is to be said of a loss at rest where it began, if all that is known are numbers."""
+    """What is to be said of a loss at rest where it began, if nothing is known of its targets."""
     values = finite(history.loss)
     if len(values) < ENOUGH or start_of(values) <= 0 or falls_to(history.loss, MOVED):
         return None
     return Unjudged(
         "What the training learns",
         f"the gradient arrives, yet the loss stands where it began ({start_of(values):.4g}), and "
-        "from numbers alone it is not known what a constant answer scores",
-        "give w.loss the loss itself, not loss.item(), before optimizer.step(); and train on one "
-        "small batch alone, whose loss has to go to zero",
+        "it is not known what a constant answer scores",
+        "train on one small batch alone, whose loss has to go to zero; and give w.loss the loss "
+        "itself, not loss.item(), before optimizer.step()",
     )
 
 
@@ -75,14 +75,21 @@ def _told(shapes: Mapping[str, tuple[int, int]]) -> str:
 
 
 def unsteady(history: History, limits: Thresholds) -> Unjudged | None:
-    """What is to be said of steps that are nearly too large, while the loss has not come far.
+    """What is to be said of steps nearly too large, or too small by now, if the loss is not far.
 
-    A loss may fall under such a rate, and rest far above where a smaller one would bring it:
-    neither can be told from the training alone.
+    A loss may fall under such a rate, and rest far above where another one would bring it: neither
+    can be told from the training alone.
     """
     update = finite(history.update)
     if len(update) < ENOUGH_UPDATES or len(history.loss) < ENOUGH or history.has_learned():
         return None
+    if float(np.median(update[-ENOUGH_UPDATES:])) < limits.update_low and history.is_at_rest():
+        return Unjudged(
+            "What the learning rate holds back",
+            f"the steps have become as small as {float(update[-1]):.1g} of the weights, and the "
+            "loss, which rests, is not down to a tenth of its start",
+            "look at the schedule: it may be stepped more often than it is meant to be",
+        )
     size = float(np.median(update[-10:]))
     if size < NEARLY * limits.update_high:
         return None

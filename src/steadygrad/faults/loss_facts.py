@@ -47,7 +47,6 @@ class LossFacts:
         cleared_gradients: Steps in a row at which what a backward pass gave was gone before the
             step.
         lost_clip: A clip that does not bound what the optimiser uses; None if there is none.
-        is_number: Whether the losses are told as plain numbers, without their graph.
         skill: How the model answered lately, beside a constant; None where that is not known.
     """
 
@@ -57,5 +56,4 @@ class LossFacts:
     kept_gradients: int = 0
     cleared_gradients: int = 0
     lost_clip: LostClip | None = None
-    is_number: bool = False
     skill: "Skill | None" = None

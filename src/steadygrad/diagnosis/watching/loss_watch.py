@@ -150,7 +150,6 @@ class LossWatch:
         self.output = OutputProbe(model)
         self.gradients = KeptGradients(parameters)
         self.clips = LostClips(optimizer, parameters)
-        self._is_number = False
         self._value: float | None = None
         self._untold: Kept | None = None  # of the step before, if its loss was not told in time
         self._late: Kept | None = None
@@ -179,7 +178,6 @@ class LossWatch:
         is_wanted = self.output.is_on or self.output.keeps_graph
         if is_wanted and isinstance(loss, Tensor):
             self._root = loss.grad_fn
-        self._is_number = not isinstance(loss, Tensor) or loss.grad_fn is None
         value = float(loss.detach() if isinstance(loss, Tensor) else loss)
         if not self.output.is_empty:
             self._is_late = False
@@ -225,7 +223,6 @@ class LossWatch:
             kept_gradients=kept,
             cleared_gradients=cleared,
             lost_clip=self.clips.fact,
-            is_number=self._is_number,
         )
 
     def skill(self, history: History) -> Skill | None:

@@ -294,8 +294,8 @@ class Look:
             self._seen.standing = None
         elif of_loss.skill is not None:  # of what is not known, what was known before stands
             self._seen.standing = standing(of_loss, self._shapes)
-        elif of_loss.is_number:
-            self._seen.standing = unmoved(of_loss.history)
+        else:
+            self._seen.standing = unmoved(of_loss.history) or self._seen.standing
 
     def _note(self, calls: Sequence[Call]) -> None:
         numbers = at_look(self._seen.flow)
