@@ -82,13 +82,13 @@ BINS = (0.0, 0.5, 0.7, 0.9, 0.99, 1.01)
 def reliability(runs: Sequence[Run]) -> Iterator[str]:
     """Of the findings named first, by what they say of themselves: how many, and how many right."""
     told = [r for r in runs if r.is_alarmed and r.confidences and r.confidences[0] is not None]
-    yield f"{'confidence':16}{'mean':>8}{'right':>12}"
+    yield f"{'confidence':16}{'mean':>8}{'right':>16}"
     for low, high in pairwise(BINS):
         held = [r for r in told if low <= (r.confidences[0] or 0.0) < high]
         if held:
             mean = sum(r.confidences[0] or 0.0 for r in held) / len(held)
             right = sum(r.kind == "fault" and r.verdict in r.right for r in held)
-            yield f"{f'{low:g} to {min(high, 1):g}':16}{mean:8.2f}{_cell(right, len(held)):>12}"
+            yield f"{f'{low:g} to {min(high, 1):g}':16}{mean:8.2f}{_cell(right, len(held)):>16}"
 
 
 def is_right(run: Run) -> bool:
