@@ -84,7 +84,11 @@ def test_edges(
 
 @pytest.mark.parametrize(
     ("name", "number"),
-    [("table", 500_000), ("checkpoint, facts and tensors", 500_052), ("model file", 501_768)],
+    [
+        ("table", 500_000),
+        ("checkpoint, facts and tensors", 500_052),
+        *(("model file", n) for n in (501_768, 600_886, 603_362, 604_279)),
+    ],
 )
 def test_what_a_long_count_once_found(name: str, number: int, readers: Readers) -> None:
     (reader,) = (r for r in readers.all() if r.name == name)

@@ -19,7 +19,7 @@ from steadygrad.tasks.ahead import LEVEL, Ahead, Backtest, backtest, forecast_ta
 from steadygrad.tasks.forecast_spec import ForecastSpec
 from steadygrad.tasks.from_table import apply_spec
 from steadygrad.tasks.intervals import Intervals
-from steadygrad.train.model import SequenceModel
+from steadygrad.train.model import Ends, SequenceModel
 from steadygrad.train.model_file import ModelFacts
 from steadygrad.train.model_outputs import predictor
 
@@ -142,10 +142,26 @@ class ForecastModel:
             self.spec = ForecastSpec.of({k: v for k, v in facts.data.items() if k != "kind"})
             plain = facts.intervals
             self.intervals = None if plain is None else Intervals.of(plain)
+            self._check(facts.ends)
         except (TypeError, KeyError, Misfit) as error:
             raise InputError(
                 f"the model of {facts.file} is of another version ({error}); train it again"
             ) from None
+
+    def _check(self, ends: Ends) -> None:
+        """Refuse parts of a file that do not belong together.
+
+        Raises:
+            Misfit: Inputs, horizon or intervals are not those of the module.
+        """
+        wanted = Ends("values", False, len(self.spec.inputs), self.spec.horizon)
+        if ends != wanted:
+            raise Misfit(f"a module of {ends} beside data of {wanted}")
+        if self.intervals is not None and len(self.intervals.widths) != self.spec.horizon:
+            raise Misfit(
+                f"intervals of {len(self.intervals.widths)} rows beside a horizon of "
+                f"{self.spec.horizon}"
+            )
 
     def read(self, rows: Any) -> Table:
         """Read a file or a ``pandas.DataFrame`` as the file of the training was read.
