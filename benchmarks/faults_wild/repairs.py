@@ -117,12 +117,12 @@ def _tight(training: Training) -> None:
 
 @torch.no_grad()
 def _closed(training: Training) -> None:
-    """Gates that keep nothing: the forget gate of an LSTM shut, the update gate of a GRU open."""
-    layer = training.model.rnn
+    """States that are not kept, by the forget gate of an LSTM and the update gate of a GRU."""
+    layer: nn.RNNBase = training.model.rnn
     hidden, value = layer.hidden_size, -6.0
     for name, bias in layer.named_parameters():
         if "bias_ih" in name and isinstance(layer, nn.RNN):
-            layer.weight_hh_l0.mul_(0.02)
+            layer.get_parameter("weight_hh_l0").mul_(0.02)
         elif "bias_ih" in name:
             bias[hidden : 2 * hidden] = value
 
@@ -136,10 +136,10 @@ def _relu(training: Training) -> None:
         _scaled("weight_hh", 30.0)(training)
         return
     new = nn.RNN(layer.input_size, layer.hidden_size, nonlinearity="relu")
-    nn.init.eye_(new.weight_hh_l0).mul_(1.6)
+    nn.init.eye_(new.get_parameter("weight_hh_l0")).mul_(1.6)
     training.model.rnn = new
-    group = training.optimizer.param_groups[0]
-    training.optimizer = type(training.optimizer)(training.model.parameters(), lr=group["lr"])
+    kind: Any = type(training.optimizer)
+    training.optimizer = kind(training.model.parameters(), training.optimizer.defaults["lr"])
 
 
 HARMS: dict[str, Callable[[Training], None]] = {

@@ -87,7 +87,7 @@ def test_edges(
     [
         ("table", 500_000),
         ("checkpoint, facts and tensors", 500_052),
-        *(("model file", n) for n in (501_768, 600_886, 603_362, 604_279)),
+        *(("model file", n) for n in (501_768, 600_886, 603_362, 604_279, 703_092)),
     ],
 )
 def test_what_a_long_count_once_found(name: str, number: int, readers: Readers) -> None:

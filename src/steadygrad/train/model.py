@@ -6,6 +6,7 @@ from typing import Any, Literal, Self, final
 import torch
 from torch import Tensor, nn
 
+from steadygrad.errors import InputError
 from steadygrad.nn import CNNLSTM, BiLSTM, Recurrent, is_memory, memories
 from steadygrad.tasks import Batch, Task
 from steadygrad.train.config import TrainConfig
@@ -74,6 +75,8 @@ class SequenceModel(nn.Module):
         if task.input_kind == "symbols":
             features = min(hidden, 128)
             self.embedding = nn.Embedding(task.input_size, features)
+        if not 0 <= dropout <= 1:  # torch lets NaN pass, and refuses it at the first call
+            raise InputError(f"dropout: expected a share of at least 0, at most 1, got {dropout}")
         self.dropout = nn.Dropout(dropout)
         self.is_whole = whole is not None
         if whole is not None:
