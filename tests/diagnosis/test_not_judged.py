@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import steadygrad as sg
-from steadygrad.faults import NOT_JUDGED
+from steadygrad.diagnosis.standing import standing
+from steadygrad.faults import NOT_JUDGED, LossFacts
+from steadygrad.faults.history import of_losses
+from steadygrad.flow.skill import Skill
 from steadygrad.record import read
 from steadygrad.report import sentence
 from steadygrad.report.chapter import chapter
@@ -196,6 +199,16 @@ def test_what_was_learned_and_lost_is_seen_however_late_the_loss_is_told(is_late
                 optimizer.step()
     assert w.verdict == NOT_JUDGED
     assert "constant answer" in w.unjudged[0].why
+
+
+def test_a_loss_that_stood_stands_until_the_input_is_made_use_of() -> None:
+    """One that jumps up and down seems to fall at every other look."""
+    history = of_losses([*[2.0, 3.0] * 60, *[1.9, 1.0] * 30])
+    assert not history.is_at_rest()
+    worse, better = (Skill(v, 1.4, 0.69, 200, "classes") for v in (-1.0, 0.3))
+    assert standing(LossFacts(history, skill=worse), {}) is None
+    assert standing(LossFacts(history, skill=worse), {}, has_stood=True) is not None
+    assert standing(LossFacts(history, skill=better), {}, has_stood=True) is None
 
 
 def test_losses_that_are_told_to_one_look_say_whether_they_stand() -> None:

@@ -20,7 +20,9 @@ MOVED = 0.95  # of its start, below which a loss has moved
 MOST_LAYERS = 3  # whose shapes are told
 
 
-def standing(facts: LossFacts, shapes: Mapping[str, tuple[int, int]]) -> Unjudged | None:
+def standing(
+    facts: LossFacts, shapes: Mapping[str, tuple[int, int]], has_stood: bool = False
+) -> Unjudged | None:
     """What is to be said of a loss that came to rest where the input makes no difference.
 
     Of a training that is short, or whose loss still falls, nothing; nor of one whose loss rests
@@ -29,11 +31,13 @@ def standing(facts: LossFacts, shapes: Mapping[str, tuple[int, int]]) -> Unjudge
     Args:
         facts: What is known of the loss.
         shapes: Of each layer, the steps and sequences that it was given last.
+        has_stood: Whether it was said before: then it holds until the model makes use of its input.
+            A loss that jumps up and down seems to fall at every other look.
     """
     skill = facts.skill
     if skill is None or skill.targets < FEWEST or skill.value >= LEAST:
         return None
-    if not facts.history.is_at_rest():
+    if not (has_stood or facts.history.is_at_rest()):
         return None
     where = "above" if skill.value < ABOVE else "at"
     why = (

@@ -201,7 +201,7 @@ class LossWatch:
         elif self._late is not None and self._answered.wants(late):
             self._answered.keep(late, self._late)
 
-    def facts(self, history: History, scale: float) -> LossFacts:
+    def facts(self, history: History, scale: float, has_stood: bool = False) -> LossFacts:
         """What is known of the loss of this step, whose gradients were multiplied by ``scale``."""
         if self._root is not None:
             self._slips = slips_in(self._root)
@@ -212,7 +212,10 @@ class LossWatch:
         if answers is not None and answers.loss == "squared":
             history.constant = answers.target_spread**2
         return replace(
-            self.of_steps(history), answers=answers, slips=self._slips, skill=self.skill(history)
+            self.of_steps(history),
+            answers=answers,
+            slips=self._slips,
+            skill=self.skill(history, has_stood),
         )
 
     def of_steps(self, history: History) -> LossFacts:
@@ -225,9 +228,15 @@ class LossWatch:
             lost_clip=self.clips.fact,
         )
 
-    def skill(self, history: History) -> Skill | None:
-        """How the model answered lately, beside a constant; None while the loss still falls."""
-        return self._answered.skill(history.kept[1]) if history.is_at_rest() else None
+    def skill(self, history: History, has_stood: bool) -> Skill | None:
+        """How the model answered lately, beside a constant; None while the loss still falls.
+
+        Args:
+            history: With the losses.
+            has_stood: Whether the loss was seen to stand: it is followed from then on.
+        """
+        is_asked = has_stood or history.is_at_rest()
+        return self._answered.skill(history.kept[1]) if is_asked else None
 
     def forget(self) -> None:
         """Forget how batches were answered: the training has gone back to an earlier step."""

@@ -637,7 +637,9 @@ class Watch:
             is_small = self.ranks.is_alone and self.budget.is_tight
             with self.budget.spend(LOOK):
                 scale = self._scaling.scale
-                self._facts = facts = self._loss.facts(self._seen.history, scale)
+                self._facts = facts = self._loss.facts(
+                    self._seen.history, scale, self._seen.standing is not None
+                )
                 self._look.measure(self._calls.findings, facts, scale, is_small)
                 self._judged_at = self.step
                 self._write_notes()
@@ -661,7 +663,9 @@ class Watch:
             return
         self._judged_at = self.step
         if self.step > self._turns.begun:
-            facts = replace(self._facts, skill=self._loss.skill(self._seen.history))
+            has_stood = self._seen.standing is not None
+            asked = self._loss.skill(self._seen.history, has_stood)
+            facts = replace(self._facts, skill=asked)
             self._look.judge_again(facts, is_read=True)
 
     def _read(self) -> None:
@@ -676,7 +680,9 @@ class Watch:
         steps = self.step - self._turns.begun
         self._next_judgement = self.step + max(FIRST_JUDGEMENT, steps // 8)
         with self.budget.spend("judge"):
-            facts = self._loss.facts(self._seen.history, self._scaling.scale)
+            facts = self._loss.facts(
+                self._seen.history, self._scaling.scale, self._seen.standing is not None
+            )
             if facts.answers is None:  # the loss of this step was not told
                 facts = replace(facts, answers=self._facts.answers)
             self._facts = facts
