@@ -456,3 +456,17 @@ def test_a_prepared_call_keeps_no_weight_alive() -> None:
     layer(torch.randn(3, 2, I))
     gc.collect()
     assert old() is None
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_a_hook_where_nothing_comes_back_is_not_called(kind: str) -> None:
+    """As with torch's layers; a function of ours would call it with None."""
+    layer, x = getattr(sg, kind)(3, 4), torch.randn(5, 2, 3, requires_grad=True)
+    for used in (0, 1, 0, 1, 0):  # prepared from the third call on
+        output, state = layer(x)
+        results = [output, *(state if isinstance(state, tuple) else (state,))]
+        arrived: dict[int, Tensor] = {}
+        for i, result in enumerate(results):
+            result.register_hook(partial(arrived.__setitem__, i))
+        results[used].sum().backward()
+        assert list(arrived) == [used]

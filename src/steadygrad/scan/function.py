@@ -143,7 +143,10 @@ def _as_rows(value: Tensor) -> Tensor:
 
 def scan_prepared(run: PreparedRun, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """As `scan`, of a call of the shapes that were prepared: contiguous tensors."""
-    return PreparedScan.apply(run, *tensors)  # type: ignore[no-any-return]
+    results: tuple[Tensor, ...] = PreparedScan.apply(run, *tensors)  # type: ignore[assignment]
+    # As views: autograd calls a hook at a result of a function of ours with None where nothing came
+    # back to that result, and a hook at a view of it not at all, as it is with torch's layers.
+    return tuple(t.view_as(t) if t.requires_grad else t for t in results)
 
 
 def scan(
