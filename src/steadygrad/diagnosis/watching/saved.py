@@ -62,6 +62,7 @@ class WatchFacts:
         standing: That the loss stands where a constant answer would, if it does.
         layers: What is noted of each layer, as of the last measurement.
         changes: What single steps of the recurrent parameters did to the states.
+        memory: log10 of the gradient left per step back, where most is left, if it was measured.
     """
 
     measured: bool = False
@@ -82,6 +83,7 @@ class WatchFacts:
     standing: Unjudged | None = None
     layers: tuple[Mapping[str, Any], ...] = ()
     changes: tuple[StateChange, ...] = ()
+    memory: float | None = None
 
     def __post_init__(self) -> None:
         if min(self.looks, self.begun, self.told) < 0 or self.stride < 1:

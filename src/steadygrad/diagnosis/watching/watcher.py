@@ -316,6 +316,7 @@ class Watch:
             seen.standing,
             tuple(seen.layers),
             tuple(history.changes),
+            history.memory,
         )
         series = (history.before, history.after, history.update, history.loss)
         series = (*series, self._clipping.norms, self._clipping.were_clipped)
@@ -338,7 +339,7 @@ class Watch:
         seen.register.restore(facts.found, facts.raised, facts.looks)
         self._calls.restore(((s.name, s.finding) for s in facts.of_calls), facts.called)
         self._turns.resume(facts.begun)
-        history.grows = facts.grows
+        history.grows, history.memory = facts.grows, facts.memory
         history.restore(facts.stride, facts.told)
         history.changes.extend(facts.changes)
         kept = (history.before, history.after, history.update, history.loss)
