@@ -9,14 +9,13 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from steadygrad.faults import History, LossFacts, Thresholds, Unjudged
-from steadygrad.faults.history import ENOUGH, ENOUGH_UPDATES, falls_to, finite, start_of
+from steadygrad.faults.history import ENOUGH, ENOUGH_UPDATES, finite, start_of
 
 LEAST = 0.05
 """Skill from which a model makes use of its input: of a batch of some dozens, less is chance."""
 FEWEST = 64  # targets
 ABOVE = -0.2  # skill below which a constant is plainly better
 NEARLY = 0.5  # of a step that is too large, from which it cannot be called a good one either
-MOVED = 0.95  # of its start, below which a loss has moved
 MOST_LAYERS = 3  # whose shapes are told
 
 
@@ -58,7 +57,7 @@ def standing(
 def unmoved(history: History) -> Unjudged | None:
     """What is to be said of a loss at rest where it began, if nothing is known of its targets."""
     values = finite(history.loss)
-    if len(values) < ENOUGH or start_of(values) <= 0 or falls_to(history.loss, MOVED):
+    if len(values) < ENOUGH or start_of(values) <= 0 or history.has_moved():
         return None
     return Unjudged(
         "What the training learns",

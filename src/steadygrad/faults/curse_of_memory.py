@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, final
 
 from steadygrad.faults.base import Fault, Threshold
 from steadygrad.faults.finding import Finding, confidence
-from steadygrad.faults.history import History, finite
+from steadygrad.faults.history import History, end_of, finite
 from steadygrad.faults.thresholds import Thresholds
 from steadygrad.faults.unjudged import Unjudged
 
@@ -130,7 +130,7 @@ def _has_learned(history: History) -> bool:
     values = finite(history.loss)
     if history.constant is None or len(values) == 0:
         return history.has_learned()
-    return float(median(values[-(len(values) // 4 or 1) :])) <= LEARNED * history.constant
+    return end_of(values) <= LEARNED * history.constant
 
 
 def _is_large(seen: "Sequence[StateChange]", limits: Thresholds) -> bool:

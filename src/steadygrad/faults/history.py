@@ -115,12 +115,16 @@ class History:
         """Whether the loss has come down by a tenth."""
         return falls_to(self.loss, 0.9)
 
+    def has_moved(self) -> bool:
+        """Whether the loss has come down at all: by a twentieth."""
+        return falls_to(self.loss, 0.95)
+
     def beats_first(self, to: float) -> bool:
         """Whether the last quarter of the losses lies below ``to`` times the very first one."""
         values = finite(self.loss)
         if len(values) < ENOUGH:
             return False
-        first, last = float(values[0]), float(np.median(values[-(len(values) // 4) :]))
+        first, last = float(values[0]), end_of(values)
         return last < (to * first if first > 0 else first)
 
     def is_absurd(self) -> bool:
@@ -131,7 +135,7 @@ class History:
         values = finite(self.loss)
         if self.constant is None or len(values) == 0:
             return False
-        return float(np.median(values[-(len(values) // 4 or 1) :])) > ABSURD * self.constant
+        return end_of(values) > ABSURD * self.constant
 
     def has_diverged(self) -> bool:
         """Whether the loss ends far above where it began, after a blow-up."""
@@ -139,7 +143,7 @@ class History:
         if len(values) < ENOUGH:
             return False
         start = start_of(values)
-        return start > 0 and float(np.median(values[-(len(values) // 4) :])) > NOISE * start
+        return start > 0 and end_of(values) > NOISE * start
 
     def creeps(self) -> bool:
         """Whether the loss still comes down, beyond its noise, in the later half of its course."""
@@ -182,7 +186,7 @@ def falls_to(loss: Sequence[float], to: float) -> bool:
     values = finite(loss)
     if len(values) < ENOUGH:
         return False
-    start, last = start_of(values), float(np.median(values[-(len(values) // 4) :]))
+    start, last = start_of(values), end_of(values)
     if not last < (to * start if start > 0 else start):
         return False
     return start - last >= KEPT * (start - _best(values))
@@ -198,6 +202,11 @@ def start_of(values: NDArray[np.float64]) -> float:
     first = float(values[0])
     readings = [np.median(values[: max(1, len(values) // 4)]), np.median(values[:FEW])]
     return float(min(*readings, NOISE * first if first > 0 else np.inf))
+
+
+def end_of(values: NDArray[np.float64]) -> float:
+    """Where losses are now: the median of the last quarter, of one at least."""
+    return float(np.median(values[-max(1, len(values) // 4) :]))
 
 
 def _best(values: NDArray[np.float64]) -> float:

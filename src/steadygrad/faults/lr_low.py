@@ -66,12 +66,12 @@ class LearningRateLow(Fault):
             return
         size = float(np.max(update))
         travel = size * history.planned if history.planned else math.inf
-        is_small = size < limits.update_low and not falls_to(history.loss, 0.95)
+        is_small = size < limits.update_low and not history.has_moved()
         # Along a plan that is known, a loss that creeps down does not make it arrive.
         is_short = travel < limits.travel_low and not falls_to(history.loss, 0.5)
         told = len(history.loss) * history.kept[0]
         moved = float(np.mean(update)) * told  # early steps, measured more often, are no smaller
-        is_still = told >= 2 * LONG and moved < STILL and not falls_to(history.loss, 0.95)
+        is_still = told >= 2 * LONG and moved < STILL and not history.has_moved()
         if size > 0 and not (is_small or is_short or is_still):
             yield from self._decayed(update, history, limits)
         if size <= 0 or not (is_small or is_short or is_still):

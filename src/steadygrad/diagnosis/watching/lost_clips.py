@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from steadygrad.diagnosis import clip_calls
 from steadygrad.diagnosis.clip_calls import ClipCall
+from steadygrad.diagnosis.watching.kept_gradients import is_there
 from steadygrad.faults.loss_facts import LostClip, WhyLost
 
 ROW = 3  # steps in a row after which a lost clip is told
@@ -55,7 +56,7 @@ class LostClips:
         self._since, self._row, self._good = _Since(), 0, 0
         self._told: LostClip | None = None
         clip_calls.listen(self)
-        # An optimiser that is gone has no more steps, also if nobody has closed its watch.
+        # An optimiser that was freed takes no more steps, even if its watch was never closed.
         self._end = weakref.finalize(optimizer, _stop, self)
         self._end.atexit = False
 
@@ -142,8 +143,8 @@ class LostClips:
     def begins(self, parameter: Tensor) -> None:
         """Take a backward pass that is about to give a parameter its gradient."""
         self._is_scaled = self._is_loss_scaled
-        grad, since = parameter.grad, self._since
-        if since.counts and (grad is None or not bool(torch.any(grad != 0))):
+        since = self._since
+        if since.counts and not is_there(parameter.grad):
             since.counts, since.lost = False, "cleared"
 
     def _take_off(self) -> None:

@@ -290,9 +290,8 @@ class Look:
 
     def _see_standing(self, of_loss: LossFacts) -> None:
         self._seen.see_undecided()
-        has_stood = self._seen.standing is not None
         if of_loss.skill is not None:  # of what is not known, what was known before stands
-            self._seen.standing = standing(of_loss, self._shapes, has_stood)
+            self._seen.standing = standing(of_loss, self._shapes, self._seen.has_stood)
         elif not of_loss.history.is_at_rest():
             self._seen.standing = None
         else:

@@ -94,6 +94,11 @@ class Seen:
         return verdict(self.findings, self.unjudged)
 
     @property
+    def has_stood(self) -> bool:
+        """Whether the loss was seen to stand where a constant answer would, and has not left."""
+        return self.standing is not None
+
+    @property
     def unjudged(self) -> list[Unjudged]:
         """What was not measured of what a verdict needs, or is not judged yet."""
         told = [*self.gaps, *self.withheld, *self.aged, *self.undecided]

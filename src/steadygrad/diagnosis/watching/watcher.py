@@ -639,7 +639,7 @@ class Watch:
             with self.budget.spend(LOOK):
                 scale = self._scaling.scale
                 self._facts = facts = self._loss.facts(
-                    self._seen.history, scale, self._seen.standing is not None
+                    self._seen.history, scale, self._seen.has_stood
                 )
                 self._look.measure(self._calls.findings, facts, scale, is_small)
                 self._judged_at = self.step
@@ -664,8 +664,7 @@ class Watch:
             return
         self._judged_at = self.step
         if self.step > self._turns.begun:
-            has_stood = self._seen.standing is not None
-            asked = self._loss.skill(self._seen.history, has_stood)
+            asked = self._loss.skill(self._seen.history, self._seen.has_stood)
             facts = replace(self._facts, skill=asked)
             self._look.judge_again(facts, is_read=True)
 
@@ -681,9 +680,7 @@ class Watch:
         steps = self.step - self._turns.begun
         self._next_judgement = self.step + max(FIRST_JUDGEMENT, steps // 8)
         with self.budget.spend("judge"):
-            facts = self._loss.facts(
-                self._seen.history, self._scaling.scale, self._seen.standing is not None
-            )
+            facts = self._loss.facts(self._seen.history, self._scaling.scale, self._seen.has_stood)
             if facts.answers is None:  # the loss of this step was not told
                 facts = replace(facts, answers=self._facts.answers)
             self._facts = facts
