@@ -18,6 +18,28 @@ Link = tuple[int, int, int]
 
 
 @final
+class _Links:
+    """Words that hold the address of a given tensor, as it is or further on.
+
+    Args:
+        links: All of them.
+    """
+
+    def __init__(self, links: Sequence[Link]) -> None:
+        self._plain = tuple((place, source) for place, source, offset in links if not offset)
+        self._moved = tuple(link for link in links if link[2])
+
+    def filled(self, words: "array.array[int]", given: Sequence[int]) -> "array.array[int]":
+        """A copy of ``words`` with the addresses of what is given."""
+        words = words[:]
+        for place, source in self._plain:
+            words[place] = given[source]
+        for place, source, offset in self._moved:
+            words[place] = given[source] + offset
+        return words
+
+
+@final
 class PreparedCall:
     """What does not change from call to call, made once: sizes, split, and which word is what.
 
@@ -45,7 +67,7 @@ class PreparedCall:
         links += [(index[f"s{k}"], count - len(states) + k, 0) for k in states]
         links.append((index["hidden"], count, 0))
         links += [(index[f"e{k}"], count + 1 + k, 0) for k in states]
-        self._plain, self._moved = _apart(links)
+        self._links = _Links(links)
         self._words, self._work = words.words, index["work"]
         self._room = words.room * item_size
         self._run = kernel.forward.run
@@ -117,11 +139,7 @@ class PreparedCall:
 
     def _filled(self, given: Sequence[int]) -> "array.array[int]":
         """The words of one call, with the addresses of its tensors, of h and of the last states."""
-        words = self._words[:]
-        for place, source in self._plain:
-            words[place] = given[source]
-        for place, source, offset in self._moved:
-            words[place] = given[source] + offset
+        words = self._links.filled(self._words, given)
         words[self._work] = pool.scratch(self._room)
         return words
 
@@ -157,7 +175,7 @@ class PreparedGradient:
             (index[name], block, part * before) for name, before in zip(parts, begins, strict=False)
         ]
         links.append((index["grad"], block + 1, 0))
-        self._plain, self._moved = _apart(links)
+        self._links = _Links(links)
         self._final = tuple(index[f"g{k}"] for k in range(len(call.state)))
         # Of each tensor, where the address of its gradient belongs; None if it never has one.
         self._outputs = [_gradient_links(call, kernel, index, name) for name in names]
@@ -186,11 +204,7 @@ class PreparedGradient:
         alive.append(x.new_zeros(self._hidden) if hidden is None else readable(hidden))
         given = [t.data_ptr() for t in alive]
         call = self._call()
-        words = call.words[:]
-        for place, source in self._plain:
-            words[place] = given[source]
-        for place, source, offset in self._moved:
-            words[place] = given[source] + offset
+        words = self._links.filled(call.words, given)
         for place, grad in zip(self._final, grads[1:], strict=True):
             if grad is not None:
                 grad = readable(grad)
@@ -262,9 +276,3 @@ def _gradient_links(
         return ()
     word = _STACKED[name][1]
     return tuple((index[f"{word}{i}"], at) for i, at in enumerate(_rows(call, kernel, name)))
-
-
-def _apart(links: Sequence[Link]) -> tuple[tuple[tuple[int, int], ...], tuple[Link, ...]]:
-    """Words that hold an address as it is, and those that hold one further on."""
-    plain = tuple((place, source) for place, source, offset in links if not offset)
-    return plain, tuple(link for link in links if link[2])
