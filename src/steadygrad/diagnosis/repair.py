@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import zip_longest
 from typing import Any
 
@@ -241,8 +241,10 @@ def repair(
         parse(text)
     trainings = _trainings(model, train, loss_fn, lag, better, steps)
 
+    shown = cache(partial(_shown, model))
+
     def suits(remedy: Remedy) -> bool:
-        return trainings.allows(remedy) and remedy.applicable(_shown(model))
+        return trainings.allows(remedy) and remedy.applicable(shown())
 
     try:
         found = verdict(list(findings or ()))
@@ -265,7 +267,7 @@ def repair(
     patch = ""
     if kept is not None:
         names = names_of(model if isinstance(model, nn.Module) else None)
-        patch = kept.patch(_shown(model), names).text(names)
+        patch = kept.patch(shown(), names).text(names)
     result = Repair(found, tuple(findings), plan, choice, patch)
     if record is not None:
         record.note("repair", result.to_record())
