@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 
 from benchmarks.faults_wild import cases  # noqa: F401  # registers them
-from benchmarks.faults_wild.case import CASES, Part, of_part
-from benchmarks.faults_wild.runs import complete, kept, unwatched
+from benchmarks.faults_wild.case import CASES, PARTS, of_part
+from benchmarks.faults_wild.lines import kept
+from benchmarks.faults_wild.runs import Run, complete, unwatched
 from benchmarks.faults_wild.score import table
 
 HERE = Path(__file__).parent
 RUNS, RESULT = HERE / "runs.jsonl", HERE / "result.txt"
-PARTS: tuple[Part, ...] = ("development", "held-back")
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
         for run in complete(chosen, args.runs):
             right = ", ".join(run.right) or "no fault"
             print(f"{run.seconds:5.1f} s  {run.name}: {run.verdict} ({right})", file=sys.stderr)
-    runs = {r.name: r for r in kept(args.runs)}
+    runs = {r.name: r for r in kept(args.runs, Run)}
     text = "\n".join(table([runs[name] for name in CASES if name in runs and args.only in name]))
     if args.runs == RUNS and not args.only:
         RESULT.write_text(text + "\n", encoding="utf-8")

@@ -21,6 +21,7 @@ UNSEEN = frozenset(
 """Their siblings, written in their place and not looked at: held back, whatever their hash."""
 
 Part = Literal["development", "held-back"]
+PARTS: tuple[Part, ...] = ("development", "held-back")
 Kind = Literal["fault", "healthy", "odd"]
 Tell = Callable[[Tensor], None]
 

@@ -15,13 +15,12 @@ reached under four of the five.
 
 import argparse
 import hashlib
-import json
 import math
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -31,9 +30,10 @@ import torch
 from torch import nn
 
 import steadygrad as sg
-from benchmarks.faults_wild.case import Part, Training
+from benchmarks.faults_wild.case import PARTS, Part, Training
 from benchmarks.faults_wild.cases.steps import Forecast, Language
 from benchmarks.faults_wild.cases.through_time import Recall
+from benchmarks.faults_wild.lines import append, kept
 from benchmarks.faults_wild.models import LastStep, keep_memory
 from benchmarks.faults_wild.tasks import walks
 from steadygrad.remedies import Attached, parse
@@ -44,7 +44,6 @@ STEPS = 300
 JUDGES = range(1000, 1005)
 ENOUGH, FEW = 4, 2  # of the judging seeds
 LEARNED = 0.8  # share of the base's fall of the loss that is the target
-PARTS: tuple[Part, ...] = ("development", "held-back")
 
 
 class Trend(Training):
@@ -266,11 +265,11 @@ def repaired(base: str, harm: str) -> Repaired | None:
 
     found = sg.repair(training.model, train_step, lag=BASES[base][1], steps=STEPS)
     seconds = time.process_time() - began
-    kept = None if found.choice is None else found.choice.kept
+    best = None if found.choice is None else found.choice.kept
     first = found.plan[0] if found.plan else None
-    with_kept = () if kept is None else tuple(ended(base, harm, s, kept)[1] for s in JUDGES)
+    with_kept = () if best is None else tuple(ended(base, harm, s, best)[1] for s in JUDGES)
     with_first = with_kept
-    if first is not None and first != kept:
+    if first is not None and first != best:
         with_first = tuple(ended(base, harm, s, first)[1] for s in JUDGES)
     return Repaired(
         setting,
@@ -279,7 +278,7 @@ def repaired(base: str, harm: str) -> Repaired | None:
         untreated,
         found.verdict,
         found.plan,
-        kept,
+        best,
         "" if found.choice is None else found.choice.why,
         with_kept,
         with_first,
@@ -287,31 +286,16 @@ def repaired(base: str, harm: str) -> Repaired | None:
     )
 
 
-def kept_runs(path: Path) -> list[Repaired]:
-    """The settings in a file."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [_read(json.loads(line)) for line in lines]
-
-
-def _read(values: dict[str, Any]) -> Repaired:
-    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return Repaired(**plain)
-
-
 def complete(settings: Iterable[tuple[str, str]], path: Path) -> Iterator[Repaired]:
     """Run what is missing in the file, appending each as it is done."""
-    there = {r.setting for r in kept_runs(path)}
-    with path.open("a", encoding="utf-8") as file:
-        for base, harm in settings:
-            if f"{base}, {harm}" in there:
-                continue
-            found = repaired(base, harm)
-            if found is not None:
-                file.write(json.dumps(asdict(found)) + "\n")
-                file.flush()
-                yield found
+    there = {r.setting for r in kept(path, Repaired)}
+    for base, harm in settings:
+        if f"{base}, {harm}" in there:
+            continue
+        found = repaired(base, harm)
+        if found is not None:
+            append(path, found)
+            yield found
 
 
 def table(runs: Iterable[Repaired]) -> list[str]:
@@ -383,7 +367,7 @@ def main() -> None:
                     file=sys.stderr,
                     flush=True,
                 )
-    text = "\n".join(table(r for r in kept_runs(args.runs) if args.only in r.setting))
+    text = "\n".join(table(r for r in kept(args.runs, Repaired) if args.only in r.setting))
     if args.runs == RUNS and not args.only:
         RESULT.write_text(text + "\n", encoding="utf-8")
     print(text)

@@ -1,18 +1,17 @@
 """Run cases, one line of JSON each; what is there is not run again."""
 
-import json
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 import steadygrad as sg
 from benchmarks.faults_wild.case import Case, Training
+from benchmarks.faults_wild.lines import append, kept
 
 HEALTHY, NOT_JUDGED = "healthy", "not judged"
 
@@ -121,24 +120,9 @@ def ends(losses: list[float]) -> tuple[float, float]:
 
 def complete(cases: Iterable[Case], path: Path) -> Iterator[Run]:
     """Run what is missing in the file, appending each as it is done."""
-    there = {r.name for r in kept(path)}
-    with path.open("a", encoding="utf-8") as file:
-        for case in cases:
-            if case.name not in there:
-                found = run(case)
-                file.write(json.dumps(asdict(found)) + "\n")
-                file.flush()
-                yield found
-
-
-def kept(path: Path) -> list[Run]:
-    """The runs in a file."""
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8") as file:
-        return [_read(json.loads(line)) for line in file]
-
-
-def _read(values: dict[str, Any]) -> Run:
-    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return Run(**plain)
+    there = {r.name for r in kept(path, Run)}
+    for case in cases:
+        if case.name not in there:
+            found = run(case)
+            append(path, found)
+            yield found
