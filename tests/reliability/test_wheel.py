@@ -1,4 +1,4 @@
-"""The wheel has the same bytes, whoever builds it and when."""
+"""Two builds of the wheel are identical, whatever the modes and times of the source files."""
 
 import os
 import shutil

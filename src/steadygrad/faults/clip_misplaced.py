@@ -18,8 +18,8 @@ TEXTS = {
         "bound is that many times too small. scaler.unscale_() is not called before it."
     ),
     "nothing": (
-        "the clip at {site} gets no parameter. An iterator such as model.parameters() that was "
-        "kept in a variable is used up by whoever reads it first."
+        "the clip at {site} gets no parameter. An iterator such as model.parameters() that is kept "
+        "in a variable is exhausted after it was read once."
     ),
     "gradients": (
         "the clip at {site} gets gradients in place of parameters, and clips nothing: it reads the "

@@ -29,7 +29,7 @@ def _replaces(update: NDArray[np.float64], history: History, limits: Thresholds)
 
     A loss that comes down from a blow-up falls, and is no better than that of the untrained net.
     Nor is it enough that it falls somewhat where a single step was larger than all the weights:
-    whatever is learned then is learned by a network that nobody has made.
+    such a step discards the initialisation.
     """
     largest = float(update.max())
     if largest < limits.update_replaces:

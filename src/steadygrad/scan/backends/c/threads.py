@@ -16,7 +16,7 @@ SMALL = 1 << 22
 """Multiplications of a call from which a second thread is worth waking: about 0.15 ms of one.
 
 Half of that is all there is to gain. Where the other core is free, waking takes some 0.02 ms; where
-it is not, whoever waits for it waits for the system to give it a turn, milliseconds.
+it is busy, the call waits for the scheduler, which takes milliseconds.
 """
 OFTEN = 2
 """How many times `SMALL` where threads would have to meet at every step."""
