@@ -17,6 +17,11 @@ from pathlib import Path
 
 TRACEBACK = 99  # exit code of a command that ended with an exception that nobody caught
 HANGS = 300.0  # seconds after which a command counts as hanging
+AGENT = 10.0
+"""Seconds after which the peers of a killed process are killed as well, as torchrun's agent does.
+
+One that was still waiting for the killed process to join waits for torch's 30 minutes otherwise.
+"""
 
 
 @dataclass(frozen=True)
@@ -102,17 +107,24 @@ def _waited(
             if kill_after is not None and now >= kill_after and not was_killed:
                 was_killed = _kill_one([c for c in children if c not in codes], whom)
                 kill_after = kill_after if was_killed else None
+            if was_killed and kill_after is not None and now >= kill_after + AGENT:
+                _kill_all(children)
             if now > HANGS:
                 raise TimeoutError(f"still running after {HANGS:.0f} seconds")
             time.sleep(0.0005 if kill_after and kill_after - now < 0.01 else 0.002)
     finally:
-        for child in children:  # workers that outlive their parent, and what hangs
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(child, signal.SIGKILL)
+        _kill_all(children)  # workers that outlive their parent, and what hangs
+        for child in children:
             if child not in codes:
                 with suppress(ChildProcessError):
                     os.waitpid(child, 0)
     return tuple(codes[child] for child in children), was_killed
+
+
+def _kill_all(children: Sequence[int]) -> None:
+    for child in children:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child, signal.SIGKILL)
 
 
 def _kill_one(running: Sequence[int], whom: random.Random | None) -> bool:

@@ -32,7 +32,7 @@ from steadygrad.record import EmptyRecordError, Results, read
 from steadygrad.train import checkpoint
 
 IN_A_ROW = 4  # most kills of one training
-NOT_COMPARED = ("seconds", "cpu_seconds")
+NOT_COMPARED = ("seconds", "cpu_seconds", "microseconds_per_step")
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,11 @@ def _same_grid(out: Path, whole: Path, told: str) -> None:
                 for t, r in results.rows()
             ]
         found.append(sorted(rows, key=str))
-    _Comparison(told).equal("results", *map(str, found))
+    same = _Comparison(told)
+    same.equal("runs of the grid", *([str(task) for task, _ in rows] for rows in found))
+    for (task, ours), (_, theirs) in zip(*found, strict=True):
+        for key in sorted(ours.keys() | theirs.keys()):
+            same.equal(f"{key} of {task}", str(ours.get(key)), str(theirs.get(key)))
 
 
 @dataclass(frozen=True)

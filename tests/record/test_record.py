@@ -15,7 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from steadygrad.record import Record, RecordError, Run, codec, filesystem, read, schema
+from steadygrad.record import (
+    Record,
+    RecordError,
+    Results,
+    Run,
+    codec,
+    filesystem,
+    read,
+    schema,
+)
+from steadygrad.record.ownership import kind_of
 
 
 @pytest.fixture
@@ -443,3 +453,13 @@ def test_network_file_systems_are_told_by_the_deepest_and_latest_mount(tmp_path:
     }
     assert {p: filesystem.is_network(Path(p), mounts) for p in expected} == expected
     assert not filesystem.is_network(Path("/home/me/run.db"), tmp_path / "no such table")
+
+
+def test_a_table_of_results_is_ours_from_its_first_moment_on(tmp_path: Path) -> None:
+    # Its mark in the WAL alone would be lost to a reader of the file's start after a kill.
+    path = tmp_path / "results.db"
+    with Results(path):
+        assert kind_of(path) == "record"
+        (tmp_path / "killed").mkdir()
+        shutil.copy(path, tmp_path / "killed")
+    assert kind_of(tmp_path / "killed" / "results.db") == "record"

@@ -58,16 +58,18 @@ class Results:
             raise RecordError(
                 f"{self.path}: is an SQLite file, but not a table of results. Name another file"
             )
-        mode = "DELETE" if is_network(self.path) else "WAL"
-        self._db.execute(f"PRAGMA journal_mode = {mode}")
-        # A power failure may lose the last rows, never part of one; lost rows are run again.
-        self._db.execute("PRAGMA synchronous = NORMAL")
         if not tables:
+            # Before the journal is moved to a WAL: that file would hold the mark of ownership, and
+            # after a kill the table would look like a file of somebody else.
             self._db.executescript(
                 f"BEGIN; PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};"
                 "CREATE TABLE IF NOT EXISTS result (id INTEGER PRIMARY KEY, key TEXT NOT NULL"
                 " UNIQUE, trial TEXT NOT NULL, result TEXT NOT NULL); COMMIT;"
             )
+        mode = "DELETE" if is_network(self.path) else "WAL"
+        self._db.execute(f"PRAGMA journal_mode = {mode}")
+        # A power failure may lose the last rows, never part of one; lost rows are run again.
+        self._db.execute("PRAGMA synchronous = NORMAL")
 
     def add(self, key: str, trial: Mapping[str, Any], result: Mapping[str, Any]) -> bool:
         """Write one finished run; if its key exists already, leave it and return False."""
