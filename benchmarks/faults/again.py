@@ -1,10 +1,10 @@
 """Run a sample of the labelled runs again, with the rules as they are now.
 
-    python -m benchmarks.faults.again [--each 3] [--healthy 24] [--minutes 40]
+    python -m benchmarks.faults.again [--each 3] [--healthy 24] [--minutes 40] [--draw 0]
 
 The whole benchmark takes days of processor time. Its labels do not depend on the rules: so many
-runs of each fault, and healthy ones, are drawn from the parts that were not tuned on, with a fixed
-seed, and trained again under two watches, one after the other:
+runs of each fault, and healthy ones, are drawn from the parts that were not tuned on, by the number
+of the draw, and trained again under two watches, one after the other:
 
 - ``every``: as the whole benchmark has it, ``every=10, input_probe=False`` and the planned steps;
   the first alarm counts;
@@ -84,13 +84,13 @@ class AtTheEnd(FirstAlarm):
         pass
 
 
-def sample(rows: Iterable[Verdict], each: int, healthy: int) -> Iterator[Verdict]:
+def sample(rows: Iterable[Verdict], each: int, healthy: int, draw: int) -> Iterator[Verdict]:
     """So many runs of each fault and of the healthy ones, fault after fault."""
     groups: dict[str, list[Verdict]] = {}
     for row in rows:
         if row.half != "calibration":
             groups.setdefault(row.kind if row.is_faulty else "healthy", []).append(row)
-    dice = random.Random(0)
+    dice = random.Random(draw)
     drawn: list[list[Verdict]] = []
     for kind in sorted(groups):
         count = min(healthy if kind == "healthy" else each, len(groups[kind]))
@@ -164,12 +164,13 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=3, help="runs of each fault")
     parser.add_argument("--healthy", type=int, default=24, help="healthy runs")
     parser.add_argument("--minutes", type=float, default=40, help="processor time at most")
+    parser.add_argument("--draw", type=int, default=0, help="number of the sample")
     parser.add_argument("--table", action="store_true", help="print what is there, run nothing")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if not args.table:
         rows = verdicts.read(HERE / "verdicts.csv")
-        complete(sample(rows, args.each, args.healthy), RUNS, args.minutes)
+        complete(sample(rows, args.each, args.healthy, args.draw), RUNS, args.minutes)
     text = "\n".join(table(kept(RUNS)))
     RESULT.write_text(text + "\n", encoding="utf-8")
     print(text)

@@ -23,6 +23,9 @@ from steadygrad.record import Record, read
 from steadygrad.remedies import ranked
 
 BEFORE = list(np.geomspace(1.0, 1.5, 40))
+HELD_BACK = History(
+    [4.0] * 40, [1e-3] * 40, update=[1e-4] * 9, loss=list(np.linspace(2, 0.2, 80)), optimizer="SGD"
+)
 SPIKES = ([1.0] * 12 + [500.0]) * 3 + [1.0] * 12
 RISE = [1.0] * 37 + [500.0] * 14  # a plateau that is left
 ARRIVED = [200.0] * 30 + SPIKES  # small norms at the end of a training
@@ -70,6 +73,11 @@ def faults(history: History) -> set[str]:
         (History(BEFORE, [0.5] * 40, optimizer="SGD"), set()),
         (History(BEFORE[:9], [0.01] * 9, optimizer="SGD"), set()),
         (History(BEFORE, [0.01] * 40, loss=list(np.linspace(2, 0.2, 30)), optimizer="SGD"), set()),
+        # ... and where the loss falls, if it falls by tiny steps of what is left, and still does
+        (HELD_BACK, {"clip-tight"}),
+        (replace(HELD_BACK, after=[1e-2] * 40), set()),  # a clip that is not that harsh
+        (replace(HELD_BACK, update=[1e-2] * 9), set()),  # steps of a good size
+        (replace(HELD_BACK, loss=[2.0] * 20 + [0.2] * 60), set()),  # it has arrived
         # spikes: let through, held by a clip, single, and the loss's own
         (History(SPIKES, SPIKES), {"clip-loose"}),
         (History(SPIKES, [1.0] * 51), set()),

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -63,6 +64,21 @@ def test_large_steps_leave_it_open_what_the_loss_could_be(
 def test_a_schedule_that_has_starved_the_steps_leaves_it_open(decay: float, is_open: bool) -> None:
     history = of_losses(0.5 + math.exp(-i / 20) + 0.02 * math.sin(7 * i) for i in range(400))
     history.update = [1e-2 * decay**i for i in range(26)]
+    assert (unsteady(history, LIMITS) is not None) == is_open
+
+
+@pytest.mark.parametrize(
+    ("step", "end", "is_open"),
+    [(1e-4, 0.5, True), (1e-2, 0.5, False), (1e-4, 0.05, False)],
+    ids=["tiny steps", "good steps", "tiny steps that arrived"],
+)
+def test_a_loss_that_comes_down_by_tiny_steps_leaves_the_rate_open(
+    step: float, end: float, is_open: bool
+) -> None:
+    history = of_losses(np.linspace(1, end, 700).tolist())
+    if end < 0.1:
+        history = of_losses(np.geomspace(1, end, 700).tolist() + [end] * 700)
+    history.update = [step] * 20
     assert (unsteady(history, LIMITS) is not None) == is_open
 
 

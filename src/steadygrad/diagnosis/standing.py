@@ -9,13 +9,14 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from steadygrad.faults import History, LossFacts, Thresholds, Unjudged
-from steadygrad.faults.history import ENOUGH, ENOUGH_UPDATES, finite, start_of
+from steadygrad.faults.history import ENOUGH, ENOUGH_UPDATES, GOOD_STEP, finite, start_of
 
 LEAST = 0.05
 """Skill from which a model makes use of its input: of a batch of some dozens, less is chance."""
 FEWEST = 64  # targets
 ABOVE = -0.2  # skill below which a constant is plainly better
 NEARLY = 0.5  # of a step that is too large, from which it cannot be called a good one either
+TINY = GOOD_STEP / 100  # size of a step, relative to the weights, that may hold a training back
 MOST_LAYERS = 3  # whose shapes are told
 
 
@@ -78,10 +79,10 @@ def _told(shapes: Mapping[str, tuple[int, int]]) -> str:
 
 
 def unsteady(history: History, limits: Thresholds) -> Unjudged | None:
-    """What is to be said of steps nearly too large, or too small by now, if the loss is not far.
+    """What is to be said of steps nearly too large, or very small, if the loss is not far.
 
-    A loss may fall under such a rate, and rest far above where another one would bring it: neither
-    can be told from the training alone.
+    A loss may fall under such a rate, and rest far above where another one would bring it, or come
+    down many times slower than under another: none can be told from the training alone.
     """
     update = finite(history.update)
     if len(update) < ENOUGH_UPDATES or len(history.loss) < ENOUGH or history.has_learned():
@@ -92,6 +93,13 @@ def unsteady(history: History, limits: Thresholds) -> Unjudged | None:
             f"the steps have become as small as {float(update[-1]):.1g} of the weights, and the "
             "loss, which rests, is not down to a tenth of its start",
             "look at the schedule: it may be stepped more often than it is meant to be",
+        )
+    if float(np.median(update)) < TINY and history.creeps():
+        return Unjudged(
+            "What the learning rate holds back",
+            f"each step changes the weights by {float(np.median(update)):.1g} of their norm, and "
+            "the loss still comes down and is not at a tenth of its start",
+            "train for a while at ten times the learning rate and compare the losses",
         )
     size = float(np.median(update[-10:]))
     if size < NEARLY * limits.update_high:

@@ -15,11 +15,21 @@ SCALE_FREE = ("adam", "rmsprop", "adagrad", "adadelta", "adamax", "lion", "muon"
 """Optimisers, by the beginning of a part of their name, that divide by the gradient's size."""
 CRAWLING = 3.0  # times less is enough where steps are small and the loss has long stood still
 SMALL = 1e-3  # such a step, relative to the weights
+HARSH = 100.0  # times the threshold, from which a loss that falls under such steps is no excuse
 
 
 def _crawls(history: History) -> bool:
+    return _is_small(history) and history.rests()
+
+
+def _is_held_back(history: History) -> bool:
+    """Whether the loss has come down by small steps and still does: its end is not in sight."""
+    return _is_small(history) and history.creeps()
+
+
+def _is_small(history: History) -> bool:
     update = finite(history.update)
-    return len(update) > 1 and float(np.median(update)) < SMALL and history.rests()
+    return len(update) > 1 and float(np.median(update)) < SMALL
 
 
 @final
@@ -37,7 +47,9 @@ class ClipTight(Fault):
     measured: ClassVar[str] = (
         "Norms before and after clipping. Optimisers that divide by the size of the gradient "
         "(Adam, RMSprop) are not affected, and are not judged. Where the measured steps are small "
-        "and the loss has been on a long plateau, a third of the threshold is enough."
+        "and the loss has been on a long plateau, a third of the threshold is enough. A loss that "
+        "has come down to a half is an excuse, but not where it still falls by small steps under a "
+        "hundred times the threshold."
     )
     colour: ClassVar[str] = "#5374d4"
     advice: ClassVar[tuple[str, ...]] = ("clip at one to ten times the median norm",)
@@ -57,7 +69,10 @@ class ClipTight(Fault):
         ratio = pairs[:, 0] / pairs[:, 1]
         share, cut = float((ratio > 1 + 1e-4).mean()), float(np.median(ratio))
         bound = limits.clip_tight / (CRAWLING if _crawls(history) else 1)
-        if share < 0.95 or cut < bound or falls_to(history.loss, 0.5):
+        if share < 0.95 or cut < bound:
+            return
+        is_harsh = cut >= HARSH * limits.clip_tight and _is_held_back(history)
+        if falls_to(history.loss, 0.5) and not is_harsh:
             return
         yield self.finding(
             "optimizer",
