@@ -332,6 +332,43 @@ def test_threads_share_a_layer() -> None:
     assert wrong == []
 
 
+@pytest.mark.parametrize("cores", [1, 2])
+def test_eight_threads_train_one_layer_and_their_own(cores: int) -> None:
+    shared = sg.LSTM(I, 16, 2)
+    own = [sg.Recurrent(name, I, 16) for name in ("lstm", "gru", "elman", "ind-rnn") * 2]
+    given = [torch.randn(9 + i, 3 + i, I) for i in range(8)]
+    wrong: list[Any] = []
+
+    def values(layer: Any, x: Tensor) -> list[Tensor]:
+        x = x.clone().requires_grad_()
+        output = layer(x)[0]
+        found = torch.autograd.grad(output.square().sum(), [x, *layer.parameters()])
+        return [output.detach(), *found]
+
+    def work(index: int) -> None:
+        try:
+            for layer, wanted in ((shared, ours[index]), (own[index], theirs[index])):
+                for _ in range(10):
+                    found = values(layer, given[index])
+                    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+        except BaseException as error:
+            wrong.append((index, error))
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(cores)
+    try:
+        ours = [values(shared, x) for x in given]
+        theirs = [values(layer, x) for layer, x in zip(own, given, strict=True)]
+        threads = [threading.Thread(target=work, args=(index,)) for index in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        torch.set_num_threads(before)
+    assert wrong == []
+
+
 def gradients(layer: Any, run: Callable[..., Any], x: Tensor, start: Any) -> list[Tensor]:
     """Values and all gradients, taps included, of one call."""
     torch.manual_seed(3)
