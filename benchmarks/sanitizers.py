@@ -2,14 +2,19 @@
 
     python -m benchmarks.sanitizers              # all cells, both dtypes
     python -m benchmarks.sanitizers lstm gru     # some
+    python -m benchmarks.sanitizers --races      # eight Python threads under ThreadSanitizer
 
-Needs gcc with libasan and libubsan. The first error stops the run, and is printed.
+Needs gcc with libasan, libubsan and libtsan. The first error stops the run, and is printed. Races
+are looked for between Python threads whose kernels run on one thread each: how OpenMP's own threads
+wait for each other, ThreadSanitizer cannot see.
 """
 
 import os
 import subprocess
 import sys
 import tempfile
+import threading
+from pathlib import Path
 from unittest import mock
 
 import torch
@@ -25,23 +30,33 @@ SHAPES = [(7, 3, 4, 5), (1, 3, 4, 5), (7, 1, 6, 5), (3, 2, 1, 1), (4, 5, 2, 33),
 """T, B, I, H: one step, one row, one unit, and sizes that no vector divides."""
 
 SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1", "-g")
+RACES = ("-fsanitize=thread", "-O1", "-g")
+NOT_OURS = ("race:libtorch", "race:libc10", "race:ld-linux")
+"""What the libraries around do with the memory of threads that end is no matter of the kernels."""
+RACING = ("lstm", "gru", "elman", "lstm-peephole", "ind-rnn", "lru", "gru-layer-norm", "mgu")
+ROUNDS = 20
 
 
 def main(names: list[str]) -> int:
     """Start the checks in a process that has the sanitizer's library loaded first."""
+    needed = ("libtsan.so",) if names == ["--races"] else ("libasan.so", "libubsan.so")
     library = [
         subprocess.run(
             ["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=True
         ).stdout.strip()
-        for name in ("libasan.so", "libubsan.so")
+        for name in needed
     ]
     with tempfile.TemporaryDirectory() as cache:
         variables = {
             "LD_PRELOAD": " ".join(library),
             "ASAN_OPTIONS": "detect_leaks=0",  # what Python itself never frees
+            "TSAN_OPTIONS": f"halt_on_error=1:exitcode=66:suppressions={cache}/not-ours",
             "STEADYGRAD_CACHE": cache,
             "CC": "gcc",
         }
+        if names == ["--races"]:
+            Path(cache, "not-ours").write_text("\n".join(NOT_OURS) + "\n")
+            variables["OMP_NUM_THREADS"] = "1"  # in every thread, where torch's own call counts one
         command = [sys.executable, "-m", "benchmarks.sanitizers", "--inside", *names]
         return subprocess.run(command, env=os.environ | variables, check=False).returncode
 
@@ -53,6 +68,30 @@ def inside(names: list[str]) -> None:
         for dtype in (torch.float32, torch.float64):
             ran = _cell(name, dtype)
             print(f"{name} {dtype}: {'clean' if ran else 'is not compiled'}", flush=True)
+
+
+def races() -> None:
+    """Let eight threads call one layer and one of their own each, forward and backward."""
+    build.FLAGS = tuple(flag for flag in build.FLAGS if not flag.startswith("-O")) + RACES
+    torch.set_num_threads(1)
+    shared = Recurrent("lstm", 5, 24, 2)
+    layers = [Recurrent(name, 5, 24) for name in RACING]
+
+    def work(index: int) -> None:
+        x = torch.randn(40 + index, 16 + index, 5)
+        for layer in (shared, layers[index]) * ROUNDS:
+            given = x.clone().requires_grad_()
+            loss = layer(given)[0].square().sum()
+            torch.autograd.grad(loss, [given, *layer.parameters()], allow_unused=True)
+            with torch.no_grad():
+                layer(x)
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(len(RACING))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(f"{len(RACING)} Python threads, {2 * ROUNDS} calls each: no race", flush=True)
 
 
 def _cell(name: str, dtype: torch.dtype) -> bool:
@@ -93,7 +132,9 @@ def _shapes(name: str, dtype: torch.dtype, count: int, columns: int) -> bool:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--inside"]:
+    if sys.argv[1:] == ["--inside", "--races"]:
+        races()
+    elif sys.argv[1:2] == ["--inside"]:
         inside(sys.argv[2:])
     else:
         sys.exit(main(sys.argv[1:]))
