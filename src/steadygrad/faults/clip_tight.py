@@ -48,8 +48,8 @@ class ClipTight(Fault):
         "Norms before and after clipping. Optimisers that divide by the size of the gradient "
         "(Adam, RMSprop) are not affected, and are not judged. Where the measured steps are small "
         "and the loss has been on a long plateau, a third of the threshold is enough. A loss that "
-        "has come down to a half is an excuse, but not where it still falls by small steps under a "
-        "hundred times the threshold."
+        "has come down to a half is an excuse, unless it still falls by small steps and the ratio "
+        "of the norms is a hundred times the threshold."
     )
     colour: ClassVar[str] = "#5374d4"
     advice: ClassVar[tuple[str, ...]] = ("clip at one to ten times the median norm",)
