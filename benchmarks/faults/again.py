@@ -12,7 +12,7 @@ of the draw, and trained again under two watches, one after the other:
 
 Beside both stands what the committed verdicts say of the same runs. Runs are taken in a shuffled
 order, fault after fault, so that those done within the time are a fair sample as well; what is done
-is kept in ``again.jsonl`` and not done again.
+is kept in ``again-0.jsonl``, by the number of the draw, and not done again.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from benchmarks.faults.training import LOOK_EVERY, made, train
 from benchmarks.faults.verdicts import OURS, Verdict
 
 HERE = Path(__file__).parent
-RUNS, RESULT = HERE / "again.jsonl", HERE / "again.txt"
+RESULT = HERE / "again.txt"
 QUIET = ("healthy", "not judged")
 Line = dict[str, Any]
 
@@ -168,10 +168,11 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print what is there, run nothing")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    runs = HERE / f"again-{args.draw}.jsonl"
     if not args.table:
         rows = verdicts.read(HERE / "verdicts.csv")
-        complete(sample(rows, args.each, args.healthy, args.draw), RUNS, args.minutes)
-    text = "\n".join(table(kept(RUNS)))
+        complete(sample(rows, args.each, args.healthy, args.draw), runs, args.minutes)
+    text = "\n".join(table(kept(runs)))
     RESULT.write_text(text + "\n", encoding="utf-8")
     print(text)
 
