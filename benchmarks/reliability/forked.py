@@ -107,7 +107,8 @@ def _waited(
             if kill_after is not None and now >= kill_after and not was_killed:
                 was_killed = _kill_one([c for c in children if c not in codes], whom)
                 kill_after = kill_after if was_killed else None
-            if was_killed and kill_after is not None and now >= kill_after + AGENT:
+            has_peers = len(children) > 1
+            if has_peers and was_killed and kill_after and now >= kill_after + AGENT:
                 _kill_all(children)
             if now > HANGS:
                 raise TimeoutError(f"still running after {HANGS:.0f} seconds")
