@@ -39,7 +39,8 @@ ROUNDS = 20
 
 def main(names: list[str]) -> int:
     """Start the checks in a process that has the sanitizer's library loaded first."""
-    needed = ("libtsan.so",) if names == ["--races"] else ("libasan.so", "libubsan.so")
+    is_race = names == ["--races"]
+    needed = ("libtsan.so",) if is_race else ("libasan.so", "libubsan.so")
     library = [
         subprocess.run(
             ["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=True
@@ -54,7 +55,7 @@ def main(names: list[str]) -> int:
             "STEADYGRAD_CACHE": cache,
             "CC": "gcc",
         }
-        if names == ["--races"]:
+        if is_race:
             Path(cache, "not-ours").write_text("\n".join(NOT_OURS) + "\n")
             variables["OMP_NUM_THREADS"] = "1"  # in every thread, where torch's own call counts one
         command = [sys.executable, "-m", "benchmarks.sanitizers", "--inside", *names]
@@ -63,7 +64,7 @@ def main(names: list[str]) -> int:
 
 def inside(names: list[str]) -> None:
     """Build each cell with the sanitizers and run it."""
-    build.FLAGS = tuple(flag for flag in build.FLAGS if not flag.startswith("-O")) + SANITIZE
+    _build_with(SANITIZE)
     for name in names or sorted(CELLS):
         for dtype in (torch.float32, torch.float64):
             ran = _cell(name, dtype)
@@ -72,7 +73,7 @@ def inside(names: list[str]) -> None:
 
 def races() -> None:
     """Let eight threads call one layer and one of their own each, forward and backward."""
-    build.FLAGS = tuple(flag for flag in build.FLAGS if not flag.startswith("-O")) + RACES
+    _build_with(RACES)
     torch.set_num_threads(1)
     shared = Recurrent("lstm", 5, 24, 2)
     layers = [Recurrent(name, 5, 24) for name in RACING]
@@ -92,6 +93,10 @@ def races() -> None:
     for thread in threads:
         thread.join()
     print(f"{len(RACING)} Python threads, {2 * ROUNDS} calls each: no race", flush=True)
+
+
+def _build_with(flags: tuple[str, ...]) -> None:
+    build.FLAGS = tuple(flag for flag in build.FLAGS if not flag.startswith("-O")) + flags
 
 
 def _cell(name: str, dtype: torch.dtype) -> bool:

@@ -5,12 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import steadygrad as sg
 from steadygrad.diagnosis.causes import causes
-from steadygrad.diagnosis.standing import unmoved, unsteady
+from steadygrad.diagnosis.standing import rate_in_doubt, unmoved
 from steadygrad.faults import FAULTS, History, Thresholds
 from steadygrad.faults.history import of_losses
 
@@ -57,29 +58,31 @@ def test_large_steps_leave_it_open_what_the_loss_could_be(
 ) -> None:
     history = of_losses(last + (2 - last) * math.exp(-i / 20) for i in range(200))
     history.update = [step] * count
-    assert (unsteady(history, LIMITS) is not None) == is_open
+    assert (rate_in_doubt(history, LIMITS) is not None) == is_open
 
 
 @pytest.mark.parametrize(("decay", "is_open"), [(0.3, True), (0.9, False)])
 def test_a_schedule_that_has_starved_the_steps_leaves_it_open(decay: float, is_open: bool) -> None:
     history = of_losses(0.5 + math.exp(-i / 20) + 0.02 * math.sin(7 * i) for i in range(400))
     history.update = [1e-2 * decay**i for i in range(26)]
-    assert (unsteady(history, LIMITS) is not None) == is_open
+    assert (rate_in_doubt(history, LIMITS) is not None) == is_open
 
 
 @pytest.mark.parametrize(
-    ("step", "end", "is_open"),
-    [(1e-4, 0.5, True), (1e-2, 0.5, False), (1e-4, 0.05, False)],
+    ("step", "course", "is_open"),
+    [
+        (1e-4, np.linspace(1, 0.5, 700), True),
+        (1e-2, np.linspace(1, 0.5, 700), False),
+        (1e-4, np.append(np.geomspace(1, 0.05, 700), [0.05] * 700), False),
+    ],
     ids=["tiny steps", "good steps", "tiny steps that arrived"],
 )
 def test_a_loss_that_comes_down_by_tiny_steps_leaves_the_rate_open(
-    step: float, end: float, is_open: bool
+    step: float, course: NDArray[np.float64], is_open: bool
 ) -> None:
-    history = of_losses(np.linspace(1, end, 700).tolist())
-    if end < 0.1:
-        history = of_losses(np.geomspace(1, end, 700).tolist() + [end] * 700)
+    history = of_losses(course.tolist())
     history.update = [step] * 20
-    assert (unsteady(history, LIMITS) is not None) == is_open
+    assert (rate_in_doubt(history, LIMITS) is not None) == is_open
 
 
 @pytest.mark.parametrize(("last", "is_open"), [(1.0, True), (0.97, True), (0.8, False)])

@@ -1,7 +1,7 @@
 """Losses that keep a training from being called healthy, whatever its gradient.
 
 One that stands where a constant answer would, or where it began, and one under steps that are
-nearly too large.
+nearly too large, or very small.
 """
 
 from collections.abc import Iterable, Mapping
@@ -78,7 +78,7 @@ def _told(shapes: Mapping[str, tuple[int, int]]) -> str:
     return f" ({text})" if text else ""
 
 
-def unsteady(history: History, limits: Thresholds) -> Unjudged | None:
+def rate_in_doubt(history: History, limits: Thresholds) -> Unjudged | None:
     """What is to be said of steps nearly too large, or very small, if the loss is not far.
 
     A loss may fall under such a rate, and rest far above where another one would bring it, or come
@@ -94,10 +94,11 @@ def unsteady(history: History, limits: Thresholds) -> Unjudged | None:
             "loss, which rests, is not down to a tenth of its start",
             "look at the schedule: it may be stepped more often than it is meant to be",
         )
-    if float(np.median(update)) < TINY and history.creeps():
+    usual = float(np.median(update))
+    if usual < TINY and history.creeps():
         return Unjudged(
             "What the learning rate holds back",
-            f"each step changes the weights by {float(np.median(update)):.1g} of their norm, and "
+            f"each step changes the weights by {usual:.1g} of their norm, and "
             "the loss still comes down and is not at a tenth of its start",
             "train for a while at ten times the learning rate and compare the losses",
         )

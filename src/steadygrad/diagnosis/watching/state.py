@@ -12,7 +12,7 @@ from steadygrad.diagnosis.causes import causes
 from steadygrad.diagnosis.lag import to_record
 from steadygrad.diagnosis.prescribe import Prescriber
 from steadygrad.diagnosis.recording import describe
-from steadygrad.diagnosis.standing import unsteady
+from steadygrad.diagnosis.standing import rate_in_doubt
 from steadygrad.diagnosis.trial import Batch
 from steadygrad.diagnosis.watching.options import Options
 from steadygrad.diagnosis.watching.saved import UNSEEN
@@ -146,8 +146,8 @@ class Seen:
         """Take up which faults cannot be ruled out as of now."""
         history, limits = self.history, self.options.thresholds
         each = [u for fault in known().values() for u in fault.undecided(history, limits)]
-        restless = unsteady(history, limits)
-        self.undecided = each if restless is None else [*each, restless]
+        doubt = rate_in_doubt(history, limits)
+        self.undecided = each if doubt is None else [*each, doubt]
 
     def settle(self) -> None:
         """Let the latest verdict be what follows from the findings."""
